@@ -1,0 +1,103 @@
+"""Draws toybox's scenes: one or two things, plain or recoloured, at varied size and place, on a background."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.toybox.backgrounds import Rng, draw_background
+from training.toybox.world import COLOURS, PLACES, PLAIN, THINGS
+
+SPRITES = Path(__file__).parent / "sprites"
+SIDE = 128
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing in a scene: `centre` and `size` in units of the picture's side, `colour` None as drawn."""
+
+    thing: str
+    colour: str | None
+    centre: tuple[float, float]
+    size: float
+    flipped: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is to be drawn: the items from back to front, the background's name, the seed of its details."""
+
+    items: tuple[Item, ...]
+    background: str
+    seed: int
+
+
+@cache
+def sprite(thing: str, colour: str | None) -> Image.Image:
+    """The RGBA picture of a thing (`world.THINGS`), recoloured when a colour of `world.COLOURS` is named."""
+    with Image.open(SPRITES / f"{thing.replace(' ', '_')}.png") as file:
+        picture = file.convert("RGBA")
+    return picture if colour is None else recoloured(picture, COLOURS[colour])
+
+
+def recoloured(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    """The picture in shades of one colour: dark parts towards black, light parts towards white."""
+    pixels = np.asarray(picture, dtype=np.float32) / 255
+    shade, alpha = pixels[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32), pixels[..., 3:]
+    middle = float(np.average(shade, weights=alpha[..., 0]))
+    dark = np.clip(shade / max(middle, 1e-3), 0, 1)[..., None]
+    light = np.clip((shade - middle) / max(1 - middle, 1e-3), 0, 1)[..., None]
+    tint = np.array(colour, np.float32) / 255
+    mixed = tint * (0.15 + 0.85 * dark)
+    mixed = mixed + (1 - mixed) * 0.65 * light
+    return Image.fromarray((np.concatenate([mixed, alpha], -1) * 255).round().astype(np.uint8), "RGBA")
+
+
+def sample_scene(rng: Rng) -> Scene:
+    """A random scene: 4% empty places, 50% one thing, 46% two."""
+    count = int(rng.choice(3, p=(0.04, 0.50, 0.46)))
+    things = rng.choice(list(THINGS), size=count, replace=False)
+    background = str(rng.choice(list(PLACES))) if rng.random() < 0.6 else f"plain {rng.choice(list(PLAIN))}"
+    visible = [colour for colour in COLOURS if background != f"plain {colour}"]
+    named = [str(rng.choice(visible)) if rng.random() < 0.45 else None for _ in things]
+    spots = _spots(count, rng)
+    items = tuple(
+        Item(str(thing), colour, (x, y), size, bool(rng.random() < 0.5))
+        for thing, colour, (x, y, size) in zip(things, named, spots, strict=True)
+    )
+    return Scene(items, background, int(rng.integers(2**31)))
+
+
+def _spots(count: int, rng: Rng) -> list[tuple[float, float, float]]:
+    if count == 2:
+        return [_beside(rng, side) for side in rng.permutation([0.27, 0.73])]
+    spots = []
+    for _ in range(count):
+        size = rng.uniform(0.5, 0.8)
+        reach = (1 - size) / 2
+        spots.append((0.5 + rng.uniform(-reach, reach), 0.5 + rng.uniform(-reach, reach), size))
+    return spots
+
+
+def _beside(rng: Rng, side: float) -> tuple[float, float, float]:
+    return side + rng.uniform(-0.03, 0.03), rng.uniform(0.38, 0.66), rng.uniform(0.4, 0.5)
+
+
+def draw_scene(scene: Scene, side: int = SIDE) -> Image.Image:
+    """The scene as an RGB picture of side x side pixels."""
+    picture = draw_background(scene.background, side, np.random.default_rng(scene.seed))
+    for item in scene.items:
+        image = sprite(item.thing, item.colour)
+        scale = item.size * side / max(image.size)
+        image = image.resize(
+            (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+            Image.Resampling.BILINEAR,
+        )
+        if item.flipped:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        left = round(item.centre[0] * side - image.width / 2)
+        top = round(item.centre[1] * side - image.height / 2)
+        picture.paste(image, (left, top), image)
+    return picture
