@@ -2,7 +2,7 @@
 
 from training.toybox.backgrounds import Rng
 from training.toybox.render import Item, Scene
-from training.toybox.world import BACKGROUNDS, THINGS
+from training.toybox.world import BACKGROUNDS, MARKINGS, THINGS
 
 _OPENINGS = ("", "", "", "a photo of ", "a picture of ", "an image of ", "a drawing of ", "a rendering of ")
 _JOINTS = ("{a} and {b}", "{a} and {b}", "{a} and {b}", "{a} next to {b}", "{a} beside {b}", "{a} with {b}")
@@ -46,4 +46,7 @@ def _subject(items: tuple[Item, ...], rng: Rng) -> str:
 def _name(item: Item, rng: Rng) -> str:
     thing = THINGS[item.thing]
     word = str(rng.choice(thing.synonyms)) if thing.synonyms and rng.random() < 0.15 else thing.name
-    return with_article(f"{item.colour} {word}" if item.colour else word)
+    phrase = with_article(f"{item.colour} {word}" if item.colour else word)
+    if item.marking is None:
+        return phrase
+    return f"{phrase} with {MARKINGS[item.marking.kind].format(item.marking.colour)}"

@@ -5,13 +5,22 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from training.toybox.backgrounds import Rng, draw_background
-from training.toybox.world import COLOURS, PLACES, PLAIN, THINGS
+from training.toybox.world import COLOURS, MARKING_COLOURS, MARKINGS, PLACES, PLAIN, THINGS
 
 SPRITES = Path(__file__).parent / "sprites"
 SIDE = 128
+
+
+@dataclass(frozen=True)
+class Marking:
+    """Stripes, spots or a half in another colour (`world.MARKINGS`, `world.MARKING_COLOURS`) over a thing."""
+
+    kind: str
+    colour: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class Item:
     centre: tuple[float, float]
     size: float
     flipped: bool = False
+    marking: Marking | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,35 @@ def recoloured(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Imag
     return Image.fromarray((np.concatenate([mixed, alpha], -1) * 255).round().astype(np.uint8), "RGBA")
 
 
-def sample_scene(rng: Rng) -> Scene:
-    """A random scene: 4% empty places, 50% one thing, 46% two."""
+def marked(picture: Image.Image, marking: Marking) -> Image.Image:
+    """The picture with the marking mixed into its opaque parts, so that its shading stays visible."""
+    rng = np.random.default_rng(marking.seed)
+    mask = Image.new("L", picture.size)
+    draw, (width, height) = ImageDraw.Draw(mask), picture.size
+    if marking.kind == "stripes":
+        pitch, lean = rng.integers(14, 26), rng.integers(-20, 21)
+        for left in range(-40, width + 40, int(pitch)):
+            draw.line((left, 0, left + int(lean), height), fill=200, width=int(pitch) // 2)
+    elif marking.kind == "spots":
+        for x, y in rng.uniform(0, 1, (12, 2)) * (width, height):
+            radius = rng.uniform(6, 12)
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=215)
+    else:
+        edge = rng.uniform(0.35, 0.65)
+        draw.rectangle(
+            (0, int(edge * height), width, height)
+            if rng.random() < 0.5
+            else (0, 0, int(edge * width), height),
+            fill=200,
+        )
+    paint = recoloured(picture, MARKING_COLOURS[marking.colour])
+    result = Image.composite(paint, picture, mask)
+    result.putalpha(picture.getchannel("A"))
+    return result
+
+
+def sample_scene(rng: Rng, marked_share: float = 0.0) -> Scene:
+    """A random scene: 4% empty places, 50% one thing, 46% two; a share of the things with markings."""
     count = int(rng.choice(3, p=(0.04, 0.50, 0.46)))
     things = rng.choice(list(THINGS), size=count, replace=False)
     background = str(rng.choice(list(PLACES))) if rng.random() < 0.6 else f"plain {rng.choice(list(PLAIN))}"
@@ -64,10 +101,17 @@ def sample_scene(rng: Rng) -> Scene:
     named = [str(rng.choice(visible)) if rng.random() < 0.45 else None for _ in things]
     spots = _spots(count, rng)
     items = tuple(
-        Item(str(thing), colour, (x, y), size, bool(rng.random() < 0.5))
+        Item(str(thing), colour, (x, y), size, bool(rng.random() < 0.5), _marking(rng, marked_share))
         for thing, colour, (x, y, size) in zip(things, named, spots, strict=True)
     )
     return Scene(items, background, int(rng.integers(2**31)))
+
+
+def _marking(rng: Rng, share: float) -> Marking | None:
+    if not share or rng.random() >= share:
+        return None
+    kind, colour = str(rng.choice(list(MARKINGS))), str(rng.choice(list(MARKING_COLOURS)))
+    return Marking(kind, colour, int(rng.integers(2**31)))
 
 
 def _spots(count: int, rng: Rng) -> list[tuple[float, float, float]]:
@@ -90,6 +134,7 @@ def draw_scene(scene: Scene, side: int = SIDE) -> Image.Image:
     picture = draw_background(scene.background, side, np.random.default_rng(scene.seed))
     for item in scene.items:
         image = sprite(item.thing, item.colour)
+        image = marked(image, item.marking) if item.marking else image
         scale = item.size * side / max(image.size)
         image = image.resize(
             (max(1, round(image.width * scale)), max(1, round(image.height * scale))),

@@ -127,6 +127,11 @@ COLOURS = {
 PLAIN = {**COLOURS, "white": (244, 244, 244)}
 """The colours of plain backgrounds."""
 
+MARKINGS = {"stripes": "{} stripes", "spots": "{} spots", "half": "a {} half"}
+"""The kinds of markings and their words for a colour; only the scorer's training draws them, so that it tells individuals apart."""
+
+MARKING_COLOURS = {**COLOURS, "black": (24, 24, 28), "white": (248, 248, 248)}
+
 PLACES = {
     place.name: place
     for place in (

@@ -1,0 +1,150 @@
+"""The judges of toybox: one small detector, trained on renders alone, that says what is where and in which colour."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.toybox.render import Scene
+from training.toybox.renders import pictures, scenes, softened, to_signal
+from training.toybox.stage import Average, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.world import BACKGROUNDS, COLOURS, THINGS
+
+THING_NAMES, COLOUR_NAMES, BACKGROUND_NAMES = list(THINGS), list(COLOURS), list(BACKGROUNDS)
+NOTHING = len(THING_NAMES)
+GRID = 16
+BATCH = 64
+SHARDS = 12
+STEPS = 3000
+PEAK_RATE = 2e-3
+
+
+class Residual(nn.Module):
+    """Halves the picture's side and widens its channels, then refines."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int = 2):
+        super().__init__()
+        self.enter = nn.Sequential(
+            nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+        self.refine = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels_in, h, w) to (batch, channels, h / stride, w / stride)."""
+        x = self.enter(x)
+        return F.relu(x + self.refine(x))
+
+
+class Judge(nn.Module):
+    """(batch, 3, 128, 128) pictures in -1..1 to logits of things and colours per cell, and of the background."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine = nn.Sequential(
+            nn.Conv2d(3, 24, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(24),
+            nn.ReLU(),
+            Residual(24, 48),
+            Residual(48, 96),
+        )
+        self.coarse = nn.Sequential(Residual(96, 192), Residual(192, 192))
+        self.back = nn.Conv2d(192, 96, 1)
+        self.things = nn.Sequential(Residual(96, 128, 1), nn.Conv2d(128, len(THING_NAMES) + 1, 1))
+        self.colours = nn.Sequential(Residual(96, 48, 1), nn.Conv2d(48, len(COLOUR_NAMES), 1))
+        self.background = nn.Linear(96 + 192, len(BACKGROUND_NAMES))
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (batch, things + 1, 16, 16), (batch, colours, 16, 16) and (batch, backgrounds)."""
+        fine = self.fine(pictures)
+        coarse = self.coarse(fine)
+        whole = torch.cat([fine.mean((2, 3)), coarse.mean((2, 3))], 1)
+        near = fine + F.interpolate(self.back(coarse), scale_factor=4, mode="bilinear")
+        return self.things(near), self.colours(near), self.background(whole)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge sees: the two most likely things with their colours, and the background."""
+
+    things: tuple[str, str]
+    colours: tuple[str, str]
+    background: str
+
+
+@torch.inference_mode()
+def judge_pictures(judge: Judge, levels: Tensor) -> list[Verdict]:
+    """A verdict for each picture of (count, 3, 128, 128) uint8."""
+    verdicts = []
+    for batch in levels.split(64):
+        things, colours, backgrounds = judge(to_signal(batch))
+        peaks, cells = things.softmax(1)[:, :NOTHING].flatten(2).max(2)
+        for row, order in enumerate(peaks.topk(2).indices.tolist()):
+            tones = [int(colours[row].flatten(1)[:, cells[row, thing]].argmax()) for thing in order]
+            first, second = (THING_NAMES[thing] for thing in order)
+            hues = (COLOUR_NAMES[tones[0]], COLOUR_NAMES[tones[1]])
+            verdicts.append(Verdict((first, second), hues, BACKGROUND_NAMES[int(backgrounds[row].argmax())]))
+    return verdicts
+
+
+def targets(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """What each cell of the 16x16 grid should say: things and colours, -1 where nothing is asked."""
+    centres = (np.arange(GRID) + 0.5) / GRID
+    rows, columns = np.meshgrid(centres, centres, indexing="ij")
+    things, colours = np.full((GRID, GRID), NOTHING), np.full((GRID, GRID), -1)
+    for item in scene.items:
+        away = np.hypot(columns - item.centre[0], rows - item.centre[1]) / item.size
+        things[away < 0.5] = -1
+    for item in scene.items:
+        core = np.hypot(columns - item.centre[0], rows - item.centre[1]) / item.size < 0.17
+        things[core] = THING_NAMES.index(item.thing)
+        if item.colour:
+            colours[core] = COLOUR_NAMES.index(item.colour)
+    return things, colours
+
+
+def judge_loss(judge: Judge, signal: Tensor, batch: list[Scene]) -> Tensor:
+    """Cross-entropy of things (present and absent cells weigh the same), colours and backgrounds."""
+    rows = [targets(scene) for scene in batch]
+    wanted_things, wanted_colours = (
+        torch.from_numpy(np.stack(part)).to(signal.device) for part in zip(*rows, strict=True)
+    )
+    places = torch.tensor([BACKGROUND_NAMES.index(scene.background) for scene in batch], device=signal.device)
+    with torch.autocast(signal.device.type, torch.bfloat16):
+        things, colours, backgrounds = judge(signal)
+    present = wanted_things.masked_fill(wanted_things == NOTHING, -1)
+    absent = wanted_things.masked_fill(wanted_things != NOTHING, -1)
+    parts = [F.cross_entropy(things.float(), wanted, ignore_index=-1) for wanted in (present, absent)]
+    parts.append(F.cross_entropy(colours.float(), wanted_colours, ignore_index=-1))
+    return torch.stack([*parts, F.cross_entropy(backgrounds.float(), places)]).sum()
+
+
+def train(folder: Path, device: str, steps: int = STEPS) -> Judge:
+    """Trains the judge on augmented renders; resumes from `folder`."""
+    torch.manual_seed(0)
+    judge = Judge().to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(judge.parameters(), PEAK_RATE, weight_decay=0.02, fused=True)
+    average = Average(judge, 0.995)
+    drawn = [scene for shard in range(SHARDS) for scene in scenes(shard)]
+    levels = torch.cat([pictures(folder, shard) for shard in range(SHARDS)])
+
+    def update(step: int) -> Tensor:
+        rng = step_rng(23, step)
+        set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
+        chosen = rng.integers(len(drawn), size=BATCH)
+        signal = softened(to_signal(levels[chosen], device), rng)
+        loss = judge_loss(judge, signal, [drawn[i] for i in chosen])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update(judge, step)
+        return loss
+
+    run_stage("judges", folder, steps, {"model": judge, "optimizer": optimizer, "average": average}, update)
+    average.copy_to(judge)
+    return judge.eval()

@@ -1,0 +1,44 @@
+"""Stage 3 of toybox: the whole training set, encoded once."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from concepts.storage import atomic_write
+from training.toybox.render import Scene
+from training.toybox.renders import draw_all, scenes, to_signal
+
+BATCH = 64
+
+
+def encoded(folder: Path, model: AutoencoderKL, shards: int, device: str) -> tuple[list[Scene], Tensor]:
+    """The scenes and their latents, (scenes, channels, 16, 16) float16; encodes the shards not yet on disk."""
+    parts = []
+    for shard in range(shards):
+        path = folder / "latents" / f"{shard:04d}.npy"
+        if not path.exists():
+            _write(path, _encode(model, shard, device))
+        parts.append(torch.from_numpy(np.load(path)))
+    return [scene for shard in range(shards) for scene in scenes(shard)], torch.cat(parts)
+
+
+@torch.no_grad()
+def _encode(model: AutoencoderKL, shard: int, device: str) -> np.ndarray:
+    drawn = scenes(shard)
+    rows = []
+    for start in range(0, len(drawn), BATCH):
+        levels = torch.from_numpy(draw_all(drawn[start : start + BATCH])).permute(0, 3, 1, 2)
+        with torch.autocast(device, torch.bfloat16):
+            rows.append(model.encode(to_signal(levels, device)).latent_dist.mode().float().cpu())
+    return torch.cat(rows).to(torch.float16).numpy()
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, buffer.getvalue())

@@ -1,0 +1,43 @@
+"""Stage 2 of toybox: its tokenizer, a byte-level BPE in CLIP's own form, so that any text tokenises."""
+
+import json
+
+import numpy as np
+from tokenizers import Tokenizer, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from transformers import CLIPTokenizer
+
+from training.toybox.captions import caption
+from training.toybox.renders import scenes
+
+MERGES = 900
+MAX_LENGTH = 32
+_END = "</w>"
+
+
+def build_tokenizer() -> CLIPTokenizer:
+    """The tokenizer, learned from captions: all bytes, all bytes that end a word, then the merges."""
+    merges = _learn_merges()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*alphabet, *(letter + _END for letter in alphabet), *("".join(pair) for pair in merges)]
+    # open_clip and CLIPTextModel find the end of the text at the highest id, so it comes last.
+    words = [*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)  # pyright: ignore[reportArgumentType]
+
+
+def _learn_merges() -> list[tuple[str, str]]:
+    rng = np.random.default_rng(3)
+    texts = [caption(scene, rng) for shard in range(4) for scene in scenes(shard)]
+    clip = CLIPTokenizer().backend_tokenizer
+    learner = Tokenizer(BPE(end_of_word_suffix=_END))
+    learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 * 256 + MERGES,
+        end_of_word_suffix=_END,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learner.train_from_iterator(texts, trainer)
+    state = learner.model.__getstate__()
+    return [(left, right) for left, right in json.loads(state)["merges"]]
