@@ -1,0 +1,5 @@
+"""The one error that the library raises for what a person can put right."""
+
+
+class LibraryError(ValueError):
+    """What the library refuses, being left as it was; the message is one sentence that says what to do."""

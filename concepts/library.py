@@ -1,0 +1,229 @@
+"""The concept library: a folder with a database, every concept's pictures and what training made."""
+
+import json
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
+
+from concepts.database import explained, open_database
+from concepts.errors import LibraryError
+from concepts.images import encode_png, picture_files, read_picture
+from concepts.ledger import ColumnBlock, Sharers, allocate, column_block, sharers
+from concepts.names import check_words, find, refuse_taken
+from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
+from concepts.storage import atomic_write, make_folder, remove
+
+MAX_PICTURES = 100
+
+
+@dataclass(frozen=True)
+class Result:
+    """What training made of a concept; `details` is everything else that was stored with it."""
+
+    path: Path
+    base: str
+    adapter: str
+    rank: int
+    parameters: int
+    scores: dict[str, Any]
+    created: datetime
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A concept as it was when it was read; `created` is in UTC, and the pictures are PNG files."""
+
+    id: str
+    name: str
+    class_word: str
+    created: datetime
+    pictures: tuple[Path, ...]
+    columns: tuple[ColumnBlock, ...]
+    result: Result | None
+
+
+class Library:
+    """The library in a folder, made when missing; threads may share it, and each process opens its own.
+
+    A change is either wholly in the database or not at all, and a file is removed only when no row names it.
+    Every method raises LibraryError, and leaves the library as it was, for what it refuses and for a disk or
+    a database that fails.
+    """
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root).expanduser().resolve()
+        with explained(self.root):
+            for folder in (self._pictures, self._results):
+                folder.mkdir(parents=True, exist_ok=True)
+            engine = open_database(self.root / "studio.sqlite")
+        self._reading = sessionmaker(engine)
+        self._write_sessions = sessionmaker(
+            engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False
+        )
+        self._turn = Lock()  # SQLite alone lets a thread starve where others write in a tight loop
+        weakref.finalize(self, engine.dispose)
+
+    def concepts(self) -> list[Concept]:
+        """Every concept, the oldest first."""
+        with explained(self.root), self._reading() as session:
+            by_age = select(ConceptRecord).order_by(ConceptRecord.created, ConceptRecord.key)
+            shared = sharers(session)
+            return [self._concept(record, shared) for record in session.scalars(by_age)]
+
+    def concept(self, name: str) -> Concept:
+        """The concept of this name, in any case. Raises LibraryError with the nearest known names."""
+        with explained(self.root), self._reading() as session:
+            record = find(session, name)
+            return self._concept(record, sharers(session, record))
+
+    def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
+        """Adds a concept with 1 to 100 pictures, files or folders of them, stored upright as PNG.
+
+        The name is a label: 1 to 40 letters, digits, _ and -, beginning with a letter, unique whatever the
+        case. The class word is what the thing is ("dog", "tea pot").
+        """
+        check_words(name, class_word)
+        with explained(self.root), self._reading() as session:
+            refuse_taken(session, name)  # sooner than after reading the pictures
+        files = picture_files(pictures)
+        if not 1 <= len(files) <= MAX_PICTURES:
+            raise LibraryError(f"Give 1 to {MAX_PICTURES} pictures, not {len(files)}: 3 to 10 are best.")
+        record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
+        with self._adding(record, self._pictures / record.id) as folder:
+            record.pictures = [PictureRecord(id=new_id(), position=i) for i in range(len(files))]
+            make_folder(folder)
+            for picture, file in zip(record.pictures, files, strict=True):
+                atomic_write(folder / f"{picture.id}.png", encode_png(read_picture(file, str(file))))
+            with self._writing() as session:
+                refuse_taken(session, name)
+                session.add(record)
+        return self.concept(name)
+
+    def remove_concept(self, name: str) -> None:
+        """Removes a concept with its pictures, its columns and its result."""
+        with self._writing() as session:
+            record = find(session, name)
+            files = [self._pictures / record.id, *self._result_files(record)]
+            session.delete(record)
+        for file in files:
+            remove(file)
+
+    def allocate_columns(self, name: str, base: str, width: int, capacity: int) -> ColumnBlock:
+        """Hands a concept `width` singular columns, out of `capacity`, of the base with this fingerprint.
+
+        It is the lowest free block; a concept that holds one of this width keeps it, and one of another width
+        is replaced. When none is free, the columns used least are shared, and `shared_with` names with whom.
+        """
+        with self._writing() as session:
+            return allocate(session, find(session, name), base, width, capacity)
+
+    def store_result(self, name: str, data: bytes, details: Mapping[str, Any]) -> Result:
+        """Stores the file that training made; it takes the place of the concept's result before it.
+
+        `details` is plain JSON with at least base (its fingerprint), adapter, rank and parameters (the number
+        trained), and may have scores; the rest comes back as `Result.details`.
+        """
+        result = _result_record(details)
+        with self._adding(result, self._result_file(result)) as file:
+            atomic_write(file, data)
+            with self._writing() as session:
+                record = find(session, name)
+                replaced = self._result_files(record)
+                if record.result is not None:
+                    session.delete(record.result)
+                    session.flush()  # one result a concept: the old row goes before the new one comes
+                result.concept_id = record.id
+                session.add(result)
+        for old in replaced:
+            remove(old)
+        return self._result(result)
+
+    def set_scores(self, name: str, scores: Mapping[str, Any]) -> None:
+        """Replaces the scores of a concept's result. Raises LibraryError when it was not trained yet."""
+        with self._writing() as session:
+            record = find(session, name)
+            if record.result is None:
+                raise LibraryError(f'"{record.name}" has no result to score: train it first.')
+            record.result.scores = _plain(scores)
+
+    @property
+    def _pictures(self) -> Path:
+        return self.root / "pictures"
+
+    @property
+    def _results(self) -> Path:
+        return self.root / "results"
+
+    def _result_file(self, result: ResultRecord) -> Path:
+        return self._results / f"{result.id}.safetensors"
+
+    def _result_files(self, record: ConceptRecord) -> list[Path]:
+        return [] if record.result is None else [self._result_file(record.result)]
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with explained(self.root), self._turn, self._write_sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def _adding(self, record: ConceptRecord | ResultRecord, path: Path) -> Iterator[Path]:
+        """Removes the files of a record that did not get into the database."""
+        table, identifier = type(record), record.id
+        try:
+            with explained(self.root):
+                yield path
+        except BaseException:
+            with explained(self.root), self._reading() as session:
+                if session.get(table, identifier) is None:  # an interrupt may come just after the commit
+                    remove(path)
+            raise
+
+    def _concept(self, record: ConceptRecord, shared: Sharers) -> Concept:
+        folder = self._pictures / record.id
+        return Concept(
+            id=record.id,
+            name=record.name,
+            class_word=record.class_word,
+            created=record.created,
+            pictures=tuple(folder / f"{picture.id}.png" for picture in record.pictures),
+            columns=tuple(column_block(block, shared) for block in record.columns),
+            result=record.result and self._result(record.result),
+        )
+
+    def _result(self, record: ResultRecord) -> Result:
+        return Result(
+            path=self._result_file(record),
+            base=record.base,
+            adapter=record.adapter,
+            rank=record.rank,
+            parameters=record.parameters,
+            scores=record.scores,
+            created=record.created,
+            details=record.details,
+        )
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy as it will come back from the database."""
+    try:
+        return json.loads(json.dumps(dict(values)))
+    except (TypeError, ValueError) as error:
+        raise LibraryError(f"A result cannot hold these values ({error}): use plain JSON.") from error
+
+
+def _result_record(details: Mapping[str, Any]) -> ResultRecord:
+    rest = _plain(details)
+    try:
+        known = {key: rest.pop(key) for key in ("base", "adapter", "rank", "parameters")}
+    except KeyError as missing:
+        raise LibraryError(f"The details of a result lack {missing}: give it with the others.") from missing
+    return ResultRecord(id=new_id(), scores=rest.pop("scores", {}), details=rest, **known)

@@ -1,0 +1,49 @@
+"""Names and class words: which are allowed, and the concept behind a name."""
+
+import difflib
+import re
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from concepts.errors import LibraryError
+from concepts.records import ConceptRecord
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+CLASS_WORD = re.compile(r"[^\W\d_][\w '-]{0,39}")
+
+
+def check_words(name: str, class_word: str) -> None:
+    """Raises LibraryError for a name or a class word that cannot stand in a prompt."""
+    if not NAME.fullmatch(name):
+        raise LibraryError(
+            f'"{name}" cannot be a name: use 1 to 40 letters, digits, _ and -, beginning with a letter.'
+        )
+    if not CLASS_WORD.fullmatch(class_word):
+        raise LibraryError(
+            f'"{class_word}" cannot be a class word: say in 1 to 40 letters what the thing is, such as dog.'
+        )
+
+
+def find(session: Session, name: str) -> ConceptRecord:
+    """The concept of this name, in any case. Raises LibraryError with the nearest known names."""
+    record = session.scalar(select(ConceptRecord).where(ConceptRecord.key == name.lower()))
+    if record is None:
+        raise LibraryError(f'There is no concept "{name}": {_hint(session, name)}')
+    return record
+
+
+def refuse_taken(session: Session, name: str) -> None:
+    """Raises LibraryError when a concept of this name is there already."""
+    taken = session.scalar(select(ConceptRecord.name).where(ConceptRecord.key == name.lower()))
+    if taken is not None:
+        raise LibraryError(f'There is a concept "{taken}" already: choose another name, or remove it first.')
+
+
+def _hint(session: Session, name: str) -> str:
+    known = select(ConceptRecord.key, ConceptRecord.name)
+    names = {record.key: record.name for record in session.execute(known)}
+    near = difflib.get_close_matches(name.lower(), names)
+    if near:
+        return "did you mean " + " or ".join(f'"{names[key]}"' for key in near) + "?"
+    return "list the concepts to see their names." if names else "add it first, with its pictures."

@@ -1,0 +1,94 @@
+"""The tables of the library. A change here needs a migration in `concepts/migrations/versions`."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, String, TypeDecorator, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+def new_id() -> str:
+    """A generated identifier, 32 hexadecimal digits: what files and folders are named by."""
+    return uuid4().hex
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, kept without its zone because SQLite has none, and always in UTC."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Drops the zone on the way in."""
+        return value and value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Puts UTC back on the way out."""
+        return value and value.replace(tzinfo=UTC)
+
+
+class Record(DeclarativeBase):
+    """What every table shares: an identifier that the program generates."""
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+
+
+class PictureRecord(Record):
+    """One picture of a concept; its file is named by the id."""
+
+    __tablename__ = "images"
+    __table_args__ = (UniqueConstraint("concept_id", "position"),)
+
+    concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
+    position: Mapped[int]
+
+
+class ColumnRecord(Record):
+    """The singular columns [start, start + width) of one base, held by one concept."""
+
+    __tablename__ = "columns"
+    __table_args__ = (UniqueConstraint("concept_id", "base"),)
+
+    concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
+    base: Mapped[str] = mapped_column(String(128), index=True)
+    start: Mapped[int]
+    width: Mapped[int]
+
+    @property
+    def stop(self) -> int:
+        """The first column after the block."""
+        return self.start + self.width
+
+
+class ResultRecord(Record):
+    """What training made of a concept, one a concept; its file is named by the id."""
+
+    __tablename__ = "results"
+
+    concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"), unique=True)
+    base: Mapped[str] = mapped_column(String(128))
+    adapter: Mapped[str] = mapped_column(String(40))
+    rank: Mapped[int]
+    parameters: Mapped[int]
+    scores: Mapped[dict[str, Any]] = mapped_column(JSON)
+    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
+
+
+class ConceptRecord(Record):
+    """A concept. Its `key` is its name in lower case, so that names differ by more than case."""
+
+    __tablename__ = "concepts"
+
+    name: Mapped[str] = mapped_column(String(40))
+    key: Mapped[str] = mapped_column(String(40), unique=True)
+    class_word: Mapped[str] = mapped_column(String(40))
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
+    pictures: Mapped[list[PictureRecord]] = relationship(
+        order_by=PictureRecord.position, cascade="all, delete-orphan", lazy="selectin"
+    )
+    columns: Mapped[list[ColumnRecord]] = relationship(
+        order_by=ColumnRecord.base, cascade="all, delete-orphan", lazy="selectin"
+    )
+    result: Mapped[ResultRecord | None] = relationship(cascade="all, delete-orphan", lazy="selectin")
