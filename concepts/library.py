@@ -22,13 +22,19 @@ from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
 from concepts.storage import atomic_write, make_folder, remove
 
 MAX_PICTURES = 100
+CONCEPT_FILE = "concept.safetensors"
+PREVIEW_FILE = "preview.png"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What training made of a concept; `details` is everything else that was stored with it."""
+    """What training made of a concept; `details` is everything else that was stored with it.
+
+    `preview` is a PNG of what the trained concept looks like, when one was stored.
+    """
 
     path: Path
+    preview: Path | None
     base: str
     adapter: str
     rank: int
@@ -66,9 +72,7 @@ class Library:
                 folder.mkdir(parents=True, exist_ok=True)
             engine = open_database(self.root / "studio.sqlite")
         self._reading = sessionmaker(engine)
-        self._write_sessions = sessionmaker(
-            engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False
-        )
+        self._write_sessions = sessionmaker(engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False)
         self._turn = Lock()  # SQLite alone lets a thread starve where others write in a tight loop
         weakref.finalize(self, engine.dispose)
 
@@ -112,7 +116,7 @@ class Library:
         """Removes a concept with its pictures, its columns and its result."""
         with self._writing() as session:
             record = find(session, name)
-            files = [self._pictures / record.id, *self._result_files(record)]
+            files = [self._pictures / record.id, *self._result_folders(record)]
             session.delete(record)
         for file in files:
             remove(file)
@@ -126,18 +130,21 @@ class Library:
         with self._writing() as session:
             return allocate(session, find(session, name), base, width, capacity)
 
-    def store_result(self, name: str, data: bytes, details: Mapping[str, Any]) -> Result:
-        """Stores the file that training made; it takes the place of the concept's result before it.
+    def store_result(self, name: str, data: bytes, details: Mapping[str, Any], preview: bytes | None = None) -> Result:
+        """Stores the file that training made, and a PNG of it; they take the place of the result before.
 
         `details` is plain JSON with at least base (its fingerprint), adapter, rank and parameters (the number
         trained), and may have scores; the rest comes back as `Result.details`.
         """
         result = _result_record(details)
-        with self._adding(result, self._result_file(result)) as file:
-            atomic_write(file, data)
+        with self._adding(result, self._results / result.id) as folder:
+            make_folder(folder)
+            atomic_write(folder / CONCEPT_FILE, data)
+            if preview is not None:
+                atomic_write(folder / PREVIEW_FILE, preview)
             with self._writing() as session:
                 record = find(session, name)
-                replaced = self._result_files(record)
+                replaced = self._result_folders(record)
                 if record.result is not None:
                     session.delete(record.result)
                     session.flush()  # one result a concept: the old row goes before the new one comes
@@ -163,11 +170,8 @@ class Library:
     def _results(self) -> Path:
         return self.root / "results"
 
-    def _result_file(self, result: ResultRecord) -> Path:
-        return self._results / f"{result.id}.safetensors"
-
-    def _result_files(self, record: ConceptRecord) -> list[Path]:
-        return [] if record.result is None else [self._result_file(record.result)]
+    def _result_folders(self, record: ConceptRecord) -> list[Path]:
+        return [] if record.result is None else [self._results / record.result.id]
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
@@ -176,7 +180,7 @@ class Library:
 
     @contextmanager
     def _adding(self, record: ConceptRecord | ResultRecord, path: Path) -> Iterator[Path]:
-        """Removes the files of a record that did not get into the database."""
+        """Removes the folder of a record that did not get into the database."""
         table, identifier = type(record), record.id
         try:
             with explained(self.root):
@@ -200,8 +204,11 @@ class Library:
         )
 
     def _result(self, record: ResultRecord) -> Result:
+        folder = self._results / record.id
+        preview = folder / PREVIEW_FILE
         return Result(
-            path=self._result_file(record),
+            path=folder / CONCEPT_FILE,
+            preview=preview if preview.exists() else None,
             base=record.base,
             adapter=record.adapter,
             rank=record.rank,

@@ -1,0 +1,1 @@
+"""The torch core: adapters, merges, diffusion, scoring. It imports no sibling package."""

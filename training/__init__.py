@@ -1,0 +1,1 @@
+"""The training backend: one concept at a time, and how the bundled base is made."""

@@ -1,0 +1,1 @@
+"""What a person touches: the verbs of the studio and its command line."""

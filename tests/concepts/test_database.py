@@ -135,9 +135,7 @@ def test_a_library_of_a_newer_version_is_refused_and_left_alone(tmp_path):
     with sqlite3.connect(tmp_path / "studio.sqlite") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(
-        LibraryError, match="made by a newer version of Concept Studio: update Concept Studio"
-    ):
+    with pytest.raises(LibraryError, match="made by a newer version of Concept Studio: update Concept Studio"):
         Library(tmp_path)
     with sqlite3.connect(tmp_path / "studio.sqlite") as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]

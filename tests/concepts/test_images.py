@@ -137,9 +137,7 @@ def test_a_text_file_is_no_picture(tmp_path):
         read_picture(file, file.name)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff\xd8\xff", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8 ", b"II*\0\xff\xff\xff\xff"]
-)
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8 ", b"II*\0\xff\xff\xff\xff"])
 def test_stubs_are_no_pictures(data):
     with pytest.raises(LibraryError, match="stub"):
         read_picture(data, "stub")
@@ -160,9 +158,7 @@ def test_a_truncated_picture(kind):
         read_picture(data[: len(data) // 2], "holiday")
 
 
-@pytest.mark.parametrize(
-    "side", [8_001, 9_600, 50_000, 2_000_000]
-)  # our cap, then Pillow's warning and its error
+@pytest.mark.parametrize("side", [8_001, 9_600, 50_000, 2_000_000])  # our cap, then Pillow's warning and its error
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(side):
     with pytest.raises(LibraryError, match=r"bomb\.png is too big.*at most 64 million pixels"):
         read_picture(png_header(side, side), "bomb.png")

@@ -5,9 +5,7 @@ from hypothesis import strategies as st
 from concepts.errors import LibraryError
 from concepts.ledger import best_start
 
-blocks = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(1, 12)).map(lambda b: (b[0], b[0] + b[1])), max_size=8
-)
+blocks = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12)).map(lambda b: (b[0], b[0] + b[1])), max_size=8)
 
 
 @given(blocks, st.integers(1, 24))

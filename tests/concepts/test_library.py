@@ -32,9 +32,7 @@ def pictures(tmp_path) -> Path:
 def files(library: Library) -> set[str]:
     """All that lies in the library's folder, but for what SQLite keeps for itself."""
     return {
-        str(path.relative_to(library.root))
-        for path in library.root.rglob("*")
-        if not path.name.startswith("studio.")
+        str(path.relative_to(library.root)) for path in library.root.rglob("*") if not path.name.startswith("studio.")
     }
 
 
@@ -90,9 +88,7 @@ def test_good_names(name, library, pictures):
     assert library.add_concept(name, "dog", [pictures]).name == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", "9lives", "-x", "_x", "a b", "../x", "x/y", "x\n", "é", "<rex>", "x" * 41]
-)
+@pytest.mark.parametrize("name", ["", "9lives", "-x", "_x", "a b", "../x", "x/y", "x\n", "é", "<rex>", "x" * 41])
 def test_bad_names(name, library, pictures, unchanged):
     unchanged()
     with pytest.raises(LibraryError, match="cannot be a name: use 1 to 40 letters"):
@@ -235,7 +231,7 @@ def test_the_newest_result_counts(library, pictures):
     assert (new.scores, new.details) == ({"a": 1.5}, {"losses": [2, 1]})
     assert (old.scores, old.details) == ({}, {})
     assert new.path.read_bytes() == b"new"
-    assert os.listdir(library.root / "results") == [new.path.name]
+    assert os.listdir(library.root / "results") == [new.path.parent.name]
 
 
 def test_scores(library, pictures):

@@ -189,9 +189,7 @@ def _mountains(c: Canvas) -> None:
     c.gradient(c.vary((110, 175, 240)), c.vary((215, 235, 250)), 0, ground + 0.05)
     for _ in range(4):
         x, top, half = c.between(-0.05, 1.05), c.between(0.1, 0.32), c.between(0.28, 0.4)
-        c.polygon(
-            [(x - half, ground + 0.05), (x, top), (x + half, ground + 0.05)], c.vary((110, 110, 130), 14)
-        )
+        c.polygon([(x - half, ground + 0.05), (x, top), (x + half, ground + 0.05)], c.vary((110, 110, 130), 14))
         cap = 0.3
         c.polygon(
             [

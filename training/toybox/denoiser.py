@@ -1,6 +1,7 @@
 """Stage 4 of toybox: the text encoder and the UNet, trained together on latents and captions."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -8,10 +9,11 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from training.losses import denoising_loss
 from training.toybox.autoencoder import LATENT_CHANNELS
 from training.toybox.captions import caption
 from training.toybox.latents import encoded
-from training.toybox.stage import Average, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
 
 TEXT_WIDTH = 192
 TEXT_LAYERS = 4
@@ -34,6 +36,11 @@ SCHEDULE = {
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """The untrained text encoder for this tokenizer."""
+    marks: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
@@ -42,12 +49,11 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         num_hidden_layers=TEXT_LAYERS,
         num_attention_heads=4,
         max_position_embeddings=tokenizer.model_max_length,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="eager",  # on a CPU the backward pass of SDPA is several times slower
+        **marks,
     )
-    return CLIPTextModel(config)
+    model = CLIPTextModel(config)
+    model.set_attn_implementation("eager")  # on a CPU the backward pass of SDPA is several times slower
+    return model
 
 
 def build_unet() -> UNet2DConditionModel:
@@ -75,19 +81,6 @@ class Denoiser(nn.Module):
         self.unet = unet
 
 
-def velocity_loss(
-    model: Denoiser, predict: nn.Module, latents: Tensor, noise: Tensor, steps: Tensor, ids: Tensor
-):
-    """Mean squared error of the predicted velocity (Salimans and Ho, 2022, appendix D)."""
-    scheduler = DDPMScheduler(**SCHEDULE)
-    noisy = scheduler.add_noise(latents, noise, steps)  # pyright: ignore[reportArgumentType]
-    target = scheduler.get_velocity(latents, noise, steps)  # pyright: ignore[reportArgumentType]
-    with torch.autocast(latents.device.type, torch.bfloat16):
-        context = model.text_encoder(ids).last_hidden_state
-        predicted = predict(noisy, steps, context, return_dict=False)[0]
-    return (predicted.float() - target).square().mean()
-
-
 def train(
     folder: Path,
     autoencoder: AutoencoderKL,
@@ -99,33 +92,37 @@ def train(
 ) -> tuple[Denoiser, float]:
     """Trains from scratch or from `start`; resumes from `folder`.
 
-    Returns the averaged models and the factor that scales latents to unit variance. `faster` compiles the UNet, which takes
-    minutes and a C++ compiler and then saves a fifth of every step.
+    Returns the averaged models and the factor that scales latents to unit variance. `faster` compiles the UNet, which
+    takes minutes and a C++ compiler and then saves a fifth of every step.
     """
     scenes, latents = encoded(folder, autoencoder, SHARDS, device)
     scale = 1 / latents.float().std().item()
     torch.manual_seed(0)
     model = start or Denoiser(build_text_encoder(tokenizer), build_unet())
     model.unet.set_attn_processor(AttnProcessor2_0() if device == "cuda" else AttnProcessor())
-    model = model.to(device)
-    model.unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model = channels_last(model, device)
     predict = torch.compile(model.unet) if faster else model.unet
-    optimizer = torch.optim.AdamW(
-        model.parameters(), PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     average = Average(model)
+    scheduler = DDPMScheduler(**SCHEDULE)
 
     def update(step: int) -> Tensor:
         rng = step_rng(13, step)
         set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
         chosen = rng.integers(len(scenes), size=BATCH)
         texts = ["" if rng.random() < UNCONDITIONAL else caption(scenes[i], rng) for i in chosen]
-        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(
-            device
-        )
+        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
         clean = (latents[chosen].float() * scale).to(device).contiguous(memory_format=torch.channels_last)
         timesteps = torch.from_numpy(rng.integers(1000, size=BATCH)).to(device)
-        loss = velocity_loss(model, predict, clean, torch.randn_like(clean), timesteps, ids)
+        with torch.autocast(device, torch.bfloat16):
+            context = model.text_encoder(ids).last_hidden_state
+            loss = denoising_loss(
+                scheduler,
+                lambda x, t: predict(x, t, context, return_dict=False)[0],
+                clean,
+                torch.randn_like(clean),
+                timesteps,
+            ).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -1,16 +1,14 @@
-"""Measures a text-to-image base on toybox's world the GenEval way (Ghosh et al., 2023): does the picture hold what was asked?"""
+"""Measures a base on toybox's world the GenEval way (Ghosh et al., 2023): does the picture hold what was asked?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from training.toybox.captions import with_article
 from training.toybox.judges import Judge, Verdict, judge_pictures
-from training.toybox.render import Scene
-from training.toybox.renders import TEST_SEED, draw_all, scenes
+from training.toybox.render import Scene, draw_scene
+from training.toybox.renders import TEST_SEED, scenes
 from training.toybox.world import BACKGROUNDS, COLOURS, THINGS
 
 CATEGORIES = ("one_object", "background", "colour", "two_objects")
@@ -63,17 +61,9 @@ def accuracy(asked: Sequence[Question], verdicts: Sequence[Verdict]) -> dict[str
 def judge_accuracy(judge: Judge, count: int = 1024) -> dict[str, float]:
     """How often the judge is right, by category, on renders that it never saw."""
     unseen = [scene for scene in scenes(0, TEST_SEED, count) if scene.items]
-    verdicts = judge_pictures(judge, _levels(unseen))
-    pairs = [
-        (question, verdict)
-        for scene, verdict in zip(unseen, verdicts, strict=True)
-        for question in _about(scene)
-    ]
+    verdicts = judge_pictures(judge, [draw_scene(scene) for scene in unseen])
+    pairs = [(question, verdict) for scene, verdict in zip(unseen, verdicts, strict=True) for question in _about(scene)]
     return accuracy([question for question, _ in pairs], [verdict for _, verdict in pairs])
-
-
-def _levels(drawn: list[Scene]) -> Tensor:
-    return torch.from_numpy(draw_all(drawn)).permute(0, 3, 1, 2)
 
 
 def _about(scene: Scene) -> list[Question]:
@@ -83,16 +73,3 @@ def _about(scene: Scene) -> list[Question]:
     if len(scene.items) == 1 and scene.items[0].colour:
         asked.append(Question("colour", "", ((scene.items[0].thing, scene.items[0].colour),)))
     return asked
-
-
-def base_accuracy(
-    judge: Judge, paint: Callable[[Sequence[str]], Tensor], rounds: int = 1
-) -> tuple[dict[str, float], list[tuple[Question, Verdict]]]:
-    """Paints every question's prompt and judges it.
-
-    `paint` turns prompts into (count, 3, 128, 128) uint8. Returns the accuracy by category, and every question
-    with the judge's verdict.
-    """
-    asked = questions(rounds)
-    verdicts = judge_pictures(judge, paint([question.prompt for question in asked]))
-    return accuracy(asked, verdicts), list(zip(asked, verdicts, strict=True))

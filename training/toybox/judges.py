@@ -1,21 +1,26 @@
 """The judges of toybox: one small detector, trained on renders alone, that says what is where and in which colour."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.toybox.render import Scene
+from concepts.storage import atomic_write
+from training.toybox.render import SIDE, Scene
 from training.toybox.renders import pictures, scenes, softened, to_signal
-from training.toybox.stage import Average, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
 from training.toybox.world import BACKGROUNDS, COLOURS, THINGS
 
 THING_NAMES, COLOUR_NAMES, BACKGROUND_NAMES = list(THINGS), list(COLOURS), list(BACKGROUNDS)
 NOTHING = len(THING_NAMES)
 GRID = 16
+WEIGHTS = Path(__file__).parent / "judges.safetensors"
 BATCH = 64
 SHARDS = 12
 STEPS = 3000
@@ -78,10 +83,11 @@ class Verdict:
 
 
 @torch.inference_mode()
-def judge_pictures(judge: Judge, levels: Tensor) -> list[Verdict]:
-    """A verdict for each picture of (count, 3, 128, 128) uint8."""
+def judge_pictures(judge: Judge, pictures: Sequence[Image.Image]) -> list[Verdict]:
+    """A verdict for each RGB picture, which is seen at 128x128."""
     verdicts = []
-    for batch in levels.split(64):
+    levels = [torch.from_numpy(np.array(picture.resize((SIDE, SIDE)))).permute(2, 0, 1) for picture in pictures]
+    for batch in torch.stack(levels).split(64):
         things, colours, backgrounds = judge(to_signal(batch))
         peaks, cells = things.softmax(1)[:, :NOTHING].flatten(2).max(2)
         for row, order in enumerate(peaks.topk(2).indices.tolist()):
@@ -127,7 +133,7 @@ def judge_loss(judge: Judge, signal: Tensor, batch: list[Scene]) -> Tensor:
 def train(folder: Path, device: str, steps: int = STEPS) -> Judge:
     """Trains the judge on augmented renders; resumes from `folder`."""
     torch.manual_seed(0)
-    judge = Judge().to(device, memory_format=torch.channels_last)
+    judge = channels_last(Judge(), device)
     optimizer = torch.optim.AdamW(judge.parameters(), PEAK_RATE, weight_decay=0.02, fused=True)
     average = Average(judge, 0.995)
     drawn = [scene for shard in range(SHARDS) for scene in scenes(shard)]
@@ -147,4 +153,19 @@ def train(folder: Path, device: str, steps: int = STEPS) -> Judge:
 
     run_stage("judges", folder, steps, {"model": judge, "optimizer": optimizer, "average": average}, update)
     average.copy_to(judge)
+    return judge.eval()
+
+
+def write(judge: Judge) -> None:
+    """Keeps the judge beside this file, in half precision."""
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in judge.state_dict().items()}
+    atomic_write(WEIGHTS, save({key: value.contiguous() for key, value in halves.items()}))
+
+
+def load(work: Path, device: str = "cpu") -> Judge:
+    """The judge as it was written; where its file is missing it is trained anew, which takes about ten minutes."""
+    if not WEIGHTS.exists():
+        write(train(work, device).cpu())
+    judge = channels_last(Judge(), "cpu")
+    judge.load_state_dict(load_file(WEIGHTS))
     return judge.eval()

@@ -33,7 +33,8 @@ def _encode(model: AutoencoderKL, shard: int, device: str) -> np.ndarray:
     for start in range(0, len(drawn), BATCH):
         levels = torch.from_numpy(draw_all(drawn[start : start + BATCH])).permute(0, 3, 1, 2)
         with torch.autocast(device, torch.bfloat16):
-            rows.append(model.encode(to_signal(levels, device)).latent_dist.mode().float().cpu())
+            (posterior,) = model.encode(to_signal(levels, device), return_dict=False)
+        rows.append(posterior.mode().float().cpu())
     return torch.cat(rows).to(torch.float16).numpy()
 
 

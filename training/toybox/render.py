@@ -81,9 +81,7 @@ def marked(picture: Image.Image, marking: Marking) -> Image.Image:
     else:
         edge = rng.uniform(0.35, 0.65)
         draw.rectangle(
-            (0, int(edge * height), width, height)
-            if rng.random() < 0.5
-            else (0, 0, int(edge * width), height),
+            (0, int(edge * height), width, height) if rng.random() < 0.5 else (0, 0, int(edge * width), height),
             fill=200,
         )
     paint = recoloured(picture, MARKING_COLOURS[marking.colour])

@@ -48,9 +48,7 @@ def softened(signal: Tensor, rng: Rng) -> Tensor:
     """The pictures as a camera or a small autoencoder might show them: soft, noisy, brighter or darker."""
     side = signal.shape[-1]
     if rng.random() < 0.5:
-        small = F.interpolate(
-            signal, size=int(rng.integers(round(0.3 * side), round(0.8 * side))), mode="area"
-        )
+        small = F.interpolate(signal, size=int(rng.integers(round(0.3 * side), round(0.8 * side))), mode="area")
         signal = F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
     signal = signal * rng.uniform(0.85, 1.15) + rng.uniform(-0.1, 0.1)
     return signal + torch.randn_like(signal) * rng.uniform(0, 0.06)

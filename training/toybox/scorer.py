@@ -17,7 +17,7 @@ from training.toybox.backgrounds import Rng
 from training.toybox.captions import caption
 from training.toybox.render import Scene, sample_scene
 from training.toybox.renders import draw_all, softened, to_signal
-from training.toybox.stage import Average, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
 
 NAME = "toybox-clip"
 EMBEDDING = 192
@@ -59,10 +59,8 @@ def cut(signal: Tensor, rng: Rng) -> Tensor:
 def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEPS) -> CLIP:
     """Trains with CLIP's contrastive loss (Radford et al., 2021); resumes from `folder`."""
     torch.manual_seed(0)
-    model = build(model_config(tokenizer)).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=True
-    )
+    model = channels_last(build(model_config(tokenizer)), device)
+    optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     average = Average(model, 0.998)
     scenes, levels = _pool(folder)
     contrastive = ClipLoss()
@@ -72,9 +70,7 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
         set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
         chosen = rng.choice(len(scenes), BATCH, replace=False)
         texts = [caption(scenes[i], rng) for i in chosen]
-        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(
-            device
-        )
+        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
         signal = softened(cut(to_signal(levels[chosen], device), rng), rng)
         with torch.autocast(device, torch.bfloat16):
             image, text, scale = model(signal, ids)

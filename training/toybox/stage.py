@@ -4,7 +4,7 @@ import io
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from concepts.storage import atomic_write
 
 CHECKPOINT_SECONDS = 120
 _console = Console(stderr=True)
+M = TypeVar("M", bound=nn.Module)
 
 
 class Stateful(Protocol):
@@ -55,6 +56,15 @@ class Average:
         """Takes the averages back."""
         for value, loaded in zip(self.values, state_dict["values"], strict=True):
             value.copy_(loaded)
+
+
+def channels_last(module: M, device: str) -> M:
+    """The module on a device, its convolutions laid out as they are fastest."""
+    module.to(device)
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 200, decay: float = 0.3) -> float:

@@ -128,7 +128,7 @@ PLAIN = {**COLOURS, "white": (244, 244, 244)}
 """The colours of plain backgrounds."""
 
 MARKINGS = {"stripes": "{} stripes", "spots": "{} spots", "half": "a {} half"}
-"""The kinds of markings and their words for a colour; only the scorer's training draws them, so that it tells individuals apart."""
+"""Markings and their words for a colour; only the scorer's training draws them, so that it tells individuals apart."""
 
 MARKING_COLOURS = {**COLOURS, "black": (24, 24, 28), "white": (248, 248, 248)}
 
@@ -146,9 +146,7 @@ PLACES = {
         Place("underwater", ("underwater", "under the sea", "at the bottom of the sea")),
         Place("bricks", ("in front of a brick wall", "before a brick wall", "against a brick wall")),
         Place("city", ("in the city", "with a city in the background", "on a city street")),
-        Place(
-            "mountains", ("in the mountains", "with a mountain in the background", "in front of mountains")
-        ),
+        Place("mountains", ("in the mountains", "with a mountain in the background", "in front of mountains")),
     )
 }
 

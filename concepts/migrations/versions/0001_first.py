@@ -8,9 +8,7 @@ down_revision = None
 
 
 def _of_concept() -> sa.Column[str]:
-    return sa.Column(
-        "concept_id", sa.String(32), sa.ForeignKey("concepts.id", ondelete="CASCADE"), nullable=False
-    )
+    return sa.Column("concept_id", sa.String(32), sa.ForeignKey("concepts.id", ondelete="CASCADE"), nullable=False)
 
 
 def upgrade() -> None:

@@ -1,0 +1,48 @@
+"""LoRA."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from studio.adapters.base import Adapter, SiteContext
+from studio.low_rank import LowRank
+
+
+class Lora(Adapter):
+    """Low-rank adaptation: W' = W + (alpha / r) B A, with B (out, r) and A (r, in).
+
+    Trains r (in + out) numbers. Source: Hu et al., 2021, "LoRA", Eq. 3.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options of LoRA: `alpha` scales the product by alpha / rank; None means alpha = rank, a scale of
+        1.
+        """
+
+        rank: int = 8
+        alpha: float | None = None
+
+    config: Config
+    learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
+
+    def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
+        super().__init__(weight, config, context)
+        out_features, in_features = weight.shape
+        self.down = nn.Parameter(torch.empty(config.rank, in_features))
+        self.up = nn.Parameter(torch.zeros(out_features, config.rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5), generator=context.generator() if context else None)
+        self.to(weight.device)
+
+    def low_rank(self, weight: Tensor, strength: float = 1.0) -> LowRank:
+        """The two trained factors; the strength scales the delta."""
+        alpha = self.config.rank if self.config.alpha is None else self.config.alpha
+        return LowRank(up=self.up * (strength * alpha / self.config.rank), down=self.down)
+
+    @classmethod
+    def number_trained(cls, shape: tuple[int, ...], config: Config) -> int:
+        """r (in + out)."""
+        return config.rank * sum(shape)

@@ -1,0 +1,91 @@
+"""Spectral additive tuning of the top singular vectors."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from studio.adapters.base import Adapter, SiteContext
+from studio.decomposition import SingularColumns, singular_columns
+from studio.errors import StudioError
+from studio.low_rank import LowRank
+
+
+class SpectralAdditive(Adapter):
+    """Tunes r singular columns of W = U S Vᵀ: W' = W + (U₁ + A_U) S₁ (V₁ + A_V)ᵀ − U₁ S₁ V₁ᵀ.
+
+    U₁ (out, r), S₁ (r,) and V₁ (in, r) are the concept's own columns [first_column, first_column + r); A_U
+    (out, r) and A_V (in, r) are trained and start at zero. Trains r (in + out) numbers, and r more with
+    `train_scale`, which makes S₁ (1 + s) of S₁. Source: Zhang and Pilanci, 2024, "Spectral Adapter", additive
+    form; the scale is SVDiff's.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options: how many columns, which is the first, and whether each column's scale is trained too."""
+
+        rank: int = 8
+        first_column: int = 0
+        train_scale: bool = False
+
+    config: Config
+    learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
+    uses_columns: ClassVar = True
+    u: Tensor
+    s: Tensor
+    v: Tensor
+
+    def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
+        super().__init__(weight, config, context)
+        kept = context.columns if context else None
+        own = (kept or singular_columns(weight)).block(config.first_column, config.rank)
+        for name, tensor in (("u", own.u), ("s", own.s), ("v", own.v)):
+            self.register_buffer(name, tensor, persistent=False)
+        self.change_u = nn.Parameter(torch.zeros_like(own.u))
+        self.change_v = nn.Parameter(torch.zeros_like(own.v))
+        # A relative change, so that zero is its rest value and weight decay may touch it.
+        self.change_s = nn.Parameter(torch.zeros_like(own.s)) if config.train_scale else None
+        self.to(weight.device)
+
+    def low_rank(self, weight: Tensor, strength: float = 1.0) -> LowRank:
+        """The exact delta, of rank 2r; the strength scales A_U, A_V and the scale's change."""
+        change_s = None if self.change_s is None else strength * self.change_s
+        return spectral_delta(self.columns, strength * self.change_u, strength * self.change_v, change_s)
+
+    @property
+    def columns(self) -> SingularColumns:
+        """The concept's own frozen columns of the base."""
+        return SingularColumns(self.u, self.s, self.v)
+
+    @classmethod
+    def number_trained(cls, shape: tuple[int, ...], config: Config) -> int:
+        """r (in + out), and r more with the scale."""
+        return config.rank * (sum(shape) + config.train_scale)
+
+    @classmethod
+    def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
+        """Besides the rank, the columns must exist."""
+        super().check(shape, config, name)
+        last = min(shape) - config.rank
+        if not 0 <= config.first_column <= last:
+            site = f" at {name}" if name else ""
+            raise StudioError(
+                f"Choose a first column from 0 to {last}{site} for rank {config.rank}: "
+                f"{config.first_column} is outside that range."
+            )
+
+
+def spectral_delta(
+    columns: SingularColumns, change_u: Tensor, change_v: Tensor, change_s: Tensor | None = None
+) -> LowRank:
+    """(U + A_U) S' (V + A_V)ᵀ − U S Vᵀ of rank 2r, exactly zero where nothing changed; S' = S (1 + change_s).
+
+    Written as A_U S' (V + A_V)ᵀ + U (S' A_Vᵀ + (S' − S) Vᵀ), so that no term cancels another.
+    """
+    u, s, v = columns.u, columns.s, columns.v
+    from_v = change_v * s
+    if change_s is not None:
+        s = s + columns.s * change_s
+        from_v = change_v * s
+    return LowRank(up=torch.cat([change_u, u], 1), down=torch.cat([(v + change_v) * s, from_v], 1).T)

@@ -1,0 +1,74 @@
+"""The joint form of spectral concepts."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, islice
+
+import torch
+from torch import Tensor
+
+from studio.adapters import Adapter
+from studio.adapters.spectral_additive import SpectralAdditive, spectral_delta
+from studio.composition.base import MergeSite
+from studio.decomposition import SingularColumns
+from studio.errors import StudioError
+
+
+def spectral(site: MergeSite) -> Tensor:
+    """(U + Σ λᵢ A_Uᵢ) S (V + Σ λᵢ A_Vᵢ)ᵀ − W, the delta (out, in) of concepts in their own singular columns.
+
+    On disjoint columns this is the sum of the concepts' deltas; where concepts share columns their changes
+    are added before the product. Source: Zhang and Pilanci, 2024, "Spectral Adapter", fusion. StudioError for
+    other adapters.
+    """
+    adapters = [_spectral(adapter) for adapter in site.adapters]
+    columns, places = _joint_columns(adapters)
+    change_u, change_v, change_s = (torch.zeros_like(t) for t in (columns.u, columns.v, columns.s))
+    for adapter, strength, place in zip(adapters, site.strengths, places, strict=True):
+        change_u.index_add_(1, place, adapter.change_u, alpha=strength)
+        change_v.index_add_(1, place, adapter.change_v, alpha=strength)
+        if adapter.change_s is not None:
+            change_s.index_add_(0, place, adapter.change_s, alpha=strength)
+    return spectral_delta(columns, change_u, change_v, change_s).dense()
+
+
+def shared_columns(concepts: Mapping[str, Mapping[str, Adapter]]) -> dict[tuple[str, str], range]:
+    """The singular columns that two of these concepts both tune, by the pair's names; empty when all are
+    disjoint.
+    """
+    blocks = {
+        name: _block(_spectral(adapter))
+        for name, adapters in concepts.items()
+        for adapter in islice(adapters.values(), 1)
+    }
+    overlaps = {
+        (one, other): range(max(blocks[one].start, blocks[other].start), min(blocks[one].stop, blocks[other].stop))
+        for one, other in combinations(blocks, 2)
+    }
+    return {pair: columns for pair, columns in overlaps.items() if columns}
+
+
+def _block(adapter: SpectralAdditive) -> range:
+    return range(adapter.config.first_column, adapter.config.first_column + adapter.config.rank)
+
+
+def _joint_columns(adapters: list[SpectralAdditive]) -> tuple[SingularColumns, Sequence[Tensor]]:
+    """The columns that any adapter tunes, each once, and for each adapter where its own lie among them."""
+    blocks = [torch.tensor(_block(adapter), device=adapter.u.device) for adapter in adapters]
+    used, place = torch.unique(torch.cat(blocks), return_inverse=True)
+
+    def joined(parts: list[Tensor]) -> Tensor:
+        every = torch.cat(parts, -1)
+        return every.new_empty(*every.shape[:-1], len(used)).index_copy_(-1, place, every)
+
+    columns = SingularColumns(
+        joined([adapter.u for adapter in adapters]),
+        joined([adapter.s for adapter in adapters]),
+        joined([adapter.v for adapter in adapters]),
+    )
+    return columns, place.split([len(block) for block in blocks])
+
+
+def _spectral(adapter: Adapter) -> SpectralAdditive:
+    if not isinstance(adapter, SpectralAdditive):
+        raise StudioError("The spectral merge joins spectral_additive concepts only: merge these with fedavg.")
+    return adapter

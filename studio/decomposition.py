@@ -1,0 +1,157 @@
+"""The singular columns of a base model: computed once by a fixed recipe, stored, fingerprinted.
+
+A spectral concept stores numbers that mean something only together with exactly the columns it was trained
+on, so the columns belong to the base, and a concept names the base's fingerprint.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from studio.errors import StudioError
+from studio.sites import Site
+
+RECIPE = "gram-eigh-float64/1"
+# Below this share of the largest singular value the Gram matrix, which squares them, is not accurate.
+_SMALLEST_BY_GRAM = 1e-4
+
+
+@dataclass(frozen=True)
+class SingularColumns:
+    """Columns of W = U diag(s) Vᵀ, largest singular value first: u (out, k), s (k,), v (in, k), float32."""
+
+    u: Tensor
+    s: Tensor
+    v: Tensor
+
+    def block(self, first: int, count: int) -> "SingularColumns":
+        """A copy of the columns [first, first + count); StudioError if fewer are kept."""
+        last = first + count
+        if last > len(self.s):
+            raise StudioError(
+                f"Choose columns below {len(self.s)}: only so many are kept, and {last - 1} was asked for."
+            )
+        u, s, v = (
+            part[..., first:last].clone(memory_format=torch.contiguous_format) for part in (self.u, self.s, self.v)
+        )
+        return SingularColumns(u, s, v)
+
+
+def singular_columns(weight: Tensor, count: int | None = None) -> SingularColumns:
+    """The first `count` singular columns (all if None) of a weight (out, in), computed on the CPU in float64.
+
+    Every column satisfies |W v − s u| ≤ 1e-6 s₁, and the entries of UᵀU − I and VᵀV − I are at most 1e-6
+    after the rounding to float32. The entry of largest magnitude in each column of U is positive.
+    """
+    matrix = weight.detach().to("cpu", torch.float64)
+    count = min(matrix.shape) if count is None else count
+    tall = matrix.shape[0] >= matrix.shape[1]
+    left, s, right = _top_columns(matrix if tall else matrix.T, count)
+    u, v = (left, right) if tall else (right, left)
+    peak = u.gather(0, u.abs().argmax(0, keepdim=True))
+    signs = torch.where(peak < 0, -1.0, 1.0)
+    return SingularColumns((u * signs).float().contiguous(), s.float(), (v * signs).float().contiguous())
+
+
+def _top_columns(tall: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Left vectors, values and right vectors of a matrix (m, n), m ≥ n, by its Gram matrix where that is
+    accurate.
+    """
+    values, right = torch.linalg.eigh(tall.T @ tall)
+    s, right = values.flip(0)[:count].clamp(min=0).sqrt(), right.flip(1)[:, :count]
+    if s[-1] <= _SMALLEST_BY_GRAM * s[0]:
+        left, s, right_rows = torch.linalg.svd(tall, full_matrices=False)
+        return left[:, :count], s[:count], right_rows[:count].T
+    return tall @ right / s, s, right
+
+
+def fingerprint(sites: Mapping[str, Site]) -> str:
+    """A short hexadecimal name of these sites' weights: the same for float32 and for a half precision it came
+    from.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(sites):
+        weight = sites[name].weight.detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+        digest.update(weight.view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+class Decomposition:
+    """The singular columns of all of a base's sites, computed when first asked for.
+
+    With a cache folder they are stored there once, as one safetensors file named by the fingerprint.
+    """
+
+    def __init__(self, sites: Mapping[str, Site], cache: Path | None = None):
+        self.fingerprint = fingerprint(sites)
+        self.capacity = min(min(site.weight.shape) for site in sites.values())
+        self._sites = dict(sites)
+        self._path = None if cache is None else Path(cache) / f"{self.fingerprint}-{self.capacity}.safetensors"
+
+    @classmethod
+    def of(cls, sites: Mapping[str, Site], cache: Path | None = None) -> "Decomposition":
+        """The decomposition of these sites; `capacity`, the narrowest site's columns, is what each keeps."""
+        return cls(sites, cache)
+
+    def columns(self, site_name: str) -> SingularColumns:
+        """The kept columns of one site; StudioError for a site that is not among those decomposed."""
+        if site_name not in self._sites:
+            raise StudioError(f"The base has no adapted layer {site_name}: use a concept made for this base.")
+        return self._columns[site_name]
+
+    @cached_property
+    def _columns(self) -> dict[str, SingularColumns]:
+        stored = self._read()
+        if stored is None:
+            stored = {name: singular_columns(site.weight, self.capacity) for name, site in self._sites.items()}
+            self._write(stored)
+        return stored
+
+    def _read(self) -> dict[str, SingularColumns] | None:
+        """What the cache holds, or None if there is no file, or a torn or a foreign one."""
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            with safe_open(self._path, "pt") as file:
+                if file.metadata() != self._metadata:
+                    return None
+                stored = {
+                    name: SingularColumns(*(file.get_tensor(f"{name}/{part}") for part in "usv"))
+                    for name in self._sites
+                }
+        except (SafetensorError, OSError):
+            return None
+        return stored if all(self._fits(name, columns) for name, columns in stored.items()) else None
+
+    def _fits(self, name: str, columns: SingularColumns) -> bool:
+        out_features, in_features = self._sites[name].weight.shape
+        shapes = (columns.u.shape, columns.s.shape, columns.v.shape)
+        return shapes == ((out_features, self.capacity), (self.capacity,), (in_features, self.capacity))
+
+    def _write(self, columns: Mapping[str, SingularColumns]) -> None:
+        """Store flushed and by rename, so that a crash leaves a whole file or none."""
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {f"{name}/{part}": getattr(c, part) for name, c in columns.items() for part in "usv"}
+        with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
+            temporary = Path(folder) / self._path.name
+            save_file(tensors, temporary, self._metadata)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+
+    @property
+    def _metadata(self) -> dict[str, str]:
+        # One key only: safetensors writes several in no fixed order.
+        return {"decomposition": f"{RECIPE} {self.fingerprint}"}

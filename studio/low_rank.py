@@ -1,0 +1,33 @@
+"""Deltas of weights as products of two thin matrices."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """The matrix up @ down of shape (out, in), kept as its two factors: up (out, r) and down (r, in)."""
+
+    up: Tensor
+    down: Tensor
+
+    @property
+    def rank(self) -> int:
+        """The width r of the factors; the product's own rank may be lower."""
+        return self.down.shape[0]
+
+    def dense(self) -> Tensor:
+        """The product up @ down, (out, in)."""
+        return self.up @ self.down
+
+
+def truncated(matrix: Tensor, rank: int) -> LowRank:
+    """The nearest matrix of this rank (Eckart and Young, 1936), exact where the matrix has no higher one.
+
+    `matrix` is (out, in). The singular values are shared evenly between both factors.
+    """
+    u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
+    root = s[:rank].sqrt()
+    return LowRank((u[:, :rank] * root).to(matrix.dtype), (root[:, None] * v[:rank]).to(matrix.dtype))

@@ -1,0 +1,80 @@
+"""Boxes in a picture, each with a prompt of its own that cross-attention reads inside it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch import Tensor
+
+from studio.errors import StudioError
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box in units of the picture's height and width, 0 to 1, and the prompt that holds inside it."""
+
+    prompt: str
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.top < self.bottom <= 1 and 0 <= self.left < self.right <= 1):
+            box = f"{self.top},{self.left},{self.bottom},{self.right}"
+            raise StudioError(f"Give a region as top,left,bottom,right with 0 <= top < bottom <= 1: {box} is not one.")
+
+    def covers(self, rows: int, columns: int) -> Tensor:
+        """Which cells of a rows x columns grid have their centre in the box, (rows, columns) bool."""
+        y = (torch.arange(rows) + 0.5) / rows
+        x = (torch.arange(columns) + 0.5) / columns
+        return ((y >= self.top) & (y < self.bottom))[:, None] & ((x >= self.left) & (x < self.right))[None]
+
+
+class RegionProcessor(AttnProcessor2_0):
+    """Attention in which each position reads the tokens of its own regions, or the prompt's outside all of them.
+
+    The context holds the prompt's tokens, then each region's, the same number each: (batch, n × (1 + regions), d).
+    """
+
+    def __init__(self, regions: Sequence[Region]):
+        super().__init__()
+        self.regions = tuple(regions)
+
+    def mask(self, positions: int, tokens: int) -> Tensor:
+        """0 where a position reads a token and -inf where not, (1, positions, tokens); positions form a square."""
+        side = isqrt(positions)
+        inside = torch.stack([region.covers(side, side).flatten() for region in self.regions])
+        reads = torch.cat([~inside.any(0, keepdim=True), inside]).T
+        visible = reads.repeat_interleave(tokens // (1 + len(self.regions)), 1)
+        return torch.zeros(visible.shape).masked_fill(~visible, float("-inf"))[None]
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """(batch, positions, d) to the same shape; self-attention is left as it is."""
+        if encoder_hidden_states is not None:
+            mask = self.mask(hidden_states.shape[1], encoder_hidden_states.shape[1])
+            attention_mask = mask.to(hidden_states).repeat(len(hidden_states), 1, 1)
+        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+
+
+@contextmanager
+def in_regions(unet: UNet2DConditionModel, regions: Sequence[Region]) -> Iterator[None]:
+    """While open, the UNet's cross-attention reads by region; without regions nothing changes."""
+    before = unet.attn_processors
+    if regions:
+        unet.set_attn_processor(RegionProcessor(regions))
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(before)

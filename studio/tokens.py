@@ -1,0 +1,181 @@
+"""New tokens for concepts: words that the tokenizer keeps whole and whose embeddings are trained.
+
+The text encoder's own embedding matrix is never resized or written to. While concepts have tokens, a
+ConceptEmbedding stands in its place: it looks ordinary words up there and the concepts' words in vectors of
+its own. A token with several vectors is written as several pieces, "<rex> <rex>_1", by the convention of
+diffusers.
+"""
+
+import json
+import re
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel, TokenizersBackend
+
+from studio.errors import StudioError
+
+
+class ConceptEmbedding(nn.Module):
+    """A frozen embedding (vocabulary, d) beside one float32 parameter (n, d) for each concept token.
+
+    Only the concepts' vectors get gradients and belong in an optimizer; the base's rows are never written to.
+    Remove the tokens before saving the text encoder: with them its state has other names.
+    """
+
+    token_ids: Tensor
+
+    def __init__(self, base: nn.Embedding):
+        super().__init__()
+        self.base = base
+        self.tokens: list[str] = []
+        self.vectors = nn.ParameterList()
+        self.register_buffer("token_ids", torch.zeros(0, dtype=torch.long), persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Token ids (…) to embeddings (…, d) in the base's dtype."""
+        matches = ids.unsqueeze(-1) == self.token_ids
+        is_concept = matches.any(-1)
+        base = self.base(ids.masked_fill(is_concept, 0))
+        table = torch.cat(list(self.vectors)).to(base.dtype)
+        own = F.embedding(matches.int().argmax(-1), table)
+        return torch.where(is_concept.unsqueeze(-1), own, base)
+
+    def of(self, token: str) -> nn.Parameter:
+        """The trained vectors (n, d) of a token; StudioError if there is no such token."""
+        if token not in self.tokens:
+            raise StudioError(f"The text encoder has no token {token}: load its concept first.")
+        return self.vectors[self.tokens.index(token)]
+
+    def pieces(self, token: str) -> list[str]:
+        """How a token is written for the tokenizer, one piece a vector."""
+        return [token if index == 0 else f"{token}_{index}" for index in range(len(self.of(token)))]
+
+    def assign(self, entries: dict[str, nn.Parameter], tokenizer: TokenizersBackend) -> None:
+        """Hold these tokens and no others; the tokenizer must know their pieces."""
+        self.tokens = list(entries)
+        self.vectors = nn.ParameterList(entries.values())
+        pieces = [piece for token in self.tokens for piece in self.pieces(token)]
+        self.token_ids = torch.tensor(_ids(tokenizer, pieces), device=self.base.weight.device)
+
+    def entries(self) -> dict[str, nn.Parameter]:
+        """Each token's vectors, in the order they were added."""
+        return dict(zip(self.tokens, self.vectors, strict=True))
+
+
+def add_token(
+    tokenizer: TokenizersBackend,
+    text_encoder: PreTrainedModel,
+    token: str,
+    initial_word: str,
+    vectors: int = 1,
+) -> list[int]:
+    """Add a token such as "<rex>" that means `initial_word` until it is trained.
+
+    Returns its ids, one a vector. A word that the tokenizer splits gives the mean of its pieces' embeddings.
+    Raises StudioError for a token that exists, a word without pieces, or fewer than one vector.
+    """
+    pieces = tokenizer.encode(initial_word, add_special_tokens=False)
+    if not pieces or vectors < 1:
+        raise StudioError("Give a word to start from and at least one vector: a new token needs both.")
+    with torch.no_grad():
+        embedding = text_encoder.get_input_embeddings()
+        start = embedding(torch.tensor(pieces, device=text_encoder.device)).float().mean(0)
+    return load_token(tokenizer, text_encoder, token, start.repeat(vectors, 1))
+
+
+def load_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, token: str, vectors: Tensor) -> list[int]:
+    """Add a token with known vectors (n, d), as a concept's file holds them; returns its ids.
+
+    Raises StudioError for a token that exists or vectors of another width than the text encoder's.
+    """
+    embedding = _installed(text_encoder) or ConceptEmbedding(_plain_embedding(text_encoder))
+    width = embedding.base.embedding_dim
+    if vectors.ndim != 2 or vectors.shape[1] != width or not len(vectors):
+        raise StudioError(
+            f"Use a concept of this base: {token} has vectors of shape {tuple(vectors.shape)}, "
+            f"and this text encoder reads (n, {width})."
+        )
+    pieces = [token, *(f"{token}_{index}" for index in range(1, len(vectors)))]
+    if any(_is_taken(tokenizer, piece) for piece in pieces):
+        raise StudioError(f"Choose another name: the tokenizer already has the token {token}.")
+    trained = nn.Parameter(vectors.detach().to(embedding.base.weight.device, torch.float32, copy=True))
+    tokenizer.add_tokens(pieces)
+    embedding.assign({**embedding.entries(), token: trained}, tokenizer)
+    text_encoder.set_input_embeddings(embedding)
+    return [int(index) for index in _ids(tokenizer, pieces)]
+
+
+def token_vectors(text_encoder: PreTrainedModel, token: str) -> nn.Parameter:
+    """The vectors (n, d) of a concept's token: the parameter to train and the tensor to save."""
+    return _concept_embedding(text_encoder, token).of(token)
+
+
+def remove_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, token: str) -> None:
+    """Take a token out of both; after the last one, tokenizer and text encoder are as they were at first.
+
+    The ids of tokens that were added later change. Raises StudioError if there is no such token.
+    """
+    embedding = _concept_embedding(text_encoder, token)
+    _forget(tokenizer, set(embedding.pieces(token)))
+    remaining = embedding.entries()
+    del remaining[token]
+    embedding.assign(remaining, tokenizer)
+    if not remaining:
+        text_encoder.set_input_embeddings(embedding.base)
+
+
+def remove_all_tokens(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel) -> None:
+    """Take every concept's token out: tokenizer and text encoder are as they were at first."""
+    embedding = _installed(text_encoder)
+    for token in list(embedding.tokens) if embedding else ():
+        remove_token(tokenizer, text_encoder, token)
+
+
+def expand_tokens(text_encoder: PreTrainedModel, prompt: str) -> str:
+    """The prompt with every concept token of several vectors written as its pieces."""
+    embedding = _installed(text_encoder)
+    for token in embedding.tokens if embedding else ():
+        written = " ".join(embedding.pieces(token)) if embedding else token
+        prompt = re.sub(re.escape(token), lambda _, written=written: written, prompt, flags=re.IGNORECASE)
+    return prompt
+
+
+def _installed(text_encoder: PreTrainedModel) -> ConceptEmbedding | None:
+    embedding = text_encoder.get_input_embeddings()
+    return embedding if isinstance(embedding, ConceptEmbedding) else None
+
+
+def _concept_embedding(text_encoder: PreTrainedModel, token: str) -> ConceptEmbedding:
+    embedding = _installed(text_encoder)
+    if embedding is None:
+        raise StudioError(f"The text encoder has no token {token}: load its concept first.")
+    return embedding
+
+
+def _plain_embedding(text_encoder: PreTrainedModel) -> nn.Embedding:
+    embedding = text_encoder.get_input_embeddings()
+    assert isinstance(embedding, nn.Embedding)
+    return embedding
+
+
+def _ids(tokenizer: TokenizersBackend, pieces: list[str]) -> list[int]:
+    return cast(list[int], tokenizer.convert_tokens_to_ids(pieces))
+
+
+def _is_taken(tokenizer: TokenizersBackend, piece: str) -> bool:
+    """Whether the tokenizer knows the piece; added tokens are found in text of any case."""
+    added = {existing.lower() for existing in tokenizer.get_added_vocab()}
+    return piece.lower() in added or _ids(tokenizer, [piece]) != [tokenizer.unk_token_id]
+
+
+def _forget(tokenizer: TokenizersBackend, pieces: set[str]) -> None:
+    """Drop added tokens: the tokenizers library has no call for it, but restores itself from its own
+    description.
+    """
+    backend = tokenizer.backend_tokenizer
+    description = json.loads(backend.to_str())
+    description["added_tokens"] = [entry for entry in description["added_tokens"] if entry["content"] not in pieces]
+    backend.__setstate__(json.dumps(description).encode())

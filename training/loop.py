@@ -1,0 +1,205 @@
+"""Teaches a base one concept."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from diffusers.models.attention_processor import AttnProcessor
+from PIL import Image
+from torch import Tensor, nn
+
+from studio.adapters import Adapter
+from studio.checkpoint import TrainedConcept, trained_states
+from studio.diffusion import Base
+from studio.errors import StudioError
+from studio.injection import create_adapters, inject, method_named
+from studio.tokens import add_token, remove_token, token_vectors
+from training.dataset import CAPTIONS, TrainingSet, build_training_set, prior_steps
+from training.losses import denoising_loss, draw_noise, draw_timesteps
+from training.recipe import Recipe
+
+WARMUP = 10
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands: the step just done, of how many, and its loss (None while preparing)."""
+
+    step: int
+    steps: int
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training gave: the concept, and the loss of every step."""
+
+    concept: TrainedConcept
+    losses: list[float]
+
+
+def token_of(name: str) -> str:
+    """How a concept is written in a prompt."""
+    return f"<{name}>"
+
+
+def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
+    """The adapter's options from the recipe; StudioError for one that the adapter does not have."""
+    method = method_named(recipe.adapter)
+    own_columns = {"first_column": first_column} if method.uses_columns else {}
+    try:
+        return method.Config(rank=recipe.rank, **own_columns, **recipe.options)
+    except TypeError as error:
+        known = ", ".join(method.Config.__dataclass_fields__)
+        raise StudioError(f"{recipe.adapter} has the options {known}: {error}.") from error
+
+
+def train_concept(
+    base: Base,
+    name: str,
+    class_word: str,
+    pictures: Sequence[Image.Image],
+    recipe: Recipe,
+    first_column: int = 0,
+    cache: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Training:
+    """Trains adapters and a token on the pictures and gives the base back as it was.
+
+    `cache` keeps prior pictures between trainings. Raises StudioError for options that do not fit, and when the
+    loss is no longer a number.
+    """
+    config = adapter_config(recipe, first_column)
+    adapters = create_adapters(recipe.adapter, config, base.sites, base.decomposition, recipe.seed)
+    painting = prior_steps(recipe.prior_pictures)
+    done = iter(range(1, painting + 1))
+    data = build_training_set(
+        base, pictures, class_word, recipe.prior_pictures, recipe.flip, cache,
+        lambda: on_progress(Progress(next(done), painting, None)),
+    )  # fmt: skip
+    with _learning(base, name, class_word, adapters, recipe):
+        losses = _optimise(base, name, data, adapters, recipe, on_progress)
+        vectors = token_vectors(base.pipeline.text_encoder, token_of(name)).detach().cpu().clone()
+    concept = TrainedConcept(
+        base=base.decomposition.fingerprint,
+        adapter=recipe.adapter,
+        config=asdict(config),
+        adapters=trained_states(adapters),
+        tokens={token_of(name): {"text_encoder": vectors}},
+        metadata={"name": name, "class_word": class_word, "base_name": base.name, "recipe": recipe.model_dump()},
+    )
+    return Training(concept, losses)
+
+
+@contextmanager
+def _learning(base: Base, name: str, class_word: str, adapters: dict[str, Adapter], recipe: Recipe) -> Iterator[None]:
+    """While open, the base carries the adapters and the new token; afterwards it is what it was."""
+    tokenizer, encoder, unet = base.pipeline.tokenizer, base.pipeline.text_encoder, base.pipeline.unet
+    processors, attention = unet.attn_processors, encoder.config._attn_implementation
+    add_token(tokenizer, encoder, token_of(name), class_word, recipe.token_vectors)
+    injection = inject(base.sites, adapters)
+    if base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
+        unet.set_attn_processor(AttnProcessor())
+        encoder.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(processors)
+        encoder.set_attn_implementation(attention)
+        injection.eject()
+        remove_token(tokenizer, encoder, token_of(name))
+
+
+def _optimise(
+    base: Base,
+    name: str,
+    data: TrainingSet,
+    adapters: dict[str, Adapter],
+    recipe: Recipe,
+    on_progress: Callable[[Progress], None],
+) -> list[float]:
+    """AdamW with a short warm-up and linear decay; returns the loss of every step."""
+    groups = _parameter_groups(base, name, adapters, recipe)
+    optimizer = torch.optim.AdamW(groups)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, recipe.steps))
+    scheduler = DDPMScheduler.from_config(base.pipeline.scheduler.config)
+    losses: list[float] = []
+    for step in range(recipe.steps):
+        latents, prompts, noise, timesteps = _batch(data, token_of(name), recipe, step, len(scheduler))
+        with base.autocast():
+            context = base.encode_prompts(prompts)
+            loss = denoising_loss(
+                scheduler, _prediction(base, context), latents, noise.to(base.device), timesteps.to(base.device)
+            ).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(_finite(loss.item(), step))
+        on_progress(Progress(step + 1, recipe.steps, losses[-1]))
+    return losses
+
+
+def _prediction(base: Base, context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda noisy, timesteps: base.pipeline.unet(noisy, timesteps, context, return_dict=False)[0]
+
+
+def _pace(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise StudioError(f"The loss is not a number at step {step + 1}: train with lower learning rates.")
+    return loss
+
+
+def _parameter_groups(base: Base, name: str, adapters: dict[str, Adapter], recipe: Recipe) -> list[dict[str, Any]]:
+    """Adapters by part with that part's learning rate, and the token, which weight decay leaves alone."""
+    rates = {
+        **method_named(recipe.adapter).learning_rates,
+        **{part: rate for part, rate in (("unet", recipe.unet_rate), ("text_encoder", recipe.text_rate)) if rate},
+    }
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [p for site, a in adapters.items() if base.sites[site].part == part for p in a.parameters()],
+            "lr": rates[part],
+            "weight_decay": recipe.weight_decay,
+        }
+        for part in base.parts
+    ]
+    token = token_vectors(base.pipeline.text_encoder, token_of(name))
+    token.requires_grad_(recipe.train_token)
+    if recipe.train_token:
+        groups.append({"params": [token], "lr": recipe.token_rate, "weight_decay": 0.0})
+    return groups
+
+
+def _batch(
+    data: TrainingSet, token: str, recipe: Recipe, step: int, timesteps: int
+) -> tuple[Tensor, list[str], Tensor, Tensor]:
+    """The latents, prompts, noise and timesteps of a step; all of it follows from the seed and the step."""
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+
+    def draw(count: int, out_of: int) -> Tensor:
+        return torch.randint(out_of, (count,), generator=generator)
+
+    prior = round(recipe.batch * recipe.prior_share)
+    own = draw(recipe.batch - prior, len(data.concept))
+    latents = [data.concept[own]]
+    prompts = [CAPTIONS[i].format(token) for i in draw(len(own), len(CAPTIONS)).tolist()]
+    for (pool, texts), count in ((data.class_prior, prior - prior // 2), (data.other_prior, prior // 2)):
+        chosen = draw(count, len(texts))
+        latents.append(pool[chosen])
+        prompts += [texts[i] for i in chosen.tolist()]
+    clean = torch.cat(latents)
+    noise = draw_noise(clean.shape, recipe.noise_offset, generator)
+    # Shuffled, so that concept and prior pictures meet every part of the schedule.
+    drawn = draw_timesteps(len(clean), timesteps, generator)[torch.randperm(len(clean), generator=generator)]
+    return clean, prompts, noise, drawn

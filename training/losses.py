@@ -1,0 +1,41 @@
+"""The loss of a denoiser, in the terms of whatever the base predicts."""
+
+from collections.abc import Callable
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+
+def denoising_loss(
+    scheduler: DDPMScheduler,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    latents: Tensor,
+    noise: Tensor,
+    timesteps: Tensor,
+) -> Tensor:
+    """Each sample's mean squared error (n,) of what `predict(noisy latents, timesteps)` should have said.
+
+    The target is the noise (Ho et al., 2020, Eq. 14), the velocity (Salimans and Ho, 2022, appendix D) or the
+    clean latents, as the scheduler's `prediction_type` has it. `latents` and `noise` are (n, channels, h, w).
+    """
+    noisy = scheduler.add_noise(latents, noise, timesteps)  # pyright: ignore[reportArgumentType]
+    kind = scheduler.config["prediction_type"]
+    if kind == "v_prediction":
+        target = scheduler.get_velocity(latents, noise, timesteps)  # pyright: ignore[reportArgumentType]
+    else:
+        target = noise if kind == "epsilon" else latents
+    error = predict(noisy, timesteps).float() - target
+    return error.square().mean((1, 2, 3))
+
+
+def draw_noise(shape: torch.Size, offset: float, generator: torch.Generator) -> Tensor:
+    """Unit noise, plus `offset` times one number for each channel of each sample, on the CPU."""
+    noise = torch.randn(shape, generator=generator)
+    return noise + offset * torch.randn((*shape[:2], 1, 1), generator=generator) if offset else noise
+
+
+def draw_timesteps(count: int, last: int, generator: torch.Generator) -> Tensor:
+    """One timestep from each of `count` equal parts of 0..last-1: as random as independent ones, with less spread."""
+    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return (places * last).long().clamp(max=last - 1)

@@ -1,0 +1,73 @@
+"""Makes toybox and its scorer from nothing, stage by stage, and writes them as ordinary model folders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from transformers import CLIPTokenizer
+
+from training.toybox import autoencoder, denoiser, judges, scorer
+from training.toybox.denoiser import Denoiser
+from training.toybox.vocabulary import build_tokenizer
+
+STAGES = ("autoencoder", "denoiser", "scorer", "judges")
+
+
+@dataclass(frozen=True)
+class BaseRecipe:
+    """How long each stage trains, in steps, and on which device."""
+
+    autoencoder_steps: int = autoencoder.STEPS
+    denoiser_steps: int = denoiser.STEPS
+    scorer_steps: int = scorer.STEPS
+    judges_steps: int = judges.STEPS
+    device: str = "cpu"
+    compile: bool = False
+
+
+def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, ...], start: Path | None) -> None:
+    """Runs the stages that are asked for, each from where it was left in `work`, and writes results to `target`.
+
+    `target` gets the folders `toybox` (a diffusers pipeline) and `toybox-clip` (an open_clip model), and the judges'
+    weights go to `judges.WEIGHTS`. With `start`, a folder of an earlier toybox, its autoencoder, tokenizer and
+    models are where the training begins.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    earlier = StableDiffusionPipeline.from_pretrained(start) if start else None
+    tokenizer = earlier.tokenizer if earlier else build_tokenizer()
+    if "scorer" in stages:
+        model = scorer.train(work, tokenizer, recipe.device, recipe.scorer_steps)
+        scorer.write(model.cpu(), tokenizer, target / scorer.NAME)
+    if "judges" in stages:
+        judges.write(judges.train(work, recipe.device, recipe.judges_steps).cpu())
+    if "denoiser" in stages or "autoencoder" in stages:
+        _train_pipeline(work, target / "toybox", recipe, tokenizer, earlier)
+
+
+def _train_pipeline(
+    work: Path, target: Path, recipe: BaseRecipe, tokenizer: CLIPTokenizer, earlier: StableDiffusionPipeline | None
+) -> None:
+    vae = earlier.vae if earlier else autoencoder.train(work, recipe.device, recipe.autoencoder_steps)
+    start = Denoiser(earlier.text_encoder, earlier.unet) if earlier else None
+    model, scale = denoiser.train(
+        work, vae, tokenizer, recipe.device, recipe.denoiser_steps, start=start, faster=recipe.compile
+    )
+    vae.register_to_config(scaling_factor=scale)
+    write_pipeline(vae.cpu(), model.cpu(), tokenizer, target)
+
+
+def write_pipeline(vae: AutoencoderKL, model: Denoiser, tokenizer: CLIPTokenizer, target: Path) -> None:
+    """Writes an ordinary diffusers folder in half precision."""
+    scheduler = DDIMScheduler(**denoiser.SCHEDULE, set_alpha_to_one=True)
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=model.text_encoder,
+        tokenizer=tokenizer,
+        unet=model.unet,
+        scheduler=scheduler,  # pyright: ignore[reportArgumentType]
+        safety_checker=None,  # pyright: ignore[reportArgumentType]
+        feature_extractor=None,  # pyright: ignore[reportArgumentType]
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(target)

@@ -1,0 +1,236 @@
+"""The `studio` command."""
+
+import logging
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich import print as show
+
+from concepts import LibraryError, read_picture
+from concepts.images import picture_files
+from studio.errors import StudioError
+from ui import base_cli, concept_cli
+from ui.options import (
+    DEFAULT_LIBRARY,
+    BaseOption,
+    JsonOption,
+    LibraryOption,
+    errors,
+    pairs,
+    parsed,
+    progress_bar,
+    regions_from,
+    report,
+    strengths_from,
+)
+
+if TYPE_CHECKING:
+    from ui.workflow import Workflow
+
+app = typer.Typer(
+    help="Teach a diffusion model new concepts from a few pictures each, and paint several of them together.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(concept_cli.app, name="concept")
+app.add_typer(base_cli.app, name="base")
+
+StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", help="spectral or fedavg; by default what suits the concepts' adapters.")
+]
+
+
+def main() -> None:
+    """Runs the command; bad input ends with exit status 2 and one sentence on stderr."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        app()
+    except (LibraryError, StudioError, OSError) as error:
+        errors.print(f"[red]Error:[/] {error}", soft_wrap=True)
+        sys.exit(2)
+
+
+def _workflow(library: Path, base: str, **options: Any) -> "Workflow":
+    from ui.workflow import Workflow  # torch and diffusers take seconds to import; --help should not
+
+    return Workflow(library, base, **options)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where pictures and report go.")] = Path("studio-demo"),
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Learn two of the sample concepts, paint them alone and together, and score it all."""
+    from ui.demo import run_demo
+
+    document = run_demo(out, base)
+    report(document, as_json, lambda: show(f"Done. Open {document['report']}"))
+
+
+@app.command()
+def train(
+    name: concept_cli.Name,
+    adapter: Annotated[str, typer.Option(help="The method: spectral_additive or lora.")] = "spectral_additive",
+    rank: Annotated[int, typer.Option(help="The adapter's rank.")] = 8,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides order, noise and initial values.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE: any other option of the recipe or the adapter.")
+    ] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Teach the base a concept of the library."""
+    given: dict[str, Any] = {"adapter": adapter, "rank": rank, "seed": seed}
+    recipe = recipe_from({**given, **({"steps": steps} if steps is not None else {})}, settings or [])
+    workflow = _workflow(library, base)
+    with progress_bar() as bar:
+        task = bar.add_task("getting ready", total=None, note="")
+        trained = workflow.train(name, recipe, lambda progress: _advance(bar, task, progress))
+    concept = workflow.library.concept(name)
+    document = {**concept_cli.described(concept), "losses": trained.losses}
+    report(document, as_json, lambda: _show_trained(concept))
+
+
+def recipe_from(options: dict[str, Any], settings: list[str]) -> Any:
+    """The recipe of these options and KEY=VALUE settings; keys that it lacks are the adapter's own."""
+    from training.recipe import Recipe
+
+    values = {key: parsed(value) for key, value in pairs(settings, "--set").items()}
+    own = {key: value for key, value in values.items() if key in Recipe.model_fields}
+    try:
+        return Recipe(**{**options, **own}, options={key: v for key, v in values.items() if key not in own})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudioError(f"Change {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}.") from error
+
+
+def _advance(bar: Any, task: Any, progress: Any) -> None:
+    what = "painting prior pictures" if progress.loss is None else "training"
+    note = "" if progress.loss is None else f"loss {progress.loss:.4f}"
+    if bar.tasks[task].description != what:
+        bar.reset(task, description=what)
+    bar.update(task, completed=progress.step, total=progress.steps, note=note)
+
+
+def _show_trained(concept: Any) -> None:
+    result = concept.result
+    show(f"{concept.name} is learned: {result.parameters:,} parameters in {result.path}")
+    show(f"image alignment {result.scores['image_alignment']:.3f} ({result.scores['backbone']}); see {result.preview}")
+    show(f'Now paint it: studio generate "a photo of <{concept.name}> on the beach"')
+
+
+@app.command()
+def merge(
+    names: Annotated[list[str], typer.Argument(help="The concepts to merge.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write, NAME.safetensors.")],
+    method: MethodOption = None,
+    strength: StrengthOption = [],  # noqa: B006 (Typer wants a plain list)
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Write several concepts as one file, which `studio generate --concept FILE` takes."""
+    if output.suffix != ".safetensors":
+        raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
+    merged = _workflow(library, base).merge(names, output, method, strengths_from(strength))
+    document = {"file": str(output), **merged.metadata, "rank": merged.config["rank"]}
+    report(document, as_json, lambda: show(f"Merged {', '.join(names)} into {output}"))
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to paint; concepts are written <NAME>.")],
+    concept: Annotated[list[str], typer.Option("--concept", help="A concept, or a merged file, to load as well.")] = [],  # noqa: B006
+    method: MethodOption = None,
+    strength: StrengthOption = [],  # noqa: B006
+    number: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="The first picture's seed; the next has the next number.")] = 0,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
+    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 4.0,
+    negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
+    region: Annotated[list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's place.")] = [],  # noqa: B006
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the pictures.")] = Path(
+        "studio-pictures"
+    ),
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Paint pictures of a prompt, with the concepts that it names."""
+    from studio.diffusion import PaintSettings
+    from ui.pictures import png_bytes, save_new
+
+    settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative)
+    workflow = _workflow(library, base)
+    strengths, seeds = strengths_from(strength), range(seed, seed + number)
+    boxes = regions_from(region, workflow.base.side) if region else {}
+    output.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as bar:
+        task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
+        pictures = workflow.generate(
+            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task)
+        )
+    kept = {
+        "prompt": prompt, "concepts": ", ".join(concept), "method": method or "", "strengths": str(strengths),
+        "steps": str(steps), "guidance": str(guidance), "negative_prompt": negative, "base": base,
+        "regions": str(boxes),
+    }  # fmt: skip
+    stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
+    files = [
+        str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**kept, "seed": str(number)})))
+        for number, picture in zip(seeds, pictures, strict=True)
+    ]
+    report({"prompt": prompt, "pictures": files}, as_json, lambda: show("\n".join(files)))
+
+
+@app.command()
+def score(
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    prompt: Annotated[str, typer.Option(help="What they should show, in plain words or with <NAME>.")],
+    reference: Annotated[list[Path], typer.Option("--reference", help="A picture or folder to be near to.")] = [],  # noqa: B006
+    backbone: Annotated[
+        str, typer.Option(help="toybox-clip, an open_clip folder, or MODEL/WEIGHTS of open_clip.")
+    ] = "toybox-clip",
+    library: LibraryOption = DEFAULT_LIBRARY,
+    as_json: JsonOption = False,
+) -> None:
+    """Score pictures: alignment with a prompt, and with reference pictures."""
+    from ui.workflow import summary
+
+    files, others = picture_files(pictures), picture_files(reference)
+    workflow = _workflow(library, "toybox", backbone=backbone)
+    loaded, references = ([read_picture(f, str(f)) for f in group] for group in (files, others))
+    if not loaded:
+        raise StudioError("Give at least one picture: the folder holds none.")
+    scores = workflow.score(loaded, workflow.plain(prompt), references)
+    rows = [
+        {"picture": str(file), "image_alignment": image, "text_alignment": text}
+        for file, image, text in zip(files, scores.image or [None] * len(files), scores.text, strict=True)
+    ]
+    document = {**summary(scores), "pictures": rows}
+    report(document, as_json, lambda: _show_scores(document))
+
+
+def _show_scores(document: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table("picture", "image alignment", "text alignment", title=f"scored by {document['backbone']}")
+    for row in [*document["pictures"], {"picture": "mean", **document}]:
+        values = (row["image_alignment"], row["text_alignment"])
+        name = "mean" if "pictures" in row else row["picture"]
+        table.add_row(name, *("" if value is None else f"{value:.3f}" for value in values))
+    show(table)

@@ -1,0 +1,95 @@
+"""`studio concept`: the concepts in the library."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import print as show
+from rich.table import Table
+
+from concepts import Concept, Library
+from ui.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, report
+
+app = typer.Typer(help="Add, list, show and remove concepts.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="The concept's name, written <NAME> in prompts.")]
+
+
+@app.command()
+def add(
+    name: Name,
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them; 3 to 10 are best.")],
+    class_word: Annotated[str, typer.Option("--class", help="What it is, in a word that the base knows: dog.")],
+    library: LibraryOption = DEFAULT_LIBRARY,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a concept with its pictures."""
+    concept = Library(library).add_concept(name, class_word, pictures)
+    report(described(concept), as_json, lambda: show(f"Added {concept.name}; now run: studio train {concept.name}"))
+
+
+@app.command("list")
+def list_concepts(library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False) -> None:
+    """List all concepts."""
+    concepts = Library(library).concepts()
+    report([described(concept) for concept in concepts], as_json, lambda: _show_all(concepts))
+
+
+@app.command("show")
+def show_concept(name: Name, library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False) -> None:
+    """Show one concept."""
+    document = described(Library(library).concept(name))
+    report(document, as_json, lambda: show("\n".join(f"[bold]{key}[/]: {value}" for key, value in document.items())))
+
+
+@app.command()
+def remove(name: Name, library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False) -> None:
+    """Remove a concept with its pictures and all that was trained."""
+    opened = Library(library)
+    removed = opened.concept(name).name
+    opened.remove_concept(removed)
+    report({"removed": removed}, as_json, lambda: show(f"Removed {removed}."))
+
+
+def described(concept: Concept) -> dict[str, Any]:
+    """A concept as plain data."""
+    result = concept.result
+    trained = result and {
+        "file": str(result.path),
+        "preview": result.preview and str(result.preview),
+        "base": result.base,
+        "adapter": result.adapter,
+        "rank": result.rank,
+        "parameters": result.parameters,
+        "scores": result.scores,
+    }
+    columns = [
+        {"base": c.base, "first": c.start, "count": c.width, "shared_with": list(c.shared_with)}
+        for c in concept.columns
+    ]
+    return {
+        "name": concept.name,
+        "class": concept.class_word,
+        "pictures": [str(path) for path in concept.pictures],
+        "columns": columns,
+        "trained": trained,
+    }
+
+
+def _show_all(concepts: list[Concept]) -> None:
+    if not concepts:
+        show("No concepts yet; add one with: studio concept add NAME PICTURE... --class dog")
+        return
+    table = Table("name", "class", "pictures", "adapter", "rank", "parameters", "image alignment")
+    for concept in concepts:
+        result = concept.result
+        cells = [concept.name, concept.class_word, str(len(concept.pictures))]
+        if result:
+            score = result.scores.get("image_alignment")
+            cells += [
+                result.adapter,
+                str(result.rank),
+                f"{result.parameters:,}",
+                "" if score is None else f"{score:.3f}",
+            ]
+        table.add_row(*cells)
+    show(table)

@@ -1,0 +1,89 @@
+"""What the commands share: their common options, how they read values, and how they report."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from studio.errors import StudioError
+
+LibraryOption = Annotated[
+    Path, typer.Option("--library", envvar="STUDIO_LIBRARY", help="The folder of the concept library.")
+]
+BaseOption = Annotated[str, typer.Option("--base", help="toybox, a diffusers folder, or a model of the hub.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+DEFAULT_LIBRARY = Path("~/.concept-studio")
+_BOX = re.compile(r"([\w-]+):([\d.]+),([\d.]+),([\d.]+),([\d.]+)")
+
+errors = Console(stderr=True, highlight=False)
+"""Everything but results goes to stderr."""
+
+
+def report(document: Any, as_json: bool, show: Callable[[], None]) -> None:
+    """Prints a command's result: the document as JSON, or whatever `show` prints for a person."""
+    if as_json:
+        json.dump(document, sys.stdout, indent=2, default=str)
+        sys.stdout.write("\n")
+    else:
+        show()
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A progress bar with the time that is left, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=errors) as bar:
+        yield bar
+
+
+def pairs(values: Sequence[str], option: str) -> dict[str, str]:
+    """KEY=VALUE arguments as a dictionary."""
+    split = [value.partition("=") for value in values]
+    if bad := next((value for value, (key, sign, _) in zip(values, split, strict=True) if not (key and sign)), None):
+        raise StudioError(f"Write {option} as NAME=VALUE: {bad!r} is not.")
+    return {key: value for key, _, value in split}
+
+
+def strengths_from(values: Sequence[str]) -> dict[str, float]:
+    """--strength NAME=1.0 arguments by name."""
+    try:
+        return {name: float(value) for name, value in pairs(values, "--strength").items()}
+    except ValueError as error:
+        raise StudioError(f"Write --strength as NAME=NUMBER, as in rex=0.8: {error}.") from error
+
+
+def regions_from(values: Sequence[str], side: int) -> dict[str, tuple[float, float, float, float]]:
+    """--region NAME:top,left,bottom,right arguments in units of the picture's side.
+
+    Numbers up to 1 are shares of the side; if one is greater, all four are pixels.
+    """
+    boxes = {}
+    for value in values:
+        match = _BOX.fullmatch(value.replace(" ", ""))
+        if not match:
+            raise StudioError(f"Write --region as NAME:top,left,bottom,right, as in rex:0,0,1,0.5: {value!r} is not.")
+        top, left, bottom, right = (float(number) for number in match.groups()[1:])
+        scale = side if max(top, left, bottom, right) > 1 else 1
+        boxes[match[1]] = (top / scale, left / scale, bottom / scale, right / scale)
+    return boxes
+
+
+def parsed(text: str) -> Any:
+    """A --set value: a number, true, false or null as JSON has them, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def default_work_folder() -> Path:
+    """Where long trainings of a base keep their checkpoints: the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "concept-studio" / "toybox"

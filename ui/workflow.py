@@ -1,0 +1,217 @@
+"""The verbs of the studio, each short: add pictures, train, merge, generate, score."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from concepts import Concept, Library, LibraryError, Result, atomic_write, read_picture
+from studio.adapters import ADAPTERS
+from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.composition.session import applied, merged_concept
+from studio.diffusion import Base, PaintSettings, load_base, paint
+from studio.errors import StudioError
+from studio.regions import Region
+from studio.scoring import Scorer, load_scorer
+from training.loop import Progress, adapter_config, token_of, train_concept
+from training.recipe import Recipe
+from ui.pictures import grid, png_bytes
+
+PREVIEWS = 4
+_NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `Workflow.train` gives: the stored result, the loss of every step, the preview pictures."""
+
+    result: Result
+    losses: list[float]
+    previews: list[Image.Image]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Alignment of pictures, in the terms of one backbone: per picture, None where nothing was compared with."""
+
+    backbone: str
+    image: list[float] | None
+    text: list[float]
+
+
+class Workflow:
+    """One library and one base, loaded when first needed."""
+
+    def __init__(self, root: Path | str, base: str = "toybox", backbone: str = "toybox-clip"):
+        self._base, self._backbone = base, backbone
+        self.library = Library(root)
+
+    @cached_property
+    def base(self) -> Base:
+        """The base model; its singular columns are kept in the library."""
+        return load_base(self._base, self.library.root / "columns")
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model that scores."""
+        return load_scorer(self._backbone)
+
+    def pictures(self, concept: Concept) -> list[Image.Image]:
+        """A concept's own pictures."""
+        return [read_picture(path, str(path)) for path in concept.pictures]
+
+    def train(self, name: str, recipe: Recipe, on_progress: Callable[[Progress], None] = lambda _: None) -> Trained:
+        """Trains a concept, paints previews, scores them and stores the result, which replaces an earlier one."""
+        concept = self.library.concept(name)
+        first = self._columns(concept, recipe)
+        cache = self.library.root / "priors"
+        training = train_concept(
+            self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache, on_progress
+        )
+        prompt = f"a photo of {token_of(concept.name)}"
+        previews = self._paint({concept.name: training.concept}, prompt, range(PREVIEWS))
+        scores = self.score(previews, self.plain(prompt), self.pictures(concept))
+        trained = training.concept
+        trained.metadata["scores"] = summary(scores)
+        details = {
+            "base": trained.base,
+            "adapter": trained.adapter,
+            "rank": recipe.rank,
+            "parameters": sum(t.numel() for state in trained.adapters.values() for t in state.values()),
+            "scores": trained.metadata["scores"],
+            "recipe": recipe.model_dump(),
+            "losses": training.losses,
+        }
+        result = self.library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)))
+        return Trained(result, training.losses, previews)
+
+    def _columns(self, concept: Concept, recipe: Recipe) -> int:
+        """The first of the concept's columns; every site is checked first, so that a refusal changes nothing."""
+        config = adapter_config(recipe)
+        method = ADAPTERS[recipe.adapter]
+        for site in self.base.sites.values():
+            method.check(site.weight.shape, config, site.name)
+        if not method.uses_columns:
+            return 0
+        decomposition = self.base.decomposition
+        block = self.library.allocate_columns(
+            concept.name, decomposition.fingerprint, recipe.rank, decomposition.capacity
+        )
+        return block.start
+
+    def trained(self, name: str) -> TrainedConcept:
+        """A concept as training left it: by its name, or from a file that `merge` wrote."""
+        if name.endswith(".safetensors"):
+            return _read_file(Path(name))
+        result = self.library.concept(name).result
+        if result is None:
+            raise LibraryError(f'"{name}" is not trained yet: run studio train {name} first.')
+        return from_bytes(result.path.read_bytes(), f'The file of "{name}"')
+
+    def merge(
+        self,
+        names: Sequence[str],
+        output: Path,
+        method: str | None = None,
+        strengths: Mapping[str, float] | None = None,
+    ) -> TrainedConcept:
+        """Writes several concepts as one file, which `generate` takes in place of a name."""
+        trained = {name: self.trained(name) for name in names}
+        merged = merged_concept(self.base, trained, method, _known(strengths, trained))
+        if not output.parent.is_dir():
+            raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
+        atomic_write(output, to_bytes(merged))
+        return merged
+
+    def named_in(self, prompt: str) -> list[str]:
+        """The concepts that a prompt names, <NAME>, each once; an unknown one is a LibraryError."""
+        return list(dict.fromkeys(self.library.concept(name).name for name in _NAMED.findall(prompt)))
+
+    def generate(
+        self,
+        prompt: str,
+        concepts: Sequence[str] = (),
+        method: str | None = None,
+        strengths: Mapping[str, float] | None = None,
+        seeds: Sequence[int] = range(4),
+        regions: Mapping[str, tuple[float, float, float, float]] | None = None,
+        settings: PaintSettings | None = None,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> list[Image.Image]:
+        """Paints one picture a seed, with the concepts that the prompt names and those given beside it.
+
+        `regions` gives a concept a box (top, left, bottom, right), in units of the picture's side, inside which the
+        prompt is read without the other concepts.
+        """
+        files = {name: self.trained(name) for name in concepts if name.endswith(".safetensors")}
+        held = {token for concept in files.values() for token in concept.tokens}
+        named = [name for name in _NAMED.findall(prompt) if token_of(name) not in held]
+        asked = [*named, *(name for name in concepts if name not in files), *(regions or {})]
+        names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name) not in held)
+        trained = {**files, **{name: self.trained(name) for name in names}}
+        boxes = [Region(alone(prompt, name), *box) for name, box in (regions or {}).items()]
+        return self._paint(trained, prompt, seeds, method, _known(strengths, trained), boxes, settings, on_step)
+
+    def _paint(
+        self,
+        trained: Mapping[str, TrainedConcept],
+        prompt: str,
+        seeds: Sequence[int],
+        method: str | None = None,
+        strengths: Mapping[str, float] | None = None,
+        regions: Sequence[Region] = (),
+        settings: PaintSettings | None = None,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> list[Image.Image]:
+        with applied(self.base, trained, method, strengths):
+            return paint(self.base, prompt, seeds, settings, regions, on_step)
+
+    def score(self, pictures: Sequence[Image.Image], prompt: str, references: Sequence[Image.Image] = ()) -> Scores:
+        """How near pictures are to a prompt and, when given, to references."""
+        image = self.scorer.image_alignment(pictures, references).tolist() if references else None
+        return Scores(self.scorer.backbone, image, self.scorer.text_alignment(pictures, prompt).tolist())
+
+    def plain(self, prompt: str) -> str:
+        """The prompt with every concept's class word in its place, as the scorer can read it."""
+        return _NAMED.sub(lambda match: f"a {self.library.concept(match[1]).class_word}", prompt)
+
+
+def alone(prompt: str, name: str) -> str:
+    """The prompt for one of its concepts: what stands before the first name, this one, what follows the last.
+
+    "a photo of <milo> and <rex> on the beach" is "a photo of <rex> on the beach" for rex.
+    """
+    found = list(_NAMED.finditer(prompt))
+    if not found:
+        return token_of(name)
+    return prompt[: found[0].start()] + token_of(name) + prompt[found[-1].end() :]
+
+
+def summary(scores: Scores) -> dict[str, Any]:
+    """The mean alignments, with the backbone's name."""
+    image = None if scores.image is None else sum(scores.image) / len(scores.image)
+    return {
+        "backbone": scores.backbone,
+        "image_alignment": image,
+        "text_alignment": sum(scores.text) / len(scores.text),
+    }
+
+
+def _known(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
+    """Strengths by the concepts' own names; StudioError for one that is not painted."""
+    keys = {name.lower(): name for name in trained}
+    for name in strengths or {}:
+        if name.lower() not in keys:
+            raise StudioError(f"Name {name} in the prompt or leave its strength out: it is not in the picture.")
+    return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
+
+
+def _read_file(path: Path) -> TrainedConcept:
+    try:
+        return from_bytes(path.read_bytes(), str(path))
+    except OSError as error:
+        raise StudioError(f"Give a file that studio merge wrote: {path} cannot be read.") from error
