@@ -52,6 +52,7 @@ def main() -> None:
     """Runs the command; bad input ends with exit status 2 and one sentence on stderr."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars; ours say more
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         app()
@@ -177,8 +178,7 @@ def generate(
     settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative)
     workflow = _workflow(library, base)
     strengths, seeds = strengths_from(strength), range(seed, seed + number)
-    boxes = regions_from(region, workflow.base.side) if region else {}
-    output.mkdir(parents=True, exist_ok=True)
+    boxes = regions_from(region)
     with progress_bar() as bar:
         task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
         pictures = workflow.generate(
@@ -189,6 +189,7 @@ def generate(
         "steps": str(steps), "guidance": str(guidance), "negative_prompt": negative, "base": base,
         "regions": str(boxes),
     }  # fmt: skip
+    output.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
     files = [
         str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**kept, "seed": str(number)})))

@@ -21,7 +21,7 @@ LibraryOption = Annotated[
 BaseOption = Annotated[str, typer.Option("--base", help="toybox, a diffusers folder, or a model of the hub.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 DEFAULT_LIBRARY = Path("~/.concept-studio")
-_BOX = re.compile(r"([\w-]+):([\d.]+),([\d.]+),([\d.]+),([\d.]+)")
+_BOX = re.compile(r"([\w-]+):(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+)")
 
 errors = Console(stderr=True, highlight=False)
 """Everything but results goes to stderr."""
@@ -60,19 +60,15 @@ def strengths_from(values: Sequence[str]) -> dict[str, float]:
         raise StudioError(f"Write --strength as NAME=NUMBER, as in rex=0.8: {error}.") from error
 
 
-def regions_from(values: Sequence[str], side: int) -> dict[str, tuple[float, float, float, float]]:
-    """--region NAME:top,left,bottom,right arguments in units of the picture's side.
-
-    Numbers up to 1 are shares of the side; if one is greater, all four are pixels.
-    """
+def regions_from(values: Sequence[str]) -> dict[str, tuple[float, float, float, float]]:
+    """--region NAME:top,left,bottom,right arguments by name."""
     boxes = {}
     for value in values:
         match = _BOX.fullmatch(value.replace(" ", ""))
         if not match:
             raise StudioError(f"Write --region as NAME:top,left,bottom,right, as in rex:0,0,1,0.5: {value!r} is not.")
         top, left, bottom, right = (float(number) for number in match.groups()[1:])
-        scale = side if max(top, left, bottom, right) > 1 else 1
-        boxes[match[1]] = (top / scale, left / scale, bottom / scale, right / scale)
+        boxes[match[1]] = (top, left, bottom, right)
     return boxes
 
 

@@ -144,8 +144,8 @@ class Workflow:
     ) -> list[Image.Image]:
         """Paints one picture a seed, with the concepts that the prompt names and those given beside it.
 
-        `regions` gives a concept a box (top, left, bottom, right), in units of the picture's side, inside which the
-        prompt is read without the other concepts.
+        `regions` gives a concept a box (top, left, bottom, right), inside which the prompt is read without the other
+        concepts; numbers up to 1 are shares of the picture's side, and if one is greater all four are pixels.
         """
         files = {name: self.trained(name) for name in concepts if name.endswith(".safetensors")}
         held = {token for concept in files.values() for token in concept.tokens}
@@ -153,8 +153,13 @@ class Workflow:
         asked = [*named, *(name for name in concepts if name not in files), *(regions or {})]
         names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name) not in held)
         trained = {**files, **{name: self.trained(name) for name in names}}
-        boxes = [Region(alone(prompt, name), *box) for name, box in (regions or {}).items()]
+        boxes = [Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()]
         return self._paint(trained, prompt, seeds, method, _known(strengths, trained), boxes, settings, on_step)
+
+    def _share(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        side = self.base.side if max(box) > 1 else 1
+        top, left, bottom, right = box
+        return top / side, left / side, bottom / side, right / side
 
     def _paint(
         self,

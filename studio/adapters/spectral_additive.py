@@ -87,5 +87,5 @@ def spectral_delta(
     from_v = change_v * s
     if change_s is not None:
         s = s + columns.s * change_s
-        from_v = change_v * s
+        from_v = change_v * s + v * (columns.s * change_s)
     return LowRank(up=torch.cat([change_u, u], 1), down=torch.cat([(v + change_v) * s, from_v], 1).T)

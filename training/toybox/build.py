@@ -11,7 +11,7 @@ from training.toybox import autoencoder, denoiser, judges, scorer
 from training.toybox.denoiser import Denoiser
 from training.toybox.vocabulary import build_tokenizer
 
-STAGES = ("autoencoder", "denoiser", "scorer", "judges")
+STAGES = ("autoencoder", "denoiser", "decoder", "scorer", "judges")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class BaseRecipe:
 
     autoencoder_steps: int = autoencoder.STEPS
     denoiser_steps: int = denoiser.STEPS
+    decoder_steps: int = autoencoder.DECODER_STEPS
     scorer_steps: int = scorer.STEPS
     judges_steps: int = judges.STEPS
     device: str = "cpu"
@@ -41,25 +42,33 @@ def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, 
         scorer.write(model.cpu(), tokenizer, target / scorer.NAME)
     if "judges" in stages:
         judges.write(judges.train(work, recipe.device, recipe.judges_steps).cpu())
-    if "denoiser" in stages or "autoencoder" in stages:
-        _train_pipeline(work, target / "toybox", recipe, tokenizer, earlier)
+    if {"autoencoder", "denoiser", "decoder"} & set(stages):
+        _train_pipeline(work, target / "toybox", recipe, stages, tokenizer, earlier)
 
 
 def _train_pipeline(
-    work: Path, target: Path, recipe: BaseRecipe, tokenizer: CLIPTokenizer, earlier: StableDiffusionPipeline | None
+    work: Path,
+    target: Path,
+    recipe: BaseRecipe,
+    stages: tuple[str, ...],
+    tokenizer: CLIPTokenizer,
+    earlier: StableDiffusionPipeline | None,
 ) -> None:
+    """Autoencoder and denoiser always, since each needs the one before; finished stages only load."""
     vae = earlier.vae if earlier else autoencoder.train(work, recipe.device, recipe.autoencoder_steps)
     start = Denoiser(earlier.text_encoder, earlier.unet) if earlier else None
     model, scale = denoiser.train(
         work, vae, tokenizer, recipe.device, recipe.denoiser_steps, start=start, faster=recipe.compile
     )
     vae.register_to_config(scaling_factor=scale)
+    if "decoder" in stages:
+        autoencoder.refine_decoder(work, vae, scale, recipe.device, recipe.decoder_steps)
     write_pipeline(vae.cpu(), model.cpu(), tokenizer, target)
 
 
 def write_pipeline(vae: AutoencoderKL, model: Denoiser, tokenizer: CLIPTokenizer, target: Path) -> None:
     """Writes an ordinary diffusers folder in half precision."""
-    scheduler = DDIMScheduler(**denoiser.SCHEDULE, set_alpha_to_one=True)
+    scheduler = DDIMScheduler(**denoiser.SCHEDULE)
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=model.text_encoder,

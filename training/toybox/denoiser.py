@@ -31,6 +31,7 @@ SCHEDULE = {
     "rescale_betas_zero_snr": True,
     "timestep_spacing": "trailing",
     "clip_sample": False,
+    "steps_offset": 1,  # of no effect with trailing steps, but diffusers warns without it
 }
 
 

@@ -26,7 +26,7 @@ TEXT = {"width": 128, "heads": 4, "layers": 3}
 BATCH = 128
 POOL = 24_000
 MARKED = 0.4
-STEPS = 2600
+STEPS = 1300
 PEAK_RATE = 1e-3
 
 
