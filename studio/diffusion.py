@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +101,15 @@ class Base:
         return vae.encode(signal.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
 
 
+@cache
+def _processor_features() -> set[str]:
+    return {name for name, present in torch.cpu.get_capabilities().items() if present is True}
+
+
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """bfloat16 autocast where the device computes with it natively, else nothing."""
-    if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return nullcontext()
+    if device.type == "cpu" and not {"avx512_bf16", "amx_bf16"} & _processor_features():
+        return nullcontext()  # elsewhere bfloat16 is emulated, which is slower than float32
     return torch.autocast(device.type, torch.bfloat16)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import print as show
+from rich.console import Console
 from rich.table import Table
 
 from studio.errors import StudioError
@@ -59,7 +59,7 @@ def _show_accuracy(document: dict[str, Any]) -> None:
     table = Table("category", "accuracy", "judges on unseen renders", title=f"{document['base']}")
     for category, value in document["accuracy"].items():
         table.add_row(category, f"{value:.3f}", f"{document['judges'][category]:.3f}")
-    show(table)
+    Console().print(table)
 
 
 @app.command()
@@ -73,6 +73,8 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Steps of the denoiser; others have their own.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the UNet: faster after minutes.")] = False,
+    _library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Make toybox, its scorer and its judges from nothing; a run that was stopped goes on where it was."""
@@ -83,4 +85,4 @@ def train(
         raise StudioError(f"There is no stage called {unknown[0]}: choose from {', '.join(STAGES)}.")
     recipe = BaseRecipe(device=device, compile=compiled, **({"denoiser_steps": steps} if steps else {}))
     train_base(work or default_work_folder(), target, recipe, chosen, start)
-    report({"target": str(target), "stages": chosen}, as_json, lambda: show(f"Written to {target}"))
+    report({"target": str(target), "stages": chosen}, as_json, lambda: typer.echo(f"Written to {target}"))

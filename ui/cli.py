@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich import print as show
 
 from concepts import LibraryError, read_picture
 from concepts.images import picture_files
@@ -57,7 +56,8 @@ def main() -> None:
     try:
         app()
     except (LibraryError, StudioError, OSError) as error:
-        errors.print(f"[red]Error:[/] {error}", soft_wrap=True)
+        errors.print("Error:", style="red", end=" ")
+        errors.print(str(error), markup=False, soft_wrap=True)
         sys.exit(2)
 
 
@@ -70,14 +70,17 @@ def _workflow(library: Path, base: str, **options: Any) -> "Workflow":
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where pictures and report go.")] = Path("studio-demo"),
+    library: Annotated[
+        Path | None, typer.Option("--library", help="The library to use; one of its own in the output folder if unset.")
+    ] = None,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Learn two of the sample concepts, paint them alone and together, and score it all."""
     from ui.demo import run_demo
 
-    document = run_demo(out, base)
-    report(document, as_json, lambda: show(f"Done. Open {document['report']}"))
+    document = run_demo(out, library or out / "library", base)
+    report(document, as_json, lambda: typer.echo(f"Done. Open {document['report']}"))
 
 
 @app.command()
@@ -129,9 +132,11 @@ def _advance(bar: Any, task: Any, progress: Any) -> None:
 
 def _show_trained(concept: Any) -> None:
     result = concept.result
-    show(f"{concept.name} is learned: {result.parameters:,} parameters in {result.path}")
-    show(f"image alignment {result.scores['image_alignment']:.3f} ({result.scores['backbone']}); see {result.preview}")
-    show(f'Now paint it: studio generate "a photo of <{concept.name}> on the beach"')
+    typer.echo(f"{concept.name} is learned: {result.parameters:,} parameters in {result.path}")
+    typer.echo(
+        f"image alignment {result.scores['image_alignment']:.3f} ({result.scores['backbone']}); see {result.preview}"
+    )
+    typer.echo(f'Now paint it: studio generate "a photo of <{concept.name}> on the beach"')
 
 
 @app.command()
@@ -149,7 +154,7 @@ def merge(
         raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
     merged = _workflow(library, base).merge(names, output, method, strengths_from(strength))
     document = {"file": str(output), **merged.metadata, "rank": merged.config["rank"]}
-    report(document, as_json, lambda: show(f"Merged {', '.join(names)} into {output}"))
+    report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
 
 
 @app.command()
@@ -195,7 +200,7 @@ def generate(
         str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**kept, "seed": str(number)})))
         for number, picture in zip(seeds, pictures, strict=True)
     ]
-    report({"prompt": prompt, "pictures": files}, as_json, lambda: show("\n".join(files)))
+    report({"prompt": prompt, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))
 
 
 @app.command()
@@ -207,6 +212,7 @@ def score(
         str, typer.Option(help="toybox-clip, an open_clip folder, or MODEL/WEIGHTS of open_clip.")
     ] = "toybox-clip",
     library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Score pictures: alignment with a prompt, and with reference pictures."""
@@ -227,11 +233,13 @@ def score(
 
 
 def _show_scores(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("picture", "image alignment", "text alignment", title=f"scored by {document['backbone']}")
     for row in [*document["pictures"], {"picture": "mean", **document}]:
         values = (row["image_alignment"], row["text_alignment"])
         name = "mean" if "pictures" in row else row["picture"]
-        table.add_row(name, *("" if value is None else f"{value:.3f}" for value in values))
-    show(table)
+        table.add_row(escape(name), *("" if value is None else f"{value:.3f}" for value in values))
+    Console().print(table)

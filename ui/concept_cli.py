@@ -1,14 +1,14 @@
-"""`studio concept`: the concepts in the library."""
+"""`studio concept`: the concepts in the library, which are the same for every base."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import print as show
+from rich.console import Console
 from rich.table import Table
 
 from concepts import Concept, Library
-from ui.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, report
+from ui.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, report
 
 app = typer.Typer(help="Add, list, show and remove concepts.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The concept's name, written <NAME> in prompts.")]
@@ -20,34 +20,43 @@ def add(
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them; 3 to 10 are best.")],
     class_word: Annotated[str, typer.Option("--class", help="What it is, in a word that the base knows: dog.")],
     library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Add a concept with its pictures."""
     concept = Library(library).add_concept(name, class_word, pictures)
-    report(described(concept), as_json, lambda: show(f"Added {concept.name}; now run: studio train {concept.name}"))
+    report(
+        described(concept), as_json, lambda: typer.echo(f"Added {concept.name}; now run: studio train {concept.name}")
+    )
 
 
 @app.command("list")
-def list_concepts(library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False) -> None:
+def list_concepts(
+    library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
+) -> None:
     """List all concepts."""
     concepts = Library(library).concepts()
     report([described(concept) for concept in concepts], as_json, lambda: _show_all(concepts))
 
 
 @app.command("show")
-def show_concept(name: Name, library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False) -> None:
+def show_concept(
+    name: Name, library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
+) -> None:
     """Show one concept."""
     document = described(Library(library).concept(name))
-    report(document, as_json, lambda: show("\n".join(f"[bold]{key}[/]: {value}" for key, value in document.items())))
+    report(document, as_json, lambda: typer.echo("\n".join(f"{key}: {value}" for key, value in document.items())))
 
 
 @app.command()
-def remove(name: Name, library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False) -> None:
+def remove(
+    name: Name, library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
+) -> None:
     """Remove a concept with its pictures and all that was trained."""
     opened = Library(library)
     removed = opened.concept(name).name
     opened.remove_concept(removed)
-    report({"removed": removed}, as_json, lambda: show(f"Removed {removed}."))
+    report({"removed": removed}, as_json, lambda: typer.echo(f"Removed {removed}."))
 
 
 def described(concept: Concept) -> dict[str, Any]:
@@ -77,7 +86,7 @@ def described(concept: Concept) -> dict[str, Any]:
 
 def _show_all(concepts: list[Concept]) -> None:
     if not concepts:
-        show("No concepts yet; add one with: studio concept add NAME PICTURE... --class dog")
+        typer.echo("No concepts yet; add one with: studio concept add NAME PICTURE... --class dog")
         return
     table = Table("name", "class", "pictures", "adapter", "rank", "parameters", "image alignment")
     for concept in concepts:
@@ -92,4 +101,4 @@ def _show_all(concepts: list[Concept]) -> None:
                 "" if score is None else f"{score:.3f}",
             ]
         table.add_row(*cells)
-    show(table)
+    Console().print(table)

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from rich.progress import Progress as Bar
 
-from concepts import read_picture
+from concepts import LibraryError, read_picture
 from concepts.samples import SAMPLES
 from training.loop import Progress, token_of
 from training.recipe import Recipe
@@ -42,10 +42,15 @@ class Shown:
     prompts: list[str]
 
 
-def run_demo(out: Path, base: str) -> dict[str, Any]:
-    """Runs the demo in a library of its own below `out`; writes PNG grids and report.html, returns the scores."""
+def run_demo(out: Path, library: Path, base: str) -> dict[str, Any]:
+    """Runs the demo in this library; writes PNG grids and report.html to `out`, returns the scores.
+
+    Raises LibraryError when the library holds other concepts of the demo's names.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    workflow = Workflow(out / "library", base)
+    workflow = Workflow(library, base)
+    for name in NAMES:
+        _add(workflow, name)
     trained: dict[str, tuple[Trained, float]] = {}
     with progress_bar() as bar:
         for name in NAMES:
@@ -65,11 +70,20 @@ def run_demo(out: Path, base: str) -> dict[str, Any]:
     return {**document, "report": str(_write(out, document, grids, losses))}
 
 
-def _learn(workflow: Workflow, name: str, bar: Bar) -> tuple[Trained, float]:
-    """Adds the sample concept, unless an earlier run did, and trains it; also the seconds that training took."""
+def _add(workflow: Workflow, name: str) -> None:
+    """Adds the sample concept, unless an earlier run did."""
     sample = SAMPLES[name]
-    if name not in (concept.name for concept in workflow.library.concepts()):
+    known = {concept.name: concept for concept in workflow.library.concepts()}
+    if name not in known:
         workflow.library.add_concept(name, sample.class_word, sample.pictures)
+        return
+    pairs = zip(workflow.pictures(known[name]), sample.pictures, strict=False)
+    if any(own.tobytes() != read_picture(path, path.name).tobytes() for own, path in pairs):
+        raise LibraryError(f'Choose another --library: this one holds a "{name}" of its own.')
+
+
+def _learn(workflow: Workflow, name: str, bar: Bar) -> tuple[Trained, float]:
+    """Trains the concept; also the seconds that it took."""
     began = monotonic()
     task = bar.add_task(f"learning {name}", total=None, note="")
 
