@@ -114,7 +114,7 @@ def recipe_from(options: dict[str, Any], settings: list[str]) -> Any:
     from training.recipe import Recipe
 
     values = {key: parsed(value) for key, value in pairs(settings, "--set").items()}
-    own = {key: value for key, value in values.items() if key in Recipe.model_fields}
+    own = {key: value for key, value in values.items() if key in Recipe.model_fields and key != "options"}
     try:
         return Recipe(**{**options, **own}, options={key: v for key, v in values.items() if key not in own})
     except ValidationError as error:
