@@ -52,14 +52,21 @@ def singular_columns(weight: Tensor, count: int | None = None) -> SingularColumn
     Every column satisfies |W v − s u| ≤ 1e-6 s₁, and the entries of UᵀU − I and VᵀV − I are at most 1e-6
     after the rounding to float32. The entry of largest magnitude in each column of U is positive.
     """
+    count = min(weight.shape) if count is None else count
+    if weight.is_meta:
+        return SingularColumns(*(torch.empty(*size, device="meta") for size in _sizes(weight.shape, count)))
     matrix = weight.detach().to("cpu", torch.float64)
-    count = min(matrix.shape) if count is None else count
     tall = matrix.shape[0] >= matrix.shape[1]
     left, s, right = _top_columns(matrix if tall else matrix.T, count)
     u, v = (left, right) if tall else (right, left)
     peak = u.gather(0, u.abs().argmax(0, keepdim=True))
     signs = torch.where(peak < 0, -1.0, 1.0)
     return SingularColumns((u * signs).float().contiguous(), s.float(), (v * signs).float().contiguous())
+
+
+def _sizes(shape: tuple[int, ...], count: int) -> tuple[tuple[int, ...], ...]:
+    """The shapes of u, s and v."""
+    return (shape[0], count), (count,), (shape[1], count)
 
 
 def _top_columns(tall: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
