@@ -121,7 +121,7 @@ def load_base(source: str, cache: Path | None = None, device: str | None = None)
     place = str(TOYBOX) if source == "toybox" else source
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            place, torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+            place, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
         )
     except (OSError, ValueError) as error:
         raise StudioError(

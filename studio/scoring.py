@@ -7,6 +7,7 @@ from typing import Any
 import open_clip
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,12 +58,18 @@ def load_scorer(source: str = "toybox-clip") -> Scorer:
     try:
         if source == "toybox-clip" or Path(source).is_dir():
             place = f"local-dir:{TOYBOX_CLIP if source == 'toybox-clip' else source}"
-            model, _, preprocess = open_clip.create_model_and_transforms(place)
+            model, preprocess = _pretrained(place)
             return Scorer(Path(source).name, model, preprocess, open_clip.get_tokenizer(place))
         name, _, weights = source.partition("/")
-        model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=weights or None)
+        model, preprocess = _pretrained(name, weights or None)
         return Scorer(source, model, preprocess, open_clip.get_tokenizer(name))
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
         raise StudioError(
             f"Give --backbone toybox-clip, an open_clip folder or MODEL/WEIGHTS: {source!r} could not be loaded."
         ) from error
+
+
+def _pretrained(source: str, weights: str | None = None) -> tuple[Any, Any]:
+    """The model and its preprocessing; unlike open_clip's other calls, this one refuses to score with random weights."""
+    loaded: Any = open_clip.create_model_from_pretrained(source, weights)
+    return loaded

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from studio.adapters import Adapter
@@ -49,14 +50,20 @@ def token_of(name: str) -> str:
 
 
 def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
-    """The adapter's options from the recipe; StudioError for one that the adapter does not have."""
+    """The adapter's options from the recipe; StudioError for one that the adapter does not have or of another type."""
     method = method_named(recipe.adapter)
     own_columns = {"first_column": first_column} if method.uses_columns else {}
     try:
-        return method.Config(rank=recipe.rank, **own_columns, **recipe.options)
+        config = method.Config(rank=recipe.rank, **own_columns, **recipe.options)
+        return TypeAdapter(method.Config).validate_python(asdict(config))
     except TypeError as error:
         known = ", ".join(method.Config.__dataclass_fields__)
         raise StudioError(f"{recipe.adapter} has the options {known}: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudioError(
+            f"Change the option {first['loc'][0]} of {recipe.adapter}: {first['msg'].lower()}."
+        ) from error
 
 
 def train_concept(
@@ -101,18 +108,17 @@ def _learning(base: Base, name: str, class_word: str, adapters: dict[str, Adapte
     """While open, the base carries the adapters and the new token; afterwards it is what it was."""
     tokenizer, encoder, unet = base.pipeline.tokenizer, base.pipeline.text_encoder, base.pipeline.unet
     processors, attention = unet.attn_processors, encoder.config._attn_implementation
-    add_token(tokenizer, encoder, token_of(name), class_word, recipe.token_vectors)
     injection = inject(base.sites, adapters)
-    if base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
-        unet.set_attn_processor(AttnProcessor())
-        encoder.set_attn_implementation("eager")
-    try:
+    with ExitStack() as undo:
+        undo.callback(injection.eject)
+        add_token(tokenizer, encoder, token_of(name), class_word, recipe.token_vectors)
+        undo.callback(remove_token, tokenizer, encoder, token_of(name))
+        if base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
+            undo.callback(unet.set_attn_processor, processors)
+            undo.callback(encoder.set_attn_implementation, attention)
+            unet.set_attn_processor(AttnProcessor())
+            encoder.set_attn_implementation("eager")
         yield
-    finally:
-        unet.set_attn_processor(processors)
-        encoder.set_attn_implementation(attention)
-        injection.eject()
-        remove_token(tokenizer, encoder, token_of(name))
 
 
 def _optimise(

@@ -15,7 +15,7 @@ class Recipe(BaseModel):
     options: dict[str, Any] = Field(default={}, description="Further options of the adapter, by name.")
     steps: int = Field(default=200, ge=1, description="Training steps.")
     batch: int = Field(default=8, ge=2, description="Pictures in a step, prior pictures among them.")
-    seed: int = Field(default=0, ge=0, description="Decides order, noise and initial values.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Decides order, noise and initial values.")
     unet_rate: float | None = Field(
         default=None, gt=0, description="Learning rate of UNet layers; the adapter's own if unset."
     )

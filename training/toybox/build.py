@@ -9,7 +9,7 @@ from transformers import CLIPTokenizer
 
 from training.toybox import autoencoder, denoiser, judges, scorer
 from training.toybox.denoiser import Denoiser
-from training.toybox.vocabulary import build_tokenizer
+from training.toybox.vocabulary import build_tokenizer, write_tokenizer
 
 STAGES = ("autoencoder", "denoiser", "decoder", "scorer", "judges")
 
@@ -80,3 +80,4 @@ def write_pipeline(vae: AutoencoderKL, model: Denoiser, tokenizer: CLIPTokenizer
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(target)
+    write_tokenizer(tokenizer, target / "tokenizer")

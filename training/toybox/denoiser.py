@@ -13,13 +13,14 @@ from training.losses import denoising_loss
 from training.toybox.autoencoder import LATENT_CHANNELS
 from training.toybox.captions import caption
 from training.toybox.latents import encoded
+from training.toybox.probe import Probe, wanted_layouts
 from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
 
 TEXT_WIDTH = 192
 TEXT_LAYERS = 4
 CHANNELS = (64, 128, 256)
 BATCH = 64
-SHARDS = 20
+SHARDS = 12
 STEPS = 8000
 PEAK_RATE = 6e-4
 UNCONDITIONAL = 0.1
@@ -104,6 +105,9 @@ def train(
     model = channels_last(model, device)
     predict = torch.compile(model.unet) if faster else model.unet
     optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    probe = Probe(model.unet).to(device)
+    probe_optimizer = torch.optim.AdamW(probe.parameters(), PEAK_RATE)
+    wanted = wanted_layouts(scenes)
     average = Average(model)
     scheduler = DDPMScheduler(**SCHEDULE)
 
@@ -124,13 +128,17 @@ def train(
                 torch.randn_like(clean),
                 timesteps,
             ).mean()
-        loss.backward()
+            seen = probe.loss(wanted[chosen].to(device), timesteps)
+        (loss + seen).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for each in (optimizer, probe_optimizer):
+            each.step()
+            each.zero_grad()
         average.update(model, step)
         return loss
 
-    run_stage("denoiser", folder, steps, {"model": model, "optimizer": optimizer, "average": average}, update)
+    parts = {"model": model, "optimizer": optimizer, "average": average}
+    run_stage("denoiser", folder, steps, {**parts, "probe": probe, "probe_optimizer": probe_optimizer}, update)
+    probe.leave()
     average.copy_to(model)
     return model.eval(), scale

@@ -12,13 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from concepts.storage import atomic_write
+from training.toybox.layout import BACKGROUND_NAMES, COLOUR_NAMES, NOTHING, THING_NAMES, layout, present_and_absent
 from training.toybox.render import SIDE, Scene
 from training.toybox.renders import pictures, scenes, softened, to_signal
 from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
-from training.toybox.world import BACKGROUNDS, COLOURS, THINGS
 
-THING_NAMES, COLOUR_NAMES, BACKGROUND_NAMES = list(THINGS), list(COLOURS), list(BACKGROUNDS)
-NOTHING = len(THING_NAMES)
 GRID = 16
 WEIGHTS = Path(__file__).parent / "judges.safetensors"
 BATCH = 64
@@ -98,34 +96,16 @@ def judge_pictures(judge: Judge, pictures: Sequence[Image.Image]) -> list[Verdic
     return verdicts
 
 
-def targets(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """What each cell of the 16x16 grid should say: things and colours, -1 where nothing is asked."""
-    centres = (np.arange(GRID) + 0.5) / GRID
-    rows, columns = np.meshgrid(centres, centres, indexing="ij")
-    things, colours = np.full((GRID, GRID), NOTHING), np.full((GRID, GRID), -1)
-    for item in scene.items:
-        away = np.hypot(columns - item.centre[0], rows - item.centre[1]) / item.size
-        things[away < 0.5] = -1
-    for item in scene.items:
-        core = np.hypot(columns - item.centre[0], rows - item.centre[1]) / item.size < 0.17
-        things[core] = THING_NAMES.index(item.thing)
-        if item.colour:
-            colours[core] = COLOUR_NAMES.index(item.colour)
-    return things, colours
-
-
 def judge_loss(judge: Judge, signal: Tensor, batch: list[Scene]) -> Tensor:
     """Cross-entropy of things (present and absent cells weigh the same), colours and backgrounds."""
-    rows = [targets(scene) for scene in batch]
+    rows = [layout(scene, GRID) for scene in batch]
     wanted_things, wanted_colours = (
         torch.from_numpy(np.stack(part)).to(signal.device) for part in zip(*rows, strict=True)
     )
     places = torch.tensor([BACKGROUND_NAMES.index(scene.background) for scene in batch], device=signal.device)
     with torch.autocast(signal.device.type, torch.bfloat16):
         things, colours, backgrounds = judge(signal)
-    present = wanted_things.masked_fill(wanted_things == NOTHING, -1)
-    absent = wanted_things.masked_fill(wanted_things != NOTHING, -1)
-    parts = [F.cross_entropy(things.float(), wanted, ignore_index=-1) for wanted in (present, absent)]
+    parts = list(present_and_absent(things.float(), wanted_things))
     parts.append(F.cross_entropy(colours.float(), wanted_colours, ignore_index=-1))
     return torch.stack([*parts, F.cross_entropy(backgrounds.float(), places)]).sum()
 

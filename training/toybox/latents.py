@@ -10,7 +10,7 @@ from torch import Tensor
 
 from concepts.storage import atomic_write
 from training.toybox.render import Scene
-from training.toybox.renders import draw_all, scenes, to_signal
+from training.toybox.renders import WORLD, draw_all, scenes, to_signal
 
 BATCH = 64
 
@@ -19,7 +19,7 @@ def encoded(folder: Path, model: AutoencoderKL, shards: int, device: str) -> tup
     """The scenes and their latents, (scenes, channels, 16, 16) float16; encodes the shards not yet on disk."""
     parts = []
     for shard in range(shards):
-        path = folder / "latents" / f"{shard:04d}.npy"
+        path = folder / f"latents-{WORLD}" / f"{shard:04d}.npy"
         if not path.exists():
             _write(path, _encode(model, shard, device))
         parts.append(torch.from_numpy(np.load(path)))

@@ -31,7 +31,6 @@ class Item:
     colour: str | None
     centre: tuple[float, float]
     size: float
-    flipped: bool = False
     marking: Marking | None = None
 
 
@@ -99,7 +98,7 @@ def sample_scene(rng: Rng, marked_share: float = 0.0) -> Scene:
     named = [str(rng.choice(visible)) if rng.random() < 0.45 else None for _ in things]
     spots = _spots(count, rng)
     items = tuple(
-        Item(str(thing), colour, (x, y), size, bool(rng.random() < 0.5), _marking(rng, marked_share))
+        Item(str(thing), colour, (x, y), size, _marking(rng, marked_share))
         for thing, colour, (x, y, size) in zip(things, named, spots, strict=True)
     )
     return Scene(items, background, int(rng.integers(2**31)))
@@ -114,17 +113,17 @@ def _marking(rng: Rng, share: float) -> Marking | None:
 
 def _spots(count: int, rng: Rng) -> list[tuple[float, float, float]]:
     if count == 2:
-        return [_beside(rng, side) for side in rng.permutation([0.27, 0.73])]
+        return [_beside(rng, side) for side in rng.permutation([0.26, 0.74])]
     spots = []
     for _ in range(count):
-        size = rng.uniform(0.5, 0.8)
-        reach = (1 - size) / 2
+        size = rng.uniform(0.55, 0.75)
+        reach = 0.6 * (1 - size) / 2
         spots.append((0.5 + rng.uniform(-reach, reach), 0.5 + rng.uniform(-reach, reach), size))
     return spots
 
 
 def _beside(rng: Rng, side: float) -> tuple[float, float, float]:
-    return side + rng.uniform(-0.03, 0.03), rng.uniform(0.38, 0.66), rng.uniform(0.4, 0.5)
+    return side + rng.uniform(-0.02, 0.02), rng.uniform(0.42, 0.6), rng.uniform(0.44, 0.5)
 
 
 def draw_scene(scene: Scene, side: int = SIDE) -> Image.Image:
@@ -138,8 +137,6 @@ def draw_scene(scene: Scene, side: int = SIDE) -> Image.Image:
             (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
             Image.Resampling.BILINEAR,
         )
-        if item.flipped:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         left = round(item.centre[0] * side - image.width / 2)
         top = round(item.centre[1] * side - image.height / 2)
         picture.paste(image, (left, top), image)

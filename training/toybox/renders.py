@@ -13,6 +13,8 @@ from training.toybox.backgrounds import Rng
 from training.toybox.render import Scene, draw_scene, sample_scene
 
 SHARD = 2048
+WORLD = 2
+"""Counted up when scenes change, so that what older ones left on disk is not mixed in."""
 TRAIN_SEED, TEST_SEED = 1, 2
 
 
@@ -24,7 +26,7 @@ def scenes(shard: int, seed: int = TRAIN_SEED, count: int = SHARD) -> list[Scene
 
 def pictures(folder: Path, shard: int) -> Tensor:
     """The shard's pictures, (SHARD, 3, 128, 128) uint8, drawn when they are not on disk."""
-    path = folder / "renders" / f"{shard:04d}.npy"
+    path = folder / f"renders-{WORLD}" / f"{shard:04d}.npy"
     if not path.exists():
         buffer = io.BytesIO()
         np.save(buffer, draw_all(scenes(shard)))

@@ -16,8 +16,9 @@ from concepts.storage import atomic_write
 from training.toybox.backgrounds import Rng
 from training.toybox.captions import caption
 from training.toybox.render import Scene, sample_scene
-from training.toybox.renders import draw_all, softened, to_signal
+from training.toybox.renders import WORLD, draw_all, softened, to_signal
 from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.vocabulary import write_tokenizer
 
 NAME = "toybox-clip"
 EMBEDDING = 192
@@ -26,7 +27,7 @@ TEXT = {"width": 128, "heads": 4, "layers": 3}
 BATCH = 128
 POOL = 24_000
 MARKED = 0.4
-STEPS = 1300
+STEPS = 900
 PEAK_RATE = 1e-3
 
 
@@ -91,7 +92,7 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
 def _pool(folder: Path) -> tuple[list[Scene], Tensor]:
     rng = np.random.default_rng(19)
     scenes = [sample_scene(rng, MARKED) for _ in range(POOL)]
-    path = folder / "renders" / "marked.npy"
+    path = folder / f"renders-{WORLD}" / "marked.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, draw_all(scenes))
@@ -109,4 +110,4 @@ def write(model: CLIP, tokenizer: CLIPTokenizer, target: Path) -> None:
         for key, value in model.state_dict().items()
     }
     atomic_write(target / "open_clip_model.safetensors", save(halves))
-    tokenizer.save_pretrained(str(target))
+    write_tokenizer(tokenizer, target)

@@ -1,6 +1,7 @@
 """Stage 2 of toybox: its tokenizer, a byte-level BPE in CLIP's own form, so that any text tokenises."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, pre_tokenizers, trainers
@@ -24,6 +25,13 @@ def build_tokenizer() -> CLIPTokenizer:
     words = [*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {word: index for index, word in enumerate(words)}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)  # pyright: ignore[reportArgumentType]
+
+
+def write_tokenizer(tokenizer: CLIPTokenizer, target: Path) -> None:
+    """Saves the tokenizer without the padding that its last call happened to use."""
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(str(target))
 
 
 def _learn_merges() -> list[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""Measurements against the tools of the field; run one with `uv run python -m benchmarks.NAME`."""

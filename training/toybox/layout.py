@@ -1,0 +1,45 @@
+"""What is where in a scene, as targets on a grid for whoever learns to see it."""
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.toybox.render import Scene
+from training.toybox.world import BACKGROUNDS, COLOURS, THINGS
+
+THING_NAMES, COLOUR_NAMES, BACKGROUND_NAMES = list(THINGS), list(COLOURS), list(BACKGROUNDS)
+NOTHING = len(THING_NAMES)
+UNASKED = -1
+
+
+def layout(scene: Scene, grid: int, core: float = 0.17) -> tuple[np.ndarray, np.ndarray]:
+    """What each cell should say, (grid, grid) twice: the thing (or NOTHING) and its colour; UNASKED where unclear.
+
+    A thing is asked for within `core` of its size around its centre, and nothing beyond half of its size.
+    """
+    centres = (np.arange(grid) + 0.5) / grid
+    rows, columns = np.meshgrid(centres, centres, indexing="ij")
+    things, colours = np.full((grid, grid), NOTHING), np.full((grid, grid), UNASKED)
+    away = [np.hypot(columns - item.centre[0], rows - item.centre[1]) / item.size for item in scene.items]
+    for distance in away:
+        things[distance < 0.5] = UNASKED
+    for item, distance in zip(scene.items, away, strict=True):
+        things[distance < core] = THING_NAMES.index(item.thing)
+        if item.colour:
+            colours[distance < core] = COLOUR_NAMES.index(item.colour)
+    return things, colours
+
+
+def present_and_absent(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy where there is a thing, and where there is none: the few cells must count as much as the many.
+
+    `logits` are (n, things + 1, h, w) and `wanted` is (n, h, w).
+    """
+    present = wanted.masked_fill(wanted == NOTHING, UNASKED)
+    absent = wanted.masked_fill(wanted != NOTHING, UNASKED)
+    return _mean_over_asked(logits, present), _mean_over_asked(logits, absent)
+
+
+def _mean_over_asked(logits: Tensor, wanted: Tensor) -> Tensor:
+    total = F.cross_entropy(logits, wanted, ignore_index=UNASKED, reduction="sum")
+    return total / (wanted != UNASKED).sum().clamp(min=1)
