@@ -70,7 +70,9 @@ def find_sites(parts: Mapping[str, nn.Module], kinds: Iterable[str] = ("attentio
 
 
 def _sites_of(part: str, root: nn.Module, selectors: "list[Selector]") -> Iterator[Site]:
-    chosen = {id(layer): role for module in root.modules() for select in selectors for layer, role in select(module)}
+    chosen: dict[int, Role] = {
+        id(layer): role for module in root.modules() for select in selectors for layer, role in select(module)
+    }
     ends = {id(layer) for module in root.modules() for layer in _branch_ends(module)}
     for path, parent in root.named_modules(prefix=part):
         for attribute, layer in parent.named_children():

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from studio.adapters.base import Adapter, SiteContext, check_columns
+from studio.adapters.base import Adapter, SiteContext, check_columns, check_range
 from studio.decomposition import singular_columns
 from studio.low_rank import LowRank
 from studio.rotations import cayley_change, cayley_numbers, skew, skew_size
@@ -99,6 +99,6 @@ class SpectralRotational(Adapter):
 
     @classmethod
     def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
-        """Besides the rank, the columns must exist."""
-        super().check(shape, config, name)
+        """A single column cannot turn, but its scale can be trained; and the columns must exist."""
+        check_range("rank", config.rank, 1 if config.train_scale else 2, min(shape), name)
         check_columns(shape, config, name)

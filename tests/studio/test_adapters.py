@@ -22,7 +22,7 @@ from studio.errors import StudioError
 RANKED = [name for name, method in ADAPTERS.items() if "rank" in method.Config.__dataclass_fields__]
 
 
-@pytest.mark.parametrize("name", [name for name in RANKED if name not in ("oft", "vera")])
+@pytest.mark.parametrize("name", [name for name in RANKED if name not in ("oft", "vera", "spectral_rotational")])
 @pytest.mark.parametrize("rank", [0, -1, 9])
 def test_a_rank_outside_the_range_is_refused_with_the_range(name: str, rank: int):
     method = ADAPTERS[name]
@@ -65,6 +65,8 @@ def test_columns_that_do_not_exist_are_refused(method: type[Adapter], first: int
         (AdaLora, {"warm_up": 0.8, "final": 0.3}, "together at most 1"),
         (Lidb, {"rank": 5, "out_size": 4}, "rank from 1 to 4"),
         (Krona, {"factor": 0}, "factor from 1"),
+        (SpectralRotational, {"rank": 1}, "rank from 2 to 8"),
+        (SpectralRotational, {"rank": 9, "train_scale": True}, "rank from 1 to 8"),
     ],
 )
 def test_options_out_of_range_are_refused(method: type[Adapter], options: dict[str, Any], complaint: str):
