@@ -3,7 +3,8 @@ concept.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,10 +44,7 @@ def trained_states(adapters: Mapping[str, Adapter]) -> dict[str, dict[str, Tenso
     """The trained tensors of live adapters by site and parameter name, copied, as TrainedConcept holds
     them.
     """
-    return {
-        site: {name: tensor.detach().cpu().clone() for name, tensor in adapter.state_dict().items()}
-        for site, adapter in adapters.items()
-    }
+    return {site: adapter.trained_state() for site, adapter in adapters.items()}
 
 
 def to_bytes(concept: TrainedConcept, dtype: torch.dtype = torch.float32) -> bytes:
@@ -126,20 +124,33 @@ def build_adapters(
         )
     if missing := next((name for name in concept.adapters if name not in sites), None):
         raise StudioError(f"The base has no layer {missing}, which the concept adapts: load the concept's own base.")
-    adapters = _create(concept, {name: sites[name] for name in concept.adapters}, decomposition)
+    adapted = {name: sites[name] for name in concept.adapters}
+    with _own_options(concept):
+        adapters = create_adapters(concept.adapter, config_of(concept), adapted, decomposition)
     for name, adapter in adapters.items():
         _load_state(adapter, concept.adapters[name], name)
     return adapters
 
 
-def _create(concept: TrainedConcept, sites: Mapping[str, Site], decomposition: Decomposition) -> dict[str, Adapter]:
+def config_of(concept: TrainedConcept) -> Any:
+    """The options of the concept's method; StudioError if they are not this method's."""
+    with _own_options(concept):
+        return method_named(concept.adapter).Config(**concept.config)
+
+
+@contextmanager
+def _own_options(concept: TrainedConcept) -> Iterator[None]:
     try:
-        config = method_named(concept.adapter).Config(**concept.config)
-        return create_adapters(concept.adapter, config, sites, decomposition)
+        yield
     except TypeError as error:
         raise StudioError(
             f"Train the concept again: its options {concept.config} are not those of {concept.adapter}."
         ) from error
+
+
+def kinds_of(concept: TrainedConcept) -> tuple[str, ...]:
+    """The kinds of layers that the concept adapts."""
+    return method_named(concept.adapter).kinds(config_of(concept))
 
 
 def _load_state(adapter: Adapter, state: dict[str, Tensor], site: str) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from studio.checksum import checksum
 from studio.errors import StudioError
 from studio.sites import Site
 
-RECIPE = "gram-eigh-float64/1"
+RECIPE = "gram-eigh-ritz/2"
+_MARGIN = 64
+"""How many directions beyond those kept take part in the refinement."""
 # Below this share of the largest singular value the Gram matrix, which squares them, is not accurate.
 _SMALLEST_BY_GRAM = 1e-4
 
@@ -47,13 +51,15 @@ class SingularColumns:
 
 
 def singular_columns(weight: Tensor, count: int | None = None) -> SingularColumns:
-    """The first `count` singular columns (all if None) of a weight (out, in), computed on the CPU in float64.
+    """The first `count` singular columns (all if None) of a weight (out, in), computed on the CPU.
 
-    Every column satisfies |W v − s u| ≤ 1e-6 s₁, and the entries of UᵀU − I and VᵀV − I are at most 1e-6
-    after the rounding to float32. The entry of largest magnitude in each column of U is positive.
+    Every column satisfies |W v − s u| ≤ 1e-6 s₁ and |Wᵀ u − s v| ≤ 1e-4 s₁, and the entries of UᵀU − I and VᵀV − I
+    are at most 1e-6 after the rounding to float32. The entry of largest magnitude in each column of U is positive.
     """
+    count = min(weight.shape) if count is None else count
+    if weight.is_meta:
+        return SingularColumns(*(torch.empty(*size, device="meta") for size in _sizes(weight.shape, count)))
     matrix = weight.detach().to("cpu", torch.float64)
-    count = min(matrix.shape) if count is None else count
     tall = matrix.shape[0] >= matrix.shape[1]
     left, s, right = _top_columns(matrix if tall else matrix.T, count)
     u, v = (left, right) if tall else (right, left)
@@ -62,16 +68,36 @@ def singular_columns(weight: Tensor, count: int | None = None) -> SingularColumn
     return SingularColumns((u * signs).float().contiguous(), s.float(), (v * signs).float().contiguous())
 
 
+def _sizes(shape: tuple[int, ...], count: int) -> tuple[tuple[int, ...], ...]:
+    """The shapes of u, s and v."""
+    return (shape[0], count), (count,), (shape[1], count)
+
+
 def _top_columns(tall: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Left vectors, values and right vectors of a matrix (m, n), m ≥ n, by its Gram matrix where that is
     accurate.
     """
-    values, right = torch.linalg.eigh(tall.T @ tall)
-    s, right = values.flip(0)[:count].clamp(min=0).sqrt(), right.flip(1)[:, :count]
+    directions = _leading_directions(tall, count + _MARGIN)
+    image = tall if directions is None else tall @ directions
+    values, turn = torch.linalg.eigh(image.T @ image)
+    s, turn = values.flip(0)[:count].clamp(min=0).sqrt(), turn.flip(1)[:, :count]
     if s[-1] <= _SMALLEST_BY_GRAM * s[0]:
         left, s, right_rows = torch.linalg.svd(tall, full_matrices=False)
         return left[:, :count], s[:count], right_rows[:count].T
-    return tall @ right / s, s, right
+    return image @ turn / s, s, turn if directions is None else directions @ turn
+
+
+def _leading_directions(tall: Tensor, count: int) -> Tensor | None:
+    """Orthonormal directions (n, count) that hold the leading right vectors of a matrix (m, n); None where all n do.
+
+    Float32 finds the space, at half the cost of float64; within it the caller is exact (Rayleigh and Ritz).
+    """
+    if count >= tall.shape[1]:
+        return None
+    narrow = tall.float()
+    found = torch.linalg.eigh(narrow.T @ narrow)[1].flip(1)[:, :count].double()
+    lower = torch.linalg.cholesky(found.T @ found)
+    return torch.linalg.solve_triangular(lower, found.T, upper=False).T
 
 
 def fingerprint(sites: Mapping[str, Site]) -> str:
@@ -80,9 +106,9 @@ def fingerprint(sites: Mapping[str, Site]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(sites):
-        weight = sites[name].weight.detach().to("cpu", torch.float32).contiguous()
+        weight = sites[name].weight.detach().to("cpu", torch.float32)
         digest.update(f"{name} {tuple(weight.shape)}\n".encode())
-        digest.update(weight.view(torch.uint8).numpy().data)
+        digest.update(checksum(weight))
     return digest.hexdigest()[:16]
 
 
@@ -113,25 +139,37 @@ class Decomposition:
     def _columns(self) -> dict[str, SingularColumns]:
         stored = self._read()
         if stored is None:
-            stored = {name: singular_columns(site.weight, self.capacity) for name, site in self._sites.items()}
+            stored = self._compute()
             self._write(stored)
         return stored
 
+    def _compute(self) -> dict[str, SingularColumns]:
+        """Every site in a thread of its own, one core each, since eigenproblems hardly profit from more."""
+        threads = torch.get_num_threads()
+        largest_first = sorted(self._sites, key=lambda name: -self._sites[name].weight.numel())
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                found = pool.map(lambda name: singular_columns(self._sites[name].weight, self.capacity), largest_first)
+                made = dict(zip(largest_first, found, strict=True))
+        finally:
+            torch.set_num_threads(threads)
+        return {name: made[name] for name in self._sites}
+
     def _read(self) -> dict[str, SingularColumns] | None:
-        """What the cache holds, or None if there is no file, or a torn or a foreign one."""
+        """What the cache holds, or None if there is no file, or a torn, a foreign or an altered one."""
         if self._path is None or not self._path.exists():
             return None
         try:
             with safe_open(self._path, "pt") as file:
-                if file.metadata() != self._metadata:
-                    return None
+                metadata = file.metadata()
                 stored = {
                     name: SingularColumns(*(file.get_tensor(f"{name}/{part}") for part in "usv"))
                     for name in self._sites
                 }
         except (SafetensorError, OSError):
             return None
-        return stored if all(self._fits(name, columns) for name, columns in stored.items()) else None
+        fits = all(self._fits(name, columns) for name, columns in stored.items())
+        return stored if fits and metadata == self._metadata(stored) else None
 
     def _fits(self, name: str, columns: SingularColumns) -> bool:
         out_features, in_features = self._sites[name].weight.shape
@@ -146,12 +184,15 @@ class Decomposition:
         tensors = {f"{name}/{part}": getattr(c, part) for name, c in columns.items() for part in "usv"}
         with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
             temporary = Path(folder) / self._path.name
-            save_file(tensors, temporary, self._metadata)
+            save_file(tensors, temporary, self._metadata(columns))
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
 
-    @property
-    def _metadata(self) -> dict[str, str]:
+    def _metadata(self, columns: Mapping[str, SingularColumns]) -> dict[str, str]:
+        digest = hashlib.sha256()
+        for name in sorted(columns):
+            for part in (columns[name].u, columns[name].s, columns[name].v):
+                digest.update(checksum(part))
         # One key only: safetensors writes several in no fixed order.
-        return {"decomposition": f"{RECIPE} {self.fingerprint}"}
+        return {"decomposition": f"{RECIPE} {self.fingerprint} {digest.hexdigest()}"}

@@ -54,6 +54,7 @@ class Base:
         self.pipeline = pipeline
         self.device = pipeline.device
         self._cache = cache
+        self._sites: dict[tuple[str, ...], dict[str, Site]] = {}
         pipeline.set_progress_bar_config(disable=True)
         for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
             part.requires_grad_(False).eval()
@@ -65,8 +66,14 @@ class Base:
 
     @cached_property
     def sites(self) -> dict[str, Site]:
-        """The attention projections of UNet and text encoder."""
-        return find_sites(self.parts)
+        """The attention projections of UNet and text encoder: what most methods adapt, and what names the base."""
+        return self.sites_of(("attention",))
+
+    def sites_of(self, kinds: tuple[str, ...]) -> dict[str, Site]:
+        """The layers of these kinds (keys of studio.sites.KINDS), by name."""
+        if kinds not in self._sites:
+            self._sites[kinds] = find_sites(self.parts, kinds)
+        return self._sites[kinds]
 
     @cached_property
     def decomposition(self) -> Decomposition:

@@ -1,15 +1,16 @@
 """Adapters in a live model: put in, and taken out without a trace."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studio.adapters import ADAPTERS, Adapter, SiteContext
+from studio.adapters.base import added
 from studio.decomposition import Decomposition
 from studio.errors import StudioError
-from studio.sites import Layer, Site
+from studio.sites import Site
 
 _GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
 
@@ -30,7 +31,7 @@ class AdaptedConv2d(nn.Conv2d):
     """A Conv2d with an adapter of its flattened weight (out, in · kh · kw).
 
     A low-rank change of the flattened weight is a convolution with r channels followed by one of size 1x1,
-    which costs a fraction of unfolding the input.
+    which costs a fraction of unfolding the input; any other change is made to the weight itself.
     """
 
     def __init__(self, frozen: nn.Conv2d, adapter: Adapter):
@@ -40,14 +41,76 @@ class AdaptedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, in, h, w) to (n, out, h', w')."""
-        low_rank = self.adapter.low_rank(self.weight.flatten(1))
-        down = low_rank.down.to(input.dtype).unflatten(1, self.weight.shape[1:])
-        hidden = self._conv_forward(input, down, None)
-        return super().forward(input) + F.conv2d(hidden, low_rank.up.to(input.dtype)[:, :, None, None])
+        matrix = self.weight.flatten(1)
+        factors = self.adapter.factors(matrix)
+        if factors is None:
+            weight, bias = self.adapter.changed(matrix, self.bias)
+            return self._conv_forward(input, weight.view_as(self.weight), bias)
+        bias = added(self.bias, self.adapter.bias_delta(matrix, self.bias), self.weight.dtype)
+        output = self._conv_forward(input, self.weight, bias)
+        if factors.rank == 0:
+            return output
+        hidden = self._conv_forward(input, factors.down.to(input.dtype).unflatten(1, self.weight.shape[1:]), None)
+        return output + F.conv2d(hidden, factors.up.to(input.dtype)[:, :, None, None])
 
 
-def _adapted(frozen: Layer, adapter: Adapter) -> AdaptedLinear | AdaptedConv2d:
-    return AdaptedLinear(frozen, adapter) if isinstance(frozen, nn.Linear) else AdaptedConv2d(frozen, adapter)
+class AdaptedLayerNorm(nn.LayerNorm):
+    """A LayerNorm whose weights, seen as (features, 1), and bias are adapted."""
+
+    def __init__(self, frozen: nn.LayerNorm, adapter: Adapter):
+        super().__init__(list(frozen.normalized_shape), frozen.eps, bias=frozen.bias is not None, device="meta")
+        self.weight, self.bias, self.adapter = frozen.weight, frozen.bias, adapter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, features) to the same."""
+        weight, bias = self.adapter.changed(self.weight[:, None], self.bias)
+        return F.layer_norm(input, self.normalized_shape, weight[:, 0], bias, self.eps)
+
+
+class AdaptedGroupNorm(nn.GroupNorm):
+    """A GroupNorm whose weights, seen as (channels, 1), and bias are adapted."""
+
+    def __init__(self, frozen: nn.GroupNorm, adapter: Adapter):
+        super().__init__(frozen.num_groups, frozen.num_channels, frozen.eps, device="meta")
+        self.weight, self.bias, self.adapter = frozen.weight, frozen.bias, adapter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, channels, …) to the same."""
+        weight, bias = self.adapter.changed(self.weight[:, None], self.bias)
+        return F.group_norm(input, self.num_groups, weight[:, 0], bias, self.eps)
+
+
+Adapted = AdaptedLinear | AdaptedConv2d | AdaptedLayerNorm | AdaptedGroupNorm
+
+
+def _adapted(frozen: nn.Module, adapter: Adapter) -> Adapted:
+    match frozen:
+        case nn.Linear():
+            return AdaptedLinear(frozen, adapter)
+        case nn.Conv2d():
+            return AdaptedConv2d(frozen, adapter)
+        case nn.LayerNorm():
+            return AdaptedLayerNorm(frozen, adapter)
+        case nn.GroupNorm():
+            return AdaptedGroupNorm(frozen, adapter)
+    raise StudioError(f"Adapt matrices and norms only: {type(frozen).__name__} is neither.")
+
+
+def change_output(site: Site, change: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    """Pass on the changed output (…, d) of whatever stands at an "output" site; what is returned ends it.
+
+    It follows the module that is there now, so that new tokens, which replace the vocabulary, come first.
+    """
+    return getattr(site.parent, site.attribute).register_forward_hook(lambda _m, _i, output: change(output)).remove
+
+
+def _put(site: Site, adapter: Adapter) -> Callable[[], None]:
+    """Put one adapter in; what is returned takes it out."""
+    if site.role == "output":
+        weight = site.weight
+        return change_output(site, lambda output: adapter(output, weight, None))
+    setattr(site.parent, site.attribute, _adapted(site.module, adapter))
+    return lambda: setattr(site.parent, site.attribute, site.module)
 
 
 class Injection:
@@ -55,15 +118,13 @@ class Injection:
 
     def __init__(self, sites: Mapping[str, Site], adapters: Mapping[str, Adapter]):
         self.adapters = dict(adapters)
-        self._sites = [sites[name] for name in adapters]
-        for site in self._sites:
-            setattr(site.parent, site.attribute, _adapted(site.module, adapters[site.name]))
+        self._undo = [_put(sites[name], adapter) for name, adapter in adapters.items()]
 
     def eject(self) -> None:
         """Put the frozen layers back; they were never written to. A second call does nothing."""
-        for site in self._sites:
-            setattr(site.parent, site.attribute, site.module)
-        self._sites = []
+        for undo in self._undo:
+            undo()
+        self._undo = []
 
 
 def inject(sites: Mapping[str, Site], adapters: Mapping[str, Adapter]) -> Injection:
@@ -76,8 +137,8 @@ def inject(sites: Mapping[str, Site], adapters: Mapping[str, Adapter]) -> Inject
         if name not in sites:
             raise StudioError(f"The model has no layer {name} to adapt: use adapters made for this base.")
         site = sites[name]
-        adapted = isinstance(site.module, AdaptedLinear | AdaptedConv2d)
-        if adapted or getattr(site.parent, site.attribute) is not site.module:
+        replaced = site.role != "output" and getattr(site.parent, site.attribute) is not site.module
+        if replaced or isinstance(site.module, Adapted):
             raise StudioError(f"{name} is already adapted: eject the adapters that are in the model first.")
     return Injection(sites, adapters)
 
@@ -93,7 +154,7 @@ def create_adapters(
         name: method(
             site.weight,
             config,
-            SiteContext(decomposition.columns(name) if method.uses_columns else None, seed, name),
+            SiteContext(decomposition.columns(name) if method.uses_columns else None, seed, name, site.role),
         )
         for name, site in sites.items()
     }

@@ -1,7 +1,7 @@
 """Teaches a base one concept."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,17 +11,18 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from studio.adapters import Adapter
-from studio.checkpoint import TrainedConcept, trained_states
+from studio.checkpoint import TrainedConcept, build_adapters, config_of, trained_states
 from studio.diffusion import Base
 from studio.errors import StudioError
 from studio.injection import create_adapters, inject, method_named
-from studio.tokens import add_token, remove_token, token_vectors
+from studio.sites import Site
+from studio.tokens import add_token, load_token, remove_token, token_vectors
 from training.dataset import CAPTIONS, TrainingSet, build_training_set, prior_steps
 from training.losses import denoising_loss, draw_noise, draw_timesteps
+from training.methods import adapter_config, parameter_groups
 from training.recipe import Recipe
 
 WARMUP = 10
@@ -49,23 +50,6 @@ def token_of(name: str) -> str:
     return f"<{name}>"
 
 
-def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
-    """The adapter's options from the recipe; StudioError for one that the adapter does not have or of another type."""
-    method = method_named(recipe.adapter)
-    own_columns = {"first_column": first_column} if method.uses_columns else {}
-    try:
-        config = method.Config(rank=recipe.rank, **own_columns, **recipe.options)
-        return TypeAdapter(method.Config).validate_python(asdict(config))
-    except TypeError as error:
-        known = ", ".join(method.Config.__dataclass_fields__)
-        raise StudioError(f"{recipe.adapter} has the options {known}: {error}.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise StudioError(
-            f"Change the option {first['loc'][0]} of {recipe.adapter}: {first['msg'].lower()}."
-        ) from error
-
-
 def train_concept(
     base: Base,
     name: str,
@@ -75,44 +59,70 @@ def train_concept(
     first_column: int = 0,
     cache: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    start: TrainedConcept | None = None,
 ) -> Training:
     """Trains adapters and a token on the pictures and gives the base back as it was.
 
-    `cache` keeps prior pictures between trainings. Raises StudioError for options that do not fit, and when the
-    loss is no longer a number.
+    `cache` keeps prior pictures between trainings. `start` is what an earlier training of this concept gave, to go on
+    from. Raises StudioError for options that do not fit, and when the loss is no longer a number.
     """
-    config = adapter_config(recipe, first_column)
-    adapters = create_adapters(recipe.adapter, config, base.sites, base.decomposition, recipe.seed)
+    config = adapter_config(recipe, first_column) if start is None else config_of(start)
+    sites = base.sites_of(method_named(recipe.adapter).kinds(config))
+    adapters = _adapters(base, config, sites, recipe, start)
     painting = prior_steps(recipe.prior_pictures)
     done = iter(range(1, painting + 1))
     data = build_training_set(
         base, pictures, class_word, recipe.prior_pictures, recipe.flip, cache,
         lambda: on_progress(Progress(next(done), painting, None)),
     )  # fmt: skip
-    with _learning(base, name, class_word, adapters, recipe):
-        losses = _optimise(base, name, data, adapters, recipe, on_progress)
-        vectors = token_vectors(base.pipeline.text_encoder, token_of(name)).detach().cpu().clone()
+    with _learning(base, name, class_word, sites, adapters, recipe, start):
+        vectors = token_vectors(base.pipeline.text_encoder, token_of(name))
+        groups = parameter_groups(base, sites, adapters, recipe, vectors)
+        losses = _optimise(base, name, data, adapters, groups, recipe, on_progress)
     concept = TrainedConcept(
         base=base.decomposition.fingerprint,
         adapter=recipe.adapter,
         config=asdict(config),
         adapters=trained_states(adapters),
-        tokens={token_of(name): {"text_encoder": vectors}},
+        tokens={token_of(name): {"text_encoder": vectors.detach().cpu().clone()}},
         metadata={"name": name, "class_word": class_word, "base_name": base.name, "recipe": recipe.model_dump()},
     )
     return Training(concept, losses)
 
 
+def _adapters(
+    base: Base, config: Any, sites: Mapping[str, Site], recipe: Recipe, start: TrainedConcept | None
+) -> dict[str, Adapter]:
+    """Fresh adapters, or those of an earlier training, which goes on from them."""
+    if start is None:
+        return create_adapters(recipe.adapter, config, sites, base.decomposition, recipe.seed)
+    adapters = build_adapters(start, sites, base.decomposition)
+    for adapter in adapters.values():
+        adapter.start_again()
+    return adapters
+
+
 @contextmanager
-def _learning(base: Base, name: str, class_word: str, adapters: dict[str, Adapter], recipe: Recipe) -> Iterator[None]:
+def _learning(
+    base: Base,
+    name: str,
+    class_word: str,
+    sites: Mapping[str, Site],
+    adapters: dict[str, Adapter],
+    recipe: Recipe,
+    start: TrainedConcept | None,
+) -> Iterator[None]:
     """While open, the base carries the adapters and the new token; afterwards it is what it was."""
     tokenizer, encoder, unet = base.pipeline.tokenizer, base.pipeline.text_encoder, base.pipeline.unet
     processors, attention = unet.attn_processors, encoder.config._attn_implementation
-    injection = inject(base.sites, adapters)
     with ExitStack() as undo:
-        undo.callback(injection.eject)
-        add_token(tokenizer, encoder, token_of(name), class_word, recipe.token_vectors)
+        # The token first: what adapts the vocabulary's output must see the concept's own vectors too.
+        if start is None:
+            add_token(tokenizer, encoder, token_of(name), class_word, recipe.token_vectors)
+        else:
+            load_token(tokenizer, encoder, token_of(name), _vectors_of(start))
         undo.callback(remove_token, tokenizer, encoder, token_of(name))
+        undo.callback(inject(sites, adapters).eject)
         if base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
             undo.callback(unet.set_attn_processor, processors)
             undo.callback(encoder.set_attn_implementation, attention)
@@ -126,11 +136,11 @@ def _optimise(
     name: str,
     data: TrainingSet,
     adapters: dict[str, Adapter],
+    groups: list[dict[str, Any]],
     recipe: Recipe,
     on_progress: Callable[[Progress], None],
 ) -> list[float]:
-    """AdamW with a short warm-up and linear decay; returns the loss of every step."""
-    groups = _parameter_groups(base, name, adapters, recipe)
+    """AdamW with a short warm-up and linear decay; returns the denoising loss of every step."""
     optimizer = torch.optim.AdamW(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, recipe.steps))
     scheduler: Any = DDPMScheduler.from_config(base.pipeline.scheduler.config)
@@ -142,14 +152,27 @@ def _optimise(
             loss = denoising_loss(
                 scheduler, _prediction(base, context), latents, noise.to(base.device), timesteps.to(base.device)
             ).mean()
-        loss.backward()
+        (loss + _penalty(adapters)).backward()
         nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
         optimizer.step()
         schedule.step()
+        method_named(recipe.adapter).after_step(adapters, step + 1, recipe.steps)
         optimizer.zero_grad()
         losses.append(_finite(loss.item(), step))
         on_progress(Progress(step + 1, recipe.steps, losses[-1]))
     return losses
+
+
+def _penalty(adapters: Mapping[str, Adapter]) -> Tensor | float:
+    """What the method adds to the loss, as a mean over the adapters."""
+    penalties = [penalty for adapter in adapters.values() if (penalty := adapter.penalty()) is not None]
+    return torch.stack(penalties).mean() if penalties else 0.0
+
+
+def _vectors_of(concept: TrainedConcept) -> Tensor:
+    """The vectors (n, d) of the concept's only token."""
+    (parts,) = concept.tokens.values()
+    return parts["text_encoder"]
 
 
 def _prediction(base: Base, context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -164,27 +187,6 @@ def _finite(loss: float, step: int) -> float:
     if not math.isfinite(loss):
         raise StudioError(f"The loss is not a number at step {step + 1}: train with lower learning rates.")
     return loss
-
-
-def _parameter_groups(base: Base, name: str, adapters: dict[str, Adapter], recipe: Recipe) -> list[dict[str, Any]]:
-    """Adapters by part with that part's learning rate, and the token, which weight decay leaves alone."""
-    rates = {
-        **method_named(recipe.adapter).learning_rates,
-        **{part: rate for part, rate in (("unet", recipe.unet_rate), ("text_encoder", recipe.text_rate)) if rate},
-    }
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [p for site, a in adapters.items() if base.sites[site].part == part for p in a.parameters()],
-            "lr": rates[part],
-            "weight_decay": recipe.weight_decay,
-        }
-        for part in base.parts
-    ]
-    token = token_vectors(base.pipeline.text_encoder, token_of(name))
-    token.requires_grad_(recipe.train_token)
-    if recipe.train_token:
-        groups.append({"params": [token], "lr": recipe.token_rate, "weight_decay": 0.0})
-    return groups
 
 
 def _batch(

@@ -11,7 +11,14 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     adapter: str = Field(default="spectral_additive", description="The method that adapts the layers.")
-    rank: int = Field(default=8, ge=1, description="The adapter's rank: more adapts more, and makes a larger file.")
+    rank: int | None = Field(
+        default=None,
+        ge=1,
+        description="The adapter's rank: more adapts more, and makes a larger file; the adapter's own if unset.",
+    )
+    budget: int | None = Field(
+        default=None, ge=1, description="In place of a rank: train at most so many of the adapter's numbers."
+    )
     options: dict[str, Any] = Field(default={}, description="Further options of the adapter, by name.")
     steps: int = Field(default=200, ge=1, description="Training steps.")
     batch: int = Field(default=8, ge=2, description="Pictures in a step, prior pictures among them.")

@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from concepts import LibraryError, read_picture
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import base_cli, concept_cli
+from ui import adapters_cli, base_cli, concept_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
     JsonOption,
     LibraryOption,
     errors,
+    number_from,
     pairs,
     parsed,
     progress_bar,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(concept_cli.app, name="concept")
 app.add_typer(base_cli.app, name="base")
+app.command()(adapters_cli.adapters)
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
 MethodOption = Annotated[
@@ -86,10 +88,16 @@ def demo(
 @app.command()
 def train(
     name: concept_cli.Name,
-    adapter: Annotated[str, typer.Option(help="The method: spectral_additive or lora.")] = "spectral_additive",
-    rank: Annotated[int, typer.Option(help="The adapter's rank.")] = 8,
+    adapter: Annotated[
+        str | None, typer.Option(help="The method, see studio adapters; spectral_additive if unset.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="The adapter's rank; its own default if unset.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="In place of a rank: how many numbers to train at most, as in 20k or 1.5M.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides order, noise and initial values.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Decides order, noise and initial values.")] = None,
+    go_on: Annotated[bool, typer.Option("--continue", help="Go on from what the concept has learned.")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE: any other option of the recipe or the adapter.")
     ] = None,
@@ -98,25 +106,33 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Teach the base a concept of the library."""
-    given: dict[str, Any] = {"adapter": adapter, "rank": rank, "seed": seed}
-    recipe = recipe_from({**given, **({"steps": steps} if steps is not None else {})}, settings or [])
+    asked = {"adapter": adapter, "rank": rank, "budget": budget and number_from(budget), "steps": steps, "seed": seed}
+    given = {key: value for key, value in asked.items() if value is not None}
     workflow = _workflow(library, base)
+    start = workflow.trained(name) if go_on else None
+    recipe = recipe_from(given, settings or [], start)
     with progress_bar() as bar:
         task = bar.add_task("getting ready", total=None, note="")
-        trained = workflow.train(name, recipe, lambda progress: _advance(bar, task, progress))
+        trained = workflow.train(name, recipe, lambda progress: _advance(bar, task, progress), start)
     concept = workflow.library.concept(name)
     document = {**concept_cli.described(concept), "losses": trained.losses}
     report(document, as_json, lambda: _show_trained(concept))
 
 
-def recipe_from(options: dict[str, Any], settings: list[str]) -> Any:
-    """The recipe of these options and KEY=VALUE settings; keys that it lacks are the adapter's own."""
+def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None) -> Any:
+    """The recipe of these options and KEY=VALUE settings; keys that it lacks are the adapter's own.
+
+    With `start`, a trained concept, it is that concept's recipe with these changes.
+    """
+    from training.methods import continued_recipe
     from training.recipe import Recipe
 
     values = {key: parsed(value) for key, value in pairs(settings, "--set").items()}
     own = {key: value for key, value in values.items() if key in Recipe.model_fields and key != "options"}
+    others = {key: value for key, value in values.items() if key not in own}
+    given = {**options, **own, **({"options": others} if others else {})}
     try:
-        return Recipe(**{**options, **own}, options={key: v for key, v in values.items() if key not in own})
+        return Recipe(**given) if start is None else continued_recipe(start, given)
     except ValidationError as error:
         first = error.errors()[0]
         raise StudioError(f"Change {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}.") from error

@@ -41,11 +41,34 @@ def list_concepts(
 
 @app.command("show")
 def show_concept(
-    name: Name, library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
+    name: Name,
+    analyse: Annotated[
+        bool, typer.Option("--analyse", help="Compare what it changed with what each layer does, as a heat map.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The heat map's PNG file; NAME-analysis.png if unset.")
+    ] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
 ) -> None:
     """Show one concept."""
     document = described(Library(library).concept(name))
+    if analyse:
+        document["analysis"] = _analysed(name, output or Path(f"{name}-analysis.png"), library, base)
     report(document, as_json, lambda: typer.echo("\n".join(f"{key}: {value}" for key, value in document.items())))
+
+
+def _analysed(name: str, file: Path, library: Path, base: str) -> dict[str, Any]:
+    from ui.analysis import analysis_of, heat_map
+    from ui.workflow import Workflow
+
+    workflow = Workflow(library, base)
+    found = analysis_of(workflow.base, workflow.trained(name))
+    if not found["similarity"]:
+        return found  # it changes no matrix, so that there is no map
+    heat_map(found, name).save(file)
+    return {**found, "heat_map": str(file)}
 
 
 @app.command()
@@ -96,7 +119,7 @@ def _show_all(concepts: list[Concept]) -> None:
             score = result.scores.get("image_alignment")
             cells += [
                 result.adapter,
-                str(result.rank),
+                str(result.rank or ""),
                 f"{result.parameters:,}",
                 "" if score is None else f"{score:.3f}",
             ]

@@ -79,6 +79,14 @@ def regions_from(values: Sequence[str]) -> dict[str, tuple[float, float, float, 
     return boxes
 
 
+def number_from(text: str) -> int:
+    """A whole number such as 20000, 20k or 1.5M."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text)
+    if not match:
+        raise StudioError(f"Write the budget as a number, as in 20000, 20k or 1.5M: {text!r} is not.")
+    return int(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
+
+
 def parsed(text: str) -> Any:
     """A --set value: a number, true, false or null as JSON has them, else the text itself."""
     try:

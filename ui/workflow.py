@@ -17,7 +17,8 @@ from studio.diffusion import Base, PaintSettings, load_base, paint
 from studio.errors import StudioError
 from studio.regions import Region
 from studio.scoring import Scorer, load_scorer
-from training.loop import Progress, adapter_config, token_of, train_concept
+from training.loop import Progress, token_of, train_concept
+from training.methods import adapter_config, within_budget
 from training.recipe import Recipe
 from ui.pictures import grid, png_bytes
 
@@ -64,14 +65,25 @@ class Workflow:
         """A concept's own pictures."""
         return [read_picture(path, str(path)) for path in concept.pictures]
 
-    def train(self, name: str, recipe: Recipe, on_progress: Callable[[Progress], None] = lambda _: None) -> Trained:
-        """Trains a concept, paints previews, scores them and stores the result, which replaces an earlier one."""
+    def train(
+        self,
+        name: str,
+        recipe: Recipe,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        start: TrainedConcept | None = None,
+    ) -> Trained:
+        """Trains a concept, paints previews, scores them and stores the result, which replaces an earlier one.
+
+        With `start`, what `trained` gave, the training goes on from there.
+        """
         concept = self.library.concept(name)
-        first = self._columns(concept, recipe)
+        recipe = within_budget(self.base, recipe)
+        first = self._columns(concept, recipe) if start is None else 0
         cache = self.library.root / "priors"
         training = train_concept(
-            self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache, on_progress
-        )
+            self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache, on_progress,
+            start,
+        )  # fmt: skip
         prompt = f"a photo of {token_of(concept.name)}"
         previews = self._paint({concept.name: training.concept}, prompt, range(PREVIEWS))
         scores = self.score(previews, self.plain(prompt), self.pictures(concept))
@@ -80,7 +92,7 @@ class Workflow:
         details = {
             "base": trained.base,
             "adapter": trained.adapter,
-            "rank": recipe.rank,
+            "rank": trained.config.get("rank", 0),
             "parameters": sum(t.numel() for state in trained.adapters.values() for t in state.values()),
             "scores": trained.metadata["scores"],
             "recipe": recipe.model_dump(),
@@ -93,13 +105,13 @@ class Workflow:
         """The first of the concept's columns; every site is checked first, so that a refusal changes nothing."""
         config = adapter_config(recipe)
         method = ADAPTERS[recipe.adapter]
-        for site in self.base.sites.values():
-            method.check(site.weight.shape, config, site.name)
-        if not method.uses_columns:
+        for site in self.base.sites_of(method.kinds(config)).values():
+            method.check(tuple(site.weight.shape), config, site.name)
+        if not method.owns_block:
             return 0
         decomposition = self.base.decomposition
         block = self.library.allocate_columns(
-            concept.name, decomposition.fingerprint, recipe.rank, decomposition.capacity
+            concept.name, decomposition.fingerprint, config.rank, decomposition.capacity
         )
         return block.start
 

@@ -1,12 +1,45 @@
 """The methods: how one frozen matrix is adapted. A new one is a new file and a line here."""
 
+from studio.adapters.ada_link import AdaLink
+from studio.adapters.ada_lora import AdaLora
 from studio.adapters.base import Adapter, SiteContext
+from studio.adapters.dora import Dora
+from studio.adapters.glora import Glora
+from studio.adapters.ia3 import Ia3
+from studio.adapters.krona import Krona
+from studio.adapters.lidb import Lidb
 from studio.adapters.lora import Lora
+from studio.adapters.lora_xs import LoraXs
+from studio.adapters.oft import Oft
+from studio.adapters.orthogonal import Orthogonal
+from studio.adapters.selective import BitFit, DiffFit, NormTuning
+from studio.adapters.sequential import Hydra, SeqLora
 from studio.adapters.spectral_additive import SpectralAdditive
+from studio.adapters.spectral_rotational import SpectralRotational
+from studio.adapters.svdiff import Svdiff
+from studio.adapters.vera import Vera
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "lora": Lora,
     "spectral_additive": SpectralAdditive,
+    "spectral_rotational": SpectralRotational,
+    "oft": Oft,
+    "vera": Vera,
+    "svdiff": Svdiff,
+    "lidb": Lidb,
+    "orthogonal": Orthogonal,
+    "lora_xs": LoraXs,
+    "seq_lora": SeqLora,
+    "hydra": Hydra,
+    "dora": Dora,
+    "krona": Krona,
+    "ia3": Ia3,
+    "glora": Glora,
+    "ada_lora": AdaLora,
+    "ada_link": AdaLink,
+    "bitfit": BitFit,
+    "layer_norm": NormTuning,
+    "difffit": DiffFit,
 }
 
 __all__ = ["ADAPTERS", "Adapter", "SiteContext"]

@@ -1,8 +1,8 @@
 """The one contract that every method fulfils."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from studio.decomposition import SingularColumns
 from studio.errors import StudioError
-from studio.low_rank import LowRank
+from studio.low_rank import LowRank, truncated
+from studio.sites import Role
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,13 @@ class SiteContext:
     """What an adapter may know about its site beside the weight.
 
     `columns` are the site's singular columns, all that were kept; without them a method that needs them
-    computes its own. `seed` and `name` decide the random initial values.
+    computes its own. `seed` and `name` decide the random initial values, and `role` says what the layer is.
     """
 
     columns: SingularColumns | None = None
     seed: int = 0
     name: str = ""
+    role: Role = "matrix"
 
     def generator(self) -> torch.Generator:
         """A generator that follows from the seed and the site's name alone."""
@@ -33,10 +35,11 @@ class SiteContext:
 
 
 class Adapter(nn.Module):
-    """Adapts one frozen matrix W of shape (out, in): W' = W + delta.
+    """Adapts one frozen matrix W of shape (out, in) and its bias: W' = W + delta, b' = b + bias_delta.
 
-    The weight is never kept: it is passed to every call. Parameters are float32 and are all that the method
-    trains; frozen tensors are buffers that are not saved.
+    Neither is kept: they are passed to every call. Parameters are float32 and are all that the method trains;
+    frozen tensors are buffers that are not saved. A method gives `factors` if its delta has low rank by
+    construction, else `delta`; the rest follows, and is overridden where a method can be computed faster.
     """
 
     Config: ClassVar[type[Any]]
@@ -45,38 +48,117 @@ class Adapter(nn.Module):
     """Default learning rates by part of the model."""
     uses_columns: ClassVar[bool] = False
     """Whether the method starts from the weight's singular columns."""
+    owns_block: ClassVar[bool] = False
+    """Whether the ledger gives each concept a block of its own, as `first_column`."""
+    no_decay: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that weight decay leaves alone, since their rest value is not zero."""
 
     def __init__(self, weight: Tensor, config: Any, context: SiteContext | None = None):
         super().__init__()
-        self.check(weight.shape, config, context.name if context else "")
+        self.check(tuple(weight.shape), config, context.name if context else "")
         self.config = config
 
-    def low_rank(self, weight: Tensor, strength: float = 1.0) -> LowRank:
-        """The delta as up (out, r) @ down (r, in), exactly."""
-        raise NotImplementedError
+    def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank | None:
+        """The delta as two thin matrices, exactly; None for a method whose delta may have any rank."""
+        return None
 
     def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
         """What training added to the weight, (out, in); at another strength, the method's own scaling of
         it.
         """
-        return self.low_rank(weight, strength).dense()
+        factors = self.factors(weight, strength)
+        assert factors is not None, "a method gives factors or delta"
+        return factors.dense()
+
+    def bias_delta(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> Tensor | None:
+        """What training added to the bias, (out,), where there may be none yet; None if nothing."""
+        return None
+
+    def low_rank(self, weight: Tensor, strength: float = 1.0, rank: int | None = None) -> LowRank:
+        """The delta as up (out, r) @ down (r, in): exact, or, below the delta's own rank, the best of `rank`."""
+        factors, most = self.factors(weight, strength), min(weight.shape)
+        if factors is not None and factors.rank <= (most if rank is None else rank):
+            return factors
+        return truncated(self.delta(weight, strength), most if rank is None else min(rank, most))
+
+    def changed(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """W' (out, in) and b' (out,) in the weight's dtype."""
+        adapted = (weight.float() + self.delta(weight)).to(weight.dtype)
+        return adapted, added(bias, self.bias_delta(weight, bias), weight.dtype)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The adapted layer's output (…, out) for x (…, in), without building the dense delta."""
-        low_rank = self.low_rank(weight)
-        hidden = F.linear(x, low_rank.down.to(x.dtype))
-        return F.linear(x, weight, bias) + F.linear(hidden, low_rank.up.to(x.dtype))
+        """The adapted layer's output (…, out) for x (…, in)."""
+        factors = self.factors(weight)
+        if factors is None:
+            return F.linear(x, *self.changed(weight, bias))
+        output = F.linear(x, weight, added(bias, self.bias_delta(weight, bias), weight.dtype))
+        if factors.rank == 0:
+            return output
+        return output + F.linear(F.linear(x, factors.down.to(x.dtype)), factors.up.to(x.dtype))
+
+    def penalty(self) -> Tensor | None:
+        """A scalar that training adds to the loss, if the method has one."""
+        return None
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Any) -> int:
+    def after_step(cls, adapters: Mapping[str, Any], step: int, steps: int) -> None:
+        """Called with all of the model's adapters, which are of this class, after step 1, 2, … of `steps`, while
+        gradients are there.
+        """
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What a concept stores of this adapter, by parameter name."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
+
+    def start_again(self) -> None:
+        """Makes what was trained the starting point of a further training."""
+
+    @classmethod
+    def kinds(cls, config: Any) -> tuple[str, ...]:
+        """The kinds of layers (keys of studio.sites.KINDS) that the method adapts."""
+        return ("attention",)
+
+    @classmethod
+    def number_trained(cls, shape: tuple[int, ...], config: Any, role: Role = "matrix") -> int:
         """How many numbers the method trains for a weight of shape (out, in)."""
         raise NotImplementedError
+
+    @classmethod
+    def number_published(cls, shape: tuple[int, ...], config: Any, role: Role = "matrix") -> int:
+        """How many numbers the method's paper counts, where that differs from how many it needs."""
+        return cls.number_trained(shape, config, role)
+
+    @classmethod
+    def sizes(cls, config: Any, narrowest: int, limit: int) -> Iterator[Any]:
+        """The configurations of every size, for a given number of parameters to choose from.
+
+        `narrowest` is the shortest side of all sites, and `limit` a size above which no one needs to look.
+        """
+        return (replace(config, rank=rank) for rank in range(1, narrowest + 1))
 
     @classmethod
     def check(cls, shape: tuple[int, ...], config: Any, name: str = "") -> None:
         """Raise StudioError if the configuration cannot adapt a weight of shape (out, in) at the site
         `name`.
         """
-        if not 1 <= config.rank <= min(shape):
-            site = f" at {name}" if name else ""
-            raise StudioError(f"Choose a rank from 1 to {min(shape)}{site}: {config.rank} is outside that range.")
+        check_range("rank", config.rank, 1, min(shape), name)
+
+
+def check_range(option: str, value: int, least: int, most: int, name: str = "", why: str = "") -> None:
+    """Raise StudioError unless least ≤ value ≤ most."""
+    if not least <= value <= most:
+        site = f" at {name}" if name else ""
+        raise StudioError(f"Choose a {option} from {least} to {most}{site}{why}: {value} is outside that range.")
+
+
+def check_columns(shape: tuple[int, ...], config: Any, name: str = "") -> None:
+    """Raise StudioError unless a concept's own block, `first_column` and `rank` wide, fits into the matrix."""
+    last = min(shape) - config.rank
+    check_range("first column", config.first_column, 0, last, name, f" for rank {config.rank}")
+
+
+def added(bias: Tensor | None, change: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The changed bias (out,), where either may be missing."""
+    if bias is None or change is None:
+        return bias if change is None else change.to(dtype)
+    return (bias.float() + change).to(bias.dtype)

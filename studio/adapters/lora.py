@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext
 from studio.low_rank import LowRank
+from studio.sites import Role
 
 
 class Lora(Adapter):
@@ -32,17 +33,23 @@ class Lora(Adapter):
     def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)
         out_features, in_features = weight.shape
-        self.down = nn.Parameter(torch.empty(config.rank, in_features))
+        self.down = kaiming(config.rank, in_features, context)
         self.up = nn.Parameter(torch.zeros(out_features, config.rank))
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5), generator=context.generator() if context else None)
         self.to(weight.device)
 
-    def low_rank(self, weight: Tensor, strength: float = 1.0) -> LowRank:
+    def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
         """The two trained factors; the strength scales the delta."""
         alpha = self.config.rank if self.config.alpha is None else self.config.alpha
         return LowRank(up=self.up * (strength * alpha / self.config.rank), down=self.down)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config) -> int:
+    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """r (in + out)."""
         return config.rank * sum(shape)
+
+
+def kaiming(rows: int, columns: int, context: SiteContext | None) -> nn.Parameter:
+    """A trained matrix (rows, columns) that starts as a Linear's weight does, at entries up to 1 / sqrt(columns)."""
+    matrix = nn.Parameter(torch.empty(rows, columns))
+    nn.init.kaiming_uniform_(matrix, a=math.sqrt(5), generator=context.generator() if context else None)
+    return matrix

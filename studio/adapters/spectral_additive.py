@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from studio.adapters.base import Adapter, SiteContext
+from studio.adapters.base import Adapter, SiteContext, check_columns
 from studio.decomposition import SingularColumns, singular_columns
-from studio.errors import StudioError
 from studio.low_rank import LowRank
+from studio.sites import Role
 
 
 class SpectralAdditive(Adapter):
@@ -32,6 +32,7 @@ class SpectralAdditive(Adapter):
     config: Config
     learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
     uses_columns: ClassVar = True
+    owns_block: ClassVar = True
     u: Tensor
     s: Tensor
     v: Tensor
@@ -48,7 +49,7 @@ class SpectralAdditive(Adapter):
         self.change_s = nn.Parameter(torch.zeros_like(own.s)) if config.train_scale else None
         self.to(weight.device)
 
-    def low_rank(self, weight: Tensor, strength: float = 1.0) -> LowRank:
+    def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
         """The exact delta, of rank 2r; the strength scales A_U, A_V and the scale's change."""
         change_s = None if self.change_s is None else strength * self.change_s
         return spectral_delta(self.columns, strength * self.change_u, strength * self.change_v, change_s)
@@ -59,7 +60,7 @@ class SpectralAdditive(Adapter):
         return SingularColumns(self.u, self.s, self.v)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config) -> int:
+    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """r (in + out), and r more with the scale."""
         return config.rank * (sum(shape) + config.train_scale)
 
@@ -67,13 +68,7 @@ class SpectralAdditive(Adapter):
     def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
         """Besides the rank, the columns must exist."""
         super().check(shape, config, name)
-        last = min(shape) - config.rank
-        if not 0 <= config.first_column <= last:
-            site = f" at {name}" if name else ""
-            raise StudioError(
-                f"Choose a first column from 0 to {last}{site} for rank {config.rank}: "
-                f"{config.first_column} is outside that range."
-            )
+        check_columns(shape, config, name)
 
 
 def spectral_delta(

@@ -1,6 +1,6 @@
 """The merge methods: many concepts in one weight. A new one is a new file and a line here."""
 
-from studio.composition.base import MergeMethod, MergeSite, merge_concepts
+from studio.composition.base import MergeMethod, MergeSite, merge_biases, merge_concepts
 from studio.composition.fedavg import fedavg
 from studio.composition.spectral import shared_columns, spectral
 
@@ -9,4 +9,4 @@ MERGES: dict[str, MergeMethod] = {
     "fedavg": fedavg,
 }
 
-__all__ = ["MERGES", "MergeMethod", "MergeSite", "merge_concepts", "shared_columns"]
+__all__ = ["MERGES", "MergeMethod", "MergeSite", "merge_biases", "merge_concepts", "shared_columns"]

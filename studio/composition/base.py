@@ -53,6 +53,22 @@ def merge_concepts(
     return merged
 
 
+@torch.no_grad()
+def merge_biases(
+    sites: Mapping[str, Site],
+    adapters_by_concept: Mapping[str, Mapping[str, Adapter]],
+    strengths: Mapping[str, float],
+) -> dict[str, Tensor]:
+    """The summed change (out,) of every bias that a concept changes, by site name; each concept's own scaling."""
+    merged: dict[str, Tensor] = {}
+    for concept, adapters in adapters_by_concept.items():
+        for name, adapter in adapters.items():
+            change = adapter.bias_delta(sites[name].weight, sites[name].bias, strengths[concept])
+            if change is not None:
+                merged[name] = merged[name] + change if name in merged else change
+    return merged
+
+
 def _check(
     sites: Mapping[str, Site],
     adapters_by_concept: Mapping[str, Mapping[str, Adapter]],

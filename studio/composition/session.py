@@ -1,17 +1,21 @@
 """A base with concepts in it, ready to paint: tokens added, weights merged, and all of it taken out again."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from studio.adapters import Adapter
+from studio.adapters.base import added
 from studio.adapters.lora import Lora
-from studio.checkpoint import TrainedConcept, build_adapters
-from studio.composition import MERGES, merge_concepts
+from studio.checkpoint import TrainedConcept, build_adapters, kinds_of
+from studio.composition import MERGES, merge_biases, merge_concepts
 from studio.diffusion import Base
 from studio.errors import StudioError
+from studio.injection import change_output
 from studio.low_rank import truncated
 from studio.sites import Site
 from studio.tokens import load_token, remove_token
@@ -29,14 +33,32 @@ def merged_deltas(
     strengths: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """The merged change (out, in) of each site; strengths not given are 1. StudioError for an unknown method."""
+    return _merged(base, concepts, method, strengths)[0]
+
+
+def _merged(
+    base: Base,
+    concepts: Mapping[str, TrainedConcept],
+    method: str | None,
+    strengths: Mapping[str, float] | None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The merged changes of weights (out, in) and of biases (out,), by site name."""
     chosen = method or default_method(concepts)
     if chosen not in MERGES:
         raise StudioError(f"There is no merge method called {chosen!r}: choose from {', '.join(MERGES)}.")
-    adapters: dict[str, dict[str, Adapter]] = {
-        name: build_adapters(concept, base.sites, base.decomposition) for name, concept in concepts.items()
-    }
-    given = strengths or {}
-    return merge_concepts(MERGES[chosen], base.sites, adapters, {name: given.get(name, 1.0) for name in concepts})
+    adapters = {name: adapters_of(base, concept) for name, concept in concepts.items()}
+    acting = {name: (strengths or {}).get(name, 1.0) for name in concepts}
+    sites = _sites(base, concepts)
+    return merge_concepts(MERGES[chosen], sites, adapters, acting), merge_biases(sites, adapters, acting)
+
+
+def adapters_of(base: Base, concept: TrainedConcept) -> dict[str, Adapter]:
+    """The concept's adapters on this base, by site name."""
+    return build_adapters(concept, base.sites_of(kinds_of(concept)), base.decomposition)
+
+
+def _sites(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Site]:
+    return {name: site for c in concepts.values() for name, site in base.sites_of(kinds_of(c)).items()}
 
 
 def merged_concept(
@@ -53,7 +75,10 @@ def merged_concept(
     tokens = [token for concept in concepts.values() for token in concept.tokens]
     if len(set(tokens)) < len(tokens):
         raise StudioError("Merge each concept once: two of these bring the same token.")
-    deltas = merged_deltas(base, concepts, method, strengths)
+    deltas, biases = _merged(base, concepts, method, strengths)
+    sites = _sites(base, concepts)
+    if biases or any(sites[name].role in ("norm", "output") for name in deltas):
+        raise StudioError("Name these concepts in the prompt instead: one of them changes more than matrices.")
     rank = min(sum(_exact_rank(base, concept) for concept in concepts.values()), base.decomposition.capacity)
     factors = {name: truncated(delta, rank) for name, delta in deltas.items()}
     return TrainedConcept(
@@ -67,8 +92,8 @@ def merged_concept(
 
 
 def _exact_rank(base: Base, concept: TrainedConcept) -> int:
-    adapters = build_adapters(concept, base.sites, base.decomposition)
-    return max(adapter.low_rank(base.sites[name].weight).rank for name, adapter in adapters.items())
+    sites = base.sites_of(kinds_of(concept))
+    return max(adapter.low_rank(sites[name].weight).rank for name, adapter in adapters_of(base, concept).items())
 
 
 @contextmanager
@@ -79,22 +104,34 @@ def applied(
     strengths: Mapping[str, float] | None = None,
 ) -> Iterator[Base]:
     """While open, the base knows these concepts; afterwards it is bit for bit what it was."""
-    deltas = merged_deltas(base, concepts, method, strengths) if concepts else {}
-    with _tokens(base, concepts), _weights(base.sites, deltas):
+    deltas, biases = _merged(base, concepts, method, strengths) if concepts else ({}, {})
+    with _tokens(base, concepts), _changes(_sites(base, concepts), deltas, biases):
         yield base
 
 
 @contextmanager
-def _weights(sites: Mapping[str, Site], deltas: Mapping[str, Tensor]) -> Iterator[None]:
-    frozen = {name: sites[name].module.weight for name in deltas}
-    try:
+def _changes(sites: Mapping[str, Site], deltas: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> Iterator[None]:
+    with ExitStack() as undo:
         for name, delta in deltas.items():
-            merged = (frozen[name] + delta.view_as(frozen[name])).to(frozen[name].dtype)
-            sites[name].module.weight = nn.Parameter(merged, requires_grad=False)
+            undo.callback(_change(sites[name], delta, biases.get(name)))
         yield
-    finally:
-        for name, weight in frozen.items():
-            sites[name].module.weight = weight
+
+
+def _change(site: Site, delta: Tensor, bias: Tensor | None) -> Callable[[], None]:
+    """Puts a change into a layer; what is returned takes it out to the bit."""
+    if site.role == "output":
+        return change_output(site, lambda output: output + F.linear(output, delta.to(output.dtype)))
+    layer: Any = site.module
+    frozen = (layer.weight, layer.bias)
+
+    def restore() -> None:
+        layer.weight, layer.bias = frozen
+
+    merged = (layer.weight.float() + delta.view_as(layer.weight)).to(layer.weight.dtype)
+    layer.weight = nn.Parameter(merged, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(added(layer.bias, bias, merged.dtype), requires_grad=False)  # pyright: ignore[reportArgumentType]
+    return restore
 
 
 @contextmanager

@@ -34,9 +34,23 @@ def test_columns_keep_the_stated_bound(kind: str):
     u, s, v = (part.double() for part in (columns.u, columns.s, columns.v))
     assert s.diff().max() <= 0
     assert (weight.double() @ v - u * s).norm(dim=0).max() <= 1e-6 * s[0]
+    assert (weight.double().T @ u - v * s).norm(dim=0).max() <= 1e-4 * s[0]
     for vectors in (u, v):
         assert (vectors.T @ vectors - torch.eye(len(s))).abs().max() <= 1e-6
     assert (u.gather(0, u.abs().argmax(0, keepdim=True)) > 0).all()
+
+
+def test_few_columns_of_many_keep_the_bound_and_are_those_of_all():
+    torch.manual_seed(0)
+    weight = with_values(torch.linspace(4, 0.1, 200, dtype=torch.float64), 200, 260)
+    few, every = singular_columns(weight, 20), singular_columns(weight)
+    u, s, v = (part.double() for part in (few.u, few.s, few.v))
+    assert (weight.double() @ v - u * s).norm(dim=0).max() <= 1e-6 * s[0]
+    assert (weight.double().T @ u - v * s).norm(dim=0).max() <= 1e-4 * s[0]
+    for vectors in (u, v):
+        assert (vectors.T @ vectors - torch.eye(20)).abs().max() <= 1e-6
+    assert (few.u * every.u[:, :20]).sum(0).min() > 1 - 1e-6
+    torch.testing.assert_close(few.s, every.s[:20], rtol=1e-6, atol=0)
 
 
 def test_the_first_columns_are_those_of_all_and_the_same_every_time():
@@ -96,7 +110,7 @@ def test_columns_are_computed_once_and_stored(sites: dict[str, Site], tmp_path: 
     assert made.capacity == columns.s.shape[0] == 32
 
 
-@pytest.mark.parametrize("damage", ["torn", "empty", "other base", "bare"])
+@pytest.mark.parametrize("damage", ["torn", "empty", "other base", "bare", "flipped bit"])
 def test_a_damaged_or_foreign_file_is_made_anew(
     sites: dict[str, Site], tmp_path: Path, counted: list[Tensor], damage: str
 ):
@@ -108,7 +122,16 @@ def test_a_damaged_or_foreign_file_is_made_anew(
     Decomposition.of(fewer, tmp_path / "other").columns(next(iter(fewer)))
     (other,) = (tmp_path / "other").iterdir()
     bare = content.replace(f'"{name}/u"'.encode(), f'"{name}/x"'.encode())
-    path.write_bytes({"torn": content[:-100], "empty": b"", "other base": other.read_bytes(), "bare": bare}[damage])
+    flipped = bytearray(content)
+    flipped[-1000] ^= 1
+    contents = {
+        "flipped bit": bytes(flipped),
+        "torn": content[:-100],
+        "empty": b"",
+        "other base": other.read_bytes(),
+        "bare": bare,
+    }
+    path.write_bytes(contents[damage])
     counted.clear()
     remade = Decomposition.of(sites, tmp_path).columns(name)
     assert len(counted) == len(sites)

@@ -1,12 +1,7 @@
 import pytest
-import torch
-from diffusers import UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
-from studio.adapters import ADAPTERS
-from studio.adapters.lora import Lora
-from studio.adapters.spectral_additive import SpectralAdditive
+from studio.architectures import architecture_parts
 from studio.errors import StudioError
 from studio.sites import Site, find_sites
 
@@ -14,28 +9,7 @@ from studio.sites import Site, find_sites
 @pytest.fixture(scope="module")
 def stable_diffusion() -> dict[str, nn.Module]:
     """Stable Diffusion 1.5 without weights."""
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            sample_size=64,
-            block_out_channels=(320, 640, 1280, 1280),
-            layers_per_block=2,
-            attention_head_dim=8,
-            cross_attention_dim=768,
-        )
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=49408,
-                hidden_size=768,
-                intermediate_size=3072,
-                num_hidden_layers=12,
-                num_attention_heads=12,
-            )
-        )
-    return {"unet": unet, "text_encoder": text_encoder}
-
-
-def total(sites: dict[str, Site], adapter: str, config: object) -> int:
-    return sum(ADAPTERS[adapter].number_trained(site.weight.shape, config) for site in sites.values())
+    return architecture_parts("sd15")
 
 
 def test_stable_diffusion_has_176_attention_sites(stable_diffusion: dict[str, nn.Module]):
@@ -46,14 +20,6 @@ def test_stable_diffusion_has_176_attention_sites(stable_diffusion: dict[str, nn
     assert min(min(site.weight.shape) for site in sites.values()) == 320
 
 
-def test_the_published_totals_come_out(stable_diffusion: dict[str, nn.Module]):
-    sites = find_sites(stable_diffusion)
-    lora = {rank: total(sites, "lora", Lora.Config(rank=rank)) for rank in (1, 2, 3, 8)}
-    assert lora == {1: 273_024, 2: 546_048, 3: 819_072, 8: 2_184_192}
-    assert total(sites, "spectral_additive", SpectralAdditive.Config(rank=8)) == 2_184_192
-    assert total(sites, "spectral_additive", SpectralAdditive.Config(rank=8, train_scale=True)) == 2_185_600
-
-
 def test_other_kinds_of_layers(stable_diffusion: dict[str, nn.Module]):
     readers = find_sites(stable_diffusion, ("cross_attention_kv",))
     assert len(readers) == 2 * 16
@@ -62,6 +28,30 @@ def test_other_kinds_of_layers(stable_diffusion: dict[str, nn.Module]):
     convolutions = find_sites(stable_diffusion, ("convolution",))
     assert convolutions["unet.conv_in"].weight.shape == (320, 4 * 9)
     assert len(find_sites(stable_diffusion, ("attention", "cross_attention_kv"))) == 176
+    assert len(find_sites(stable_diffusion, ("attention_kv",))) == 88
+
+
+def test_norms_biases_and_branches(stable_diffusion: dict[str, nn.Module]):
+    norms = find_sites(stable_diffusion, ("norm",))
+    assert all(site.role == "norm" and site.weight.shape[1] == 1 for site in norms.values())
+    assert "text_encoder.final_layer_norm" in norms
+    biased = find_sites(stable_diffusion, ("bias",))
+    assert all(site.bias is not None for site in biased.values())
+    assert norms.keys() <= biased.keys()
+    ends = [site.name for site in biased.values() if site.role == "branch_end"]
+    assert len(ends) == 16 * 3 + 12 * 2
+    assert "unet.mid_block.attentions.0.transformer_blocks.0.ff.net.2" in ends
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("vocabulary", "embeddings.token_embedding"), ("text_output", "final_layer_norm")]
+)
+def test_text_embeddings_are_an_identity(stable_diffusion: dict[str, nn.Module], kind: str, name: str):
+    (site,) = find_sites(stable_diffusion, (kind,)).values()
+    assert site.name == f"text_encoder.{name}"
+    assert site.role == "output"
+    assert site.weight.shape == (768, 768)
+    assert site.bias is None
 
 
 def test_a_site_views_the_layers_own_weight(sites: dict[str, Site], unet: nn.Module):
@@ -73,7 +63,7 @@ def test_a_site_views_the_layers_own_weight(sites: dict[str, Site], unet: nn.Mod
 
 
 def test_unknown_or_missing_layers_are_refused(unet: nn.Module):
-    with pytest.raises(StudioError, match=r"no kind .* 'atention'.*attention, cross_attention_kv"):
+    with pytest.raises(StudioError, match=r"no kind .* 'atention'.*attention, attention_kv, cross_attention_kv"):
         find_sites({"unet": unet}, ("atention",))
     with pytest.raises(StudioError, match=r"No cross_attention_kv layers"):
         find_sites({"head": nn.Linear(2, 2)}, ("cross_attention_kv",))

@@ -1,0 +1,123 @@
+"""AdaLoRA."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from studio.adapters.base import Adapter, SiteContext, check_range
+from studio.errors import StudioError
+from studio.low_rank import LowRank
+from studio.sites import Role
+
+SMOOTHING = 0.85
+"""β₁ and β₂ of Eq. 9 and 10: how slowly sensitivity and uncertainty follow the gradients."""
+
+
+class AdaLora(Adapter):
+    """LoRA in the form of an SVD, whose rank goes where it matters: W' = W + P diag(λ) Q.
+
+    P (out, r) and Q (r, in) start orthonormal and are held there by a penalty; λ (r,) starts at 0. While training,
+    the least important of all layers' triplets are silenced (λ = 0) until `target_rank` of them are left a layer, on
+    average. Trains r (in + out + 1) numbers. Source: Zhang et al., 2023, "AdaLoRA", Eq. 3, 4, 8 to 11 and 13.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options: the first rank; the mean rank that stays (None: half of it); the penalty's weight; and the shares
+        of the steps before pruning begins and after it has ended.
+        """
+
+        rank: int = 8
+        target_rank: int | None = None
+        orthogonality: float = 0.1
+        warm_up: float = 0.15
+        final: float = 0.3
+
+        @property
+        def target(self) -> int:
+            """The mean rank that stays."""
+            return max(1, self.rank // 2) if self.target_rank is None else self.target_rank
+
+    config: Config
+    learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
+
+    def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
+        super().__init__(weight, config, context)
+        generator = context.generator() if context else None
+        self.left = _orthonormal(weight.shape[0], config.rank, generator)
+        self.values = nn.Parameter(torch.zeros(config.rank))
+        self.right = nn.Parameter(_orthonormal(weight.shape[1], config.rank, generator).detach().T.contiguous())
+        self._kept: Tensor | None = None
+        # by parameter: sensitivity and uncertainty, smoothed
+        self._smoothed: dict[str, tuple[Tensor, Tensor]] = {}
+        self.to(weight.device)
+
+    def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
+        """P diag(λ) and Q; the strength scales the delta."""
+        return LowRank(up=self.left * (strength * self.values), down=self.right)
+
+    def penalty(self) -> Tensor:
+        """|PᵀP − I|² + |QQᵀ − I|², times `orthogonality`."""
+        identity = torch.eye(self.config.rank, device=self.left.device)
+        left, right = self.left.mT @ self.left - identity, self.right @ self.right.mT - identity
+        return self.config.orthogonality * (left.square().sum() + right.square().sum())
+
+    @classmethod
+    @torch.no_grad()
+    def after_step(cls, adapters: Mapping[str, "AdaLora"], step: int, steps: int) -> None:
+        """Silences what the schedule no longer pays for; after the last cut the choice stands."""
+        config = next(iter(adapters.values())).config
+        done, last_cut = step / steps, 1 - config.final
+        importance = {name: adapter._importance() for name, adapter in adapters.items()}
+        if done <= last_cut:
+            share = min(1.0, max(0.0, (done - config.warm_up) / max(last_cut - config.warm_up, 1e-9)))
+            mean_rank = config.target + (config.rank - config.target) * (1 - share) ** 3
+            kept = _highest(importance, round(mean_rank * len(adapters)))
+            for name, adapter in adapters.items():
+                adapter._kept = kept[name]
+        for adapter in adapters.values():
+            if adapter._kept is not None:
+                adapter.values.mul_(adapter._kept)
+
+    def _importance(self) -> Tensor:
+        """How much each triplet matters, (r,): that of λ, and the means of its columns of P and Q."""
+        scores = {name: self._score(name, parameter) for name, parameter in self.named_parameters()}
+        return scores["values"] + scores["left"].mean(0) + scores["right"].mean(1)
+
+    def _score(self, name: str, parameter: Tensor) -> Tensor:
+        """Smoothed sensitivity |w ∇w| times its uncertainty, by entry."""
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        sensitivity = (parameter * gradient).abs()
+        zero = torch.zeros_like(parameter)
+        mean, spread = self._smoothed.get(name, (zero, zero))
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * sensitivity
+        spread = SMOOTHING * spread + (1 - SMOOTHING) * (sensitivity - mean).abs()
+        self._smoothed[name] = (mean, spread)
+        return mean * spread
+
+    @classmethod
+    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """r (in + out + 1)."""
+        return config.rank * (sum(shape) + 1)
+
+    @classmethod
+    def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
+        """Besides the rank, the target must lie below it, and the shares of the steps within the training."""
+        super().check(shape, config, name)
+        check_range("target rank", config.target, 1, config.rank, name)
+        if min(config.warm_up, config.final) < 0 or config.warm_up + config.final > 1:
+            raise StudioError("Choose warm_up and final as shares of the steps, together at most 1.")
+
+
+def _orthonormal(rows: int, columns: int, generator: torch.Generator | None) -> nn.Parameter:
+    return nn.Parameter(torch.linalg.qr(torch.randn(rows, columns, generator=generator))[0].contiguous())
+
+
+def _highest(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """For each adapter a mask (r,) of those of its triplets that are among the `count` highest of all."""
+    flat = torch.cat(list(scores.values()))
+    mask = torch.zeros_like(flat).index_fill_(0, flat.topk(count).indices, 1.0)
+    return dict(zip(scores, mask.split([len(score) for score in scores.values()]), strict=True))

@@ -1,0 +1,64 @@
+"""IA3."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from studio.adapters.base import Adapter, SiteContext
+from studio.sites import Role
+
+
+class Ia3(Adapter):
+    """Rescales outputs: W' = diag(l) W and b' = l b, on keys, values and feed-forward layers.
+
+    l (out,) starts at 1. Trains out numbers. Source: Liu et al., 2022, "Few-shot parameter-efficient fine-tuning is
+    better and cheaper than in-context learning", section 3.3.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """IA3 has no options."""
+
+    config: Config
+    learning_rates: ClassVar = {"unet": 1e-2, "text_encoder": 5e-3}
+    no_decay: ClassVar = frozenset({"scale"})
+
+    def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
+        super().__init__(weight, config, context)
+        self.scale = nn.Parameter(torch.ones(weight.shape[0], device=weight.device))
+
+    def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
+        """diag(l − 1) W, (out, in); the strength scales l − 1."""
+        return (strength * (self.scale - 1))[:, None] * weight.float()
+
+    def bias_delta(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> Tensor | None:
+        """(l − 1) b, (out,)."""
+        return None if bias is None else strength * (self.scale - 1) * bias.float()
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Rescales the frozen layer's output."""
+        output = F.linear(x, weight, bias)
+        return output * self.scale.to(output.dtype)
+
+    @classmethod
+    def kinds(cls, config: Config) -> tuple[str, ...]:
+        """Keys, values and feed-forward layers."""
+        return ("attention_kv", "feed_forward")
+
+    @classmethod
+    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """One number for each output."""
+        return shape[0]
+
+    @classmethod
+    def sizes(cls, config: Config, narrowest: int, limit: int) -> Iterator[Config]:
+        """IA3 has one size."""
+        yield config
+
+    @classmethod
+    def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
+        """Every matrix will do."""

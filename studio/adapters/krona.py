@@ -1,0 +1,71 @@
+"""KronA."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from studio.adapters.base import Adapter, SiteContext, check_range
+from studio.adapters.lora import kaiming
+from studio.sites import Role
+
+
+class Krona(Adapter):
+    """A Kronecker product: W' = W + s A ⊗ B.
+
+    A (a_out, a_in) has the largest sides up to `factor` that divide out and in, and starts at 0; B
+    (out / a_out, in / a_in) is random. Trains as many numbers as A and B have. Source: Edalati et al., 2022, "KronA",
+    Eq. 6; PEFT calls it LoKr.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options: the largest side of A, and the fixed scale s."""
+
+        factor: int = 16
+        scale: float = 1.0
+
+    config: Config
+    learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
+
+    def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
+        super().__init__(weight, config, context)
+        (out_first, out_second), (in_first, in_second) = (_split(side, config.factor) for side in weight.shape)
+        self.left = nn.Parameter(torch.zeros(out_first, in_first))
+        self.right = kaiming(out_second, in_second, context)
+        self.to(weight.device)
+
+    def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
+        """s A ⊗ B, (out, in); the strength scales the delta."""
+        return torch.kron(strength * self.config.scale * self.left, self.right)
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiplies by A and by B in turn, (A ⊗ B) vec(X) = vec(A X Bᵀ), without building the product."""
+        parts = F.linear(x.unflatten(-1, (-1, self.right.shape[1])), self.right.to(x.dtype))
+        left = (self.config.scale * self.left).to(parts.dtype)
+        return F.linear(x, weight, bias) + (left @ parts).flatten(-2)
+
+    @classmethod
+    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """The numbers of A and B."""
+        (out_first, out_second), (in_first, in_second) = (_split(side, config.factor) for side in shape)
+        return out_first * in_first + out_second * in_second
+
+    @classmethod
+    def sizes(cls, config: Config, narrowest: int, limit: int) -> Iterator[Config]:
+        """Every factor."""
+        return (replace(config, factor=factor) for factor in range(1, narrowest + 1))
+
+    @classmethod
+    def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
+        """Any factor from 1 to 65536 will do: the sides that it allows always divide."""
+        check_range("factor", config.factor, 1, 65536, name)
+
+
+def _split(side: int, most: int) -> tuple[int, int]:
+    """A side's largest divisor up to `most`, and what it leaves."""
+    first = next(divisor for divisor in range(min(side, most), 0, -1) if side % divisor == 0)
+    return first, side // first

@@ -1,0 +1,91 @@
+"""Adapters that read the layer's output: SeqLoRA, and Hydra, which adds a LoRA beside it."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from studio.adapters.base import Adapter, SiteContext
+from studio.adapters.lora import kaiming
+from studio.low_rank import LowRank
+from studio.sites import Role
+
+
+class SeqLora(Adapter):
+    """Low-rank adaptation of the output: W' = W + B_up B_down W and b' = b + B_up B_down b.
+
+    B_up (out, r) starts at 0 and B_down (r, out) is random. Trains 2 r out numbers. Source: Kim et al., 2023,
+    "Hydra", Eq. 7.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options: the rank."""
+
+        rank: int = 8
+
+    config: Config
+    learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
+
+    def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
+        super().__init__(weight, config, context)
+        self.sequential_down = kaiming(config.rank, weight.shape[0], context)
+        self.sequential_up = nn.Parameter(torch.zeros(weight.shape[0], config.rank))
+        self.to(weight.device)
+
+    def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
+        """B_up and B_down W; the strength scales the delta."""
+        return LowRank(up=strength * self.sequential_up, down=self.sequential_down @ weight.float())
+
+    def bias_delta(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> Tensor | None:
+        """B_up B_down b, (out,)."""
+        if bias is None:
+            return None
+        return (strength * self.sequential_up) @ (self.sequential_down @ bias.float())
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Adapts the frozen layer's output, so that W enters one product only."""
+        output = F.linear(x, weight, bias)
+        return output + self.after(output)
+
+    def after(self, output: Tensor) -> Tensor:
+        """What the branch adds to the frozen layer's output (…, out)."""
+        hidden = F.linear(output, self.sequential_down.to(output.dtype))
+        return F.linear(hidden, self.sequential_up.to(output.dtype))
+
+    @classmethod
+    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """2 r out."""
+        return 2 * config.rank * shape[0]
+
+
+class Hydra(SeqLora):
+    """LoRA beside the layer and SeqLoRA behind it: W' = W + B A + B_up B_down W and b' = b + B_up B_down b.
+
+    The rank r is that of each branch, so an equal budget takes half of LoRA's. A (r, in), B (out, r), B_up (out, r)
+    and B_down (r, out); the ups start at 0. Trains r (in + out) + 2 r out numbers. Source: Kim et al., 2023, "Hydra",
+    Eq. 9.
+    """
+
+    def __init__(self, weight: Tensor, config: SeqLora.Config, context: SiteContext | None = None):
+        super().__init__(weight, config, context)
+        self.down = kaiming(config.rank, weight.shape[1], context)
+        self.up = nn.Parameter(torch.zeros(weight.shape[0], config.rank))
+        self.to(weight.device)
+
+    def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
+        """Both branches side by side, of rank 2r; the strength scales the delta."""
+        behind = super().factors(weight, strength)
+        return LowRank(up=torch.cat([behind.up, strength * self.up], 1), down=torch.cat([behind.down, self.down]))
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Adapts the frozen layer's output, so that W enters one product only."""
+        beside = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
+        return super().forward(x, weight, bias) + beside
+
+    @classmethod
+    def number_trained(cls, shape: tuple[int, ...], config: SeqLora.Config, role: Role = "matrix") -> int:
+        """r (in + out) + 2 r out."""
+        return config.rank * (sum(shape) + 2 * shape[0])

@@ -1,0 +1,109 @@
+"""Our deltas are PEFT's on the same parameters."""
+
+from typing import Any
+
+import pytest
+import torch
+from peft import IA3Config, LoKrConfig, LoraConfig, OFTConfig, VeraConfig, get_peft_model
+from torch import Tensor, nn
+
+from studio.adapters.dora import Dora
+from studio.adapters.ia3 import Ia3
+from studio.adapters.krona import Krona
+from studio.adapters.lora import Lora
+from studio.adapters.oft import Oft
+from studio.adapters.vera import Vera
+
+
+@pytest.fixture
+def model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(24, 20)).requires_grad_(False)
+
+
+def frozen(parameter: Any) -> Tensor:
+    return parameter.detach().clone()
+
+
+def fill(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.3)
+
+
+def peft_layer(model: nn.Sequential, config: Any) -> Any:
+    """PEFT's layer around the model's only one, its parameters random."""
+    adapted: Any = get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
+    fill(adapted)
+    return adapted.base_model.model[0]
+
+
+def merged(layer: Any) -> tuple[Tensor, Tensor]:
+    """How PEFT's merge changes weight and bias."""
+    weight, bias = layer.get_base_layer().weight.detach().clone(), layer.get_base_layer().bias.detach().clone()
+    layer.merge()
+    base = layer.get_base_layer()
+    return base.weight.detach() - weight, base.bias.detach() - bias
+
+
+def close(ours: Tensor, theirs: Tensor) -> bool:
+    assert theirs.norm() > 0
+    return ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
+
+
+def test_lora(model: nn.Sequential):
+    weight = frozen(model[0].weight)
+    layer = peft_layer(model, LoraConfig(r=4, lora_alpha=2, target_modules=["0"]))
+    ours = Lora(weight, Lora.Config(rank=4, alpha=2))
+    ours.load_state_dict({"down": layer.lora_A["default"].weight, "up": layer.lora_B["default"].weight})
+    assert close(ours.delta(weight), layer.get_delta_weight("default"))
+
+
+def test_dora(model: nn.Sequential):
+    weight = frozen(model[0].weight)
+    layer = peft_layer(model, LoraConfig(r=4, lora_alpha=4, use_dora=True, target_modules=["0"]))
+    ours = Dora(weight, Dora.Config(rank=4))
+    magnitude = layer.lora_magnitude_vector["default"].weight
+    factors = {"down": layer.lora_A["default"].weight, "up": layer.lora_B["default"].weight}
+    ours.load_state_dict({"magnitude": magnitude, **factors})
+    assert close(ours.delta(weight), merged(layer)[0])
+
+
+def test_vera(model: nn.Sequential):
+    weight = frozen(model[0].weight)
+    layer = peft_layer(model, VeraConfig(r=6, target_modules=["0"]))
+    ours = Vera(weight, Vera.Config(rank=6))
+    ours.down, ours.up = layer.vera_A["default"], layer.vera_B["default"]
+    ours.load_state_dict({"b": layer.vera_lambda_b["default"], "d": layer.vera_lambda_d["default"]})
+    assert close(ours.delta(weight), layer.get_delta_weight("default"))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_oft(model: nn.Sequential, shared: bool):
+    weight = frozen(model[0].weight)
+    config = OFTConfig(r=4, oft_block_size=0, block_share=shared, use_cayley_neumann=False, target_modules=["0"])
+    layer = peft_layer(model, config)
+    ours = Oft(weight, Oft.Config(rank=4, shared=shared))
+    ours.load_state_dict({"skew": layer.oft_R["default"].weight})
+    assert close(ours.delta(weight), merged(layer)[0])
+
+
+def test_ia3(model: nn.Sequential):
+    weight, bias = frozen(model[0].weight), frozen(model[0].bias)
+    layer = peft_layer(model, IA3Config(target_modules=["0"], feedforward_modules=[]))
+    ours = Ia3(weight, Ia3.Config())
+    ours.load_state_dict({"scale": layer.ia3_l["default"].flatten()})
+    delta, bias_delta = merged(layer)
+    assert close(ours.delta(weight), delta)
+    change = ours.bias_delta(weight, bias)
+    assert change is not None
+    assert close(change, bias_delta)
+
+
+def test_krona_is_lokr(model: nn.Sequential):
+    weight = frozen(model[0].weight)
+    layer = peft_layer(model, LoKrConfig(r=64, alpha=64, decompose_factor=4, target_modules=["0"]))
+    left, right = layer.lokr_w1["default"], layer.lokr_w2["default"]
+    ours = Krona(weight, Krona.Config(factor=4))
+    ours.load_state_dict({"left": left, "right": right})
+    assert close(ours.delta(weight), layer.get_delta_weight("default"))

@@ -1,0 +1,90 @@
+"""From a recipe to the adapter's options and the optimizer's groups."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from studio.adapters import Adapter
+from studio.checkpoint import TrainedConcept
+from studio.counting import fit_budget, shapes_of
+from studio.diffusion import Base
+from studio.errors import StudioError
+from studio.injection import method_named
+from studio.sites import Site
+from training.recipe import Recipe
+
+
+def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
+    """The adapter's options from the recipe; StudioError for one that the adapter does not have or of another type."""
+    method = method_named(recipe.adapter)
+    known = [field.name for field in fields(method.Config)]
+    given = dict(recipe.options)
+    if recipe.rank is not None:
+        given["rank"] = recipe.rank
+    if method.owns_block:
+        given.setdefault("first_column", first_column)
+    if unknown := next((name for name in given if name not in known), None):
+        raise StudioError(f"Leave {unknown} out: {recipe.adapter} has {_listed(known)}.")
+    try:
+        return TypeAdapter(method.Config).validate_python(asdict(method.Config(**given)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudioError(
+            f"Change the option {first['loc'][0]} of {recipe.adapter}: {first['msg'].lower()}."
+        ) from error
+
+
+def _listed(names: list[str]) -> str:
+    return f"the options {', '.join(names)}" if names else "no options"
+
+
+def within_budget(base: Base, recipe: Recipe) -> Recipe:
+    """The recipe with the size that its budget allows, as rank and options; StudioError if it allows none."""
+    if recipe.budget is None:
+        return recipe
+    if recipe.rank is not None:
+        raise StudioError("Give a rank or a budget, not both: each of them decides the adapter's size.")
+    start = adapter_config(recipe)
+    shapes = shapes_of(base.sites_of(method_named(recipe.adapter).kinds(start)))
+    fitted = asdict(fit_budget(recipe.adapter, start, shapes, recipe.budget))
+    changed = {name: value for name, value in fitted.items() if value != asdict(start)[name] and name != "rank"}
+    update = {"rank": fitted.get("rank"), "options": {**recipe.options, **changed}, "budget": None}
+    return recipe.model_copy(update=update)
+
+
+def continued_recipe(concept: TrainedConcept, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe that a concept was trained with, for going on: with other noise, and with these changes.
+
+    Raises StudioError for a change of the adapter or its size, and for a concept that came without a recipe.
+    """
+    if fixed := next((name for name in ("adapter", "rank", "budget", "options") if name in changes), None):
+        raise StudioError(f"Leave {fixed} out when a training goes on: the adapter stays what it is.")
+    if "recipe" not in concept.metadata:
+        raise StudioError("Train this concept from the beginning: its file does not say how it was trained.")
+    earlier = Recipe(**concept.metadata["recipe"])
+    return Recipe(**{**earlier.model_dump(), "seed": (earlier.seed + 1) % 2**32, **changes})
+
+
+def parameter_groups(
+    base: Base, sites: Mapping[str, Site], adapters: Mapping[str, Adapter], recipe: Recipe, token: nn.Parameter
+) -> list[dict[str, Any]]:
+    """Adapters by part with that part's learning rate, and the token (n, d).
+
+    Weight decay leaves the token alone, and whatever does not rest at zero.
+    """
+    method = method_named(recipe.adapter)
+    own = {"unet": recipe.unet_rate, "text_encoder": recipe.text_rate}
+    groups: list[dict[str, Any]] = []
+    for part in base.parts:
+        named = [pair for site, a in adapters.items() if sites[site].part == part for pair in a.named_parameters()]
+        rate = own[part] or method.learning_rates[part]
+        for decay, kept in ((recipe.weight_decay, False), (0.0, True)):
+            chosen = [parameter for name, parameter in named if (name in method.no_decay) is kept]
+            groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+    token.requires_grad_(recipe.train_token)
+    if recipe.train_token:
+        groups.append({"params": [token], "lr": recipe.token_rate, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]
