@@ -230,6 +230,6 @@ def _denoise(
         guidance_scale=settings.guidance,
         guidance_rescale=settings.guidance_rescale,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        callback_on_step_end=after_step,
+        callback_on_step_end=after_step,  # pyright: ignore[reportArgumentType]
         output_type=output,
     ).images  # pyright: ignore[reportAttributeAccessIssue]

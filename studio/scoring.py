@@ -70,6 +70,6 @@ def load_scorer(source: str = "toybox-clip") -> Scorer:
 
 
 def _pretrained(source: str, weights: str | None = None) -> tuple[Any, Any]:
-    """The model and its preprocessing; unlike open_clip's other calls, this one refuses to score with random weights."""
+    """The model and its preprocessing, by the one call of open_clip that refuses to go on with random weights."""
     loaded: Any = open_clip.create_model_from_pretrained(source, weights)
     return loaded

@@ -143,7 +143,7 @@ def _optimise(
     """AdamW with a short warm-up and linear decay; returns the denoising loss of every step."""
     optimizer = torch.optim.AdamW(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, recipe.steps))
-    scheduler = DDPMScheduler.from_config(base.pipeline.scheduler.config)
+    scheduler: Any = DDPMScheduler.from_config(base.pipeline.scheduler.config)
     losses: list[float] = []
     for step in range(recipe.steps):
         latents, prompts, noise, timesteps = _batch(data, token_of(name), recipe, step, len(scheduler))

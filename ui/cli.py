@@ -128,7 +128,7 @@ def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None)
     from training.recipe import Recipe
 
     values = {key: parsed(value) for key, value in pairs(settings, "--set").items()}
-    own = {key: value for key, value in values.items() if key in Recipe.model_fields}
+    own = {key: value for key, value in values.items() if key in Recipe.model_fields and key != "options"}
     others = {key: value for key, value in values.items() if key not in own}
     given = {**options, **own, **({"options": others} if others else {})}
     try:

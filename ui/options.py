@@ -1,6 +1,7 @@
 """What the commands share: their common options, how they read values, and how they report."""
 
 import json
+import math
 import os
 import re
 import sys
@@ -47,17 +48,23 @@ def progress_bar() -> Iterator[Progress]:
 def pairs(values: Sequence[str], option: str) -> dict[str, str]:
     """KEY=VALUE arguments as a dictionary."""
     split = [value.partition("=") for value in values]
-    if bad := next((value for value, (key, sign, _) in zip(values, split, strict=True) if not (key and sign)), None):
-        raise StudioError(f"Write {option} as NAME=VALUE: {bad!r} is not.")
+    for value, (key, sign, _) in zip(values, split, strict=True):
+        if not (key and sign):
+            raise StudioError(f"Write {option} as NAME=VALUE: {value!r} is not.")
     return {key: value for key, _, value in split}
 
 
 def strengths_from(values: Sequence[str]) -> dict[str, float]:
     """--strength NAME=1.0 arguments by name."""
-    try:
-        return {name: float(value) for name, value in pairs(values, "--strength").items()}
-    except ValueError as error:
-        raise StudioError(f"Write --strength as NAME=NUMBER, as in rex=0.8: {error}.") from error
+    strengths = {}
+    for name, value in pairs(values, "--strength").items():
+        try:
+            strengths[name] = float(value)
+        except ValueError:
+            strengths[name] = math.nan
+        if not math.isfinite(strengths[name]):
+            raise StudioError(f"Write --strength as NAME=NUMBER, as in rex=0.8: {value!r} is no such number.")
+    return strengths
 
 
 def regions_from(values: Sequence[str]) -> dict[str, tuple[float, float, float, float]]:

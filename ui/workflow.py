@@ -160,10 +160,9 @@ class Workflow:
         concepts; numbers up to 1 are shares of the picture's side, and if one is greater all four are pixels.
         """
         files = {name: self.trained(name) for name in concepts if name.endswith(".safetensors")}
-        held = {token for concept in files.values() for token in concept.tokens}
-        named = [name for name in _NAMED.findall(prompt) if token_of(name) not in held]
-        asked = [*named, *(name for name in concepts if name not in files), *(regions or {})]
-        names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name) not in held)
+        held = {token.lower() for concept in files.values() for token in concept.tokens}
+        asked = [*_NAMED.findall(prompt), *(name for name in concepts if name not in files), *(regions or {})]
+        names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name).lower() not in held)
         trained = {**files, **{name: self.trained(name) for name in names}}
         boxes = [Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()]
         return self._paint(trained, prompt, seeds, method, _known(strengths, trained), boxes, settings, on_step)

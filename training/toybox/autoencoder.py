@@ -47,7 +47,8 @@ def loss(model: AutoencoderKL, signal: Tensor) -> Tensor:
     """How far the decoded signal is off, and a small pull of the latents towards a unit normal."""
     with torch.autocast(signal.device.type, torch.bfloat16):
         (posterior,) = model.encode(signal, return_dict=False)
-        (decoded,) = model.decode(posterior.sample(), return_dict=False)
+        code: Any = posterior.sample()
+        (decoded,) = model.decode(code, return_dict=False)
     elements = posterior.mean[0].numel()
     return reconstruction_loss(decoded.float(), signal) + KL_WEIGHT * posterior.kl().float().mean() / elements
 
@@ -91,7 +92,8 @@ def refine_decoder(folder: Path, model: AutoencoderKL, scale: float, device: str
     It learns from whole pictures' latents with a little noise, since the denoiser's are not exact either; `scale`
     is the factor that brings latents to unit variance.
     """
-    decoder = channels_last(nn.ModuleList([model.post_quant_conv, model.decoder]), device)
+    before: Any = model.post_quant_conv
+    decoder = channels_last(nn.ModuleList([before, model.decoder]), device)
     optimizer = torch.optim.AdamW(decoder.parameters(), DECODER_RATE, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
     average = Average(decoder, 0.998)
     scenes, latents = encoded(folder, model, SHARDS, device)

@@ -35,7 +35,7 @@ def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, 
     models are where the training begins.
     """
     work.mkdir(parents=True, exist_ok=True)
-    earlier = StableDiffusionPipeline.from_pretrained(start) if start else None
+    earlier = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else None
     tokenizer = earlier.tokenizer if earlier else build_tokenizer()
     if "scorer" in stages:
         model = scorer.train(work, tokenizer, recipe.device, recipe.scorer_steps)

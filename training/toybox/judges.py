@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from concepts.storage import atomic_write
-from training.toybox.layout import BACKGROUND_NAMES, COLOUR_NAMES, NOTHING, THING_NAMES, layout, present_and_absent
+from training.toybox.layout import (
+    BACKGROUND_NAMES,
+    COLOUR_NAMES,
+    NOTHING,
+    THING_NAMES,
+    layout,
+    mean_over_asked,
+    present_and_absent,
+)
 from training.toybox.render import SIDE, Scene
 from training.toybox.renders import pictures, scenes, softened, to_signal
 from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
@@ -20,8 +28,8 @@ from training.toybox.stage import Average, channels_last, learning_rate, run_sta
 GRID = 16
 WEIGHTS = Path(__file__).parent / "judges.safetensors"
 BATCH = 64
-SHARDS = 12
-STEPS = 3000
+SHARDS = 6
+STEPS = 1800
 PEAK_RATE = 2e-3
 
 
@@ -50,17 +58,17 @@ class Judge(nn.Module):
     def __init__(self):
         super().__init__()
         self.fine = nn.Sequential(
-            nn.Conv2d(3, 24, 3, 2, 1, bias=False),
-            nn.BatchNorm2d(24),
+            nn.Conv2d(3, 16, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(16),
             nn.ReLU(),
-            Residual(24, 48),
-            Residual(48, 96),
+            Residual(16, 32),
+            Residual(32, 64),
         )
-        self.coarse = nn.Sequential(Residual(96, 192), Residual(192, 192))
-        self.back = nn.Conv2d(192, 96, 1)
-        self.things = nn.Sequential(Residual(96, 128, 1), nn.Conv2d(128, len(THING_NAMES) + 1, 1))
-        self.colours = nn.Sequential(Residual(96, 48, 1), nn.Conv2d(48, len(COLOUR_NAMES), 1))
-        self.background = nn.Linear(96 + 192, len(BACKGROUND_NAMES))
+        self.coarse = nn.Sequential(Residual(64, 128), Residual(128, 128))
+        self.back = nn.Conv2d(128, 64, 1)
+        self.things = nn.Sequential(Residual(64, 96, 1), nn.Conv2d(96, len(THING_NAMES) + 1, 1))
+        self.colours = nn.Sequential(Residual(64, 32, 1), nn.Conv2d(32, len(COLOUR_NAMES), 1))
+        self.background = nn.Linear(64 + 128, len(BACKGROUND_NAMES))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (batch, things + 1, 16, 16), (batch, colours, 16, 16) and (batch, backgrounds)."""
@@ -106,7 +114,7 @@ def judge_loss(judge: Judge, signal: Tensor, batch: list[Scene]) -> Tensor:
     with torch.autocast(signal.device.type, torch.bfloat16):
         things, colours, backgrounds = judge(signal)
     parts = list(present_and_absent(things.float(), wanted_things))
-    parts.append(F.cross_entropy(colours.float(), wanted_colours, ignore_index=-1))
+    parts.append(mean_over_asked(colours.float(), wanted_colours))
     return torch.stack([*parts, F.cross_entropy(backgrounds.float(), places)]).sum()
 
 

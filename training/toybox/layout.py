@@ -37,9 +37,10 @@ def present_and_absent(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """
     present = wanted.masked_fill(wanted == NOTHING, UNASKED)
     absent = wanted.masked_fill(wanted != NOTHING, UNASKED)
-    return _mean_over_asked(logits, present), _mean_over_asked(logits, absent)
+    return mean_over_asked(logits, present), mean_over_asked(logits, absent)
 
 
-def _mean_over_asked(logits: Tensor, wanted: Tensor) -> Tensor:
+def mean_over_asked(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Cross-entropy over the cells that are not UNASKED; 0 where all are."""
     total = F.cross_entropy(logits, wanted, ignore_index=UNASKED, reduction="sum")
     return total / (wanted != UNASKED).sum().clamp(min=1)

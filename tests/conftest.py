@@ -1,0 +1,161 @@
+"""A whole base model, tiny and with random weights, as a diffusers folder; and concepts of it that need no training."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from studio.bundled import TOYBOX
+from studio.checkpoint import TrainedConcept, trained_states
+from studio.diffusion import Base, PaintSettings, load_base
+from studio.injection import create_adapters, method_named
+from training import dataset
+
+SIDE = 16
+"""The side of the tiny base's pictures, in pixels."""
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """The tiny base: pictures of 16x16, 40 sites, of which the narrowest has 32 columns."""
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(TOYBOX / "tokenizer")
+    parts: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "text_encoder": _text_encoder(tokenizer),
+        "unet": _unet(),
+        "vae": _autoencoder(),
+        "scheduler": _scheduler(),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained(folder)
+    return folder
+
+
+def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    marks: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        **marks,
+    )
+    return CLIPTextModel(config)
+
+
+def _unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=SIDE // 2,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        cross_attention_dim=32,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+
+
+def _autoencoder() -> AutoencoderKL:
+    options: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 16),
+        "norm_num_groups": 8,
+        "sample_size": SIDE,
+        "mid_block_add_attention": False,
+    }
+    return AutoencoderKL(**options)
+
+
+def _scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
+        steps_offset=1,
+    )
+
+
+@pytest.fixture
+def base(tiny_folder: Path) -> Base:
+    """The tiny base, loaded."""
+    return load_base(str(tiny_folder), device="cpu")
+
+
+@pytest.fixture
+def quick_priors(monkeypatch):
+    """Prior pictures are painted in two steps."""
+    monkeypatch.setattr(dataset, "_PRIOR_SETTINGS", PaintSettings(steps=2, batch=4))
+
+
+@pytest.fixture(scope="session")
+def state_of() -> Callable[[Base], dict[str, Any]]:
+    """A function that describes a base to the last bit, to be compared with `==`."""
+    return _state_of
+
+
+def _state_of(base: Base) -> dict[str, Any]:
+    pipeline = base.pipeline
+    digest = hashlib.sha256()
+    names = []
+    for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+        for name, tensor in part.state_dict().items():
+            names.append(name)
+            digest.update(tensor.cpu().numpy().tobytes())
+    return {
+        "tensors": (names, digest.hexdigest()),
+        "layers": [type(module) for module in pipeline.unet.modules()],
+        "processors": {name: id(processor) for name, processor in pipeline.unet.attn_processors.items()},
+        "attention": pipeline.text_encoder.config._attn_implementation,
+        "tokenizer": _vocabulary_of(pipeline.tokenizer),
+        "trained": any(p.requires_grad for part in base.parts.values() for p in part.parameters()),
+    }
+
+
+def _vocabulary_of(tokenizer: CLIPTokenizer) -> dict[str, Any]:
+    """All that decides which ids a text has; padding and truncation are those of the last call."""
+    description = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {key: value for key, value in description.items() if key not in ("padding", "truncation")}
+
+
+@pytest.fixture(scope="session")
+def make_concept() -> Callable[..., TrainedConcept]:
+    """A function that makes a concept of a base with random adapters, as if training had given them."""
+    return _make_concept
+
+
+def _make_concept(
+    base: Base, name: str, adapter: str = "spectral_additive", seed: int = 1, size: float = 0.1, **options: Any
+) -> TrainedConcept:
+    config = method_named(adapter).Config(**{"rank": 4, **options})
+    adapters = create_adapters(adapter, config, base.sites, base.decomposition)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in (p for site in adapters.values() for p in site.parameters()):
+        torch.nn.init.normal_(parameter, std=size, generator=generator)
+    vectors = torch.randn(1, 32, generator=generator)
+    return TrainedConcept(
+        base=base.decomposition.fingerprint,
+        adapter=adapter,
+        config=asdict(config),
+        adapters=trained_states(adapters),
+        tokens={f"<{name}>": {"text_encoder": vectors}},
+        metadata={"name": name},
+    )

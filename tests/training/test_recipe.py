@@ -1,0 +1,54 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from training.recipe import Recipe
+
+
+def test_a_recipe_without_options_is_valid_and_survives_json():
+    recipe = Recipe()
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert Recipe(options={"alpha": 4}).options == {"alpha": 4}
+
+
+def test_every_option_says_what_it_does():
+    for name, field in Recipe.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+
+
+def test_a_recipe_does_not_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        Recipe().steps = 5  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stepps", 5),
+        ("steps", 0),
+        ("steps", "many"),
+        ("steps", 2.5),
+        ("steps", None),
+        ("rank", 0),
+        ("rank", "8 or so"),
+        ("batch", 1),
+        ("seed", -1),
+        ("seed", 2**64),
+        ("unet_rate", 0),
+        ("text_rate", -1e-3),
+        ("token_rate", float("nan")),
+        ("token_vectors", 0),
+        ("token_vectors", 17),
+        ("weight_decay", -0.1),
+        ("noise_offset", 1.5),
+        ("prior_share", 1),
+        ("prior_pictures", 1),
+        ("flip", "perhaps"),
+        ("options", 5),
+    ],
+)
+def test_what_is_unknown_or_out_of_range_is_refused(name: str, value: Any):
+    with pytest.raises(ValidationError, match=name):
+        Recipe(**{name: value})

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors import safe_open
+
+from studio.diffusion import PaintSettings, load_base, paint
+from studio.scoring import load_scorer
+from training.toybox import judges
+from training.toybox.build import STAGES, BaseRecipe, train_base
+
+RECIPE = BaseRecipe(autoencoder_steps=1, denoiser_steps=1, decoder_steps=1, scorer_steps=1, judges_steps=1)
+
+pytestmark = pytest.mark.usefixtures("small_models")
+
+
+@pytest.fixture(autouse=True)
+def weights(tmp_path, monkeypatch) -> Path:
+    """Where the judges' weights go, so that no test touches the repository's."""
+    monkeypatch.setattr(judges, "WEIGHTS", tmp_path / "judges.safetensors")
+    return judges.WEIGHTS
+
+
+def test_all_stages_make_a_base_a_scorer_and_a_judge(tmp_path, weights: Path):
+    train_base(tmp_path / "work", tmp_path / "made", RECIPE, STAGES, None)
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["toybox", "toybox-clip"]
+    base = load_base(str(tmp_path / "made" / "toybox"), device="cpu")
+    (picture,) = paint(base, "a blue cat", [0], PaintSettings(steps=2))
+    assert picture.size == (128, 128)
+    scorer = load_scorer(str(tmp_path / "made" / "toybox-clip"))
+    assert scorer.text_alignment([picture], "a blue cat").isfinite().all()
+    assert len(judges.judge_pictures(judges.load(tmp_path), [picture])) == 1
+    with safe_open(tmp_path / "made/toybox/unet/diffusion_pytorch_model.safetensors", "pt") as file:
+        assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.float16}  # noqa: SIM118 (no mapping)
+
+
+def test_only_the_stages_that_are_asked_for_run(tmp_path, weights: Path):
+    train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("scorer",), None)
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["toybox-clip"]
+    assert not weights.exists()
+    train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("judges",), None)
+    assert weights.exists()
+    assert not (tmp_path / "made" / "toybox").exists()
+
+
+def test_a_training_starts_from_an_earlier_base(tmp_path):
+    train_base(tmp_path / "work", tmp_path / "first", RECIPE, ("denoiser",), None)
+    first = StableDiffusionPipeline.from_pretrained(tmp_path / "first" / "toybox", dtype=torch.float32)
+    train_base(tmp_path / "more", tmp_path / "second", RECIPE, ("denoiser",), tmp_path / "first" / "toybox")
+    second = StableDiffusionPipeline.from_pretrained(tmp_path / "second" / "toybox", dtype=torch.float32)
+    old, new = first.unet.state_dict(), second.unet.state_dict()
+    assert 0 < max((old[name] - new[name]).abs().max().item() for name in old) < 0.01
+    assert all(torch.equal(a, b) for a, b in zip(first.vae.parameters(), second.vae.parameters(), strict=True))
+    assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()

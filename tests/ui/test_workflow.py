@@ -1,0 +1,182 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from concepts import Library, LibraryError
+from studio.checkpoint import from_bytes
+from studio.diffusion import PaintSettings
+from studio.errors import StudioError
+from studio.regions import Region
+from training.recipe import Recipe
+from ui import workflow as module
+from ui.workflow import Workflow, alone, summary
+
+pytestmark = pytest.mark.usefixtures("quick_priors")
+
+SMALL = Recipe(rank=4, steps=2, batch=4, prior_pictures=2)
+QUICK = PaintSettings(steps=2)
+
+
+@pytest.fixture
+def workflow(library: Library, tiny_folder: Path) -> Workflow:
+    return Workflow(library.root, str(tiny_folder))
+
+
+@pytest.fixture
+def painted(monkeypatch) -> list[dict[str, Any]]:
+    """What reaches the painter: the prompt's regions, and the words that the tokenizer then keeps whole."""
+    calls: list[dict[str, Any]] = []
+
+    def paint(base: Any, prompt: str, seeds: Any, settings: Any, regions: Any, on_step: Any) -> list[Image.Image]:
+        words = {word for word in base.pipeline.tokenizer.get_added_vocab() if word[1] != "|"}
+        calls.append({"prompt": prompt, "words": words, "regions": regions})
+        return [Image.new("RGB", (16, 16)) for _ in seeds]
+
+    monkeypatch.setattr(module, "paint", paint)
+    return calls
+
+
+def test_a_trained_concept_is_kept_with_scores_and_previews(workflow: Workflow):
+    told = []
+    trained = workflow.train("IDLE", SMALL, told.append)
+    concept = workflow.library.concept("idle")
+    assert concept.result == trained.result
+    assert concept.columns[0].width == trained.result.rank == 4
+    assert concept.columns[0].start == 8  # after rex's and Milo's
+    assert trained.result.scores["backbone"] == "toybox-clip"
+    assert -1 <= trained.result.scores["image_alignment"] <= 1
+    assert trained.result.details["losses"] == trained.losses
+    assert len(trained.previews) == module.PREVIEWS
+    assert trained.result.preview is not None
+    stored = workflow.trained("idle")
+    numbers = sum(tensor.numel() for state in stored.adapters.values() for tensor in state.values())
+    assert numbers == trained.result.parameters
+    assert stored.metadata["scores"] == trained.result.scores
+    assert stored.config["first_column"] == 8
+    assert told[-1].step == 2
+
+
+def test_training_again_takes_the_place_of_the_result_before(workflow: Workflow):
+    first = workflow.library.concept("rex")
+    workflow.train("rex", replace_recipe(seed=3))
+    again = workflow.library.concept("rex")
+    assert first.result
+    assert again.result
+    assert again.columns == first.columns
+    assert not first.result.path.exists()
+    assert again.result.path.exists()
+
+
+def replace_recipe(**options: Any) -> Recipe:
+    return Recipe(**{**SMALL.model_dump(), **options})
+
+
+@pytest.mark.parametrize(
+    "options", [{"rank": 33}, {"adapter": "magic"}, {"options": {"colour": 1}}, {"adapter": "lora", "rank": 40}]
+)
+def test_a_recipe_that_does_not_fit_changes_nothing(workflow: Workflow, state, options: dict[str, Any]):
+    before = state(workflow.library)
+    with pytest.raises(StudioError):
+        workflow.train("idle", replace_recipe(**options))
+    assert state(workflow.library) == before
+
+
+def test_the_concepts_of_a_prompt_are_loaded_and_no_others(workflow: Workflow, painted):
+    workflow.generate("a <REX> and a <milo>, <rex> again")
+    workflow.generate("a cat on the beach")
+    workflow.generate("a cat", concepts=["rex", "lora"])
+    assert [call["words"] for call in painted] == [{"<rex>", "<Milo>"}, set(), {"<rex>", "<lora>"}]
+    assert not [w for w in workflow.base.pipeline.tokenizer.get_added_vocab() if w[1] != "|"]
+
+
+def test_each_region_reads_the_prompt_without_the_other_concepts(workflow: Workflow, painted):
+    boxes = {"rex": (0, 0, 1, 0.5), "Milo": (0, 8, 16, 16)}
+    workflow.generate("a photo of <rex> and <Milo> on the beach", regions=boxes)
+    assert painted[0]["regions"] == [
+        Region("a photo of <rex> on the beach", 0, 0, 1, 0.5),
+        Region("a photo of <Milo> on the beach", 0, 0.5, 1, 1),
+    ]
+
+
+def test_a_region_alone_brings_its_concept(workflow: Workflow, painted):
+    workflow.generate("a beach", regions={"rex": (0, 0, 1, 1)})
+    assert painted[0]["words"] == {"<rex>"}
+    assert painted[0]["regions"] == [Region("<rex>", 0, 0, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name", "expected"),
+    [
+        ("a photo of <milo> and <rex> on the beach", "rex", "a photo of <rex> on the beach"),
+        ("a photo of <milo>", "milo", "a photo of <milo>"),
+        ("<milo>, <rex> and <tom>", "rex", "<rex>"),
+        ("a beach", "rex", "<rex>"),
+    ],
+)
+def test_a_prompt_for_one_of_its_concepts(prompt: str, name: str, expected: str):
+    assert alone(prompt, name) == expected
+
+
+def test_the_scorer_reads_class_words(workflow: Workflow):
+    assert workflow.plain("a photo of <rex> and <MILO> at night") == "a photo of a dog and a cat at night"
+    with pytest.raises(LibraryError, match="nobody"):
+        workflow.plain("<nobody>")
+
+
+def test_a_strength_of_zero_paints_what_the_base_paints(workflow: Workflow):
+    def first(**options: Any) -> np.ndarray:
+        return np.asarray(workflow.generate("a cat", seeds=[3], settings=QUICK, **options)[0], dtype=float)
+
+    assert np.array_equal(first(), first(concepts=["rex"], strengths={"REX": 0.0}))
+    assert not np.array_equal(first(), first(concepts=["rex"]))
+
+
+def test_a_merged_file_stands_for_its_concepts(workflow: Workflow, painted, tmp_path):
+    file = tmp_path / "both.safetensors"
+    merged = workflow.merge(["rex", "milo"], file)
+    assert from_bytes(file.read_bytes(), "both").tokens.keys() == merged.tokens.keys()
+    workflow.library.remove_concept("rex")
+    workflow.generate("a <REX>, a <milo> and a <lora>", concepts=[str(file)])
+    assert painted[0]["words"] == {"<rex>", "<Milo>", "<lora>"}
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(StudioError, match=r"both\.safetensors is not a concept's file or is damaged"):
+        workflow.generate("a <rex>", concepts=[str(file)])
+
+
+def test_a_torn_result_is_told(workflow: Workflow):
+    result = workflow.library.concept("rex").result
+    assert result
+    result.path.write_bytes(result.path.read_bytes()[:-9])
+    with pytest.raises(StudioError, match='The file of "rex" is not a concept\'s file or is damaged'):
+        workflow.generate("a <rex>")
+
+
+def test_a_concept_of_another_base_is_refused(workflow: Workflow, library: Library, base, make_concept):
+    foreign = replace(make_concept(base, "idle"), base="0123456789abcdef")
+    details = {"base": foreign.base, "adapter": foreign.adapter, "rank": 4, "parameters": 1}
+    library.store_result("idle", module.to_bytes(foreign), details)
+    with pytest.raises(StudioError, match="Load the base that this concept was trained on: it needs 0123"):
+        workflow.generate("an <idle>")
+
+
+def test_scores_carry_the_backbones_name(workflow: Workflow):
+    pictures = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    with_references = workflow.score(pictures, "a dog", pictures[:1])
+    without = workflow.score(pictures, "a dog")
+    assert with_references.backbone == without.backbone == "toybox-clip"
+    assert with_references.image
+    assert with_references.image[0] == pytest.approx(1)
+    assert with_references.image[1] < 0.999
+    assert without.image is None
+    assert summary(without)["image_alignment"] is None
+    assert summary(with_references) == {
+        "backbone": "toybox-clip",
+        "image_alignment": pytest.approx(sum(with_references.image) / 2),
+        "text_alignment": pytest.approx(sum(with_references.text) / 2),
+    }
+    json.dumps(summary(with_references))
