@@ -13,7 +13,8 @@ def subspace_similarity(one: Tensor, other: Tensor) -> float:
 
     Source: Kim et al., 2023, "Hydra", Eq. 14, after Hu et al., 2021, "LoRA", Eq. 4.
     """
-    return ((one.mT @ other).square().sum() / min(one.shape[1], other.shape[1])).item()
+    shared = ((one.mT @ other).square().sum() / min(one.shape[1], other.shape[1])).item()
+    return min(1.0, shared)  # columns rounded to float32 may be a little longer than 1
 
 
 def pe_score(score: float, parameters: int, scale: float = 1e8) -> float:

@@ -24,9 +24,9 @@ def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
     given = dict(recipe.options)
     if recipe.rank is not None:
         given["rank"] = recipe.rank
+    if "first_column" in given:
+        raise StudioError("Leave first_column out: the library gives every concept columns of its own.")
     if method.owns_block:
-        if "first_column" in given:
-            raise StudioError("Leave first_column out: the library hands every concept columns of its own.")
         given["first_column"] = first_column
     if unknown := next((name for name in given if name not in known), None):
         raise StudioError(f"Leave {unknown} out: {recipe.adapter} has {_listed(known)}.")
