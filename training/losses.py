@@ -13,11 +13,13 @@ def denoising_loss(
     latents: Tensor,
     noise: Tensor,
     timesteps: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Each sample's mean squared error (n,) of what `predict(noisy latents, timesteps)` should have said.
 
     The target is the noise (Ho et al., 2020, Eq. 14), the velocity (Salimans and Ho, 2022, appendix D) or the
-    clean latents, as the scheduler's `prediction_type` has it. `latents` and `noise` are (n, channels, h, w).
+    clean latents, as the scheduler's `prediction_type` has it. `latents` and `noise` are (n, channels, h, w);
+    `weights` (n, 1, h, w) say how much each place counts.
     """
     noisy = scheduler.add_noise(latents, noise, timesteps)  # pyright: ignore[reportArgumentType]
     kind = scheduler.config["prediction_type"]
@@ -26,7 +28,9 @@ def denoising_loss(
     else:
         target = noise if kind == "epsilon" else latents
     error = predict(noisy, timesteps).float() - target
-    return error.square().mean((1, 2, 3))
+    if weights is None:
+        return error.square().mean((1, 2, 3))
+    return (error.square() * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))
 
 
 def draw_noise(shape: torch.Size, offset: float, generator: torch.Generator) -> Tensor:

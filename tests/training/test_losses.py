@@ -49,6 +49,16 @@ def test_the_loss_is_float32_after_a_prediction_in_half_precision(latents: torch
     assert loss.dtype == torch.float32
 
 
+def test_places_count_by_their_weights(latents: torch.Tensor, noise: torch.Tensor):
+    scheduler, timesteps = DDPMScheduler(prediction_type="epsilon"), torch.full((len(latents),), 500)
+    weights = torch.zeros(len(latents), 1, *latents.shape[2:])
+    weights[..., 0, 0] = 3
+    loss = denoising_loss(scheduler, lambda x, _: torch.zeros_like(x), latents, noise, timesteps, weights)
+    torch.testing.assert_close(loss, noise[..., 0, 0].square().mean(1))
+    even = denoising_loss(scheduler, lambda x, _: x, latents, noise, timesteps, torch.full_like(weights, 2))
+    torch.testing.assert_close(even, denoising_loss(scheduler, lambda x, _: x, latents, noise, timesteps))
+
+
 def test_noise_follows_from_its_generator():
     shape = torch.Size((2, 4, 8, 8))
     first = draw_noise(shape, 0.0, generator())

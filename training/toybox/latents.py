@@ -1,6 +1,7 @@
 """Stage 3 of toybox: the whole training set, encoded once."""
 
 import io
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +16,22 @@ from training.toybox.renders import WORLD, draw_all, scenes, to_signal
 BATCH = 64
 
 
-def encoded(folder: Path, model: AutoencoderKL, shards: int, device: str) -> tuple[list[Scene], Tensor]:
+def encoded(
+    folder: Path, model: AutoencoderKL, shards: int, device: str, spread: float = 1.0
+) -> tuple[list[Scene], Tensor]:
     """The scenes and their latents, (scenes, channels, 16, 16) float16; encodes the shards not yet on disk."""
-    parts = []
+    drawn, parts = [], []
     for shard in range(shards):
-        path = folder / f"latents-{WORLD}" / f"{shard:04d}.npy"
+        path = folder / f"latents-{WORLD}-{spread:g}" / f"{shard:04d}.npy"
+        drawn.append(scenes(shard, spread=spread))
         if not path.exists():
-            _write(path, _encode(model, shard, device))
+            _write(path, _encode(model, drawn[-1], device))
         parts.append(torch.from_numpy(np.load(path)))
-    return [scene for shard in range(shards) for scene in scenes(shard)], torch.cat(parts)
+    return list(chain.from_iterable(drawn)), torch.cat(parts)
 
 
 @torch.no_grad()
-def _encode(model: AutoencoderKL, shard: int, device: str) -> np.ndarray:
-    drawn = scenes(shard)
+def _encode(model: AutoencoderKL, drawn: list[Scene], device: str) -> np.ndarray:
     rows = []
     for start in range(0, len(drawn), BATCH):
         levels = torch.from_numpy(draw_all(drawn[start : start + BATCH])).permute(0, 3, 1, 2)

@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.toybox.render import Scene
+from training.toybox.render import SIDE, Scene, silhouette
 from training.toybox.world import BACKGROUNDS, COLOURS, THINGS
 
 THING_NAMES, COLOUR_NAMES, BACKGROUND_NAMES = list(THINGS), list(COLOURS), list(BACKGROUNDS)
@@ -28,6 +28,17 @@ def layout(scene: Scene, grid: int, core: float = 0.17) -> tuple[np.ndarray, np.
         if item.colour:
             colours[distance < core] = COLOUR_NAMES.index(item.colour)
     return things, colours
+
+
+def silhouettes(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
+    """What each cell shows, (grid, grid) int8, as `layout` says it, and how much of it things cover, 0 to 1."""
+    things, covered = np.full((grid, grid), NOTHING, np.int8), np.zeros((grid, grid), np.float32)
+    for item in scene.items:
+        share = np.asarray(silhouette(item).reduce(SIDE // grid), np.float32) / 255
+        things[share > 0.25] = UNASKED
+        things[share > 0.5] = THING_NAMES.index(item.thing)
+        covered = np.maximum(covered, share)
+    return things, covered
 
 
 def present_and_absent(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,27 +4,23 @@ Denoisers learn sooner when their features are pulled towards ones that see (Yu 
 alignment for generation"). Here nothing has to be aligned with: the renderer knows what is in every cell.
 """
 
-import numpy as np
-import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from training.toybox.layout import NOTHING, layout, present_and_absent
-from training.toybox.render import Scene
+from training.toybox.layout import NOTHING, present_and_absent
 
-GRID = 8
-CORE = 0.25
 WEIGHT = 0.05
+BLOCK = 1
 
 
 class Probe(nn.Module):
-    """Reads the features that leave the UNet's first upward block, (n, channels, 8, 8)."""
+    """Reads the features that leave one of the UNet's upward blocks, (n, channels, 16, 16)."""
 
     def __init__(self, unet: UNet2DConditionModel):
         super().__init__()
         self.features: Tensor | None = None
-        self.head = nn.Conv2d(unet.config["block_out_channels"][-1], NOTHING + 1, 1)
-        self._hook = unet.up_blocks[0].register_forward_hook(self._keep)
+        self.head = nn.Conv2d(unet.config["block_out_channels"][::-1][BLOCK], NOTHING + 1, 1)
+        self._hook = unet.up_blocks[BLOCK].register_forward_hook(self._keep)
 
     def _keep(self, _module: nn.Module, _inputs: object, features: Tensor) -> None:
         self.features = features
@@ -34,14 +30,8 @@ class Probe(nn.Module):
         self._hook.remove()
 
     def loss(self, wanted: Tensor, timesteps: Tensor, last: int = 1000) -> Tensor:
-        """How badly the features of the UNet's last call tell `wanted` (n, 8, 8); noisy samples count less."""
+        """How badly the features of the UNet's last call tell `wanted` (n, 16, 16); noisy samples count less."""
         assert self.features is not None, "the UNet has to be called first"
         clear = (1 - timesteps / last)[:, None, None, None]
-        logits = self.head(self.features).float() * clear
-        present, absent = present_and_absent(logits, wanted)
+        present, absent = present_and_absent(self.head(self.features.float()) * clear, wanted)
         return WEIGHT * (present + absent)
-
-
-def wanted_layouts(scenes: list[Scene]) -> Tensor:
-    """What the probe should say of each scene, (n, 8, 8)."""
-    return torch.from_numpy(np.stack([layout(scene, GRID, CORE)[0] for scene in scenes]))

@@ -89,14 +89,17 @@ def marked(picture: Image.Image, marking: Marking) -> Image.Image:
     return result
 
 
-def sample_scene(rng: Rng, marked_share: float = 0.0) -> Scene:
-    """A random scene: 4% empty places, 50% one thing, 46% two; a share of the things with markings."""
+def sample_scene(rng: Rng, marked_share: float = 0.0, spread: float = 1.0) -> Scene:
+    """A random scene: 4% empty places, 50% one thing, 46% two; a share of the things with markings.
+
+    `spread` is how much places and sizes vary, 0 to 1.
+    """
     count = int(rng.choice(3, p=(0.04, 0.50, 0.46)))
     things = rng.choice(list(THINGS), size=count, replace=False)
     background = str(rng.choice(list(PLACES))) if rng.random() < 0.6 else f"plain {rng.choice(list(PLAIN))}"
     visible = [colour for colour in COLOURS if background != f"plain {colour}"]
     named = [str(rng.choice(visible)) if rng.random() < 0.45 else None for _ in things]
-    spots = _spots(count, rng)
+    spots = _spots(count, rng, spread)
     items = tuple(
         Item(str(thing), colour, (x, y), size, _marking(rng, marked_share))
         for thing, colour, (x, y, size) in zip(things, named, spots, strict=True)
@@ -111,19 +114,20 @@ def _marking(rng: Rng, share: float) -> Marking | None:
     return Marking(kind, colour, int(rng.integers(2**31)))
 
 
-def _spots(count: int, rng: Rng) -> list[tuple[float, float, float]]:
+def _spots(count: int, rng: Rng, spread: float) -> list[tuple[float, float, float]]:
     if count == 2:
-        return [_beside(rng, side) for side in rng.permutation([0.26, 0.74])]
+        return [_beside(rng, side, spread) for side in rng.permutation([0.26, 0.74])]
     spots = []
     for _ in range(count):
-        size = rng.uniform(0.55, 0.75)
-        reach = 0.6 * (1 - size) / 2
+        size = 0.65 + spread * rng.uniform(-0.1, 0.1)
+        reach = 0.6 * spread * (1 - size) / 2
         spots.append((0.5 + rng.uniform(-reach, reach), 0.5 + rng.uniform(-reach, reach), size))
     return spots
 
 
-def _beside(rng: Rng, side: float) -> tuple[float, float, float]:
-    return side + rng.uniform(-0.02, 0.02), rng.uniform(0.42, 0.6), rng.uniform(0.44, 0.5)
+def _beside(rng: Rng, side: float, spread: float) -> tuple[float, float, float]:
+    across, down, size = spread * rng.uniform(-1, 1, 3) * (0.02, 0.09, 0.03)
+    return side + across, 0.51 + down, 0.47 + size
 
 
 def draw_scene(scene: Scene, side: int = SIDE) -> Image.Image:
@@ -131,13 +135,22 @@ def draw_scene(scene: Scene, side: int = SIDE) -> Image.Image:
     picture = draw_background(scene.background, side, np.random.default_rng(scene.seed))
     for item in scene.items:
         image = sprite(item.thing, item.colour)
-        image = marked(image, item.marking) if item.marking else image
-        scale = item.size * side / max(image.size)
-        image = image.resize(
-            (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
-            Image.Resampling.BILINEAR,
-        )
-        left = round(item.centre[0] * side - image.width / 2)
-        top = round(item.centre[1] * side - image.height / 2)
-        picture.paste(image, (left, top), image)
+        image, corner = _placed(marked(image, item.marking) if item.marking else image, item, side)
+        picture.paste(image, corner, image)
     return picture
+
+
+def silhouette(item: Item, side: int = SIDE) -> Image.Image:
+    """Where the item is in a picture of side x side pixels: its opacity as a grey picture."""
+    image, corner = _placed(sprite(item.thing, None).getchannel("A"), item, side)
+    picture = Image.new("L", (side, side))
+    picture.paste(image, corner)
+    return picture
+
+
+def _placed(image: Image.Image, item: Item, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """The item's picture at its size, and where its top left corner (left, top) comes."""
+    scale = item.size * side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    corner = (round(item.centre[0] * side - size[0] / 2), round(item.centre[1] * side - size[1] / 2))
+    return image.resize(size, Image.Resampling.BILINEAR), corner

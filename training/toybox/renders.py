@@ -18,10 +18,10 @@ WORLD = 2
 TRAIN_SEED, TEST_SEED = 1, 2
 
 
-def scenes(shard: int, seed: int = TRAIN_SEED, count: int = SHARD) -> list[Scene]:
-    """The scenes of one shard; the same for the same numbers."""
+def scenes(shard: int, seed: int = TRAIN_SEED, count: int = SHARD, spread: float = 1.0) -> list[Scene]:
+    """The scenes of one shard; the same for the same numbers. `spread` is that of `sample_scene`."""
     rng = np.random.default_rng((seed, shard))
-    return [sample_scene(rng) for _ in range(count)]
+    return [sample_scene(rng, spread=spread) for _ in range(count)]
 
 
 def pictures(folder: Path, shard: int) -> Tensor:

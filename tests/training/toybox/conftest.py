@@ -17,8 +17,8 @@ FEW = 6
 _all_scenes = renders.scenes
 
 
-def _few_scenes(shard: int, seed: int = renders.TRAIN_SEED, count: int = FEW) -> list[Scene]:
-    return _all_scenes(shard, seed, min(count, FEW))
+def _few_scenes(shard: int, seed: int = renders.TRAIN_SEED, count: int = FEW, spread: float = 1.0) -> list[Scene]:
+    return _all_scenes(shard, seed, min(count, FEW), spread)
 
 
 @pytest.fixture

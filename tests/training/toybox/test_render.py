@@ -113,6 +113,18 @@ def test_two_things_are_different_and_stand_beside_each_other(sampled: list[Scen
     assert 0.4 < np.mean(first_is_left) < 0.6
 
 
+def test_with_less_spread_things_keep_nearer_to_their_places():
+    spread = {}
+    for share in (0.25, 1.0):
+        rng = np.random.default_rng(0)
+        alone = [
+            scene.items[0] for scene in (sample_scene(rng, spread=share) for _ in range(200)) if len(scene.items) == 1
+        ]
+        spread[share] = np.std([(*item.centre, item.size) for item in alone], axis=0)
+    assert (spread[0.25] < 0.3 * spread[1.0]).all()
+    assert (spread[0.25] > 0).all()
+
+
 def test_everything_occurs_and_nothing_hides_on_its_background(sampled: list[Scene]):
     items = [item for scene in sampled for item in scene.items]
     assert {item.thing for item in items} == set(THINGS)
