@@ -182,9 +182,11 @@ class Decomposition:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {f"{name}/{part}": getattr(c, part) for name, c in columns.items() for part in "usv"}
-        with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
-            temporary = Path(folder) / self._path.name
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=self._path.parent) as folder:
+            temporary, ordinary = Path(folder) / self._path.name, Path(folder) / "ordinary"
             save_file(tensors, temporary, self._metadata(columns))
+            ordinary.touch()  # as the umask has it, while safetensors lets the owner alone read
+            temporary.chmod(ordinary.stat().st_mode)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
