@@ -70,7 +70,11 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
     torch.manual_seed(0)
     model = channels_last(build(model_config(tokenizer)), device)
     optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
-    optimizer.register_step_post_hook(lambda *_: model.logit_scale.data.clamp_(0, np.log(100)))
+
+    def hold_scale(*_: object) -> None:
+        model.logit_scale.data.clamp_(0, np.log(100))
+
+    optimizer.register_step_post_hook(hold_scale)
     average = Average(model, 0.998)
     scenes, levels = _pool(folder)
     contrastive = ClipLoss()
