@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from concepts.errors import LibraryError
 
@@ -19,8 +20,9 @@ MAX_BYTES = 256 * 2**20  # more than MAX_PIXELS take as PNG, so that what is sto
 def read_picture(source: Path | bytes, name: str) -> Image.Image:
     """The picture in a file, or in a file's bytes, as it is meant to be seen: RGB, upright, on white.
 
-    Reads JPEG, PNG, WEBP, GIF, BMP and TIFF; of an animation, the first frame. EXIF orientation is applied,
-    transparency is composited on white, 16-bit greys are scaled to 8, and all metadata is dropped.
+    Reads JPEG, PNG, WEBP, GIF, BMP and TIFF; of an animation, the first frame. EXIF orientation is applied, colours
+    of an embedded profile become sRGB, transparency is composited on white, 16-bit greys are scaled to 8, and all
+    metadata is dropped.
 
     Raises LibraryError, naming `name`: not a picture, damaged or truncated, under 64 pixels a side, over 64
     million pixels or over 256 MiB.
@@ -112,15 +114,27 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16"):
         # Pillow clips 16-bit greys at 255; 65535 / 257 = 255
         image = image.convert("I").point(lambda value: value / 257).convert("L")
         image.info.pop("transparency", None)  # counted in 16 bits, so meaningless now
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    bare = Image.new("RGB", image.size)  # a picture of its own carries no metadata over
-    bare.paste(image.convert("RGB"))
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    bare = Image.new("RGB", image.size, "white")  # a picture of its own carries no metadata over
+    bare.paste(_in_srgb(image, profile), mask=alpha)
     return bare
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The colours as sRGB (RGB, without alpha), by the embedded ICC profile where there is one that fits."""
+    opaque = image if image.mode in ("L", "RGB", "CMYK") else image.convert("L" if image.mode == "LA" else "RGB")
+    if profile:
+        with suppress(ImageCms.PyCMSError, OSError):  # a profile that is damaged, or of another kind of colours
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            converted = ImageCms.profileToProfile(opaque, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            assert converted is not None, "only an inPlace conversion gives nothing back"
+            return converted
+    return opaque.convert("RGB")
 
 
 def _too_big(name: str) -> LibraryError:

@@ -56,6 +56,28 @@ def allocate(session: Session, concept: ConceptRecord, base: str, width: int, ca
     return column_block(held, sharers(session, concept))
 
 
+def block_of(session: Session, concept: ConceptRecord, base: str) -> ColumnBlock | None:
+    """What a concept holds of a base, without whom it shares it with."""
+    held = _record_of(session, concept, base)
+    return None if held is None else column_block(held, {})
+
+
+def give_back(session: Session, concept: ConceptRecord, base: str, before: ColumnBlock | None) -> None:
+    """Makes what a concept holds of a base what it was before."""
+    held = _record_of(session, concept, base)
+    if held is None:
+        return
+    if before is None:
+        session.delete(held)
+    else:
+        held.start, held.width = before.start, before.width
+
+
+def _record_of(session: Session, concept: ConceptRecord, base: str) -> ColumnRecord | None:
+    mine = (ColumnRecord.base == base) & (ColumnRecord.concept_id == concept.id)
+    return session.scalar(select(ColumnRecord).where(mine))
+
+
 def column_block(record: ColumnRecord, sharers: Sharers) -> ColumnBlock:
     """The public form of a block's record."""
     return ColumnBlock(record.base, record.start, record.width, tuple(sharers.get(record.id, ())))

@@ -3,7 +3,7 @@
 import json
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from concepts.database import explained, open_database
 from concepts.errors import LibraryError
 from concepts.images import encode_png, picture_files, read_picture
-from concepts.ledger import ColumnBlock, Sharers, allocate, column_block, sharers
+from concepts.ledger import ColumnBlock, Sharers, allocate, block_of, column_block, give_back, sharers
+from concepts.leftovers import sweep
 from concepts.names import check_words, find, refuse_taken
 from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
 from concepts.storage import atomic_write, make_folder, remove
@@ -75,6 +76,8 @@ class Library:
         self._write_sessions = sessionmaker(engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False)
         self._turn = Lock()  # SQLite alone lets a thread starve where others write in a tight loop
         weakref.finalize(self, engine.dispose)
+        with explained(self.root), self._reading() as session:
+            sweep(self.root, session)
 
     def concepts(self) -> list[Concept]:
         """Every concept, the oldest first."""
@@ -129,6 +132,25 @@ class Library:
         """
         with self._writing() as session:
             return allocate(session, find(session, name), base, width, capacity)
+
+    @contextmanager
+    def columns_for_result(self, name: str, base: str, width: int, capacity: int) -> Iterator[ColumnBlock]:
+        """`allocate_columns` for as long as a training takes: without a new result in the end they are given back.
+
+        The concept then holds again what it held before.
+        """
+        with self._writing() as session:
+            record = find(session, name)
+            identifier, result, before = record.id, record.result, block_of(session, record, base)
+            block = allocate(session, record, base, width, capacity)
+        try:
+            yield block
+        except BaseException:
+            with suppress(LibraryError), self._writing() as session:
+                now = session.get(ConceptRecord, identifier)
+                if now and (now.result and now.result.id) == (result and result.id):
+                    give_back(session, now, base, before)
+            raise
 
     def store_result(self, name: str, data: bytes, details: Mapping[str, Any], preview: bytes | None = None) -> Result:
         """Stores the file that training made, and a PNG of it; they take the place of the result before.

@@ -1,10 +1,14 @@
 """Files of the library: written whole or not at all, and removed without complaint."""
 
 import os
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
+
+TEMPORARY = re.compile(r"\.[a-z0-9_]+\.tmp")
+"""The names of files and folders that become another one when they are whole."""
 
 
 def atomic_write(path: Path, data: bytes) -> None:

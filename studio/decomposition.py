@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -22,8 +23,8 @@ from studio.checksum import checksum
 from studio.errors import StudioError
 from studio.sites import Site
 
-RECIPE = "gram-eigh-ritz/2"
-_MARGIN = 64
+RECIPE = "gram-eigh-ritz/3"
+_MARGIN = 32
 """How many directions beyond those kept take part in the refinement."""
 # Below this share of the largest singular value the Gram matrix, which squares them, is not accurate.
 _SMALLEST_BY_GRAM = 1e-4
@@ -79,7 +80,7 @@ def _top_columns(tall: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     directions = _leading_directions(tall, count + _MARGIN)
     image = tall if directions is None else tall @ directions
-    values, turn = torch.linalg.eigh(image.T @ image)
+    values, turn = torch.linalg.eigh(_lower_gram(image))
     s, turn = values.flip(0)[:count].clamp(min=0).sqrt(), turn.flip(1)[:, :count]
     if s[-1] <= _SMALLEST_BY_GRAM * s[0]:
         left, s, right_rows = torch.linalg.svd(tall, full_matrices=False)
@@ -95,9 +96,19 @@ def _leading_directions(tall: Tensor, count: int) -> Tensor | None:
     if count >= tall.shape[1]:
         return None
     narrow = tall.float()
-    found = torch.linalg.eigh(narrow.T @ narrow)[1].flip(1)[:, :count].double()
-    lower = torch.linalg.cholesky(found.T @ found)
+    found = torch.linalg.eigh(_lower_gram(narrow))[1].flip(1)[:, :count].double()
+    lower = torch.linalg.cholesky(_lower_gram(found))
     return torch.linalg.solve_triangular(lower, found.T, upper=False).T
+
+
+def _lower_gram(matrix: Tensor, strips: int = 4) -> Tensor:
+    """MᵀM (n, n) of M (m, n) where only its lower triangle is read, as by eigh and Cholesky."""
+    size = matrix.shape[1]
+    gram = matrix.new_zeros(size, size)
+    edges = [size * strip // strips for strip in range(strips + 1)]
+    for first, last in pairwise(edges):
+        gram[first:, first:last] = matrix[:, first:].T @ matrix[:, first:last]
+    return gram
 
 
 def fingerprint(sites: Mapping[str, Site]) -> str:
@@ -182,9 +193,11 @@ class Decomposition:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {f"{name}/{part}": getattr(c, part) for name, c in columns.items() for part in "usv"}
-        with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
-            temporary = Path(folder) / self._path.name
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=self._path.parent) as folder:
+            temporary, ordinary = Path(folder) / self._path.name, Path(folder) / "ordinary"
             save_file(tensors, temporary, self._metadata(columns))
+            ordinary.touch()  # as the umask has it, while safetensors lets the owner alone read
+            temporary.chmod(ordinary.stat().st_mode)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)

@@ -1,7 +1,7 @@
 """A base model, and what is done with it: encode words and pictures, paint."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
 from studio.bundled import TOYBOX
 from studio.decomposition import Decomposition
@@ -19,6 +21,10 @@ from studio.errors import StudioError
 from studio.regions import Region, in_regions
 from studio.sites import Site, find_sites
 from studio.tokens import expand_tokens
+
+MOST_GUIDANCE = 100
+SEEDS = range(2**64)
+"""The seeds that torch takes."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class PaintSettings:
     steps: int = 20
     """Denoising steps; 1 to 1000."""
     guidance: float = 4.0
-    """Classifier-free guidance (Ho and Salimans, 2022): 1 follows the prompt loosely, 10 slavishly."""
+    """Classifier-free guidance (Ho and Salimans, 2022): 1 follows the prompt loosely, 10 slavishly; 0 to 100."""
     guidance_rescale: float = 0.5
     """Holds back the contrast that guidance adds (Lin et al., 2023, section 3.4); 0 to 1."""
     negative_prompt: str = ""
@@ -39,6 +45,10 @@ class PaintSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000:
             raise StudioError(f"Choose 1 to 1000 steps: {self.steps} is outside that range.")
+        if not 0 <= self.guidance <= MOST_GUIDANCE:
+            raise StudioError(f"Choose a guidance from 0 to {MOST_GUIDANCE}: {self.guidance} is outside that range.")
+        if not 0 <= self.guidance_rescale <= 1:
+            raise StudioError(f"Choose a guidance rescale from 0 to 1: {self.guidance_rescale} is outside that range.")
         if self.batch < 1:
             raise StudioError(f"Choose a batch of at least 1: {self.batch} is too small.")
 
@@ -120,6 +130,19 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16)
 
 
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keeps the libraries' own progress bars off stderr; afterwards they are as they were."""
+    shown = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+
+
 def load_base(source: str, cache: Path | None = None, device: str | None = None) -> Base:
     """The bundled base for "toybox", else a diffusers folder or a model of the hub, on the GPU when there is one.
 
@@ -127,9 +150,10 @@ def load_base(source: str, cache: Path | None = None, device: str | None = None)
     """
     place = str(TOYBOX) if source == "toybox" else source
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            place, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
-        )
+        with _without_bars():
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                place, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+            )
     except (OSError, ValueError) as error:
         raise StudioError(
             f"Give --base toybox, a diffusers folder or a hub model: nothing could be loaded from {source!r}."
@@ -155,6 +179,7 @@ def paint(
     step of every batch.
     """
     settings = settings or PaintSettings()
+    check_seeds(seeds)
     with base.autocast(), in_regions(base.pipeline.unet, regions):
         # What cross-attention reads: the prompt's tokens, then each region's.
         wanted = base.encode_prompts([prompt, *(region.prompt for region in regions)]).flatten(0, 1)[None]
@@ -197,6 +222,7 @@ def _paint_each(
     output: str,
     on_step: Callable[[], None],
 ) -> list[Any]:
+    check_seeds(seeds)
     with base.autocast():
         return [
             _denoise(base, base.encode_prompts(texts), batch, settings, output, on_step)
@@ -206,6 +232,12 @@ def _paint_each(
 
 def _batches(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise StudioError unless every seed is one."""
+    if wrong := next((seed for seed in seeds if seed not in SEEDS), None):
+        raise StudioError(f"Choose seeds from 0 to 2^64 - 1: {wrong} is outside that range.")
 
 
 def _denoise(

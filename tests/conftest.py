@@ -59,6 +59,12 @@ def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
+@pytest.fixture(scope="session")
+def make_unet() -> Callable[[], UNet2DConditionModel]:
+    """A function that makes the tiny base's UNet with weights of its own."""
+    return _unet
+
+
 def _unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=SIDE // 2,

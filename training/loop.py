@@ -69,25 +69,34 @@ def train_concept(
     config = adapter_config(recipe, first_column) if start is None else config_of(start)
     sites = base.sites_of(method_named(recipe.adapter).kinds(config))
     adapters = _adapters(base, config, sites, recipe, start)
-    painting = prior_steps(recipe.prior_pictures)
-    done = iter(range(1, painting + 1))
-    data = build_training_set(
-        base, pictures, class_word, recipe.prior_pictures, recipe.flip, cache,
-        lambda: on_progress(Progress(next(done), painting, None)),
-    )  # fmt: skip
+    data = _prepared(base, pictures, class_word, recipe, cache, on_progress)
     with _learning(base, name, class_word, sites, adapters, recipe, start):
         vectors = token_vectors(base.pipeline.text_encoder, token_of(name))
         groups = parameter_groups(base, sites, adapters, recipe, vectors)
         losses = _optimise(base, name, data, adapters, groups, recipe, on_progress)
-    concept = TrainedConcept(
-        base=base.decomposition.fingerprint,
-        adapter=recipe.adapter,
-        config=asdict(config),
-        adapters=trained_states(adapters),
-        tokens={token_of(name): {"text_encoder": vectors.detach().cpu().clone()}},
-        metadata={"name": name, "class_word": class_word, "base_name": base.name, "recipe": recipe.model_dump()},
-    )
-    return Training(concept, losses)
+    metadata = {"name": name, "class_word": class_word, "base_name": base.name, "recipe": recipe.model_dump()}
+    tokens = {token_of(name): {"text_encoder": vectors.detach().cpu().clone()}}
+    states = trained_states(adapters)
+    fingerprint = base.decomposition.fingerprint
+    return Training(TrainedConcept(fingerprint, recipe.adapter, asdict(config), states, tokens, metadata), losses)
+
+
+def _prepared(
+    base: Base,
+    pictures: Sequence[Image.Image],
+    class_word: str,
+    recipe: Recipe,
+    cache: Path | None,
+    on_progress: Callable[[Progress], None],
+) -> TrainingSet:
+    """What the concept is learned from; the progress of painting prior pictures is told."""
+    painting = prior_steps(recipe.prior_pictures)
+    done = iter(range(1, painting + 1))
+
+    def painted() -> None:
+        on_progress(Progress(next(done), painting, None))
+
+    return build_training_set(base, pictures, class_word, recipe.prior_pictures, recipe.flip, cache, painted)
 
 
 def _adapters(

@@ -180,7 +180,7 @@ def generate(
     method: MethodOption = None,
     strength: StrengthOption = [],  # noqa: B006
     number: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="The first picture's seed; the next has the next number.")] = 0,
+    seed: Annotated[int, typer.Option(help="The first picture's seed; the next has the next number.")] = 0,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 4.0,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",

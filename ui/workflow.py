@@ -1,7 +1,8 @@
 """The verbs of the studio, each short: add pictures, train, merge, generate, score."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from studio.diffusion import Base, PaintSettings, load_base, paint
 from studio.errors import StudioError
 from studio.regions import Region
 from studio.scoring import Scorer, load_scorer
-from training.loop import Progress, token_of, train_concept
+from training.loop import Progress, Training, token_of, train_concept
 from training.methods import adapter_config, within_budget
 from training.recipe import Recipe
 from ui.pictures import grid, png_bytes
@@ -78,12 +79,16 @@ class Workflow:
         """
         concept = self.library.concept(name)
         recipe = within_budget(self.base, recipe)
-        first = self._columns(concept, recipe) if start is None else 0
         cache = self.library.root / "priors"
-        training = train_concept(
-            self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache, on_progress,
-            start,
-        )  # fmt: skip
+        with self._columns(concept, recipe, start) as first:
+            training = train_concept(
+                self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache, on_progress,
+                start,
+            )  # fmt: skip
+            return self._store(concept, training, recipe)
+
+    def _store(self, concept: Concept, training: Training, recipe: Recipe) -> Trained:
+        """Paints previews of what was trained, scores them and stores it all."""
         prompt = f"a photo of {token_of(concept.name)}"
         previews = self._paint({concept.name: training.concept}, prompt, range(PREVIEWS))
         scores = self.score(previews, self.plain(prompt), self.pictures(concept))
@@ -101,19 +106,25 @@ class Workflow:
         result = self.library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)))
         return Trained(result, training.losses, previews)
 
-    def _columns(self, concept: Concept, recipe: Recipe) -> int:
-        """The first of the concept's columns; every site is checked first, so that a refusal changes nothing."""
+    @contextmanager
+    def _columns(self, concept: Concept, recipe: Recipe, start: TrainedConcept | None) -> Iterator[int]:
+        """The first of the concept's columns, which it keeps if the training ends well; 0 where it needs none.
+
+        Every site is checked first, so that a refusal changes nothing.
+        """
+        if start is not None:
+            yield 0
+            return
         config = adapter_config(recipe)
         method = ADAPTERS[recipe.adapter]
         for site in self.base.sites_of(method.kinds(config)).values():
             method.check(tuple(site.weight.shape), config, site.name)
         if not method.owns_block:
-            return 0
-        decomposition = self.base.decomposition
-        block = self.library.allocate_columns(
-            concept.name, decomposition.fingerprint, config.rank, decomposition.capacity
-        )
-        return block.start
+            yield 0
+            return
+        base = self.base.decomposition
+        with self.library.columns_for_result(concept.name, base.fingerprint, config.rank, base.capacity) as block:
+            yield block.start
 
     def trained(self, name: str) -> TrainedConcept:
         """A concept as training left it: by its name, or from a file that `merge` wrote."""
@@ -132,6 +143,8 @@ class Workflow:
         strengths: Mapping[str, float] | None = None,
     ) -> TrainedConcept:
         """Writes several concepts as one file, which `generate` takes in place of a name."""
+        if len(set(names)) < len(names):
+            raise StudioError("Merge each concept once: one of these is named twice.")
         trained = {name: self.trained(name) for name in names}
         merged = merged_concept(self.base, trained, method, _known(strengths, trained))
         if not output.parent.is_dir():

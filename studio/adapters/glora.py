@@ -46,7 +46,7 @@ class Glora(Adapter):
 
     A (in, in), B (out, in), C (in, 1), D (out, 1) and E (out, 1) each are low-rank, a vector, a scalar or none; a
     vector A scales the inputs, and a vector B adds one number to each row. Trains as many numbers as those have.
-    Source: Chavan et al., 2023, "One-for-all: generalized LoRA", Eq. 10.
+    Source: Chavan et al., 2023, "One-for-all: generalized LoRA".
     """
 
     @dataclass(frozen=True)

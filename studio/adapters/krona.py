@@ -17,8 +17,8 @@ class Krona(Adapter):
     """A Kronecker product: W' = W + s A ⊗ B.
 
     A (a_out, a_in) has the largest sides up to `factor` that divide out and in, and starts at 0; B
-    (out / a_out, in / a_in) is random. Trains as many numbers as A and B have. Source: Edalati et al., 2022, "KronA",
-    Eq. 6; PEFT calls it LoKr.
+    (out / a_out, in / a_in) is random. Trains as many numbers as A and B have. Source: Edalati et al., 2022, "KronA";
+    PEFT calls it LoKr.
     """
 
     @dataclass(frozen=True)

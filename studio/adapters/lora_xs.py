@@ -15,7 +15,7 @@ from studio.sites import Role
 class LoraXs(Adapter):
     """A small matrix between the top singular vectors: W' = W + U_r S_r R V_rᵀ.
 
-    R (r, r) starts at N(0, 1e-5²). Trains r² numbers. Source: Bałazy et al., 2024, "LoRA-XS", Eq. 2.
+    R (r, r) starts at N(0, 1e-5²). Trains r² numbers. Source: Bałazy et al., 2024, "LoRA-XS".
     """
 
     @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class Orthogonal(Adapter):
 
     A (r, in) is rows [first_column, first_column + r) of an orthogonal matrix that follows from the seed and `in`;
     every concept gets other rows, so that concepts read orthogonal inputs. B (out, r) starts at 0. Trains r out
-    numbers. Source: Po et al., 2024, "Orthogonal adaptation for modular customization", Eq. 4.
+    numbers. Source: Po et al., 2024, "Orthogonal adaptation for modular customization".
     """
 
     @dataclass(frozen=True)

@@ -1,18 +1,18 @@
 """Spectral additive tuning of the top singular vectors."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from studio.adapters.base import Adapter, SiteContext, check_columns
-from studio.decomposition import SingularColumns, singular_columns
+from studio.adapters.base import SiteContext
+from studio.adapters.own_columns import OwnColumns
+from studio.decomposition import SingularColumns
 from studio.low_rank import LowRank
 from studio.sites import Role
 
 
-class SpectralAdditive(Adapter):
+class SpectralAdditive(OwnColumns):
     """Tunes r singular columns of W = U S Vᵀ: W' = W + (U₁ + A_U) S₁ (V₁ + A_V)ᵀ − U₁ S₁ V₁ᵀ.
 
     U₁ (out, r), S₁ (r,) and V₁ (in, r) are the concept's own columns [first_column, first_column + r); A_U
@@ -21,54 +21,22 @@ class SpectralAdditive(Adapter):
     form; the scale is SVDiff's.
     """
 
-    @dataclass(frozen=True)
-    class Config:
-        """Options: how many columns, which is the first, and whether each column's scale is trained too."""
-
-        rank: int = 8
-        first_column: int = 0
-        train_scale: bool = False
-
-    config: Config
     learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
-    uses_columns: ClassVar = True
-    owns_block: ClassVar = True
-    u: Tensor
-    s: Tensor
-    v: Tensor
 
-    def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
+    def __init__(self, weight: Tensor, config: OwnColumns.Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)
-        kept = context.columns if context else None
-        own = (kept or singular_columns(weight)).block(config.first_column, config.rank)
-        for name, tensor in (("u", own.u), ("s", own.s), ("v", own.v)):
-            self.register_buffer(name, tensor, persistent=False)
-        self.change_u = nn.Parameter(torch.zeros_like(own.u))
-        self.change_v = nn.Parameter(torch.zeros_like(own.v))
-        # A relative change, so that zero is its rest value and weight decay may touch it.
-        self.change_s = nn.Parameter(torch.zeros_like(own.s)) if config.train_scale else None
-        self.to(weight.device)
+        self.change_u = nn.Parameter(torch.zeros_like(self.u))
+        self.change_v = nn.Parameter(torch.zeros_like(self.v))
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
         """The exact delta, of rank 2r; the strength scales A_U, A_V and the scale's change."""
         change_s = None if self.change_s is None else strength * self.change_s
         return spectral_delta(self.columns, strength * self.change_u, strength * self.change_v, change_s)
 
-    @property
-    def columns(self) -> SingularColumns:
-        """The concept's own frozen columns of the base."""
-        return SingularColumns(self.u, self.s, self.v)
-
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+    def number_trained(cls, shape: tuple[int, ...], config: OwnColumns.Config, role: Role = "matrix") -> int:
         """r (in + out), and r more with the scale."""
         return config.rank * (sum(shape) + config.train_scale)
-
-    @classmethod
-    def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
-        """Besides the rank, the columns must exist."""
-        super().check(shape, config, name)
-        check_columns(shape, config, name)
 
 
 def spectral_delta(

@@ -5,7 +5,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin
 
 from concepts.errors import LibraryError
 from concepts.images import MAX_BYTES, MAX_PIXELS, encode_png, picture_files, read_picture
@@ -76,6 +76,38 @@ def test_metadata_is_stripped():
     assert len(image.getexif()) == 0
     stored = encode_png(image)
     assert not any(word in stored for word in (b"where I live", b"the camera", b"iCCP", b"pHYs", b"eXIf"))
+
+
+@pytest.fixture(scope="module")
+def red_means_green() -> bytes:
+    """sRGB's profile with the primaries red and green in each other's place."""
+    plain = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return plain.replace(b"rXYZ", b"swap").replace(b"gXYZ", b"rXYZ").replace(b"swap", b"gXYZ")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_colours_of_a_profile_become_srgb(kind, red_means_green):
+    read = read_picture(encoded(two_halves(), kind, icc_profile=red_means_green), "p")
+    assert near(read.getpixel((5, 30)), (0, 255, 0), tolerance=12)
+    assert near(read.getpixel((90, 30)), BLUE, tolerance=12)
+    assert read.info == {}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_a_profile_beside_transparency(mode, red_means_green):
+    image = Image.new("RGBA", (64, 64), (*RED, 0))
+    image.paste((*RED, 255), (32, 0, 64, 64))
+    read = read_picture(encoded(image.convert(mode), "PNG", icc_profile=red_means_green), "p")
+    assert read.getpixel((5, 5)) == (255, 255, 255)
+    assert near(read.getpixel((60, 5)), (0, 255, 0), tolerance=2)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_profile_of_other_colours_or_a_damaged_one_is_passed_over(mode, red_means_green):
+    image = two_halves().convert(mode)
+    plain = read_picture(encoded(image, "TIFF"), "p")
+    for profile in (red_means_green, red_means_green[:200], b"a profile"):
+        assert read_picture(encoded(image, "TIFF", icc_profile=profile), "p").tobytes() == plain.tobytes()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])

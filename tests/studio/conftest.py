@@ -1,5 +1,7 @@
 """A small tokenizer, text encoder and UNet with random weights."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -40,19 +42,9 @@ def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 @pytest.fixture
-def unet() -> UNet2DConditionModel:
+def unet(make_unet: Callable[[], UNet2DConditionModel]) -> UNet2DConditionModel:
     torch.manual_seed(2)
-    model = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        attention_head_dim=4,
-        norm_num_groups=8,
-        cross_attention_dim=32,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    )
-    return model.eval().requires_grad_(False)
+    return make_unet().eval().requires_grad_(False)
 
 
 @pytest.fixture

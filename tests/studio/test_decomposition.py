@@ -110,6 +110,13 @@ def test_columns_are_computed_once_and_stored(sites: dict[str, Site], tmp_path: 
     assert made.capacity == columns.s.shape[0] == 32
 
 
+def test_the_stored_file_has_the_usual_permissions(sites: dict[str, Site], tmp_path: Path):
+    (tmp_path / "plain").touch()
+    Decomposition.of(sites, tmp_path / "cache").columns(next(iter(sites)))
+    (stored,) = (tmp_path / "cache").iterdir()
+    assert stored.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 @pytest.mark.parametrize("damage", ["torn", "empty", "other base", "bare", "flipped bit"])
 def test_a_damaged_or_foreign_file_is_made_anew(
     sites: dict[str, Site], tmp_path: Path, counted: list[Tensor], damage: str

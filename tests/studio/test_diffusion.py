@@ -1,9 +1,11 @@
 import shutil
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 from studio.diffusion import Base, PaintSettings, load_base, paint, paint_latents, paint_prompts
@@ -35,6 +37,14 @@ def test_the_columns_are_kept_in_the_cache(tiny_folder, tmp_path):
     again = load_base(str(tiny_folder), tmp_path, "cpu").decomposition.columns(name)
     assert torch.equal(again.u, columns.u)
     assert stored.stat().st_mtime_ns == before
+
+
+def test_loading_says_nothing_and_leaves_the_libraries_their_progress_bars(tiny_folder, capfd, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    load_base(str(tiny_folder), device="cpu")
+    assert capfd.readouterr() == ("", "")
+    assert diffusers.utils.logging.is_progress_bar_enabled()
+    assert transformers.utils.logging.is_progress_bar_enabled()
 
 
 @pytest.mark.parametrize("damage", ["no folder", "empty folder", "no weights", "torn weights", "no index"])

@@ -79,6 +79,7 @@ def test_a_rank_outside_the_range_is_refused(refused, rank: int, adapter: str):
         (["--adapter", "magic"], "no adapter called 'magic': choose from lora"),
         (["--steps", 0], "steps"),
         (["--seed", -1], "seed"),
+        (["--seed", 2**64], "seed"),
         (["--set", "batch"], "Write --set as NAME=VALUE: 'batch' is not"),
         (["--set", "=3"], "--set"),
         (["--set", "batch=many"], "batch"),
@@ -111,6 +112,12 @@ def test_a_training_that_cannot_be_is_refused(refused, arguments: list[Any], sai
         (["--concept", "lora", "--method", "spectral"], "fedavg"),
         (["--concept", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--steps", 0], "1 to 1000 steps"),
+        (["--seed", -1], "seeds from 0"),
+        (["--seed", 2**64], "seeds from 0"),
+        (["--seed", 2**64 - 1, "--number", 2], "seeds from 0"),
+        (["--guidance", 1e9], "guidance from 0 to 100"),
+        (["--guidance", -1], "guidance from 0 to 100"),
+        (["--guidance", "nan"], "guidance from 0 to 100"),
     ],
 )
 def test_a_picture_that_cannot_be_painted_is_refused(refused, tmp_path, arguments: list[Any], said: str):
@@ -125,6 +132,7 @@ def test_a_picture_that_cannot_be_painted_is_refused(refused, tmp_path, argument
         (["rex", "nobody"], 'no concept "nobody"'),
         (["rex", "idle"], '"idle" is not trained yet'),
         (["rex", "REX"], "Merge each concept once"),
+        (["rex", "rex"], "Merge each concept once"),
         (["rex", "lora", "--method", "spectral"], "fedavg"),
         (["rex", "Milo", "--method", "magic"], "no merge method called 'magic'"),
         (["rex", "--strength", "Milo=1"], "Milo"),

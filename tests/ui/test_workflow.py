@@ -86,6 +86,25 @@ def test_a_recipe_that_does_not_fit_changes_nothing(workflow: Workflow, state, o
     assert state(workflow.library) == before
 
 
+@pytest.mark.parametrize("name", ["idle", "rex"])
+@pytest.mark.parametrize("failure", [StudioError("The loss is not a number."), KeyboardInterrupt()])
+def test_a_training_that_fails_leaves_the_columns_as_they_were(
+    workflow: Workflow, state, monkeypatch, name: str, failure: BaseException
+):
+    before = state(workflow.library)
+    held = []
+
+    def fail(*_: Any) -> None:
+        held.append(workflow.library.concept(name).columns[0].width)
+        raise failure
+
+    monkeypatch.setattr(module, "train_concept", fail)
+    with pytest.raises(type(failure)):
+        workflow.train(name, replace_recipe(rank=3))
+    assert held == [3]
+    assert state(workflow.library) == before
+
+
 def test_the_concepts_of_a_prompt_are_loaded_and_no_others(workflow: Workflow, painted):
     workflow.generate("a <REX> and a <milo>, <rex> again")
     workflow.generate("a cat on the beach")

@@ -12,7 +12,15 @@ from training.toybox.backgrounds import Rng
 from training.toybox.latents import encoded
 from training.toybox.render import Scene
 from training.toybox.renders import pictures, scenes, to_signal
-from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.stage import (
+    Average,
+    channels_last,
+    descend,
+    learning_rate,
+    run_stage,
+    set_learning_rate,
+    step_rng,
+)
 
 CHANNELS = (16, 32, 64, 96)
 LATENT_CHANNELS = 8
@@ -74,11 +82,7 @@ def train(folder: Path, device: str, steps: int = STEPS) -> AutoencoderKL:
         set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
         crops = [_part(levels[i], _corner(drawn[i], rng)) for i in rng.integers(len(levels), size=BATCH)]
         value = loss(model, to_signal(torch.stack(crops), device))
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(model, step)
+        descend(value, model, optimizer, average, step, 1.0)
         return value
 
     run_stage("autoencoder", folder, steps, {"model": model, "optimizer": optimizer, "average": average}, update)
@@ -111,11 +115,7 @@ def refine_decoder(folder: Path, model: AutoencoderKL, scale: float, device: str
         with torch.autocast(device, torch.bfloat16):
             decoded = decoder[1](decoder[0](noisy))
         value = reconstruction_loss(decoded.float(), signal)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(decoder, step)
+        descend(value, decoder, optimizer, average, step, 1.0)
         return value
 
     run_stage("decoder", folder, steps, {"model": decoder, "optimizer": optimizer, "average": average}, update)

@@ -23,7 +23,15 @@ from training.toybox.layout import (
 )
 from training.toybox.render import SIDE, Scene
 from training.toybox.renders import pictures, scenes, softened, to_signal
-from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.stage import (
+    Average,
+    channels_last,
+    descend,
+    learning_rate,
+    run_stage,
+    set_learning_rate,
+    step_rng,
+)
 
 GRID = 16
 WEIGHTS = Path(__file__).parent / "judges.safetensors"
@@ -133,10 +141,7 @@ def train(folder: Path, device: str, steps: int = STEPS) -> Judge:
         chosen = rng.integers(len(drawn), size=BATCH)
         signal = softened(to_signal(levels[chosen], device), rng)
         loss = judge_loss(judge, signal, [drawn[i] for i in chosen])
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(judge, step)
+        descend(loss, judge, optimizer, average, step)
         return loss
 
     run_stage("judges", folder, steps, {"model": judge, "optimizer": optimizer, "average": average}, update)

@@ -17,7 +17,15 @@ from training.toybox.backgrounds import Rng
 from training.toybox.captions import caption
 from training.toybox.render import Scene, sample_scene
 from training.toybox.renders import WORLD, draw_all, softened, to_signal
-from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.stage import (
+    Average,
+    channels_last,
+    descend,
+    learning_rate,
+    run_stage,
+    set_learning_rate,
+    step_rng,
+)
 from training.toybox.vocabulary import write_tokenizer
 
 NAME = "toybox-clip"
@@ -62,6 +70,11 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
     torch.manual_seed(0)
     model = channels_last(build(model_config(tokenizer)), device)
     optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+
+    def hold_scale(*_: object) -> None:
+        model.logit_scale.data.clamp_(0, np.log(100))
+
+    optimizer.register_step_post_hook(hold_scale)
     average = Average(model, 0.998)
     scenes, levels = _pool(folder)
     contrastive = ClipLoss()
@@ -76,12 +89,7 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
         with torch.autocast(device, torch.bfloat16):
             image, text, scale = model(signal, ids)
         loss = contrastive(image.float(), text.float(), scale.float())
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, np.log(100))
-        average.update(model, step)
+        descend(loss, model, optimizer, average, step)
         return loss
 
     run_stage("scorer", folder, steps, {"model": model, "optimizer": optimizer, "average": average}, update)

@@ -78,6 +78,23 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("scale", 1.0)
 
 
+def descend(
+    loss: Tensor,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    step: int,
+    longest: float | None = None,
+) -> None:
+    """One step down the loss's gradient, which is cut to the length `longest` if one is given; the average follows."""
+    loss.backward()
+    if longest is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), longest)
+    optimizer.step()
+    optimizer.zero_grad()
+    average.update(model, step)
+
+
 def step_rng(seed: int, step: int) -> np.random.Generator:
     """The random numbers of one step: a resumed run draws what an unbroken one would have drawn."""
     torch.manual_seed(seed * 1_000_003 + step)
