@@ -1,5 +1,7 @@
 """Stage 4 of toybox: the text encoder and the UNet, trained together on latents and captions."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from training.toybox.captions import caption
 from training.toybox.latents import encoded
 from training.toybox.layout import silhouettes
 from training.toybox.probe import Probe
-from training.toybox.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.stage import Average, channels_last, descend, learning_rate, run_stage, set_learning_rate, step_rng
 
 TEXT_WIDTH = 192
 TEXT_LAYERS = 4
@@ -30,6 +32,7 @@ THING_WEIGHT = 4.0
 """How much more the cells of things count than the background's, which is learned long before them."""
 STEPS = 8000
 PEAK_RATE = 6e-4
+DECAY = 0.15
 UNCONDITIONAL = 0.1
 SCHEDULE = {
     "beta_schedule": "scaled_linear",
@@ -90,6 +93,16 @@ class Denoiser(nn.Module):
         self.unet = unet
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """One batch: captions, scaled latents (n, channels, 16, 16), things and their cover by cell (n, 16, 16)."""
+
+    texts: list[str]
+    latents: Tensor
+    things: Tensor
+    covered: Tensor
+
+
 class Lessons:
     """What the denoiser learns from: scaled latents, captions, and what the renderer knows to be where."""
 
@@ -100,14 +113,32 @@ class Lessons:
         things, covered = zip(*(silhouettes(scene, SIZE) for scene in self.scenes), strict=True)
         self.things, self.covered = torch.from_numpy(np.stack(things)), torch.from_numpy(np.stack(covered))
 
-    def draw(self, rng: np.random.Generator) -> tuple[list[str], Tensor, Tensor, Tensor]:
-        """One batch: captions, latents (n, channels, 16, 16), things and cover by cell (n, 16, 16)."""
+    def draw(self, rng: np.random.Generator) -> Lesson:
+        """The next batch."""
         chosen = rng.integers(len(self.scenes), size=BATCH)
         texts = ["" if rng.random() < UNCONDITIONAL else caption(self.scenes[i], rng) for i in chosen]
         clean = (
             (self.latents[chosen].float() * self.scale).to(self.device).contiguous(memory_format=torch.channels_last)
         )
-        return texts, clean, self.things[chosen].long().to(self.device), self.covered[chosen].to(self.device)
+        return Lesson(texts, clean, self.things[chosen].long().to(self.device), self.covered[chosen].to(self.device))
+
+
+def losses(
+    model: Denoiser, predict: Callable[..., tuple[Tensor]], probe: Probe, ids: Tensor, lesson: Lesson
+) -> tuple[Tensor, Tensor]:
+    """How far the denoiser is off on average, and the probe; `predict` is the model's UNet, or a compiled one."""
+    timesteps = draw_timesteps(len(ids), 1000, torch.default_generator).to(ids.device)
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        context = model.text_encoder(ids).last_hidden_state
+        loss = denoising_loss(
+            DDPMScheduler(**SCHEDULE),
+            lambda x, t: predict(x, t, context, return_dict=False)[0],
+            lesson.latents,
+            torch.randn_like(lesson.latents),
+            timesteps,
+            1 + THING_WEIGHT * lesson.covered[:, None],
+        )
+        return loss.mean(), probe.loss(lesson.things, timesteps)
 
 
 def train(
@@ -130,39 +161,20 @@ def train(
     model.unet.set_attn_processor(AttnProcessor2_0() if device == "cuda" else AttnProcessor())
     model = channels_last(model, device)
     predict = torch.compile(model.unet) if faster else model.unet
-    probe = Probe(model.unet).to(device)
+    probe, average = Probe(model.unet).to(device), Average(model)
     everything = [*model.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(everything, PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    average = Average(model)
-    scheduler = DDPMScheduler(**SCHEDULE)
 
     def update(step: int) -> Tensor:
-        rng = step_rng(13, step)
-        set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
-        texts, clean, things, covered = lessons.draw(rng)
-        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
-        timesteps = draw_timesteps(len(texts), 1000, torch.default_generator).to(device)
-        with torch.autocast(device, torch.bfloat16):
-            context = model.text_encoder(ids).last_hidden_state
-            loss = denoising_loss(
-                scheduler,
-                lambda x, t: predict(x, t, context, return_dict=False)[0],
-                clean,
-                torch.randn_like(clean),
-                timesteps,
-                1 + THING_WEIGHT * covered[:, None],
-            ).mean()
-            seen = probe.loss(things, timesteps)
-        (loss + seen).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(model, step)
+        set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE, decay=DECAY))
+        lesson = lessons.draw(step_rng(13, step))
+        ids = tokenizer(lesson.texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
+        loss, seen = losses(model, predict, probe, ids, lesson)
+        descend(loss + seen, model, optimizer, average, step, longest=1.0)
         return loss
 
-    run_stage(
-        "denoiser", folder, steps, {"model": model, "optimizer": optimizer, "average": average, "probe": probe}, update
-    )
+    parts = {"model": model, "optimizer": optimizer, "average": average, "probe": probe}
+    run_stage("denoiser", folder, steps, parts, update)
     probe.leave()
     average.copy_to(model)
     return model.eval(), lessons.scale
