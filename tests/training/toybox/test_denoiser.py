@@ -27,8 +27,9 @@ def test_training_resumes_exactly(resumes_exactly, vae, bundled_tokenizer):
 
 def test_latents_are_scaled_to_unit_variance(vae, bundled_tokenizer, tmp_path):
     model, scale = denoiser.train(tmp_path, vae, bundled_tokenizer, "cpu", 1)
-    _, latents = denoiser.encoded(tmp_path, vae, 1, "cpu", denoiser.SPREAD)
+    latents = denoiser.Lessons(tmp_path, vae, "cpu").latents
     assert (latents.float() * scale).std().item() == pytest.approx(1)
+    assert len(latents) == len(denoiser.SPREADS) * len(denoiser.encoded(tmp_path, vae, 1, "cpu")[0])
     assert not model.training
 
 
