@@ -73,13 +73,27 @@ def _analysed(name: str, file: Path, library: Path, base: str) -> dict[str, Any]
 
 @app.command()
 def remove(
+    name: Name,
+    for_good: Annotated[
+        bool, typer.Option("--for-good", help="Delete pictures and trained files, and free the singular columns.")
+    ] = False,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a concept; unless it is for good, studio concept restore brings it back."""
+    removed = Library(library).remove_concept(name, for_good)
+    undo = "" if for_good else f" To bring it back: studio concept restore {removed}"
+    report({"removed": removed}, as_json, lambda: typer.echo(f"Removed {removed}.{undo}"))
+
+
+@app.command()
+def restore(
     name: Name, library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
 ) -> None:
-    """Remove a concept with its pictures and all that was trained."""
-    opened = Library(library)
-    removed = opened.concept(name).name
-    opened.remove_concept(removed)
-    report({"removed": removed}, as_json, lambda: typer.echo(f"Removed {removed}."))
+    """Bring back a concept that was removed, with its pictures, its columns and all that was trained."""
+    concept = Library(library).restore_concept(name)
+    report(described(concept), as_json, lambda: typer.echo(f"Restored {concept.name}."))
 
 
 def described(concept: Concept) -> dict[str, Any]:
@@ -95,9 +109,12 @@ def described(concept: Concept) -> dict[str, Any]:
         "scores": result.scores,
     }
     columns = [
-        {"base": c.base, "first": c.start, "count": c.width, "shared_with": list(c.shared_with)}
+        {
+            "base": c.base, "space": c.space, "first": c.start, "count": c.width, "shared_with": list(c.shared_with),
+            "note": c.note(),
+        }
         for c in concept.columns
-    ]
+    ]  # fmt: skip
     return {
         "name": concept.name,
         "class": concept.class_word,
