@@ -43,7 +43,8 @@ def list_concepts(
 def show_concept(
     name: Name,
     analyse: Annotated[
-        bool, typer.Option("--analyse", help="Compare what it changed with what each layer does, as a heat map.")
+        bool,
+        typer.Option("--analyse", help="Compare what it changed with each layer, as a heat map, and measure its leak."),
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The heat map's PNG file; NAME-analysis.png if unset.")
@@ -64,7 +65,7 @@ def _analysed(name: str, file: Path, library: Path, base: str) -> dict[str, Any]
     from ui.workflow import Workflow
 
     workflow = Workflow(library, base)
-    found = analysis_of(workflow.base, workflow.trained(name))
+    found = {**analysis_of(workflow.base, workflow.trained(name)), "leak": workflow.leak(name)}
     if not found["similarity"]:
         return found  # it changes no matrix, so that there is no map
     heat_map(found, name).save(file)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from studio.composition.serving import Request, Serving
 from studio.composition.session import MergeCache, Plan, merged_concept
 from studio.diffusion import Base, PaintSettings, load_base, paint
 from studio.errors import StudioError
+from studio.leak import leak, leak_prompts
 from studio.regions import Region
 from studio.scoring import Scorer, load_scorer
 from training.loop import Progress, token_of, train_concept
@@ -256,6 +257,13 @@ class Workflow:
         """How near pictures are to a prompt and, when given, to references."""
         image = self.scorer.image_alignment(pictures, references).tolist() if references else None
         return Scores(self.scorer.backbone, image, self.scorer.text_alignment(pictures, prompt).tolist())
+
+    def leak(self, name: str) -> dict[str, Any]:
+        """How far pictures of the class word, and of unrelated things, move when this concept is in the base."""
+        concept, trained = self.library.concept(name), {name: self.trained(name)}
+        prompts = leak_prompts([concept.class_word])
+        found = leak(self.base, lambda: self.merges.applied(trained, Plan()), self.scorer, prompts)
+        return {"backbone": self.scorer.backbone, **{kind: asdict(drift) for kind, drift in found.items()}}
 
     def plain(self, prompt: str) -> str:
         """The prompt with every concept's class word in its place, as the scorer can read it."""
