@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from concepts import LibraryError, read_picture
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli
+from ui import adapters_cli, base_cli, concept_cli, study_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
@@ -41,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(concept_cli.app, name="concept")
 app.add_typer(base_cli.app, name="base")
+app.add_typer(study_cli.app, name="study")
 app.command()(adapters_cli.adapters)
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]

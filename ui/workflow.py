@@ -21,7 +21,7 @@ from studio.leak import leak, leak_prompts
 from studio.regions import Region
 from studio.scoring import Scorer, load_scorer
 from training.loop import Progress, token_of, train_concept
-from training.methods import adapter_config, within_budget
+from training.methods import adapter_config, kinds_of_recipe, within_budget
 from training.recipe import Recipe
 from ui.pictures import grid, png_bytes
 
@@ -119,7 +119,7 @@ class Workflow:
         """The first of the concept's columns; every site is checked first, so that a refusal changes nothing."""
         config = adapter_config(recipe)
         method = ADAPTERS[recipe.adapter]
-        for site in self.base.sites_of(method.kinds(config)).values():
+        for site in self.base.sites_of(kinds_of_recipe(recipe, config)).values():
             method.check(tuple(site.weight.shape), config, site.name)
         if not method.owns_block:
             return 0
