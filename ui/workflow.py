@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from concepts import ColumnBlock, Concept, Library, LibraryError, Result, atomic_write, read_picture
+from concepts.ledger import Space
 from studio.adapters import ADAPTERS
 from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
 from studio.composition import sharing_notes
@@ -126,7 +127,8 @@ class Workflow:
         return self._allocate(concept.name, recipe.adapter, config.rank, column).start
 
     def _allocate(self, name: str, adapter: str, width: int, first: int | None) -> ColumnBlock:
-        decomposition, space = self.base.decomposition, "columns" if ADAPTERS[adapter].uses_columns else "rows"
+        decomposition = self.base.decomposition
+        space: Space = "columns" if ADAPTERS[adapter].uses_columns else "rows"
         return self.library.allocate_columns(
             name, decomposition.fingerprint, width, decomposition.capacity, first, space
         )

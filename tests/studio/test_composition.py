@@ -141,8 +141,9 @@ def test_a_merge_that_does_not_fit_is_refused(sites: dict[str, Site]):
         merge_concepts(MERGES["fedavg"], sites, {"rex": {"elsewhere": adapter}}, {"rex": 1.0})
 
 
-def dense(site: MergeSite) -> list[Tensor]:
-    return [strength * delta for strength, delta in site.parts()]
+def dense(site: MergeSite) -> Tensor:
+    """Every concept's strength times its delta, (concepts, out, in)."""
+    return torch.stack([strength * delta for strength, delta in site.parts()])
 
 
 def test_orthogonal_is_the_sum_of_disjoint_rows_and_refuses_the_rest():
@@ -171,7 +172,7 @@ def test_gradient_fusion_is_the_minimum_of_its_objective(ridge: float):
     adapters = [lora_adapter(3), full_adapter(4), spectral_adapter(0)]
     xs = [inputs(seed) for seed in range(3)]
     site = MergeSite(WEIGHT, adapters, [1.0, 0.5, 1.5], [x.T @ x for x in xs])
-    rho = ridge * sum(x.square().sum() for x in xs).item() / 24
+    rho = ridge * torch.cat(xs).square().sum().item() / 24
     wanted = [delta.double() for delta in dense(site)]
     merged = gradient(site, ridge).double().requires_grad_()
     objective = rho * merged.square().sum() + sum(
@@ -196,7 +197,7 @@ def test_gradient_fusion_of_a_singular_gram_is_the_least_change():
     x[:, 5:] = 0
     site = MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0], [x.T @ x, x.T @ x])
     merged = gradient(site, ridge=0.0)
-    half = sum(dense(site)) / 2
+    half = dense(site).mean(0)
     torch.testing.assert_close(merged[:, :5], half[:, :5], rtol=1e-3, atol=1e-4)
     assert merged[:, 5:].abs().max() < 1e-6
 
@@ -204,7 +205,7 @@ def test_gradient_fusion_of_a_singular_gram_is_the_least_change():
 def test_gradient_fusion_where_no_concept_reads_a_layer_is_the_sum():
     nothing = torch.zeros(24, 24)
     site = MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0], [nothing, nothing])
-    torch.testing.assert_close(gradient(site), sum(dense(site)))
+    torch.testing.assert_close(gradient(site), dense(site).sum(0))
 
 
 def test_gradient_fusion_needs_grams():
@@ -252,14 +253,15 @@ def test_dare_keeps_the_mean_and_follows_from_the_site():
     alone = dare(MergeSite(weight, adapters, [1.0, 0.0], name="here"), density=0.25)
     assert (alone != 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
     torch.testing.assert_close(alone[alone != 0], 4 * parts[0][alone != 0])
-    kept_sum = (merged * sum(parts)).sum() / sum(parts).square().sum()
+    whole = parts.sum(0)
+    kept_sum = (merged * whole).sum() / whole.square().sum()
     assert kept_sum.item() == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("others", [[lora_adapter(3), lora_adapter(5)], [lora_adapter(3), full_adapter(4)]])
 def test_svd_is_the_best_of_its_rank(others: list[Adapter]):
     site = MergeSite(WEIGHT, others, [1.0, 0.5])
-    u, s, v = torch.linalg.svd(sum(dense(site)), full_matrices=False)
+    u, s, v = torch.linalg.svd(dense(site).sum(0), full_matrices=False)
     for rank in (2, 5):
         best = (u[:, :rank] * s[:rank]) @ v[:rank]
         torch.testing.assert_close(svd(site, rank), best, rtol=1e-3, atol=1e-3)

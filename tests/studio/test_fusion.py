@@ -80,9 +80,9 @@ def by_definition(base: Base, concepts, adapters: dict[str, dict[str, Adapter]],
     def merged(name: str, xs: list[torch.Tensor]) -> torch.Tensor:
         own = [adapters[concept][name].delta(sites[name].weight) for concept in concepts]
         grams = [(x.T @ x).double() for x in xs]
-        total = sum(grams)
+        total = torch.stack(grams).sum(0)
         rho = 1e-4 * total.diagonal().mean()
-        target = sum(delta.double() @ g for delta, g in zip(own, grams, strict=True))
+        target = torch.stack([delta.double() @ g for delta, g in zip(own, grams, strict=True)]).sum(0)
         return torch.linalg.solve(total + rho * torch.eye(len(total)), target.T).T.float()
 
     text = [name for name in sites if name.startswith("text_encoder")]

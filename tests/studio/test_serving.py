@@ -65,6 +65,7 @@ def test_rows_of_the_same_parts_share_one_product():
     assert layer.route
     assert layer.route.down.shape == (1, 6, 5)
     dense = one.low_rank.dense() + two.low_rank.dense()
+    assert two.bias is not None
     frozen = nn.functional.linear(x, layer.weight, layer.bias)
     torch.testing.assert_close(layer(x), frozen + x @ dense.T + two.bias)
     assert route_of([[], []], torch.float32) is None

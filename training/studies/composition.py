@@ -133,8 +133,11 @@ class CompositionStudy:
         if path.exists():
             return from_bytes(path.read_bytes(), str(path))
         own = self.settings
-        options = {"rank": own.rank, "steps": own.steps, "batch": own.batch, "prior_pictures": own.prior_pictures}
-        recipe = Recipe(**{"adapter": adapter, "seed": seed, **options, **VARIANTS[variant]})
+        options: dict[str, Any] = {
+            "adapter": adapter, "seed": seed, "rank": own.rank, "steps": own.steps, "batch": own.batch,
+            "prior_pictures": own.prior_pictures, **VARIANTS[variant],
+        }  # fmt: skip
+        recipe = Recipe(**options)
         first = ORDER.index(name) * own.rank if method_named(adapter).owns_block else 0
         trained = train_concept(
             self.base, name, SAMPLES[name].class_word, self.references[name], recipe, first, self.folder / "priors"
