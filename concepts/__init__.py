@@ -2,8 +2,8 @@
 
 from concepts.errors import LibraryError
 from concepts.images import read_picture
-from concepts.ledger import ColumnBlock
+from concepts.ledger import ColumnBlock, Overlap
 from concepts.library import Concept, Library, Result
 from concepts.storage import atomic_write
 
-__all__ = ["ColumnBlock", "Concept", "Library", "LibraryError", "Result", "atomic_write", "read_picture"]
+__all__ = ["ColumnBlock", "Concept", "Library", "LibraryError", "Overlap", "Result", "atomic_write", "read_picture"]

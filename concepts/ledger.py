@@ -1,27 +1,59 @@
-"""The column ledger: a concept gets singular columns of its own while there are any, else the least used."""
+"""The column ledger: a concept gets singular columns of its own while there are any, else the least used.
 
+Orthogonal adaptation's basis rows are kept in the same way, as a space of their own beside the columns.
+"""
+
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from concepts.errors import LibraryError
 from concepts.records import ColumnRecord, ConceptRecord
 
-Sharers = Mapping[str, list[str]]  # id of a block's record -> the names of the other concepts on its columns
+Space = Literal["columns", "rows"]
+"""What is handed out: the singular columns of a base, or the rows of the basis of orthogonal adaptation."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The columns [start, stop) that another concept, of this name, holds as well."""
+
+    name: str
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        last = self.stop - 1
+        return f"{self.start} with {self.name}" if last == self.start else f"{self.start} to {last} with {self.name}"
 
 
 @dataclass(frozen=True)
 class ColumnBlock:
-    """The singular columns [start, start + width) of the base with this fingerprint, held by one concept."""
+    """The singular columns (or basis rows) [start, start + width) of the base with this fingerprint, held by one
+    concept.
+    """
 
     base: str
     start: int
     width: int
     shared_with: tuple[str, ...] = ()  # names of the other concepts that hold some of these columns
+    space: Space = "columns"
+    overlaps: tuple[Overlap, ...] = field(default=(), compare=False)  # what is shared with each of them
+
+    def note(self) -> str | None:
+        """A sentence that tells what is shared; None where nothing is."""
+        if not self.overlaps:
+            return None
+        return f"It shares {self.space} {', '.join(map(str, self.overlaps))}: merged, their changes add up there."
+
+
+Overlaps = Mapping[str, list[Overlap]]  # id of a block's record -> what other concepts hold of it
 
 
 def best_start(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> int:
@@ -31,8 +63,23 @@ def best_start(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> i
     columns are used least in all, the lowest of those: so a crowd spreads evenly. Raises LibraryError for a
     width that cannot fit.
     """
+    check_width(width, capacity)
+    taken = sorted(taken)
+    free = 0  # the first column that no block up to here uses
+    for start, stop in taken:
+        if start - free >= width:
+            break
+        free = max(free, stop)
+    return free if free + width <= capacity else _least_used(taken, width, capacity)
+
+
+def check_width(width: int, capacity: int) -> None:
+    """Raises LibraryError for a block that no base of this capacity can hold."""
     if not 1 <= width <= capacity:
         raise LibraryError(f"A rank of {width} does not fit this base: choose a rank from 1 to {capacity}.")
+
+
+def _least_used(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> int:
     edges = [0] * (capacity + 1)
     for start, stop in taken:
         edges[min(start, capacity)] += 1
@@ -42,29 +89,47 @@ def best_start(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> i
     return min(range(capacity - width + 1), key=lambda start: before[start + width] - before[start])
 
 
-def allocate(session: Session, concept: ConceptRecord, base: str, width: int, capacity: int) -> ColumnBlock:
-    """What `Library.allocate_columns` promises, in a transaction that nobody else writes beside."""
-    of_base = session.scalars(select(ColumnRecord).where(ColumnRecord.base == base)).all()
-    start = best_start([(b.start, b.stop) for b in of_base if b.concept_id != concept.id], width, capacity)
-    held = next((block for block in of_base if block.concept_id == concept.id), None)
+def allocate(
+    session: Session,
+    concept: ConceptRecord,
+    base: str,
+    width: int,
+    capacity: int,
+    start: int | None = None,
+    space: Space = "columns",
+) -> ColumnBlock:
+    """What `Library.allocate_columns` promises, in a transaction that may write."""
+    check_width(width, capacity)
+    if start is not None and not 0 <= start <= capacity - width:
+        last = capacity - width
+        raise LibraryError(f"Choose a first column from 0 to {last} for rank {width}: {start} is outside that range.")
+    _wait_for_turn(session, base)
+    held = _record_of(session, concept, base, space)
     if held is None:
-        held = ColumnRecord(concept_id=concept.id, base=base, start=start, width=width)
+        held = ColumnRecord(concept_id=concept.id, base=base, space=space, start=-1, width=0)
+    if held.width != width or held.stop > capacity or start not in (None, held.start):
+        blocks = select(ColumnRecord.start, (ColumnRecord.start + ColumnRecord.width).label("stop"))
+        of_base = (ColumnRecord.base == base) & (ColumnRecord.space == space)
+        others = session.execute(blocks.where(of_base, ColumnRecord.concept_id != concept.id))
+        taken = [(block.start, block.stop) for block in others]
+        held.start = best_start(taken, width, capacity) if start is None else start
+        held.width = width
         session.add(held)
-    elif held.width != width or held.stop > capacity:
-        held.start, held.width = start, width
     session.flush()
-    return column_block(held, sharers(session, concept))
+    return column_block(held, overlaps(session, concept))
 
 
-def block_of(session: Session, concept: ConceptRecord, base: str) -> ColumnBlock | None:
+def block_of(session: Session, concept: ConceptRecord, base: str, space: Space = "columns") -> ColumnBlock | None:
     """What a concept holds of a base, without whom it shares it with."""
-    held = _record_of(session, concept, base)
+    held = _record_of(session, concept, base, space)
     return None if held is None else column_block(held, {})
 
 
-def give_back(session: Session, concept: ConceptRecord, base: str, before: ColumnBlock | None) -> None:
+def give_back(
+    session: Session, concept: ConceptRecord, base: str, before: ColumnBlock | None, space: Space = "columns"
+) -> None:
     """Makes what a concept holds of a base what it was before."""
-    held = _record_of(session, concept, base)
+    held = _record_of(session, concept, base, space)
     if held is None:
         return
     if before is None:
@@ -73,30 +138,45 @@ def give_back(session: Session, concept: ConceptRecord, base: str, before: Colum
         held.start, held.width = before.start, before.width
 
 
-def _record_of(session: Session, concept: ConceptRecord, base: str) -> ColumnRecord | None:
-    mine = (ColumnRecord.base == base) & (ColumnRecord.concept_id == concept.id)
-    return session.scalar(select(ColumnRecord).where(mine))
+def _record_of(session: Session, concept: ConceptRecord, base: str, space: Space) -> ColumnRecord | None:
+    of_base = (ColumnRecord.base == base) & (ColumnRecord.space == space)
+    return session.scalar(select(ColumnRecord).where(of_base, ColumnRecord.concept_id == concept.id))
 
 
-def column_block(record: ColumnRecord, sharers: Sharers) -> ColumnBlock:
+def _wait_for_turn(session: Session, base: str) -> None:
+    """One at a time reads and writes a base's blocks: SQLite's writers do so anyway, PostgreSQL's by a lock that the
+    transaction's end frees.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(zlib.crc32(f"columns of {base}".encode()))))
+
+
+def column_block(record: ColumnRecord, found: Overlaps) -> ColumnBlock:
     """The public form of a block's record."""
-    return ColumnBlock(record.base, record.start, record.width, tuple(sharers.get(record.id, ())))
+    shared = tuple(found.get(record.id, ()))
+    names = tuple(overlap.name for overlap in shared)
+    return ColumnBlock(record.base, record.start, record.width, names, record.space, shared)
 
 
-def sharers(session: Session, concept: ConceptRecord | None = None) -> Sharers:
-    """Who else holds columns of each block, of one concept or of all; only shared blocks are listed."""
+def overlaps(session: Session, concept: ConceptRecord | None = None) -> Overlaps:
+    """Who else holds columns of each block, of one concept or of all; only shared blocks are listed, and nobody who
+    was removed.
+    """
     mine, other = aliased(ColumnRecord), aliased(ColumnRecord)
     overlap = (
         (mine.base == other.base)
+        & (mine.space == other.space)
         & (mine.concept_id != other.concept_id)
         & (mine.start < other.start + other.width)
         & (other.start < mine.start + mine.width)
     )
-    query = select(mine.id, ConceptRecord.name).join(other, overlap)
+    query = select(mine.id, ConceptRecord.name, mine.start, mine.width, other.start, other.width).join(other, overlap)
     query = query.join(ConceptRecord, ConceptRecord.id == other.concept_id).order_by(ConceptRecord.key)
+    query = query.where(ConceptRecord.removed.is_(None))
     if concept is not None:
         query = query.where(mine.concept_id == concept.id)
-    names: dict[str, list[str]] = defaultdict(list)
-    for block, name in session.execute(query):
-        names[block].append(name)
-    return names
+    found: dict[str, list[Overlap]] = defaultdict(list)
+    for block, name, start, width, other_start, other_width in session.execute(query):
+        shared = Overlap(name, max(start, other_start), min(start + width, other_start + other_width))
+        found[block].append(shared)
+    return found

@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from concepts.database import explained, open_database
 from concepts.errors import LibraryError
 from concepts.images import encode_png, picture_files, read_picture
-from concepts.ledger import ColumnBlock, Sharers, allocate, block_of, column_block, give_back, sharers
+from concepts.ledger import ColumnBlock, Overlaps, Space, allocate, block_of, column_block, give_back, overlaps
 from concepts.leftovers import sweep
-from concepts.names import check_words, find, refuse_taken
+from concepts.names import check_words, find, find_removed, refuse_taken
 from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
 from concepts.storage import atomic_write, make_folder, remove
 
@@ -83,14 +83,15 @@ class Library:
         """Every concept, the oldest first."""
         with explained(self.root), self._reading() as session:
             by_age = select(ConceptRecord).order_by(ConceptRecord.created, ConceptRecord.key)
-            shared = sharers(session)
-            return [self._concept(record, shared) for record in session.scalars(by_age)]
+            shared = overlaps(session)
+            present = session.scalars(by_age.where(ConceptRecord.removed.is_(None)))
+            return [self._concept(record, shared) for record in present]
 
     def concept(self, name: str) -> Concept:
         """The concept of this name, in any case. Raises LibraryError with the nearest known names."""
         with explained(self.root), self._reading() as session:
             record = find(session, name)
-            return self._concept(record, sharers(session, record))
+            return self._concept(record, overlaps(session, record))
 
     def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
         """Adds a concept with 1 to 100 pictures, files or folders of them, stored upright as PNG.
@@ -115,41 +116,84 @@ class Library:
                 session.add(record)
         return self.concept(name)
 
-    def remove_concept(self, name: str) -> None:
-        """Removes a concept with its pictures, its columns and its result."""
+    def remove_concept(self, name: str, for_good: bool = True) -> str:
+        """Removes a concept with its pictures, its columns and its result; returns its name.
+
+        Not for good, it is out of sight, its name is free, and `restore_concept` finds all of it again, its columns
+        too. What was removed so can still be removed for good.
+        """
         with self._writing() as session:
-            record = find(session, name)
+            if not for_good:
+                record = find(session, name)
+                record.key, record.removed = record.removed_key, datetime.now(UTC)
+                return record.name
+            try:
+                record = find(session, name)
+            except LibraryError as unknown:
+                record = _removed_or(session, name, unknown)
             files = [self._pictures / record.id, *self._result_folders(record)]
             session.delete(record)
         for file in files:
             remove(file)
+        return record.name
 
-    def allocate_columns(self, name: str, base: str, width: int, capacity: int) -> ColumnBlock:
+    def restore_concept(self, name: str) -> Concept:
+        """Brings back the concept of this name that was removed last; LibraryError if its name is taken by now."""
+        with self._writing() as session:
+            record = find_removed(session, name)
+            refuse_taken(session, record.name)
+            record.key, record.removed = record.name.lower(), None
+        return self.concept(record.name)
+
+    def removed_concepts(self) -> list[str]:
+        """The names of what `restore_concept` can bring back, the last removed first."""
+        with explained(self.root), self._reading() as session:
+            removed = select(ConceptRecord.name).where(ConceptRecord.removed.is_not(None))
+            return list(session.scalars(removed.order_by(ConceptRecord.removed.desc())))
+
+    def allocate_columns(
+        self,
+        name: str,
+        base: str,
+        width: int,
+        capacity: int,
+        start: int | None = None,
+        space: Space = "columns",
+    ) -> ColumnBlock:
         """Hands a concept `width` singular columns, out of `capacity`, of the base with this fingerprint.
 
-        It is the lowest free block; a concept that holds one of this width keeps it, and one of another width
-        is replaced. When none is free, the columns used least are shared, and `shared_with` names with whom.
+        It is the lowest free block, or the one from `start`; a concept that holds one of this width keeps it, and
+        another is replaced. When none is free, the columns used least are shared; `shared_with` and `overlaps` tell
+        with whom. The space "rows" hands out the rows of orthogonal adaptation's basis in the same way.
         """
         with self._writing() as session:
-            return allocate(session, find(session, name), base, width, capacity)
+            return allocate(session, find(session, name), base, width, capacity, start, space)
 
     @contextmanager
-    def columns_for_result(self, name: str, base: str, width: int, capacity: int) -> Iterator[ColumnBlock]:
+    def columns_for_result(
+        self,
+        name: str,
+        base: str,
+        width: int,
+        capacity: int,
+        start: int | None = None,
+        space: Space = "columns",
+    ) -> Iterator[ColumnBlock]:
         """`allocate_columns` for as long as a training takes: without a new result in the end they are given back.
 
         The concept then holds again what it held before.
         """
         with self._writing() as session:
             record = find(session, name)
-            identifier, result, before = record.id, record.result, block_of(session, record, base)
-            block = allocate(session, record, base, width, capacity)
+            identifier, result, before = record.id, record.result, block_of(session, record, base, space)
+            block = allocate(session, record, base, width, capacity, start, space)
         try:
             yield block
         except BaseException:
             with suppress(LibraryError), self._writing() as session:
                 now = session.get(ConceptRecord, identifier)
                 if now and (now.result and now.result.id) == (result and result.id):
-                    give_back(session, now, base, before)
+                    give_back(session, now, base, before, space)
             raise
 
     def store_result(self, name: str, data: bytes, details: Mapping[str, Any], preview: bytes | None = None) -> Result:
@@ -213,7 +257,7 @@ class Library:
                     remove(path)
             raise
 
-    def _concept(self, record: ConceptRecord, shared: Sharers) -> Concept:
+    def _concept(self, record: ConceptRecord, shared: Overlaps) -> Concept:
         folder = self._pictures / record.id
         return Concept(
             id=record.id,
@@ -239,6 +283,13 @@ class Library:
             created=record.created,
             details=record.details,
         )
+
+
+def _removed_or(session: Session, name: str, unknown: LibraryError) -> ConceptRecord:
+    try:
+        return find_removed(session, name)
+    except LibraryError:
+        raise unknown from None
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import difflib
 import re
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from concepts.errors import LibraryError
@@ -31,6 +31,15 @@ def find(session: Session, name: str) -> ConceptRecord:
     return record
 
 
+def find_removed(session: Session, name: str) -> ConceptRecord:
+    """The concept of this name that was removed last, in any case. Raises LibraryError when there is none."""
+    removed = ConceptRecord.removed.is_not(None) & (func.lower(ConceptRecord.name) == name.lower())
+    record = session.scalars(select(ConceptRecord).where(removed).order_by(ConceptRecord.removed.desc())).first()
+    if record is None:
+        raise LibraryError(f'No removed concept is called "{name}": one that was removed for good cannot come back.')
+    return record
+
+
 def refuse_taken(session: Session, name: str) -> None:
     """Raises LibraryError when a concept of this name is there already."""
     taken = session.scalar(select(ConceptRecord.name).where(ConceptRecord.key == name.lower()))
@@ -39,7 +48,7 @@ def refuse_taken(session: Session, name: str) -> None:
 
 
 def _hint(session: Session, name: str) -> str:
-    known = select(ConceptRecord.key, ConceptRecord.name)
+    known = select(ConceptRecord.key, ConceptRecord.name).where(ConceptRecord.removed.is_(None))
     names = {record.key: record.name for record in session.execute(known)}
     near = difflib.get_close_matches(name.lower(), names)
     if near:

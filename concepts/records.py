@@ -1,7 +1,7 @@
 """The tables of the library. A change here needs a migration in `concepts/migrations/versions`."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, String, TypeDecorator, UniqueConstraint
@@ -45,13 +45,14 @@ class PictureRecord(Record):
 
 
 class ColumnRecord(Record):
-    """The singular columns [start, start + width) of one base, held by one concept."""
+    """The singular columns, or basis rows, [start, start + width) of one base, held by one concept."""
 
     __tablename__ = "columns"
-    __table_args__ = (UniqueConstraint("concept_id", "base"),)
+    __table_args__ = (UniqueConstraint("concept_id", "base", "space"),)
 
     concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
     base: Mapped[str] = mapped_column(String(128), index=True)
+    space: Mapped[Literal["columns", "rows"]] = mapped_column(String(8), default="columns")
     start: Mapped[int]
     width: Mapped[int]
 
@@ -77,7 +78,10 @@ class ResultRecord(Record):
 
 
 class ConceptRecord(Record):
-    """A concept. Its `key` is its name in lower case, so that names differ by more than case."""
+    """A concept. Its `key` is its name in lower case, so that names differ by more than case.
+
+    One that was removed, but not for good, keeps all it has; its key is `removed_key`, which no name can be.
+    """
 
     __tablename__ = "concepts"
 
@@ -85,10 +89,16 @@ class ConceptRecord(Record):
     key: Mapped[str] = mapped_column(String(40), unique=True)
     class_word: Mapped[str] = mapped_column(String(40))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
+    removed: Mapped[datetime | None] = mapped_column(UtcDateTime)
     pictures: Mapped[list[PictureRecord]] = relationship(
         order_by=PictureRecord.position, cascade="all, delete-orphan", lazy="selectin"
     )
     columns: Mapped[list[ColumnRecord]] = relationship(
-        order_by=ColumnRecord.base, cascade="all, delete-orphan", lazy="selectin"
+        order_by=(ColumnRecord.base, ColumnRecord.space), cascade="all, delete-orphan", lazy="selectin"
     )
     result: Mapped[ResultRecord | None] = relationship(cascade="all, delete-orphan", lazy="selectin")
+
+    @property
+    def removed_key(self) -> str:
+        """The key while it is removed."""
+        return f"removed:{self.id}"

@@ -248,16 +248,31 @@ def _denoise(
     output: str,
     on_step: Callable[[], None],
 ) -> Any:
-    """Runs diffusers' own sampling on contexts (n, tokens, d): n pictures, or their latents (n, channels, h, w)."""
+    unwanted = base.encode_prompts([settings.negative_prompt])
+    repeated = unwanted.repeat(len(seeds), wanted.shape[1] // unwanted.shape[1], 1)
+    return denoise(base, wanted, repeated, seeds, settings, output, on_step)
+
+
+def denoise(
+    base: Base,
+    wanted: Tensor,
+    unwanted: Tensor,
+    seeds: Sequence[int],
+    settings: PaintSettings,
+    output: str,
+    on_step: Callable[[], None],
+) -> Any:
+    """Runs diffusers' own sampling on contexts (n, tokens, d), wanted and not: n pictures, or for the output "latent"
+    their latents (n, channels, h, w).
+    """
 
     def after_step(_pipeline: Any, _step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         on_step()
         return values
 
-    unwanted = base.encode_prompts([settings.negative_prompt])
     return base.pipeline(
         prompt_embeds=wanted,
-        negative_prompt_embeds=unwanted.repeat(len(seeds), wanted.shape[1] // unwanted.shape[1], 1),
+        negative_prompt_embeds=unwanted,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
         guidance_rescale=settings.guidance_rescale,

@@ -1,6 +1,7 @@
 """Adapters in a live model: put in, and taken out without a trace."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -141,6 +142,16 @@ def inject(sites: Mapping[str, Site], adapters: Mapping[str, Adapter]) -> Inject
         if replaced or isinstance(site.module, Adapted):
             raise StudioError(f"{name} is already adapted: eject the adapters that are in the model first.")
     return Injection(sites, adapters)
+
+
+@contextmanager
+def injected(sites: Mapping[str, Site], adapters: Mapping[str, Adapter]) -> Iterator[None]:
+    """While open, the adapters are in the live model."""
+    injection = inject(sites, adapters)
+    try:
+        yield
+    finally:
+        injection.eject()
 
 
 def create_adapters(

@@ -31,3 +31,13 @@ def truncated(matrix: Tensor, rank: int) -> LowRank:
     u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
     root = s[:rank].sqrt()
     return LowRank((u[:, :rank] * root).to(matrix.dtype), (root[:, None] * v[:rank]).to(matrix.dtype))
+
+
+def compressed(low_rank: LowRank, rank: int) -> LowRank:
+    """The nearest product of this rank, found in the factors' own small space; at most as wide as the given one."""
+    if low_rank.rank <= rank:
+        return low_rank
+    left, upper = torch.linalg.qr(low_rank.up)
+    right, lower = torch.linalg.qr(low_rank.down.mT)
+    core = truncated(upper @ lower.mT, rank)
+    return LowRank(left @ core.up, core.down @ right.mT)

@@ -8,6 +8,7 @@ from math import isqrt
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from PIL import Image
 from torch import Tensor
 
 from studio.errors import StudioError
@@ -33,6 +34,13 @@ class Region:
         y = (torch.arange(rows) + 0.5) / rows
         x = (torch.arange(columns) + 0.5) / columns
         return ((y >= self.top) & (y < self.bottom))[:, None] & ((x >= self.left) & (x < self.right))[None]
+
+
+def cut(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """The part of a picture inside a box, (top, left, bottom, right) in units of its height and width."""
+    top, left, bottom, right = box
+    rows, columns = (top * picture.height, bottom * picture.height), (left * picture.width, right * picture.width)
+    return picture.crop((round(columns[0]), round(rows[0]), round(columns[1]), round(rows[1])))
 
 
 class RegionProcessor(AttnProcessor2_0):

@@ -45,9 +45,12 @@ class Scorer:
     def nearest(self, pictures: Sequence[Image.Image], references: Mapping[str, Sequence[Image.Image]]) -> list[str]:
         """For each picture the name of the reference set of highest mean cosine."""
         names = list(references)
-        embedded = self.embed_pictures(pictures)
-        means = torch.stack([(embedded @ self.embed_pictures(references[name]).T).mean(1) for name in names], 1)
-        return [names[index] for index in means.argmax(1).tolist()]
+        closest = (self.embed_pictures(pictures) @ self.mean_embeddings(references).T).argmax(1)
+        return [names[index] for index in closest.tolist()]
+
+    def mean_embeddings(self, references: Mapping[str, Sequence[Image.Image]]) -> Tensor:
+        """The mean embedding of each reference set, (sets, d): the cosine with it is the mean cosine with the set."""
+        return torch.stack([self.embed_pictures(pictures).mean(0) for pictures in references.values()])
 
 
 def load_scorer(source: str = "toybox-clip") -> Scorer:

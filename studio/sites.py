@@ -111,6 +111,12 @@ def _cross_attention_kv(module: nn.Module) -> Chosen:
         yield from _matrices((module.to_k, module.to_v))
 
 
+def _text_attention(module: nn.Module) -> Chosen:
+    """Query, key, value and output projections of the text encoder."""
+    if isinstance(module, CLIPAttention):
+        yield from _attention(module)
+
+
 def _feed_forward(module: nn.Module) -> Chosen:
     """The two linear layers of a transformer block's feed-forward network."""
     if isinstance(module, FeedForward | CLIPMLP):
@@ -155,6 +161,7 @@ KINDS: dict[str, Selector] = {
     "attention": _attention,
     "attention_kv": _attention_kv,
     "cross_attention_kv": _cross_attention_kv,
+    "text_attention": _text_attention,
     "feed_forward": _feed_forward,
     "convolution": _convolution,
     "norm": _norm,

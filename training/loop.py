@@ -22,7 +22,7 @@ from studio.sites import Site
 from studio.tokens import add_token, load_token, remove_token, token_vectors
 from training.dataset import CAPTIONS, TrainingSet, build_training_set, prior_steps
 from training.losses import denoising_loss, draw_noise, draw_timesteps
-from training.methods import adapter_config, parameter_groups
+from training.methods import adapter_config, kinds_of_recipe, parameter_groups
 from training.recipe import Recipe
 
 WARMUP = 10
@@ -67,7 +67,7 @@ def train_concept(
     from. Raises StudioError for options that do not fit, and when the loss is no longer a number.
     """
     config = adapter_config(recipe, first_column) if start is None else config_of(start)
-    sites = base.sites_of(method_named(recipe.adapter).kinds(config))
+    sites = base.sites_of(kinds_of_recipe(recipe, config))
     adapters = _adapters(base, config, sites, recipe, start)
     data = _prepared(base, pictures, class_word, recipe, cache, on_progress)
     with _learning(base, name, class_word, sites, adapters, recipe, start):

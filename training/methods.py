@@ -50,11 +50,21 @@ def within_budget(base: Base, recipe: Recipe) -> Recipe:
     if recipe.rank is not None:
         raise StudioError("Give a rank or a budget, not both: each of them decides the adapter's size.")
     start = adapter_config(recipe)
-    shapes = shapes_of(base.sites_of(method_named(recipe.adapter).kinds(start)))
+    shapes = shapes_of(base.sites_of(kinds_of_recipe(recipe, start)))
     fitted = asdict(fit_budget(recipe.adapter, start, shapes, recipe.budget))
     changed = {name: value for name, value in fitted.items() if value != asdict(start)[name] and name != "rank"}
     update = {"rank": fitted.get("rank"), "options": {**recipe.options, **changed}, "budget": None}
     return recipe.model_copy(update=update)
+
+
+def kinds_of_recipe(recipe: Recipe, config: Any) -> tuple[str, ...]:
+    """The kinds of layers (keys of studio.sites.KINDS) that a recipe adapts; StudioError where the method decides."""
+    own = method_named(recipe.adapter).kinds(config)
+    if recipe.sites is None:
+        return own
+    if own != ("attention",):
+        raise StudioError(f"Leave sites out: {recipe.adapter} decides itself what it adapts, {', '.join(own)}.")
+    return recipe.sites
 
 
 def continued_recipe(concept: TrainedConcept, changes: Mapping[str, Any]) -> Recipe:

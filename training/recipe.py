@@ -1,8 +1,10 @@
 """The training configuration: every option typed, explained and checked."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Places = Literal["attention", "cross_attention_kv", "text_attention"]
 
 
 class Recipe(BaseModel):
@@ -20,6 +22,11 @@ class Recipe(BaseModel):
         default=None, ge=1, description="In place of a rank: train at most so many of the adapter's numbers."
     )
     options: dict[str, Any] = Field(default={}, description="Further options of the adapter, by name.")
+    sites: tuple[Places, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Layers to adapt: attention, cross_attention_kv, text_attention; the adapter's own if unset.",
+    )
     steps: int = Field(default=200, ge=1, description="Training steps.")
     batch: int = Field(default=8, ge=2, description="Pictures in a step, prior pictures among them.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Decides order, noise and initial values.")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from concepts import LibraryError, read_picture
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli
+from ui import adapters_cli, base_cli, concept_cli, study_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
@@ -41,11 +41,19 @@ app = typer.Typer(
 )
 app.add_typer(concept_cli.app, name="concept")
 app.add_typer(base_cli.app, name="base")
+app.add_typer(study_cli.app, name="study")
 app.command()(adapters_cli.adapters)
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
 MethodOption = Annotated[
-    str | None, typer.Option("--method", help="spectral or fedavg; by default what suits the concepts' adapters.")
+    str | None,
+    typer.Option(
+        "--method",
+        help="spectral, fedavg, gradient, orthogonal, ties, dare or svd; by default what suits the concepts' adapters.",
+    ),
+]
+AverageOption = Annotated[
+    bool, typer.Option("--average", help="Divide all strengths by the number of concepts, as 1/k.")
 ]
 
 
@@ -97,6 +105,9 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides order, noise and initial values.")] = None,
+    column: Annotated[
+        int | None, typer.Option(min=0, help="The first of its singular columns; the lowest free ones if unset.")
+    ] = None,
     go_on: Annotated[bool, typer.Option("--continue", help="Go on from what the concept has learned.")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE: any other option of the recipe or the adapter.")
@@ -113,7 +124,7 @@ def train(
     recipe = recipe_from(given, settings or [], start)
     with progress_bar() as bar:
         task = bar.add_task("getting ready", total=None, note="")
-        trained = workflow.train(name, recipe, lambda progress: _advance(bar, task, progress), start)
+        trained = workflow.train(name, recipe, lambda progress: _advance(bar, task, progress), start, column)
     concept = workflow.library.concept(name)
     document = {**concept_cli.described(concept), "losses": trained.losses}
     report(document, as_json, lambda: _show_trained(concept))
@@ -146,12 +157,19 @@ def _advance(bar: Any, task: Any, progress: Any) -> None:
     bar.update(task, completed=progress.step, total=progress.steps, note=note)
 
 
+def _note(text: str) -> None:
+    errors.print(f"Note: {text}", markup=False, soft_wrap=True)
+
+
 def _show_trained(concept: Any) -> None:
     result = concept.result
     typer.echo(f"{concept.name} is learned: {result.parameters:,} parameters in {result.path}")
     typer.echo(
         f"image alignment {result.scores['image_alignment']:.3f} ({result.scores['backbone']}); see {result.preview}"
     )
+    for block in concept.columns:
+        if note := block.note():
+            _note(note)
     typer.echo(f'Now paint it: studio generate "a photo of <{concept.name}> on the beach"')
 
 
@@ -160,6 +178,7 @@ def merge(
     names: Annotated[list[str], typer.Argument(help="The concepts to merge.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write, NAME.safetensors.")],
     method: MethodOption = None,
+    average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006 (Typer wants a plain list)
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
@@ -168,7 +187,7 @@ def merge(
     """Write several concepts as one file, which `studio generate --concept FILE` takes."""
     if output.suffix != ".safetensors":
         raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
-    merged = _workflow(library, base).merge(names, output, method, strengths_from(strength))
+    merged = _workflow(library, base).merge(names, output, method, strengths_from(strength), average, _note)
     document = {"file": str(output), **merged.metadata, "rank": merged.config["rank"]}
     report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
 
@@ -177,7 +196,14 @@ def merge(
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to paint; concepts are written <NAME>.")],
     concept: Annotated[list[str], typer.Option("--concept", help="A concept, or a merged file, to load as well.")] = [],  # noqa: B006
-    method: MethodOption = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="As for studio merge, or unmerged: each concept acts on its own, one with a region only inside it.",
+        ),
+    ] = None,
+    average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006
     number: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 4,
     seed: Annotated[int, typer.Option(help="The first picture's seed; the next has the next number.")] = 0,
@@ -203,10 +229,11 @@ def generate(
     with progress_bar() as bar:
         task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
         pictures = workflow.generate(
-            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task)
+            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, _note
         )
     kept = {
         "prompt": prompt, "concepts": ", ".join(concept), "method": method or "", "strengths": str(strengths),
+        "average": str(average),
         "steps": str(steps), "guidance": str(guidance), "negative_prompt": negative, "base": base,
         "regions": str(boxes),
     }  # fmt: skip

@@ -43,7 +43,8 @@ def list_concepts(
 def show_concept(
     name: Name,
     analyse: Annotated[
-        bool, typer.Option("--analyse", help="Compare what it changed with what each layer does, as a heat map.")
+        bool,
+        typer.Option("--analyse", help="Compare what it changed with each layer, as a heat map, and measure its leak."),
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The heat map's PNG file; NAME-analysis.png if unset.")
@@ -64,7 +65,7 @@ def _analysed(name: str, file: Path, library: Path, base: str) -> dict[str, Any]
     from ui.workflow import Workflow
 
     workflow = Workflow(library, base)
-    found = analysis_of(workflow.base, workflow.trained(name))
+    found = {**analysis_of(workflow.base, workflow.trained(name)), "leak": workflow.leak(name)}
     if not found["similarity"]:
         return found  # it changes no matrix, so that there is no map
     heat_map(found, name).save(file)
@@ -73,13 +74,27 @@ def _analysed(name: str, file: Path, library: Path, base: str) -> dict[str, Any]
 
 @app.command()
 def remove(
+    name: Name,
+    for_good: Annotated[
+        bool, typer.Option("--for-good", help="Delete pictures and trained files, and free the singular columns.")
+    ] = False,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a concept; unless it is for good, studio concept restore brings it back."""
+    removed = Library(library).remove_concept(name, for_good)
+    undo = "" if for_good else f" To bring it back: studio concept restore {removed}"
+    report({"removed": removed}, as_json, lambda: typer.echo(f"Removed {removed}.{undo}"))
+
+
+@app.command()
+def restore(
     name: Name, library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
 ) -> None:
-    """Remove a concept with its pictures and all that was trained."""
-    opened = Library(library)
-    removed = opened.concept(name).name
-    opened.remove_concept(removed)
-    report({"removed": removed}, as_json, lambda: typer.echo(f"Removed {removed}."))
+    """Bring back a concept that was removed, with its pictures, its columns and all that was trained."""
+    concept = Library(library).restore_concept(name)
+    report(described(concept), as_json, lambda: typer.echo(f"Restored {concept.name}."))
 
 
 def described(concept: Concept) -> dict[str, Any]:
@@ -95,9 +110,12 @@ def described(concept: Concept) -> dict[str, Any]:
         "scores": result.scores,
     }
     columns = [
-        {"base": c.base, "first": c.start, "count": c.width, "shared_with": list(c.shared_with)}
+        {
+            "base": c.base, "space": c.space, "first": c.start, "count": c.width, "shared_with": list(c.shared_with),
+            "note": c.note(),
+        }
         for c in concept.columns
-    ]
+    ]  # fmt: skip
     return {
         "name": concept.name,
         "class": concept.class_word,

@@ -11,6 +11,7 @@ from rich.progress import Progress as Bar
 
 from concepts import LibraryError, read_picture
 from concepts.samples import SAMPLES
+from studio.regions import cut
 from training.loop import Progress, token_of
 from training.recipe import Recipe
 from training.report import Section, loss_curves, write_report
@@ -124,9 +125,7 @@ def _paint_together(workflow: Workflow, bar: Bar) -> tuple[list[Image.Image], li
 
 def _cut(pictures: Sequence[Image.Image], box: tuple[float, float, float, float]) -> list[Image.Image]:
     """The box's part of each picture."""
-    top, left, bottom, right = box
-    return [p.crop((round(left * p.width), round(top * p.height), round(right * p.width), round(bottom * p.height)))
-            for p in pictures]  # fmt: skip
+    return [cut(picture, box) for picture in pictures]
 
 
 def _scores(workflow: Workflow, name: str, shown: Shown) -> dict[str, float]:

@@ -3,27 +3,34 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from concepts import Concept, Library, LibraryError, Result, atomic_write, read_picture
+from concepts import ColumnBlock, Concept, Library, LibraryError, Result, atomic_write, read_picture
+from concepts.ledger import Space
 from studio.adapters import ADAPTERS
 from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
-from studio.composition.session import applied, merged_concept
+from studio.composition import sharing_notes
+from studio.composition.serving import Request, Serving
+from studio.composition.session import MergeCache, Plan, merged_concept
 from studio.diffusion import Base, PaintSettings, load_base, paint
 from studio.errors import StudioError
+from studio.leak import leak, leak_prompts
 from studio.regions import Region
 from studio.scoring import Scorer, load_scorer
 from training.loop import Progress, Training, token_of, train_concept
-from training.methods import adapter_config, within_budget
+from training.methods import adapter_config, kinds_of_recipe, within_budget
 from training.recipe import Recipe
 from ui.pictures import grid, png_bytes
 
 PREVIEWS = 4
+UNMERGED = "unmerged"
+"""In place of a merge method: concepts act on their own as a picture is painted, one with a region inside it alone."""
+_KEPT = 16
 _NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
 
 
@@ -51,11 +58,17 @@ class Workflow:
     def __init__(self, root: Path | str, base: str = "toybox", backbone: str = "toybox-clip"):
         self._base, self._backbone = base, backbone
         self.library = Library(root)
+        self._read: dict[Path, TrainedConcept] = {}
 
     @cached_property
     def base(self) -> Base:
         """The base model; its singular columns are kept in the library."""
         return load_base(self._base, self.library.root / "columns")
+
+    @cached_property
+    def merges(self) -> MergeCache:
+        """The models that were merged last."""
+        return MergeCache(self.base)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -72,15 +85,17 @@ class Workflow:
         recipe: Recipe,
         on_progress: Callable[[Progress], None] = lambda _: None,
         start: TrainedConcept | None = None,
+        column: int | None = None,
     ) -> Trained:
         """Trains a concept, paints previews, scores them and stores the result, which replaces an earlier one.
 
-        With `start`, what `trained` gave, the training goes on from there.
+        With `start`, what `trained` gave, the training goes on from there. `column` asks the ledger for the columns
+        from there, in place of the lowest free ones.
         """
         concept = self.library.concept(name)
         recipe = within_budget(self.base, recipe)
         cache = self.library.root / "priors"
-        with self._columns(concept, recipe, start) as first:
+        with self._columns(concept, recipe, start, column) as first:
             training = train_concept(
                 self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache, on_progress,
                 start,
@@ -107,7 +122,9 @@ class Workflow:
         return Trained(result, training.losses, previews)
 
     @contextmanager
-    def _columns(self, concept: Concept, recipe: Recipe, start: TrainedConcept | None) -> Iterator[int]:
+    def _columns(
+        self, concept: Concept, recipe: Recipe, start: TrainedConcept | None, column: int | None
+    ) -> Iterator[int]:
         """The first of the concept's columns, which it keeps if the training ends well; 0 where it needs none.
 
         Every site is checked first, so that a refusal changes nothing.
@@ -117,14 +134,27 @@ class Workflow:
             return
         config = adapter_config(recipe)
         method = ADAPTERS[recipe.adapter]
-        for site in self.base.sites_of(method.kinds(config)).values():
+        for site in self.base.sites_of(kinds_of_recipe(recipe, config)).values():
             method.check(tuple(site.weight.shape), config, site.name)
         if not method.owns_block:
             yield 0
             return
-        base = self.base.decomposition
-        with self.library.columns_for_result(concept.name, base.fingerprint, config.rank, base.capacity) as block:
+        base, space = self.base.decomposition, _space(recipe.adapter)
+        with self.library.columns_for_result(
+            concept.name, base.fingerprint, config.rank, base.capacity, column, space
+        ) as block:
             yield block.start
+
+    def claim(self, name: str, trained: TrainedConcept) -> ColumnBlock | None:
+        """Enters the columns of a concept that was trained elsewhere in the ledger; the block tells what overlaps.
+
+        None where its method has no columns of its own.
+        """
+        if not ADAPTERS[trained.adapter].owns_block:
+            return None
+        base, width, first = self.base.decomposition, trained.config["rank"], trained.config["first_column"]
+        space = _space(trained.adapter)
+        return self.library.allocate_columns(name, base.fingerprint, width, base.capacity, first, space)
 
     def trained(self, name: str) -> TrainedConcept:
         """A concept as training left it: by its name, or from a file that `merge` wrote."""
@@ -133,7 +163,10 @@ class Workflow:
         result = self.library.concept(name).result
         if result is None:
             raise LibraryError(f'"{name}" is not trained yet: run studio train {name} first.')
-        return from_bytes(result.path.read_bytes(), f'The file of "{name}"')
+        if result.path not in self._read:  # a result's file never changes: another result is another file
+            read = from_bytes(result.path.read_bytes(), f'The file of "{name}"')
+            self._read = dict([*self._read.items(), (result.path, read)][-_KEPT:])
+        return self._read[result.path]
 
     def merge(
         self,
@@ -141,15 +174,22 @@ class Workflow:
         output: Path,
         method: str | None = None,
         strengths: Mapping[str, float] | None = None,
+        averaged: bool = False,
+        on_note: Callable[[str], None] = lambda _: None,
     ) -> TrainedConcept:
-        """Writes several concepts as one file, which `generate` takes in place of a name."""
+        """Writes several concepts as one file, which `generate` takes in place of a name.
+
+        `on_note` is told what a person should know about the merge, such as columns that two concepts share.
+        """
         if len(set(names)) < len(names):
             raise StudioError("Merge each concept once: one of these is named twice.")
         trained = {name: self.trained(name) for name in names}
-        merged = merged_concept(self.base, trained, method, _known(strengths, trained))
+        merged = merged_concept(self.base, trained, method, _known(strengths, trained), averaged)
         if not output.parent.is_dir():
             raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
         atomic_write(output, to_bytes(merged))
+        for note in sharing_notes(trained):
+            on_note(note)
         return merged
 
     def named_in(self, prompt: str) -> list[str]:
@@ -166,19 +206,34 @@ class Workflow:
         regions: Mapping[str, tuple[float, float, float, float]] | None = None,
         settings: PaintSettings | None = None,
         on_step: Callable[[], None] = lambda: None,
+        averaged: bool = False,
+        on_note: Callable[[str], None] = lambda _: None,
     ) -> list[Image.Image]:
         """Paints one picture a seed, with the concepts that the prompt names and those given beside it.
 
         `regions` gives a concept a box (top, left, bottom, right), inside which the prompt is read without the other
-        concepts; numbers up to 1 are shares of the picture's side, and if one is greater all four are pixels.
+        concepts; numbers up to 1 are shares of the picture's side, and if one is greater all four are pixels. `method`
+        is one of studio.composition.MERGES or UNMERGED, and `averaged` divides the strengths by the number of concepts.
+        `on_note` is told what a person should know about the merge, such as columns that two concepts share.
         """
+        trained = self._resolve(prompt, concepts, regions or {})
+        boxes = {name: Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()}
+        plan = Plan(method, _known(strengths, trained), averaged)
+        if method == UNMERGED:
+            return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
+        for note in sharing_notes(trained):
+            on_note(note)
+        return self._paint(trained, prompt, seeds, plan, [*boxes.values()], settings, on_step)
+
+    def _resolve(
+        self, prompt: str, concepts: Sequence[str], regions: Mapping[str, object]
+    ) -> dict[str, TrainedConcept]:
+        """Every concept that takes part, as it was trained: files by their path, others by their name."""
         files = {name: self.trained(name) for name in concepts if name.endswith(".safetensors")}
         held = {token.lower() for concept in files.values() for token in concept.tokens}
-        asked = [*_NAMED.findall(prompt), *(name for name in concepts if name not in files), *(regions or {})]
+        asked = [*_NAMED.findall(prompt), *(name for name in concepts if name not in files), *regions]
         names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name).lower() not in held)
-        trained = {**files, **{name: self.trained(name) for name in names}}
-        boxes = [Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()]
-        return self._paint(trained, prompt, seeds, method, _known(strengths, trained), boxes, settings, on_step)
+        return {**files, **{name: self.trained(name) for name in names}}
 
     def _share(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         side = self.base.side if max(box) > 1 else 1
@@ -190,19 +245,43 @@ class Workflow:
         trained: Mapping[str, TrainedConcept],
         prompt: str,
         seeds: Sequence[int],
-        method: str | None = None,
-        strengths: Mapping[str, float] | None = None,
+        plan: Plan | None = None,
         regions: Sequence[Region] = (),
         settings: PaintSettings | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> list[Image.Image]:
-        with applied(self.base, trained, method, strengths):
+        with self.merges.applied(trained, plan or Plan()):
             return paint(self.base, prompt, seeds, settings, regions, on_step)
+
+    def _paint_unmerged(
+        self,
+        trained: Mapping[str, TrainedConcept],
+        prompt: str,
+        seeds: Sequence[int],
+        plan: Plan,
+        boxes: Mapping[str, Region],
+        settings: PaintSettings | None,
+        on_step: Callable[[], None],
+    ) -> list[Image.Image]:
+        owners = {token.lower(): name for name, concept in trained.items() for token in concept.tokens}
+        regions = {owners[token_of(name).lower()]: region for name, region in boxes.items()}
+        if len(regions) < len(boxes):
+            raise StudioError("Name the concepts of a merged file one by one: each needs a region of its own.")
+        strengths = plan.strengths_for(trained) if trained else {}
+        with Serving(self.base, trained) as serving:
+            return serving.paint([Request(prompt, seed, strengths, regions) for seed in seeds], settings, on_step)
 
     def score(self, pictures: Sequence[Image.Image], prompt: str, references: Sequence[Image.Image] = ()) -> Scores:
         """How near pictures are to a prompt and, when given, to references."""
         image = self.scorer.image_alignment(pictures, references).tolist() if references else None
         return Scores(self.scorer.backbone, image, self.scorer.text_alignment(pictures, prompt).tolist())
+
+    def leak(self, name: str) -> dict[str, Any]:
+        """How far pictures of the class word, and of unrelated things, move when this concept is in the base."""
+        concept, trained = self.library.concept(name), {name: self.trained(name)}
+        prompts = leak_prompts([concept.class_word])
+        found = leak(self.base, lambda: self.merges.applied(trained, Plan()), self.scorer, prompts)
+        return {"backbone": self.scorer.backbone, **{kind: asdict(drift) for kind, drift in found.items()}}
 
     def plain(self, prompt: str) -> str:
         """The prompt with every concept's class word in its place, as the scorer can read it."""
@@ -237,6 +316,16 @@ def _known(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedC
         if name.lower() not in keys:
             raise StudioError(f"Name {name} in the prompt or leave its strength out: it is not in the picture.")
     return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
+
+
+def _space(adapter: str) -> Space:
+    """The space of the ledger that a method's block lies in."""
+    return "columns" if ADAPTERS[adapter].uses_columns else "rows"
+
+
+def _space(adapter: str) -> Space:
+    """The space of the ledger that a method's block lies in."""
+    return "columns" if ADAPTERS[adapter].uses_columns else "rows"
 
 
 def _read_file(path: Path) -> TrainedConcept:

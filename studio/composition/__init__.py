@@ -1,12 +1,31 @@
 """The merge methods: many concepts in one weight. A new one is a new file and a line here."""
 
 from studio.composition.base import MergeMethod, MergeSite, merge_biases, merge_concepts
+from studio.composition.blocks import shared_blocks, sharing_notes
+from studio.composition.dare import dare
 from studio.composition.fedavg import fedavg
-from studio.composition.spectral import shared_columns, spectral
+from studio.composition.gradient import gradient
+from studio.composition.orthogonal import orthogonal
+from studio.composition.spectral import spectral
+from studio.composition.svd import svd
+from studio.composition.ties import ties
 
 MERGES: dict[str, MergeMethod] = {
     "spectral": spectral,
     "fedavg": fedavg,
+    "gradient": gradient,
+    "orthogonal": orthogonal,
+    "ties": ties,
+    "dare": dare,
+    "svd": svd,
 }
 
-__all__ = ["MERGES", "MergeMethod", "MergeSite", "merge_biases", "merge_concepts", "shared_columns"]
+__all__ = [
+    "MERGES",
+    "MergeMethod",
+    "MergeSite",
+    "merge_biases",
+    "merge_concepts",
+    "shared_blocks",
+    "sharing_notes",
+]

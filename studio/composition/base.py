@@ -8,23 +8,56 @@ from torch import Tensor
 
 from studio.adapters import Adapter
 from studio.errors import StudioError
+from studio.low_rank import LowRank
 from studio.sites import Site
 
 
 @dataclass(frozen=True)
 class MergeSite:
-    """One site of the base, weight (out, in), with the adapters of the concepts to merge and a strength for
-    each.
+    """One site of the base, weight (out, in), with the adapters of the concepts to merge and a strength for each.
+
+    `grams` are the Gram matrices X Xᵀ (in, in) of the inputs X that each concept gives the layer, for methods that
+    read them; `name` is the site's, from which random choices follow.
     """
 
     weight: Tensor
     adapters: Sequence[Adapter]
     strengths: Sequence[float]
+    grams: Sequence[Tensor] | None = None
+    name: str = ""
 
     def parts(self) -> Iterator[tuple[float, Tensor]]:
         """Each concept's strength and its delta (out, in) at strength 1."""
         for strength, adapter in zip(self.strengths, self.adapters, strict=True):
             yield strength, adapter.delta(self.weight)
+
+    def factors(self) -> list[LowRank | None]:
+        """Each concept's strength times its delta as thin factors; None for a delta that may have any rank."""
+        found = [adapter.factors(self.weight) for adapter in self.adapters]
+        return [low_rank and scaled(low_rank, s) for low_rank, s in zip(found, self.strengths, strict=True)]
+
+
+def scaled(low_rank: LowRank, strength: float) -> LowRank:
+    """The product times a number, which goes into the thinner factor."""
+    if low_rank.up.numel() < low_rank.down.numel():
+        return LowRank(strength * low_rank.up, low_rank.down)
+    return LowRank(low_rank.up, strength * low_rank.down)
+
+
+def weighted_sum(site: MergeSite) -> Tensor:
+    """Σ λᵢ Δᵢ (out, in): one product of all thin factors side by side, and the others added to it."""
+    factors = site.factors()
+    thin = [low_rank for low_rank in factors if low_rank is not None]
+    total = stacked(thin).dense() if thin else torch.zeros(site.weight.shape, device=site.weight.device)
+    for low_rank, strength, adapter in zip(factors, site.strengths, site.adapters, strict=True):
+        if low_rank is None:
+            total.add_(adapter.delta(site.weight), alpha=strength)
+    return total
+
+
+def stacked(parts: Sequence[LowRank]) -> LowRank:
+    """The sum of products as one product, of the ranks' sum."""
+    return LowRank(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
 
 
 MergeMethod = Callable[[MergeSite], Tensor]
@@ -37,11 +70,13 @@ def merge_concepts(
     sites: Mapping[str, Site],
     adapters_by_concept: Mapping[str, Mapping[str, Adapter]],
     strengths: Mapping[str, float],
+    grams: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> dict[str, Tensor]:
     """The merged delta (out, in) of every site that a concept adapts, by site name.
 
-    `adapters_by_concept` gives each concept's adapters by site, `strengths` its strength. Raises StudioError
-    for a concept without a strength or with a site that the base lacks.
+    `adapters_by_concept` gives each concept's adapters by site, `strengths` its strength and `grams` the Gram matrices
+    (in, in) of its sites' inputs. Raises StudioError for a concept without a strength or with a site that the base
+    lacks.
     """
     _check(sites, adapters_by_concept, strengths)
     merged = {}
@@ -49,7 +84,9 @@ def merge_concepts(
         present = [concept for concept, adapters in adapters_by_concept.items() if name in adapters]
         if present:
             adapters = [adapters_by_concept[concept][name] for concept in present]
-            merged[name] = method(MergeSite(site.weight, adapters, [strengths[concept] for concept in present]))
+            seen = None if grams is None else [grams[concept][name] for concept in present]
+            acting = [strengths[concept] for concept in present]
+            merged[name] = method(MergeSite(site.weight, adapters, acting, seen, name))
     return merged
 
 

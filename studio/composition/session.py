@@ -1,24 +1,22 @@
 """A base with concepts in it, ready to paint: tokens added, weights merged, and all of it taken out again."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from studio.adapters import Adapter
-from studio.adapters.base import added
 from studio.adapters.lora import Lora
 from studio.checkpoint import TrainedConcept, build_adapters, kinds_of
 from studio.composition import MERGES, merge_biases, merge_concepts
+from studio.composition.applying import Layers, changed_layers, swapped, with_tokens
+from studio.composition.fusion import fused_deltas
+from studio.composition.gradient import gradient
 from studio.diffusion import Base
 from studio.errors import StudioError
-from studio.injection import change_output
 from studio.low_rank import truncated
 from studio.sites import Site
-from studio.tokens import load_token, remove_token
 
 
 def default_method(concepts: Mapping[str, TrainedConcept]) -> str:
@@ -26,30 +24,55 @@ def default_method(concepts: Mapping[str, TrainedConcept]) -> str:
     return "spectral" if all(c.adapter == "spectral_additive" for c in concepts.values()) else "fedavg"
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How concepts are merged: the method, `default_method`'s if None; a strength for each, 1 where there is none;
+    and whether all strengths are divided by the number of concepts, as the spectral adapters' authors do.
+    """
+
+    method: str | None = None
+    strengths: Mapping[str, float] | None = None
+    averaged: bool = False
+
+    def method_for(self, concepts: Mapping[str, TrainedConcept]) -> str:
+        """The method's name; StudioError for one that there is not."""
+        chosen = self.method or default_method(concepts)
+        if chosen not in MERGES:
+            raise StudioError(f"There is no merge method called {chosen!r}: choose from {', '.join(MERGES)}.")
+        return chosen
+
+    def strengths_for(self, concepts: Mapping[str, TrainedConcept]) -> dict[str, float]:
+        """The strength of every concept."""
+        share = 1 / len(concepts) if self.averaged else 1
+        return {name: share * (self.strengths or {}).get(name, 1.0) for name in concepts}
+
+
 def merged_deltas(
     base: Base,
     concepts: Mapping[str, TrainedConcept],
     method: str | None = None,
     strengths: Mapping[str, float] | None = None,
+    averaged: bool = False,
 ) -> dict[str, Tensor]:
-    """The merged change (out, in) of each site; strengths not given are 1. StudioError for an unknown method."""
-    return _merged(base, concepts, method, strengths)[0]
+    """The merged change (out, in) of each site; strengths not given are 1, and `averaged` divides them by the number
+    of concepts. StudioError for an unknown method.
+    """
+    return _merged(base, concepts, Plan(method, strengths, averaged))[0]
 
 
 def _merged(
-    base: Base,
-    concepts: Mapping[str, TrainedConcept],
-    method: str | None,
-    strengths: Mapping[str, float] | None,
+    base: Base, concepts: Mapping[str, TrainedConcept], plan: Plan
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The merged changes of weights (out, in) and of biases (out,), by site name."""
-    chosen = method or default_method(concepts)
-    if chosen not in MERGES:
-        raise StudioError(f"There is no merge method called {chosen!r}: choose from {', '.join(MERGES)}.")
+    method, acting = MERGES[plan.method_for(concepts)], plan.strengths_for(concepts)
     adapters = {name: adapters_of(base, concept) for name, concept in concepts.items()}
-    acting = {name: (strengths or {}).get(name, 1.0) for name in concepts}
     sites = _sites(base, concepts)
-    return merge_concepts(MERGES[chosen], sites, adapters, acting), merge_biases(sites, adapters, acting)
+    biases = merge_biases(sites, adapters, acting)
+    if method is gradient and len(concepts) > 1:
+        adapted = {name: site for name, site in sites.items() if any(name in own for own in adapters.values())}
+        with with_tokens(base, concepts):
+            return fused_deltas(base, concepts, adapted, adapters, acting), biases
+    return merge_concepts(method, sites, adapters, acting), biases
 
 
 def adapters_of(base: Base, concept: TrainedConcept) -> dict[str, Adapter]:
@@ -66,16 +89,18 @@ def merged_concept(
     concepts: Mapping[str, TrainedConcept],
     method: str | None = None,
     strengths: Mapping[str, float] | None = None,
+    averaged: bool = False,
 ) -> TrainedConcept:
     """Several concepts as one: their merged changes as a LoRA of the ranks' sum, with all of their tokens.
 
-    The LoRA is exact unless the sum is above what the narrowest site has, which then is its rank. Raises StudioError
-    when two bring the same token.
+    The LoRA is exact, with every method that keeps to the sum of the concepts' own directions, unless the sum is above
+    what the narrowest site has, which then is its rank. Raises StudioError when two bring the same token.
     """
     tokens = [token for concept in concepts.values() for token in concept.tokens]
     if len(set(tokens)) < len(tokens):
         raise StudioError("Merge each concept once: two of these bring the same token.")
-    deltas, biases = _merged(base, concepts, method, strengths)
+    plan = Plan(method, strengths, averaged)
+    deltas, biases = _merged(base, concepts, plan)
     sites = _sites(base, concepts)
     if biases or any(sites[name].role in ("norm", "output") for name in deltas):
         raise StudioError("Name these concepts in the prompt instead: one of them changes more than matrices.")
@@ -87,7 +112,12 @@ def merged_concept(
         config=asdict(Lora.Config(rank=rank)),
         adapters={name: {"up": low_rank.up, "down": low_rank.down} for name, low_rank in factors.items()},
         tokens={token: parts for concept in concepts.values() for token, parts in concept.tokens.items()},
-        metadata={"merged": list(concepts), "method": method or default_method(concepts), "strengths": strengths or {}},
+        metadata={
+            "merged": list(concepts),
+            "method": plan.method_for(concepts),
+            "strengths": strengths or {},
+            **({"averaged": True} if averaged else {}),
+        },
     )
 
 
@@ -102,48 +132,49 @@ def applied(
     concepts: Mapping[str, TrainedConcept],
     method: str | None = None,
     strengths: Mapping[str, float] | None = None,
+    averaged: bool = False,
 ) -> Iterator[Base]:
     """While open, the base knows these concepts; afterwards it is bit for bit what it was."""
-    deltas, biases = _merged(base, concepts, method, strengths) if concepts else ({}, {})
-    with _tokens(base, concepts), _changes(_sites(base, concepts), deltas, biases):
+    with MergeCache(base, 0).applied(concepts, Plan(method, strengths, averaged)):
         yield base
 
 
-@contextmanager
-def _changes(sites: Mapping[str, Site], deltas: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> Iterator[None]:
-    with ExitStack() as undo:
-        for name, delta in deltas.items():
-            undo.callback(_change(sites[name], delta, biases.get(name)))
-        yield
+@dataclass(frozen=True)
+class _Entry:
+    concepts: dict[str, TrainedConcept]
+    method: str
+    strengths: dict[str, float]
+    layers: Layers
+
+    def answers(self, concepts: Mapping[str, TrainedConcept], method: str, strengths: dict[str, float]) -> bool:
+        same = self.concepts.keys() == concepts.keys() and all(self.concepts[n] is concepts[n] for n in concepts)
+        return same and (self.method, self.strengths) == (method, strengths)
 
 
-def _change(site: Site, delta: Tensor, bias: Tensor | None) -> Callable[[], None]:
-    """Puts a change into a layer; what is returned takes it out to the bit."""
-    if site.role == "output":
-        return change_output(site, lambda output: output + F.linear(output, delta.to(output.dtype)))
-    layer: Any = site.module
-    frozen = (layer.weight, layer.bias)
+class MergeCache:
+    """The last `size` merged models of a base, by their concepts, method and strengths.
 
-    def restore() -> None:
-        layer.weight, layer.bias = frozen
+    A concept is the same when it is the same object: whoever asks keeps what it has read.
+    """
 
-    merged = (layer.weight.float() + delta.view_as(layer.weight)).to(layer.weight.dtype)
-    layer.weight = nn.Parameter(merged, requires_grad=False)
-    if bias is not None:
-        layer.bias = nn.Parameter(added(layer.bias, bias, merged.dtype), requires_grad=False)  # pyright: ignore[reportArgumentType]
-    return restore
+    def __init__(self, base: Base, size: int = 2):
+        self.base, self.size = base, size
+        self._entries: list[_Entry] = []
 
+    @contextmanager
+    def applied(self, concepts: Mapping[str, TrainedConcept], plan: Plan) -> Iterator[Base]:
+        """While open, the base knows these concepts, merged now or earlier; afterwards it is what it was."""
+        layers = self._layers(concepts, plan) if concepts else {}
+        with with_tokens(self.base, concepts), swapped(_sites(self.base, concepts), layers):
+            yield self.base
 
-@contextmanager
-def _tokens(base: Base, concepts: Mapping[str, TrainedConcept]) -> Iterator[None]:
-    tokenizer, encoder = base.pipeline.tokenizer, base.pipeline.text_encoder
-    loaded: list[str] = []
-    try:
-        for concept in concepts.values():
-            for token, parts in concept.tokens.items():
-                load_token(tokenizer, encoder, token, parts["text_encoder"])
-                loaded.append(token)
-        yield
-    finally:
-        for token in reversed(loaded):
-            remove_token(tokenizer, encoder, token)
+    def _layers(self, concepts: Mapping[str, TrainedConcept], plan: Plan) -> Layers:
+        wanted = (concepts, plan.method_for(concepts), plan.strengths_for(concepts))
+        entry = next((entry for entry in self._entries if entry.answers(*wanted)), None)
+        if entry is None:
+            deltas, biases = _merged(self.base, concepts, plan)
+            layers = changed_layers(_sites(self.base, concepts), deltas, biases)
+            entry = _Entry(dict(concepts), wanted[1], wanted[2], layers)
+        rest = [other for other in self._entries if other is not entry]
+        self._entries = [entry, *rest][: self.size]
+        return entry.layers

@@ -1,7 +1,6 @@
 """The joint form of spectral concepts."""
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations, islice
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,22 +28,6 @@ def spectral(site: MergeSite) -> Tensor:
         if adapter.change_s is not None:
             change_s.index_add_(0, place, adapter.change_s, alpha=strength)
     return spectral_delta(columns, change_u, change_v, change_s).dense()
-
-
-def shared_columns(concepts: Mapping[str, Mapping[str, Adapter]]) -> dict[tuple[str, str], range]:
-    """The singular columns that two of these concepts both tune, by the pair's names; empty when all are
-    disjoint.
-    """
-    blocks = {
-        name: _block(_spectral(adapter))
-        for name, adapters in concepts.items()
-        for adapter in islice(adapters.values(), 1)
-    }
-    overlaps = {
-        (one, other): range(max(blocks[one].start, blocks[other].start), min(blocks[one].stop, blocks[other].stop))
-        for one, other in combinations(blocks, 2)
-    }
-    return {pair: columns for pair, columns in overlaps.items() if columns}
 
 
 def _block(adapter: SpectralAdditive) -> range:

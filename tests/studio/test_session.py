@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from studio.checkpoint import from_bytes, to_bytes
-from studio.composition.session import applied, default_method, merged_concept, merged_deltas
+from studio.composition import MERGES, session
+from studio.composition.session import MergeCache, Plan, applied, default_method, merged_concept, merged_deltas
 from studio.diffusion import Base, PaintSettings, paint, paint_latents
 from studio.errors import StudioError
 from studio.low_rank import LowRank
@@ -131,3 +132,39 @@ def test_a_merge_of_many_stays_within_what_the_base_has(base: Base, make_concept
 def test_two_concepts_of_one_token_are_not_merged(base: Base, pair, make_concept):
     with pytest.raises(StudioError, match="Merge each concept once"):
         merged_concept(base, {"rex": pair["rex"], "REX": make_concept(base, "rex", seed=3, first_column=8)})
+
+
+def test_a_merged_model_is_kept_for_the_next_request(base: Base, pair, make_concept, state_of, monkeypatch):
+    merges = []
+    real = session._merged
+    monkeypatch.setattr(session, "_merged", lambda *given: merges.append(given[2]) or real(*given))
+    cache, before = MergeCache(base, 2), state_of(base)
+    weight = next(iter(base.sites.values())).module
+
+    def painted(concepts, plan: Plan) -> torch.Tensor:
+        with cache.applied(concepts, plan):
+            return weight.weight.clone()
+
+    first = painted(pair, Plan())
+    assert torch.equal(first, painted(dict(reversed(pair.items())), Plan("spectral", {"rex": 1.0})))
+    assert len(merges) == 1
+    assert not torch.equal(first, painted(pair, Plan(strengths={"rex": 0.5})))
+    assert not torch.equal(first, painted(pair, Plan(averaged=True)))
+    assert len(merges) == 3
+    painted(pair, Plan())
+    assert len(merges) == 4, "only two are kept"
+    painted({**pair, "rex": make_concept(base, "rex", seed=9)}, Plan())
+    assert len(merges) == 5, "another concept of the same name is another"
+    assert painted({}, Plan()).equal(weight.weight)
+    assert state_of(base) == before
+
+
+@pytest.mark.parametrize("method", sorted({*MERGES} - {"spectral", "orthogonal"}))
+def test_every_method_merges_a_whole_model_with_tokens_and_text_encoder(base: Base, pair, make_concept, method: str):
+    mixed = {"rex": pair["rex"], "tom": make_concept(base, "tom", "lora"), "ann": make_concept(base, "ann", "oft")}
+    weights = {name: site.weight.clone() for name, site in base.sites.items()}
+    with applied(base, mixed, method):
+        changed = [name for name, site in base.sites.items() if not torch.equal(site.weight, weights[name])]
+        assert len(changed) == len(base.sites)
+        assert any(name.startswith("text_encoder") for name in changed)
+        assert base.pipeline.tokenizer.tokenize("<rex><tom><ann>") == ["<rex>", "<tom>", "<ann>"]

@@ -48,6 +48,8 @@ def test_a_budget_decides_the_size_and_a_training_goes_on(studio, library: Libra
     assert all(0 <= value <= 1 for row in shown["similarity"].values() for value in row if value is not None)
     assert shown["pe_score"] == pytest.approx(after.scores["image_alignment"], abs=1e-3)
     assert Image.open(picture).height > 200
+    assert shown["leak"]["backbone"] == "toybox-clip"
+    assert all(shown["leak"][kind]["pixels"] > 0 for kind in ("class_word", "unrelated"))
 
 
 @pytest.mark.parametrize(

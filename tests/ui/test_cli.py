@@ -181,6 +181,9 @@ def test_concepts_are_listed_shown_and_removed(studio, library: Library):
     assert shown["trained"]["adapter"] == "spectral_additive"
     assert listed[3]["trained"] is None
     assert studio("concept", "remove", "MILO", "--json", *at).document == {"removed": "Milo"}
+    assert studio("concept", "restore", "milo", "--json", *at).document["name"] == "Milo"
+    assert studio("concept", "remove", "MILO", "--for-good", "--json", *at).document == {"removed": "Milo"}
+    assert "removed for good cannot come back" in studio("concept", "restore", "milo", *at).err
     plain = studio("concept", "list", *at)
     assert "rex" in plain.out
     assert "Milo" not in plain.out

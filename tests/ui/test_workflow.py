@@ -9,6 +9,7 @@ from PIL import Image
 
 from concepts import Library, LibraryError
 from studio.checkpoint import from_bytes
+from studio.composition import session
 from studio.diffusion import PaintSettings
 from studio.errors import StudioError
 from studio.regions import Region
@@ -199,3 +200,67 @@ def test_scores_carry_the_backbones_name(workflow: Workflow):
         "text_alignment": pytest.approx(sum(with_references.text) / 2),
     }
     json.dumps(summary(with_references))
+
+
+def test_each_merge_is_made_once(workflow: Workflow, painted, monkeypatch):
+    merges = []
+    real = session._merged
+    monkeypatch.setattr(session, "_merged", lambda *given: merges.append(1) or real(*given))
+    for prompt in ("a <rex> and a <Milo>", "a <milo> beside a <rex>"):
+        workflow.generate(prompt)
+    assert len(merges) == 1
+    workflow.generate("a <rex> and a <Milo>", averaged=True)
+    workflow.generate("a <rex> and a <Milo>", method="ties", strengths={"rex": 0.5})
+    assert len(merges) == 3
+    workflow.train("rex", SMALL)
+    workflow.generate("a <rex> and a <Milo>", averaged=True)
+    assert len(merges) == 5, "the previews of the new training, and the merge with it"
+
+
+def test_what_a_joint_merge_shares_is_told(workflow: Workflow, painted, tmp_path, base, make_concept):
+    notes: list[str] = []
+    workflow.generate("a <rex> and a <Milo>", on_note=notes.append)
+    assert notes == []
+    foreign = make_concept(base, "idle", rank=6, first_column=2)
+    block = workflow.claim("idle", foreign)
+    assert block
+    assert block.note() == ("It shares columns 4 to 7 with Milo, 2 to 3 with rex: merged, their changes add up there.")
+    assert workflow.library.concept("idle").columns[0].shared_with == ("Milo", "rex")
+    details = {"base": foreign.base, "adapter": foreign.adapter, "rank": 6, "parameters": 4}
+    workflow.library.store_result("idle", module.to_bytes(foreign), details)
+    workflow.generate("a <rex> and an <idle>", on_note=notes.append)
+    workflow.merge(["idle", "Milo"], tmp_path / "both.safetensors", on_note=notes.append)
+    assert notes == [
+        "rex and idle share 2 of their columns (2 to 3): merged, their changes there add up.",
+        "idle and Milo share 4 of their columns (4 to 7): merged, their changes there add up.",
+    ]
+    assert workflow.claim("lora", make_concept(base, "lora", "lora")) is None
+
+
+def test_columns_can_be_asked_for(workflow: Workflow):
+    workflow.train("idle", SMALL, column=20)
+    assert workflow.library.concept("idle").columns[0].start == 20
+    assert workflow.trained("idle").config["first_column"] == 20
+    workflow.train("lora", replace_recipe(adapter="orthogonal"))
+    assert workflow.library.concept("lora").columns[0].space == "rows"
+    assert workflow.trained("lora").config["first_column"] == 0
+
+
+def test_concepts_are_painted_unmerged(workflow: Workflow, tmp_path):
+    def first(method: str | None, **options: Any) -> np.ndarray:
+        prompt = "a photo of <rex> and <Milo>"
+        return np.asarray(
+            workflow.generate(prompt, method=method, seeds=[3], settings=QUICK, **options)[0], dtype=float
+        )
+
+    merged, unmerged = first("fedavg"), first(module.UNMERGED)
+    assert np.abs(merged - unmerged).mean() < 3
+    boxes = {"REX": (0, 0, 1, 0.5), "milo": (0, 8, 16, 16)}
+    apart = first(module.UNMERGED, regions=boxes)
+    assert not np.array_equal(apart, first("fedavg", regions=boxes))
+    assert not np.array_equal(apart, first(module.UNMERGED, regions=boxes, strengths={"rex": 0.0}))
+    assert not [w for w in workflow.base.pipeline.tokenizer.get_added_vocab() if w[1] != "|"]
+    both = tmp_path / "both.safetensors"
+    workflow.merge(["rex", "milo"], both)
+    with pytest.raises(StudioError, match="each needs a region of its own"):
+        first(module.UNMERGED, concepts=[str(both)], regions=boxes)

@@ -1,0 +1,244 @@
+"""Every merge at Stable Diffusion 1.5's sizes, gradient fusion beside L-BFGS, and switching and mixing on toybox.
+
+`uv run python -m benchmarks.composition`
+"""
+
+import multiprocessing
+import resource
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.common import RESULTS, machine, table
+from concepts.storage import atomic_write
+from studio.adapters import ADAPTERS, Adapter, SiteContext
+from studio.architectures import architecture_sites
+from studio.checkpoint import TrainedConcept, trained_states
+from studio.composition import MERGES, MergeSite
+from studio.composition.gradient import RIDGE, gradient
+from studio.composition.serving import Request, Serving
+from studio.composition.session import merged_deltas
+from studio.decomposition import SingularColumns
+from studio.diffusion import Base, PaintSettings, load_base
+from studio.injection import create_adapters
+
+CONCEPTS, RANK = 3, 8
+ADAPTER_OF = {"spectral": "spectral_additive", "orthogonal": "orthogonal"}
+"""What each merge is measured on; LoRA where nothing is said."""
+TOKENS = 16 * 77
+"""Inputs of each concept: 16 prompts."""
+
+
+def adapters_for(method: str, weight: Tensor, name: str) -> list[Adapter]:
+    """Adapters of three concepts with random values, in columns of their own."""
+    kind = ADAPTERS[ADAPTER_OF.get(method, "lora")]
+    kept = CONCEPTS * RANK
+    columns = SingularColumns(torch.randn(len(weight), kept), torch.rand(kept), torch.randn(weight.shape[1], kept))
+    made = []
+    for index in range(CONCEPTS):
+        config = kind.Config(rank=RANK, first_column=index * RANK) if kind.owns_block else kind.Config(rank=RANK)
+        adapter = kind(weight, config, SiteContext(columns, name=name)).requires_grad_(False)
+        for parameter in adapter.parameters():
+            nn.init.normal_(parameter, std=0.02)
+        made.append(adapter)
+    return made
+
+
+def inputs(seed: int, width: int, count: int = TOKENS) -> Tensor:
+    """What a concept gives a layer, (count, width): as in real layers, a few directions hold most of it."""
+    turn = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(7)))[0]
+    spread = 10 * torch.arange(1, width + 1) ** -0.7
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(count, width, generator=generator) * spread) @ turn
+
+
+def merge_all(method: str, threads: int, architecture: str = "sd15") -> tuple[float, float]:
+    """Seconds to merge every site, and the megabytes that it adds at its peak to a process that has base and concepts.
+
+    The merged deltas are all kept. Gram matrices are random here; gathering them belongs to sampling.
+    """
+    torch.set_num_threads(threads)
+    sites, seconds = [], 0.0
+    for name, site in architecture_sites(architecture).items():
+        weight = torch.randn(*site.weight.shape)
+        sites.append((name, weight, adapters_for(method, weight, name)))
+    grams = {}
+    if method == "gradient":
+        for width in {weight.shape[1] for _, weight, _ in sites}:
+            grams[width] = [x.mT @ x for x in (inputs(seed, width, 2 * width) for seed in range(CONCEPTS))]
+    before, merged = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
+    for name, weight, adapters in sites:
+        site = MergeSite(weight, adapters, [1.0] * CONCEPTS, grams.get(weight.shape[1]), name)
+        began = perf_counter()
+        merged.append(MERGES[method](site))
+        seconds += perf_counter() - began
+    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def merge_table(threads: int, methods: Sequence[str]) -> str:
+    """Every merge at Stable Diffusion 1.5's size, each in a process of its own."""
+    context, rows = multiprocessing.get_context("spawn"), []
+    for method in methods:
+        with context.Pool(1) as pool:
+            seconds, megabytes = pool.apply(merge_all, (method, threads))
+        rows.append([method, ADAPTER_OF.get(method, "lora"), f"{seconds:.2f}", f"{megabytes:,.0f}"])
+    return table(("merge", "adapter", "seconds", "peak MB beyond base and concepts"), rows)
+
+
+def by_lbfgs(xs: Tensor, wanted: Tensor, rho: float, iterations: int) -> Tensor:
+    """Gradient fusion as published: L-BFGS on the mean squared error, with its line search and history."""
+    delta = torch.zeros(wanted.shape[1], xs.shape[1], requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [delta], max_iter=iterations, max_eval=10 * iterations, history_size=25, line_search_fn="strong_wolfe",
+        tolerance_grad=1e-16, tolerance_change=1e-16,
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.mse_loss(xs @ delta.mT, wanted) + rho * delta.square().sum() / wanted.numel()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return delta.detach()
+
+
+def fusion_row(part: str, shape: tuple[int, int], iterations: int) -> list[str]:
+    """Closed form, the Gram matrices included, and L-BFGS on the same activations and the same objective."""
+    torch.manual_seed(0)
+    weight = torch.randn(*shape)
+    adapters, concept_inputs = adapters_for("gradient", weight, part), [inputs(s, shape[1]) for s in range(CONCEPTS)]
+    xs = torch.cat(concept_inputs)
+    wanted = torch.cat([x @ a.delta(weight).mT for x, a in zip(concept_inputs, adapters, strict=True)])
+    rho = RIDGE * float(xs.square().sum()) / shape[1]
+
+    def objective(delta: Tensor) -> float:
+        error = (xs.double() @ delta.double().mT - wanted.double()).square().sum()
+        return float(error + rho * delta.double().square().sum())
+
+    def closed() -> Tensor:
+        return gradient(MergeSite(weight, adapters, [1.0] * CONCEPTS, [x.mT @ x for x in concept_inputs]))
+
+    closed()
+    seconds, ours = _timed(closed)
+    reference_seconds, theirs = _timed(lambda: by_lbfgs(xs, wanted, rho, iterations))
+    return [
+        part, f"{shape[0]} x {shape[1]}", f"{seconds:.3f}", f"{objective(ours):.6g}", str(iterations),
+        f"{reference_seconds:.1f}", f"{objective(theirs):.6g}", f"{reference_seconds / seconds:.0f}",
+    ]  # fmt: skip
+
+
+def fusion_table(iterations: int, few: int) -> str:
+    """Layers of the text encoder and of cross-attention's keys and values with many iterations, one other with few."""
+    layers = (
+        ("text encoder", (768, 768), iterations), ("keys and values", (320, 768), iterations),
+        ("keys and values", (1280, 768), iterations), ("other attention", (640, 640), few),
+    )  # fmt: skip
+    columns = ("part", "layer", "closed form, s", "objective", "L-BFGS steps", "L-BFGS, s", "its objective", "times")
+    return table(columns, [fusion_row(*layer) for layer in layers])
+
+
+def ridge_table(shape: tuple[int, int] = (320, 768)) -> str:
+    """What the ridge costs in fit and saves in size."""
+    weight = torch.randn(*shape)
+    adapters, xs = adapters_for("gradient", weight, "ridge"), [inputs(seed, shape[1]) for seed in range(CONCEPTS)]
+    site = MergeSite(weight, adapters, [1.0] * CONCEPTS, [x.mT @ x for x in xs])
+    rows = []
+    for ridge in (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
+        delta = gradient(site, ridge)
+        parts = zip(adapters, xs, strict=True)
+        fit = sum(float(((a.delta(weight) - delta) @ x.mT).double().square().sum()) for a, x in parts)
+        rows.append([f"{ridge:g}", f"{fit:.6g}", f"{delta.norm():.4g}"])
+    return table(("ridge", "misfit", "size of the delta"), rows)
+
+
+def concepts_of(base: Base, adapter: str, count: int) -> dict[str, TrainedConcept]:
+    """Concepts with random values: what they show does not matter to the time that they take."""
+    method, made = ADAPTERS[adapter], {}
+    width = base.pipeline.text_encoder.config.hidden_size
+    for index in range(count):
+        own = {"first_column": index * RANK} if method.owns_block else {}
+        config = method.Config(rank=RANK, **own)
+        adapters = create_adapters(adapter, config, base.sites, base.decomposition)
+        for parameter in (p for each in adapters.values() for p in each.parameters()):
+            nn.init.normal_(parameter, std=0.01)
+        tokens = {f"<c{index}>": {"text_encoder": 0.02 * torch.randn(1, width)}}
+        made[f"c{index}"] = TrainedConcept(
+            base.decomposition.fingerprint, adapter, asdict(config), trained_states(adapters), tokens
+        )
+    return made
+
+
+def serving_row(base: Base, adapter: str, rounds: int) -> list[str]:
+    """Milliseconds to load and to switch a concept; a batch of four concepts beside one of a single concept."""
+    concepts = concepts_of(base, adapter, 4)
+    settings = PaintSettings(steps=8, batch=4)
+    mixed = [Request(f"a photo of <c{index}>", index, {f"c{index}": 1.0}) for index in range(4)]
+    single = [Request("a photo of <c0>", index, {"c0": 1.0}) for index in range(4)]
+    with Serving(base, concepts) as serving:
+        loading = median(_timed(lambda: serving.load("c0", concepts["c0"]))[0] for _ in range(rounds))
+        switching = []
+        for index in range(4 * rounds):
+            with torch.inference_mode(), base.autocast():
+                switching.append(_timed(lambda index=index: serving.use([mixed[index % 4]]))[0])
+        ratios = []
+        for _ in range(rounds + 1):
+            one = _timed(lambda: serving.paint(single, settings))[0]
+            ratios.append(_timed(lambda: serving.paint(mixed, settings))[0] / one)
+    return [adapter, f"{1000 * loading:.1f}", f"{1000 * median(switching[4:]):.1f}", f"{median(ratios[1:]):.3f}"]
+
+
+def toybox_merges(base: Base, rounds: int) -> str:
+    """Milliseconds of every merge of three concepts that needs no activations, from files read to changed weights."""
+    rows = []
+    for method in (name for name in MERGES if name != "gradient"):
+        concepts = concepts_of(base, ADAPTER_OF.get(method, "lora"), CONCEPTS)
+        merged_deltas(base, concepts, method)
+        seconds = median(_timed(lambda m=method, c=concepts: merged_deltas(base, c, m))[0] for _ in range(rounds))
+        rows.append([method, ADAPTER_OF.get(method, "lora"), f"{1000 * seconds:.1f}"])
+    return table(("merge", "adapter", "milliseconds"), rows)
+
+
+def _timed(action: Callable[[], Any]) -> tuple[float, Any]:
+    began = perf_counter()
+    result = action()
+    return perf_counter() - began, result
+
+
+def main(
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds on toybox.")] = 7,
+    iterations: Annotated[int, typer.Option(min=1, help="L-BFGS steps for text encoder, keys and values.")] = 500,
+    few: Annotated[int, typer.Option(min=1, help="L-BFGS steps for other layers.")] = 50,
+    results: Annotated[Path, typer.Option(help="Where the tables go.")] = RESULTS,
+) -> None:
+    """Measure, and write composition.md."""
+    torch.set_num_threads(threads)
+    base = load_base("toybox", device="cpu")
+    serving = [serving_row(base, adapter, rounds) for adapter in ("spectral_additive", "lora")]
+    parts = [
+        f"# Composition\n\n{machine()} {CONCEPTS} concepts of rank {RANK} with random values.",
+        f"## Merges at Stable Diffusion 1.5's size\n\n{merge_table(threads, list(MERGES))}",
+        f"## Merges on toybox\n\n{toybox_merges(base, rounds)}",
+        "## Gradient fusion in closed form and by L-BFGS\n\nOn the same activations, with the same ridge; the closed "
+        f"form's time includes its Gram matrices.\n\n{fusion_table(iterations, few)}",
+        f"## The ridge, as a share of the mean diagonal\n\n{ridge_table()}",
+        "## Serving without merging, toybox\n\nThe ratio is that of four pictures of four concepts to four of one.\n\n"
+        + table(("adapter", "load, ms", "switch, ms", "mixed batch, ratio"), serving),
+    ]
+    results.mkdir(parents=True, exist_ok=True)
+    document = "\n\n".join(parts) + "\n"
+    atomic_write(results / "composition.md", document.encode())
+    print(document)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,106 @@
+"""Gradient fusion of a whole model, in the three stages of Mix-of-Show (Gu et al., 2023, section 3.2)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from studio.adapters import Adapter
+from studio.checkpoint import TrainedConcept
+from studio.composition.applying import changed
+from studio.composition.base import merge_concepts
+from studio.composition.gradient import gradient
+from studio.composition.grams import gram, recorded
+from studio.diffusion import Base, PaintSettings, paint_latents
+from studio.injection import injected
+from studio.sites import Site
+
+PROMPTS = ("a photo of {}", "{}", "a picture of {} on the beach", "a photo of {} on a white background")
+"""What each concept is asked for while its layers' inputs are gathered."""
+SAMPLING = PaintSettings(steps=8, batch=4)
+
+Adapters = Mapping[str, Mapping[str, Adapter]]  # of each concept, by site
+
+
+@torch.no_grad()
+def fused_deltas(
+    base: Base,
+    concepts: Mapping[str, TrainedConcept],
+    sites: Mapping[str, Site],
+    adapters: Adapters,
+    strengths: Mapping[str, float],
+) -> dict[str, Tensor]:
+    """The merged delta (out, in) of every site by gradient fusion. The concepts' tokens must be in the base.
+
+    First the text encoder, on the concepts' prompts; then the keys and values of cross-attention, on what the merged
+    text encoder says at the concepts' tokens and the end of the text; then all other sites, on what they read while
+    each concept is sampled alone.
+    """
+    text = {name: site for name, site in sites.items() if site.part == "text_encoder"}
+    keys = {name: sites[name] for name in base.sites_of(("cross_attention_kv",)) if name in sites}
+    others = {name: site for name, site in sites.items() if name not in text and name not in keys}
+    deltas = _stage(text, adapters, strengths, _text_grams(base, concepts, text, adapters))
+    with changed(text, deltas):
+        deltas |= _stage(keys, adapters, strengths, _context_grams(base, concepts, keys))
+    return deltas | _stage(others, adapters, strengths, _sampling_grams(base, concepts, sites, others, adapters))
+
+
+def prompts_of(concept: TrainedConcept) -> list[str]:
+    """The prompts that name a concept's tokens."""
+    return [template.format(token) for token in concept.tokens for template in PROMPTS]
+
+
+def _stage(
+    sites: Mapping[str, Site],
+    adapters: Adapters,
+    strengths: Mapping[str, float],
+    grams: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, Tensor]:
+    chosen = {concept: {n: a for n, a in own.items() if n in sites} for concept, own in adapters.items()}
+    return merge_concepts(gradient, sites, chosen, strengths, grams)
+
+
+def _text_grams(
+    base: Base, concepts: Mapping[str, TrainedConcept], text: Mapping[str, Site], adapters: Adapters
+) -> dict[str, dict[str, Tensor]]:
+    grams = {}
+    for name, concept in concepts.items():
+        own = {site: adapter for site, adapter in adapters[name].items() if site in text}
+        with injected(text, own), recorded({site: text[site] for site in own}) as grams[name]:
+            base.encode_prompts(prompts_of(concept))
+    return grams
+
+
+def _context_grams(
+    base: Base, concepts: Mapping[str, TrainedConcept], keys: Mapping[str, Site]
+) -> dict[str, dict[str, Tensor]]:
+    """One Gram matrix a concept, that of the contexts which all keys and values read."""
+    grams = {}
+    for name, concept in concepts.items():
+        ids = base.token_ids(prompts_of(concept))
+        read = gram(base.encode_prompts(prompts_of(concept))[_named_or_end(base, ids, list(concept.tokens))])
+        grams[name] = dict.fromkeys(keys, read)
+    return grams
+
+
+def _named_or_end(base: Base, ids: Tensor, tokens: Sequence[str]) -> Tensor:
+    """Where token ids (n, tokens) are a concept's own or the end of the text, bool."""
+    own = torch.tensor([*(set(base.token_ids(tokens).flatten().tolist()) - set(base.token_ids([""])[0].tolist()))])
+    return torch.isin(ids, own.to(ids.device)) | (ids == base.pipeline.tokenizer.eos_token_id)
+
+
+def _sampling_grams(
+    base: Base,
+    concepts: Mapping[str, TrainedConcept],
+    sites: Mapping[str, Site],
+    others: Mapping[str, Site],
+    adapters: Adapters,
+) -> dict[str, dict[str, Tensor]]:
+    grams = {}
+    for name, concept in concepts.items():
+        prompts = prompts_of(concept)
+        watched = {site: others[site] for site in adapters[name] if site in others}
+        with injected(sites, adapters[name]), recorded(watched) as grams[name]:
+            if watched:
+                paint_latents(base, prompts, range(len(prompts)), SAMPLING)
+    return grams

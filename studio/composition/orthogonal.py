@@ -1,0 +1,23 @@
+"""The sum of concepts that were trained on rows of their own of one orthogonal basis."""
+
+from torch import Tensor
+
+from studio.adapters.orthogonal import Orthogonal
+from studio.composition.base import MergeSite, weighted_sum
+from studio.errors import StudioError
+
+
+def orthogonal(site: MergeSite) -> Tensor:
+    """Σ λᵢ Bᵢ Aᵢ (out, in) where the rows of all Aᵢ are orthogonal, so that no concept reads what another does.
+
+    Source: Po et al., 2024, "Orthogonal adaptation for modular customization", Eq. 5. StudioError for other adapters,
+    and for bases of different seeds.
+    """
+    seeds = set()
+    for adapter in site.adapters:
+        if not isinstance(adapter, Orthogonal):
+            raise StudioError("The orthogonal merge sums orthogonal concepts only: merge these with fedavg.")
+        seeds.add(adapter.config.seed)
+    if len(seeds) > 1:
+        raise StudioError("Merge concepts of one basis, or use fedavg: these were trained with different seeds of it.")
+    return weighted_sum(site)

@@ -1,0 +1,109 @@
+"""Layers whose low-rank products are chosen for every row of a batch, and for every position of a row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import is_
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from studio.low_rank import LowRank
+
+Shares = Callable[[int], Tensor]
+"""From the number of positions to how far each concept acts at each of them, (positions, concepts)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one concept does to one layer: its product, and the change of the bias (out,) if any."""
+
+    low_rank: LowRank
+    bias: Tensor | None = None
+
+
+@dataclass
+class Route:
+    """What is added to one layer's output: down (m, in, R), up (m, R, out) and bias (m, 1, out), one for every row of a
+    batch of m, or for all rows where m is 1; `shares` (positions, concepts) with each concept's rank in `widths`.
+
+    A batch of a multiple of m, as guidance makes it, repeats the rows.
+    """
+
+    down: Tensor
+    up: Tensor
+    bias: Tensor | None = None
+    shares: Shares | None = None
+    widths: tuple[int, ...] = ()
+    _gates: dict[int, Tensor] = field(default_factory=dict)
+    _tiled: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def add_to(self, output: Tensor, x: Tensor) -> Tensor:
+        """The layer's output (n, positions, out) with the products of its inputs x (n, positions, in) added."""
+        if self.bias is not None:
+            output = output + self.bias.repeat(len(x) // len(self.bias), 1, 1).to(output.dtype)
+        if len(self.down) == 1:
+            hidden = self._gated(x @ self.down[0])
+            return torch.addmm(output.flatten(0, -2), hidden.flatten(0, -2), self.up[0]).view_as(output)
+        down, up = self._tile(len(x) // len(self.down))
+        return torch.baddbmm(output, self._gated(torch.bmm(x, down)), up)
+
+    def _tile(self, times: int) -> tuple[Tensor, Tensor]:
+        if times not in self._tiled:
+            self._tiled[times] = self.down.repeat(times, 1, 1), self.up.repeat(times, 1, 1)
+        return self._tiled[times]
+
+    def _gated(self, hidden: Tensor) -> Tensor:
+        """Hidden values (n, positions, R) at each concept's share of each position."""
+        if self.shares is None:
+            return hidden
+        positions = hidden.shape[1]
+        if positions not in self._gates:
+            widths = torch.tensor(self.widths)
+            gate = self.shares(positions).repeat_interleave(widths, 1)
+            self._gates[positions] = gate.to(hidden.device, hidden.dtype)
+        return hidden * self._gates[positions]
+
+
+def route_of(rows: Sequence[Sequence[Part]], dtype: torch.dtype, shares: Shares | None = None) -> Route | None:
+    """The route of a batch whose rows have these parts; None where no row has any.
+
+    Rows of the same parts in the same order become one. Narrower rows are filled up with zeros.
+    """
+    if not any(rows):
+        return None
+    if all(len(row) == len(rows[0]) and all(map(is_, row, rows[0])) for row in rows):
+        rows = rows[:1]
+    sample = next(part for row in rows for part in row).low_rank
+    widest = max(sum(part.low_rank.rank for part in row) for row in rows)
+    down = sample.down.new_zeros(len(rows), sample.down.shape[1], widest, dtype=dtype)
+    up = sample.up.new_zeros(len(rows), widest, sample.up.shape[0], dtype=dtype)
+    for index, row in enumerate(rows):
+        place = 0
+        for part in row:
+            last = place + part.low_rank.rank
+            down[index, :, place:last], up[index, place:last] = part.low_rank.down.mT, part.low_rank.up.mT
+            place = last
+    return Route(down, up, _biases(rows, up), shares, tuple(part.low_rank.rank for part in rows[0]))
+
+
+def _biases(rows: Sequence[Sequence[Part]], like: Tensor) -> Tensor | None:
+    """The summed changes of the bias in each row, (m, 1, out)."""
+    if all(part.bias is None for row in rows for part in row):
+        return None
+    sums = [sum((part.bias for part in row if part.bias is not None), like.new_zeros(like.shape[-1])) for row in rows]
+    return torch.stack([each.float() for each in sums])[:, None]
+
+
+class RoutedLinear(nn.Linear):
+    """A frozen Linear to whose output the current route is added; weight and bias are the frozen layer's own."""
+
+    def __init__(self, frozen: nn.Linear):
+        super().__init__(frozen.in_features, frozen.out_features, frozen.bias is not None, device="meta")
+        self.weight, self.bias = frozen.weight, frozen.bias
+        self.route: Route | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, positions, in) to (n, positions, out)."""
+        output = F.linear(input, self.weight, self.bias)
+        return output if self.route is None else self.route.add_to(output, input)

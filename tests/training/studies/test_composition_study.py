@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from studio.composition import session
+from studio.diffusion import Base
+from studio.errors import StudioError
+from studio.scoring import load_scorer
+from training.studies import composition
+from training.studies.composition import CompositionStudy, Settings, boxes
+from training.studies.composition_report import MEASURES, summary, write_composition_report
+from training.studies.pairs import PAIRS, VARIANTS, Pair, pair_from
+
+pytestmark = pytest.mark.usefixtures("quick_priors")
+
+SMALL: dict[str, Any] = {"rank": 4, "steps": 1, "batch": 2, "prior_pictures": 2, "pictures": 1, "paint_steps": 1}
+TWO = (Pair("spectral_additive", "spectral"), Pair("spectral_additive", "unmerged"))
+
+
+@pytest.fixture
+def study(base: Base, tmp_path: Path) -> CompositionStudy:
+    return CompositionStudy(tmp_path / "study", base, load_scorer(), Settings(base.decomposition.fingerprint, **SMALL))
+
+
+def test_every_pair_is_measured_and_reported(study: CompositionStudy, base: Base, state_of):
+    before = state_of(base)
+    rows = study.run([1, 2], [0, 1], TWO)
+    assert state_of(base) == before
+    assert [(row["seed"], row["count"], row["pair"]) for row in rows[:4]] == [
+        (0, 1, "spectral_additive+spectral"), (0, 1, "spectral_additive+unmerged"),
+        (0, 2, "spectral_additive+spectral"), (0, 2, "spectral_additive+unmerged"),
+    ]  # fmt: skip
+    for row in rows:
+        assert row.keys() >= MEASURES.keys()
+        assert all(0 <= row[measure] <= 1 for measure in MEASURES if "identity" in measure)
+        assert row["alone_identity_worst"] <= row["alone_identity"]
+    merged, unmerged = rows[0], rows[1]
+    assert merged["leak_unrelated_pixels"] > 0
+    assert unmerged["leak_unrelated_pixels"] < 0.01, "what is not named is not there, but for bfloat16's rounding"
+    lines = summary(rows)
+    assert len(lines) == 4
+    mean = (rows[0]["merge_seconds"] + rows[4]["merge_seconds"]) / 2
+    assert lines[0]["merge_seconds"] == pytest.approx(mean)
+    assert lines[0]["merge_seconds_spread"] == pytest.approx(abs(rows[0]["merge_seconds"] - mean) * 2**0.5)
+    report = write_composition_report(study.folder, rows, SMALL, "toybox-clip").read_text()
+    assert "toybox-clip" in report
+    assert report.count("<img") == 1 + 2 * 2
+    with Image.open(study.folder / "grids" / "spectral_additive+spectral-2-0.png") as grid:
+        assert grid.size == (4 * 16, 16)
+
+
+def test_an_interrupted_study_goes_on_where_it_stopped(study: CompositionStudy, base: Base, monkeypatch):
+    trained, merged = [], []
+    real_train, real_merge = composition.train_concept, session._merged
+    monkeypatch.setattr(composition, "train_concept", lambda *given: trained.append(given[1]) or real_train(*given))
+    monkeypatch.setattr(session, "_merged", lambda *given: merged.append(1) or real_merge(*given))
+
+    def stop(row: dict[str, Any]) -> None:
+        if row["count"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.run([2, 3], [0], TWO[:1], stop)
+    first = json.loads((study.folder / "rows" / "spectral_additive+spectral-2-0.json").read_text())
+    again = CompositionStudy(study.folder, base, study.scorer, study.settings)
+    rows = again.run([2, 3], [0], TWO[:1])
+    assert rows[0] == first
+    assert trained == ["milo", "rex", "azura"]
+    assert len(merged) == 2
+    torn = study.folder / "rows" / ".half.tmp"
+    torn.write_text("{")
+    assert again.run([2, 3], [0], TWO[:1]) == rows
+    with pytest.raises(StudioError, match="Choose another folder, or the same settings"):
+        CompositionStudy(study.folder, base, study.scorer, Settings(base.decomposition.fingerprint))
+
+
+def test_every_variant_trains_and_few_sites_are_few(study: CompositionStudy, base: Base):
+    sizes = {}
+    for variant in VARIANTS:
+        concept = study.concept("spectral_additive", variant, "milo", 0)
+        sizes[variant] = len(concept.adapters)
+        assert len(concept.tokens["<milo>"]["text_encoder"]) == (4 if variant == "in_token" else 1)
+    few = [name for name, site in base.sites.items() if site.part == "text_encoder"]
+    assert sizes["few_sites"] == len(few) + len(base.sites_of(("cross_attention_kv",)))
+    assert sizes[""] == sizes["no_prior"] == len(base.sites)
+    rows = study.run([2], [0], [Pair("spectral_additive", "gradient", variant="few_sites")])
+    assert rows[0]["variant"] == "few_sites"
+
+
+def test_concepts_of_a_study_have_columns_of_their_own(study: CompositionStudy):
+    firsts = [study.concept("orthogonal", "", name, 0).config["first_column"] for name in ("milo", "rex", "azura")]
+    assert firsts == [0, 4, 8]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6, 8])
+def test_the_boxes_cover_the_picture_once(count: int):
+    assert sum((bottom - top) * (right - left) for top, left, bottom, right in boxes(count)) == pytest.approx(1)
+    assert len(set(boxes(count))) == count
+    with pytest.raises(StudioError, match="numbers of concepts among 1, 2, 3, 4, 6, 8: 5 is none"):
+        boxes(5)
+
+
+def test_pairs_are_written_and_read():
+    assert [pair_from(str(pair)) for pair in PAIRS] == list(PAIRS)
+    assert len(set(map(str, PAIRS))) == len(PAIRS)
+    for text, said in (("magic+spectral", "magic"), ("lora", "ADAPTER"), ("lora+ties+x", "'x'"), ("lora+x", "fedavg")):
+        with pytest.raises(StudioError, match=said):
+            pair_from(text)

@@ -1,0 +1,1 @@
+"""The studies: experiments that compare what the studio offers, and their reports."""

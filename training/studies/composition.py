@@ -1,0 +1,231 @@
+"""The composition study: 2 to 8 sample concepts, trained apart, put together by every method, and judged."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from concepts import atomic_write, read_picture
+from concepts.samples import SAMPLES
+from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.composition.serving import Serving
+from studio.composition.session import MergeCache, Plan
+from studio.diffusion import Base, PaintSettings, paint_prompts
+from studio.errors import StudioError
+from studio.injection import method_named
+from studio.leak import drift, leak_prompts
+from studio.regions import Region, cut
+from studio.scoring import Scorer
+from training.loop import token_of, train_concept
+from training.recipe import Recipe
+from training.studies.painters import Merged, Painter, Unmerged
+from training.studies.pairs import PAIRS, UNMERGED, VARIANTS, Pair
+
+ORDER = ("milo", "rex", "azura", "gizmo", "saffron", "bruno", "rosa", "volta")
+"""The sample concepts in the order in which they join: four kinds first, then a second one of each."""
+ALONE = ("a photo of {}", "a photo of {} on the beach", "a photo of {} in the snow", "a photo of {} on a wooden table")
+TOGETHER = "a photo of {} on the grass"
+GRIDS = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3), 8: (2, 4)}
+"""Rows and columns of the boxes in which so many concepts are painted together."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides every row of a study: the base's fingerprint, training, and how much is painted."""
+
+    base: str
+    rank: int = 8
+    steps: int = 200
+    batch: int = 8
+    prior_pictures: int = 48
+    pictures: int = 4
+    """Of each prompt for one concept, and a quarter of those that show all together."""
+    paint_steps: int = 20
+
+
+def boxes(count: int) -> list[tuple[float, float, float, float]]:
+    """The boxes of so many concepts in one picture: top, left, bottom, right."""
+    if count not in GRIDS:
+        raise StudioError(f"Choose numbers of concepts among {', '.join(map(str, GRIDS))}: {count} is none of them.")
+    rows, columns = GRIDS[count]
+    return [
+        (row / rows, column / columns, (row + 1) / rows, (column + 1) / columns)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+Pictures = dict[str, tuple[list[str], list[Image.Image]]]  # prompts and their pictures, by kind
+
+
+class CompositionStudy:
+    """A study in a folder: concepts, rows and picture grids are files there, and what is there is not made again."""
+
+    def __init__(self, folder: Path, base: Base, scorer: Scorer, settings: Settings):
+        self.folder, self.base, self.scorer, self.settings = folder, base, scorer, settings
+        self.merges = MergeCache(base, 1)
+        self._plain: dict[int, Pictures] = {}
+        for name in ("concepts", "rows", "grids"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        self._agree_on_settings()
+
+    def _agree_on_settings(self) -> None:
+        path, wanted = self.folder / "settings.json", asdict(self.settings) | {"backbone": self.scorer.backbone}
+        if path.exists() and json.loads(path.read_text()) != wanted:
+            raise StudioError(f"Choose another folder, or the same settings: {path} holds those of an earlier study.")
+        atomic_write(path, json.dumps(wanted, indent=2).encode())
+
+    @cached_property
+    def references(self) -> dict[str, list[Image.Image]]:
+        """The pictures of all twelve sample concepts."""
+        return {name: [read_picture(p, p.name) for p in sample.pictures] for name, sample in SAMPLES.items()}
+
+    @cached_property
+    def _reference_means(self) -> Tensor:
+        """The mean embedding of each sample concept's pictures, (12, d)."""
+        return self.scorer.mean_embeddings(self.references)
+
+    def run(
+        self,
+        counts: Sequence[int],
+        seeds: Sequence[int],
+        pairs: Sequence[Pair] = PAIRS,
+        on_row: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> list[dict[str, Any]]:
+        """Every row that is asked for, seed by seed; those of an earlier run are read."""
+        for count in counts:
+            boxes(count)
+        rows = []
+        for seed in seeds:
+            for count in counts:
+                for pair in pairs:
+                    rows.append(self.row(pair, count, seed))
+                    on_row(rows[-1])
+        return rows
+
+    def row(self, pair: Pair, count: int, seed: int) -> dict[str, Any]:
+        """What one pair gives for so many concepts and one seed, from the folder if it is there."""
+        path = self.folder / "rows" / f"{pair}-{count}-{seed}.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        concepts = {name: self.concept(pair.adapter, pair.variant, name, seed) for name in ORDER[:count]}
+        plain = self._of_the_base(count)
+        row = {**asdict(pair), "pair": str(pair), "count": count, "seed": seed}
+        began = perf_counter()
+        with self._painter(pair, concepts) as painter:
+            row["merge_seconds"] = perf_counter() - began
+            row |= self._alone(painter, concepts, seed)
+            row |= self._together(painter, concepts, seed, self.folder / "grids" / f"{pair}-{count}-{seed}.png")
+            row |= self._leak(painter, plain)
+        atomic_write(path, json.dumps(row, indent=2).encode())
+        return row
+
+    def concept(self, adapter: str, variant: str, name: str, seed: int) -> TrainedConcept:
+        """The sample concept trained this way, from the folder if it is there; every one has columns of its own."""
+        path = self.folder / "concepts" / f"{adapter}-{variant or 'default'}-{name}-{seed}.safetensors"
+        if path.exists():
+            return from_bytes(path.read_bytes(), str(path))
+        own = self.settings
+        options: dict[str, Any] = {
+            "adapter": adapter, "seed": seed, "rank": own.rank, "steps": own.steps, "batch": own.batch,
+            "prior_pictures": own.prior_pictures, **VARIANTS[variant],
+        }  # fmt: skip
+        recipe = Recipe(**options)
+        first = ORDER.index(name) * own.rank if method_named(adapter).owns_block else 0
+        trained = train_concept(
+            self.base, name, SAMPLES[name].class_word, self.references[name], recipe, first, self.folder / "priors"
+        )
+        atomic_write(path, to_bytes(trained.concept))
+        return trained.concept
+
+    @contextmanager
+    def _painter(self, pair: Pair, concepts: Mapping[str, TrainedConcept]) -> Iterator[Painter]:
+        if pair.method == UNMERGED:
+            with Serving(self.base, concepts) as serving:
+                yield Unmerged(serving, self._paint_settings)
+        else:
+            with self.merges.applied(concepts, Plan(pair.method, averaged=pair.averaged)):
+                yield Merged(self.base, self._paint_settings)
+
+    @property
+    def _paint_settings(self) -> PaintSettings:
+        return PaintSettings(steps=self.settings.paint_steps, batch=8)
+
+    def _alone(self, painter: Painter, concepts: Mapping[str, TrainedConcept], seed: int) -> dict[str, Any]:
+        """Each concept alone from the model that has all: identity accuracy and alignments, and the worst identity."""
+        identity, image, text = [], [], []
+        for name in concepts:
+            templates = [template for template in ALONE for _ in range(self.settings.pictures)]
+            seeds = range(1000 * seed, 1000 * seed + len(templates))
+            pictures = painter.alone(name, [template.format(token_of(name)) for template in templates], seeds)
+            plain = [template.format(f"a {SAMPLES[name].class_word}") for template in templates]
+            embedded = self.scorer.embed_pictures(pictures)
+            own_identity, own_image = self._judged(name, embedded)
+            identity.append(own_identity)
+            image.append(own_image)
+            text.append((embedded * self.scorer.embed_texts(plain)).sum(1).mean().item())
+        return {
+            "alone_identity": _mean(identity), "alone_identity_worst": min(identity),
+            "alone_image_alignment": _mean(image), "alone_text_alignment": _mean(text),
+        }  # fmt: skip
+
+    def _together(
+        self, painter: Painter, concepts: Mapping[str, TrainedConcept], seed: int, grid: Path
+    ) -> dict[str, Any]:
+        """All in one picture, each in its box: identity accuracy and alignment by region."""
+        named = TOGETHER.format(" and ".join(map(token_of, concepts)))
+        places = dict(zip(concepts, boxes(len(concepts)), strict=True))
+        regions = {name: Region(TOGETHER.format(token_of(name)), *box) for name, box in places.items()}
+        seeds = range(1000 * seed, 1000 * seed + 4 * self.settings.pictures)
+        pictures = painter.together(named, seeds, regions)
+        strip = Image.new("RGB", (min(8, len(pictures)) * self.base.side, self.base.side))
+        for index, picture in enumerate(pictures[:8]):
+            strip.paste(picture, (index * self.base.side, 0))
+        strip.save(grid)
+        identity, image = zip(
+            *(
+                self._judged(name, self.scorer.embed_pictures([cut(picture, box) for picture in pictures]))
+                for name, box in places.items()
+            ),
+            strict=True,
+        )
+        return {
+            "region_identity": _mean(identity), "region_identity_worst": min(identity),
+            "region_image_alignment": _mean(image),
+        }  # fmt: skip
+
+    def _of_the_base(self, count: int) -> Pictures:
+        """The base's own pictures of prompts that name no concept, by kind with their prompts; painted once."""
+        if count not in self._plain:
+            prompts = leak_prompts([SAMPLES[name].class_word for name in ORDER[:count]])
+            self._plain[count] = {
+                kind: (group, paint_prompts(self.base, group, range(len(group)), self._paint_settings))
+                for kind, group in prompts.items()
+            }
+        return self._plain[count]
+
+    def _leak(self, painter: Painter, plain: Pictures) -> dict[str, Any]:
+        """How far pictures of the class words, and of unrelated things, move from the base's own."""
+        found: dict[str, Any] = {}
+        for kind, (prompts, before) in plain.items():
+            moved = drift(self.scorer, before, painter.unnamed(prompts, range(len(prompts))))
+            found |= {f"leak_{kind}": moved.distance, f"leak_{kind}_pixels": moved.pixels}
+        return found
+
+    def _judged(self, name: str, embedded: Tensor) -> tuple[float, float]:
+        """Of embedded pictures (n, d): the share whose nearest reference set is this concept's, and their mean cosine
+        with it.
+        """
+        cosines, own = embedded @ self._reference_means.T, list(self.references).index(name)
+        return (cosines.argmax(1) == own).float().mean().item(), cosines[:, own].mean().item()
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

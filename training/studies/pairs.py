@@ -1,0 +1,71 @@
+"""What the composition study compares: pairs of an adapter and a merge, and ways to train for it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from studio.composition import MERGES
+from studio.errors import StudioError
+from studio.injection import method_named
+
+UNMERGED = "unmerged"
+"""In place of a merge: each concept's own products, in regions inside its box alone."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "no_prior": {"prior_share": 0.0},
+    "few_sites": {"sites": ("cross_attention_kv", "text_attention")},
+    "in_token": {"token_vectors": 4, "token_rate": 1e-2, "unet_rate": 5e-4, "text_rate": 1e-4},
+}
+"""Ways to train, as changes of the recipe: the default; without prior pictures; keys and values of cross-attention and
+the text encoder alone; and more of the identity in the token, less in the weights."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An adapter with the merge that its concepts are put together by, 1/k or not, and how they are trained."""
+
+    adapter: str
+    method: str
+    averaged: bool = False
+    variant: str = ""
+
+    def __str__(self) -> str:
+        """The pair as a person writes it: ADAPTER+METHOD, +average and +VARIANT where they are."""
+        parts = (self.adapter, self.method, "average" if self.averaged else "", self.variant)
+        return "+".join(part for part in parts if part)
+
+
+PAIRS = (
+    Pair("spectral_additive", "spectral"),
+    Pair("spectral_additive", "spectral", averaged=True),
+    Pair("spectral_additive", "gradient"),
+    Pair("spectral_additive", UNMERGED),
+    Pair("lora", "fedavg"),
+    Pair("lora", "fedavg", averaged=True),
+    Pair("lora", "gradient"),
+    Pair("lora", "ties"),
+    Pair("lora", "dare"),
+    Pair("lora", "svd"),
+    Pair("lora", UNMERGED),
+    Pair("orthogonal", "orthogonal"),
+    Pair("orthogonal", "orthogonal", averaged=True),
+    Pair("spectral_additive", "spectral", variant="no_prior"),
+    Pair("spectral_additive", "spectral", variant="few_sites"),
+    Pair("spectral_additive", "gradient", variant="few_sites"),
+    Pair("spectral_additive", "spectral", variant="in_token"),
+)
+"""The pairs of the papers, the community's merges, and the levers that keep concepts quiet."""
+
+
+def pair_from(text: str) -> Pair:
+    """ADAPTER+METHOD with +average and +VARIANT as they are wanted; StudioError for what there is not."""
+    adapter, _, rest = text.partition("+")
+    method, *others = rest.split("+")
+    method_named(adapter)
+    if method not in (*MERGES, UNMERGED):
+        raise StudioError(f"Write a pair as ADAPTER+METHOD, with one of {', '.join((*MERGES, UNMERGED))}: {text!r}.")
+    if unknown := [other for other in others if other not in ("average", *VARIANTS) or not other]:
+        known = ", ".join(("average", *filter(None, VARIANTS)))
+        raise StudioError(f"Leave {unknown[0]!r} out of {text!r}: after the method there may be {known}.")
+    variant = next((other for other in others if other != "average"), "")
+    return Pair(adapter, method, "average" in others, variant)
