@@ -30,7 +30,7 @@ SPREADS = (0.25, 1.0)
 """In half of the scenes things keep nearly to their places: their shapes are learned several times sooner so."""
 THING_WEIGHT = 4.0
 """How much more the cells of things count than the background's, which is learned long before them."""
-STEPS = 8000
+STEPS = 20640
 PEAK_RATE = 6e-4
 DECAY = 0.15
 UNCONDITIONAL = 0.1
