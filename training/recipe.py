@@ -27,7 +27,7 @@ class Recipe(BaseModel):
         min_length=1,
         description="Layers to adapt: attention, cross_attention_kv, text_attention; the adapter's own if unset.",
     )
-    steps: int = Field(default=200, ge=1, description="Training steps.")
+    steps: int = Field(default=300, ge=1, description="Training steps.")
     batch: int = Field(default=8, ge=2, description="Pictures in a step, prior pictures among them.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Decides order, noise and initial values.")
     unet_rate: float | None = Field(
@@ -44,9 +44,9 @@ class Recipe(BaseModel):
         default=0.0, ge=0, le=1, description="Shared noise per channel, for very dark or bright pictures."
     )
     prior_share: float = Field(
-        default=0.5, ge=0, lt=1, description="Share of the batch that shows the base's own pictures."
+        default=0.25, ge=0, lt=1, description="Share of the batch that shows the base's own pictures."
     )
     prior_pictures: int = Field(
         default=48, ge=2, description="Prior pictures: half of the class word, half of other things."
     )
-    flip: bool = Field(default=True, description="Also learn from mirrored pictures; switch off for text and logos.")
+    flip: bool = Field(default=False, description="Also learn from mirrored pictures; not for text, logos and parted hair.")

@@ -17,9 +17,9 @@ from training.recipe import Recipe
 from training.report import Section, loss_curves, write_report
 from ui.options import progress_bar
 from ui.pictures import labelled_grid
-from ui.workflow import Scores, Trained, Workflow, summary
+from ui.workflow import UNMERGED, Scores, Trained, Workflow, summary
 
-NAMES = ("milo", "gizmo")
+NAMES = ("saffron", "azura")
 RECIPE = Recipe(adapter="spectral_additive", rank=8)
 PROMPTS = (
     "a photo of {}",
@@ -27,7 +27,7 @@ PROMPTS = (
     "a photo of {} in the snow",
     "a photo of {} on a wooden table",
 )
-TOGETHER = "a photo of {} and {} on the grass"
+TOGETHER = "a photo of {} and {} on the beach"
 EACH, BOTH = 4, 16
 """Pictures of each prompt for one concept, and of the prompt for both."""
 BOXES = ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0))
@@ -112,7 +112,8 @@ def _paint_together(workflow: Workflow, bar: Bar) -> tuple[list[Image.Image], li
     """Both in one picture, each in its box; the whole pictures, the base's, and each concept's part of them."""
     task = bar.add_task("painting both", total=2 * BOTH, note="")
     prompt = TOGETHER.format(*map(token_of, NAMES))
-    whole = workflow.generate(prompt, seeds=range(BOTH), regions=dict(zip(NAMES, BOXES, strict=True)))
+    boxes = dict(zip(NAMES, BOXES, strict=True))
+    whole = workflow.generate(prompt, method=UNMERGED, seeds=range(BOTH), regions=boxes)
     bar.advance(task, BOTH)
     base = workflow.generate(workflow.plain(prompt), seeds=range(BOTH))
     bar.advance(task, BOTH)
@@ -168,7 +169,7 @@ def _write(out: Path, document: dict[str, Any], grids: dict[str, Image.Image], l
             f"Below: {name} on the left, and on the right what the base paints for “a {sample.class_word}”.",
             [labelled_grid([("", [read_picture(p, p.name) for p in sample.pictures])], side=128), grids[f"{name}.png"]],
         ))  # fmt: skip
-    sections.append(Section("Both in one picture", "Merged by their own singular columns, each painted in its half.",
+    sections.append(Section("Both in one picture", "Not merged: each concept acts in its own half alone.",
                             [grids["together.png"]]))  # fmt: skip
     sections.append(Section("Loss", "The loss of every step, smoothed.", [loss_curves(losses)]))
     rows = [
