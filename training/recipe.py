@@ -49,4 +49,4 @@ class Recipe(BaseModel):
     prior_pictures: int = Field(
         default=48, ge=2, description="Prior pictures: half of the class word, half of other things."
     )
-    flip: bool = Field(default=False, description="Also learn from mirrored pictures; not for text, logos and parted hair.")
+    flip: bool = Field(default=False, description="Also learn from mirrored pictures; not for text and logos.")
