@@ -112,7 +112,7 @@ def _paint_together(workflow: Workflow, bar: Bar) -> tuple[list[Image.Image], li
     """Both in one picture, each in its box; the whole pictures, the base's, and each concept's part of them."""
     task = bar.add_task("painting both", total=2 * BOTH, note="")
     prompt = TOGETHER.format(*map(token_of, NAMES))
-    boxes = dict(zip(NAMES, BOXES, strict=True))
+    boxes: dict[str, tuple[float, float, float, float]] = dict(zip(NAMES, BOXES, strict=True))
     whole = workflow.generate(prompt, method=UNMERGED, seeds=range(BOTH), regions=boxes)
     bar.advance(task, BOTH)
     base = workflow.generate(workflow.plain(prompt), seeds=range(BOTH))

@@ -323,11 +323,6 @@ def _space(adapter: str) -> Space:
     return "columns" if ADAPTERS[adapter].uses_columns else "rows"
 
 
-def _space(adapter: str) -> Space:
-    """The space of the ledger that a method's block lies in."""
-    return "columns" if ADAPTERS[adapter].uses_columns else "rows"
-
-
 def _read_file(path: Path) -> TrainedConcept:
     try:
         return from_bytes(path.read_bytes(), str(path))

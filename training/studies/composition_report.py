@@ -66,7 +66,7 @@ def plots(lines: Sequence[Mapping[str, Any]]) -> Image.Image:
                 markersize=3, capsize=2, linewidth=1,
             )  # fmt: skip
         axes.set(title=MEASURES[measure], xlabel="concepts")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right", fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return Image.open(buffer).convert("RGB")
