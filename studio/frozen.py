@@ -9,6 +9,7 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # a training may need what a painting asked for first
 def uniform(seed: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """A matrix (rows, columns) of Kaiming's uniform distribution for ReLU: entries up to sqrt(6 / columns)."""
     if device.type == "meta":
@@ -19,6 +20,7 @@ def uniform(seed: int, rows: int, columns: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # a training may need what a painting asked for first
 def orthogonal_rows(seed: int, size: int, first: int, count: int, device: torch.device) -> Tensor:
     """Rows [first, first + count) of the orthogonal matrix (size, size) that belongs to a seed: (count, size).
 

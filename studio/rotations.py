@@ -12,6 +12,7 @@ def skew_size(size: int) -> int:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # first asked for by a painting, it must serve a training too
 def _places(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     rows, columns = torch.triu_indices(size, size, 1, device=device)
     return rows, columns
