@@ -23,6 +23,7 @@ from studio.sites import Site, find_sites
 from studio.tokens import expand_tokens
 
 MOST_GUIDANCE = 100
+MOST_SIDE = 4096
 SEEDS = range(2**64)
 """The seeds that torch takes."""
 
@@ -41,6 +42,8 @@ class PaintSettings:
     """What the picture should not show."""
     batch: int = 4
     """Pictures painted at once."""
+    size: tuple[int, int] | None = None
+    """Width and height in pixels; what the base was trained on if unset."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000:
@@ -51,6 +54,20 @@ class PaintSettings:
             raise StudioError(f"Choose a guidance rescale from 0 to 1: {self.guidance_rescale} is outside that range.")
         if self.batch < 1:
             raise StudioError(f"Choose a batch of at least 1: {self.batch} is too small.")
+
+    def pixels(self, base: "Base") -> tuple[int, int]:
+        """Width and height of the pictures. Raises StudioError for a size that the base cannot halve as it must."""
+        size, step = self.size or (base.side, base.side), base.size_step
+        if any(side < step or side % step or side > MOST_SIDE for side in size):
+            raise StudioError(
+                f"Choose width and height as multiples of {step} up to {MOST_SIDE}: {size[0]}x{size[1]} is not."
+            )
+        return size
+
+    def aspect(self, base: "Base") -> float:
+        """Width by height."""
+        width, height = self.pixels(base)
+        return width / height
 
 
 class Base:
@@ -94,6 +111,11 @@ class Base:
     def side(self) -> int:
         """The side of the pictures that the base was trained on, in pixels."""
         return int(self.pipeline.unet.config.sample_size) * self.pipeline.vae_scale_factor
+
+    @property
+    def size_step(self) -> int:
+        """What width and height of a picture must be multiples of: each level of the UNet halves its latents."""
+        return self.pipeline.vae_scale_factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 where the machine computes with it natively, float32 elsewhere."""
@@ -180,7 +202,7 @@ def paint(
     """
     settings = settings or PaintSettings()
     check_seeds(seeds)
-    with base.autocast(), in_regions(base.pipeline.unet, regions):
+    with base.autocast(), in_regions(base.pipeline.unet, regions, settings.aspect(base)):
         # What cross-attention reads: the prompt's tokens, then each region's.
         wanted = base.encode_prompts([prompt, *(region.prompt for region in regions)]).flatten(0, 1)[None]
         pictures: list[Image.Image] = []
@@ -270,9 +292,12 @@ def denoise(
         on_step()
         return values
 
+    width, height = settings.pixels(base)
     return base.pipeline(
         prompt_embeds=wanted,
         negative_prompt_embeds=unwanted,
+        width=width,
+        height=height,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
         guidance_rescale=settings.guidance_rescale,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isqrt
+from math import sqrt
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -36,6 +36,12 @@ class Region:
         return ((y >= self.top) & (y < self.bottom))[:, None] & ((x >= self.left) & (x < self.right))[None]
 
 
+def grid(positions: int, aspect: float) -> tuple[int, int]:
+    """Rows and columns of the positions of a picture that is `aspect` times as wide as it is high."""
+    rows = round(sqrt(positions / aspect))
+    return rows, positions // rows
+
+
 def cut(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
     """The part of a picture inside a box, (top, left, bottom, right) in units of its height and width."""
     top, left, bottom, right = box
@@ -47,16 +53,17 @@ class RegionProcessor(AttnProcessor2_0):
     """Attention in which each position reads the tokens of its own regions, or the prompt's outside all of them.
 
     The context holds the prompt's tokens, then each region's, the same number each: (batch, n × (1 + regions), d).
+    `aspect` is the picture's width by its height.
     """
 
-    def __init__(self, regions: Sequence[Region]):
+    def __init__(self, regions: Sequence[Region], aspect: float = 1.0):
         super().__init__()
-        self.regions = tuple(regions)
+        self.regions, self.aspect = tuple(regions), aspect
 
     def mask(self, positions: int, tokens: int) -> Tensor:
-        """0 where a position reads a token and -inf where not, (1, positions, tokens); positions form a square."""
-        side = isqrt(positions)
-        inside = torch.stack([region.covers(side, side).flatten() for region in self.regions])
+        """0 where a position reads a token and -inf where not, (1, positions, tokens)."""
+        cells = grid(positions, self.aspect)
+        inside = torch.stack([region.covers(*cells).flatten() for region in self.regions])
         reads = torch.cat([~inside.any(0, keepdim=True), inside]).T
         visible = reads.repeat_interleave(tokens // (1 + len(self.regions)), 1)
         return torch.zeros(visible.shape).masked_fill(~visible, float("-inf"))[None]
@@ -77,11 +84,11 @@ class RegionProcessor(AttnProcessor2_0):
 
 
 @contextmanager
-def in_regions(unet: UNet2DConditionModel, regions: Sequence[Region]) -> Iterator[None]:
+def in_regions(unet: UNet2DConditionModel, regions: Sequence[Region], aspect: float = 1.0) -> Iterator[None]:
     """While open, the UNet's cross-attention reads by region; without regions nothing changes."""
     before = unet.attn_processors
     if regions:
-        unet.set_attn_processor(RegionProcessor(regions))
+        unet.set_attn_processor(RegionProcessor(regions, aspect))
     try:
         yield
     finally:

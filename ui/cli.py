@@ -27,6 +27,7 @@ from ui.options import (
     progress_bar,
     regions_from,
     report,
+    size_from,
     strengths_from,
 )
 
@@ -210,6 +211,9 @@ def generate(
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 4.0,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT in pixels; what the base was trained on if unset.")
+    ] = None,
     region: Annotated[list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's place.")] = [],  # noqa: B006
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the pictures.")] = Path(
         "studio-pictures"
@@ -222,7 +226,7 @@ def generate(
     from studio.diffusion import PaintSettings
     from ui.pictures import png_bytes, save_new
 
-    settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative)
+    settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative, size=size_from(size))
     workflow = _workflow(library, base)
     strengths, seeds = strengths_from(strength), range(seed, seed + number)
     boxes = regions_from(region)
@@ -235,7 +239,7 @@ def generate(
         "prompt": prompt, "concepts": ", ".join(concept), "method": method or "", "strengths": str(strengths),
         "average": str(average),
         "steps": str(steps), "guidance": str(guidance), "negative_prompt": negative, "base": base,
-        "regions": str(boxes),
+        "regions": str(boxes), "size": size or "",
     }  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"

@@ -79,6 +79,14 @@ def regions_from(values: Sequence[str]) -> dict[str, tuple[float, float, float, 
     return boxes
 
 
+def size_from(text: str | None) -> tuple[int, int] | None:
+    """A --size WIDTHxHEIGHT argument."""
+    match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text or "")
+    if text and not match:
+        raise StudioError(f"Write --size as WIDTHxHEIGHT in pixels, as in 256x128: {text!r} is not.")
+    return (int(match[1]), int(match[2])) if match else None
+
+
 def number_from(text: str) -> int:
     """A whole number such as 20000, 20k or 1.5M."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text)

@@ -212,12 +212,14 @@ class Workflow:
         """Paints one picture a seed, with the concepts that the prompt names and those given beside it.
 
         `regions` gives a concept a box (top, left, bottom, right), inside which the prompt is read without the other
-        concepts; numbers up to 1 are shares of the picture's side, and if one is greater all four are pixels. `method`
+        concepts; numbers up to 1 are shares of the picture's sides, and if one is greater all four are pixels. `method`
         is one of studio.composition.MERGES or UNMERGED, and `averaged` divides the strengths by the number of concepts.
         `on_note` is told what a person should know about the merge, such as columns that two concepts share.
         """
         trained = self._resolve(prompt, concepts, regions or {})
-        boxes = {name: Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()}
+        settings = settings or PaintSettings()
+        size = settings.pixels(self.base)
+        boxes = {name: Region(alone(prompt, name), *_share(box, size)) for name, box in (regions or {}).items()}
         plan = Plan(method, _known(strengths, trained), averaged)
         if method == UNMERGED:
             return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
@@ -234,11 +236,6 @@ class Workflow:
         asked = [*_NAMED.findall(prompt), *(name for name in concepts if name not in files), *regions]
         names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name).lower() not in held)
         return {**files, **{name: self.trained(name) for name in names}}
-
-    def _share(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        side = self.base.side if max(box) > 1 else 1
-        top, left, bottom, right = box
-        return top / side, left / side, bottom / side, right / side
 
     def _paint(
         self,
@@ -307,6 +304,13 @@ def summary(scores: Scores) -> dict[str, Any]:
         "image_alignment": image,
         "text_alignment": sum(scores.text) / len(scores.text),
     }
+
+
+def _share(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box as shares of a picture of this width and height; it is in pixels if one of its numbers is above 1."""
+    width, height = size if max(box) > 1 else (1, 1)
+    top, left, bottom, right = box
+    return top / height, left / width, bottom / height, right / width
 
 
 def _known(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import isqrt
 
 import torch
 from PIL import Image
@@ -14,7 +13,7 @@ from studio.checkpoint import TrainedConcept, build_adapters, kinds_of
 from studio.composition.routing import Part, RoutedLinear, Shares, route_of
 from studio.diffusion import Base, PaintSettings, denoise
 from studio.errors import StudioError
-from studio.regions import Region, in_regions
+from studio.regions import Region, grid, in_regions
 from studio.sites import Site
 from studio.tokens import load_token, remove_token
 
@@ -150,8 +149,9 @@ class Serving:
     ) -> Sequence[Image.Image]:
         regions = list(requests[0].regions.values())
         wanted, unwanted = self._contexts_of(requests, settings.negative_prompt)
-        self.use(requests)
-        with in_regions(self.base.pipeline.unet, regions):
+        aspect = settings.aspect(self.base)
+        self.use(requests, aspect)
+        with in_regions(self.base.pipeline.unet, regions, aspect):
             return denoise(
                 self.base, wanted, unwanted, [request.seed for request in requests], settings, output, on_step
             )
@@ -171,8 +171,8 @@ class Serving:
         unwanted = self.base.encode_prompts([negative] * len(requests))
         return wanted, unwanted.repeat(1, wanted.shape[1] // unwanted.shape[1], 1)
 
-    def use(self, requests: Sequence[Request]) -> None:
-        """Have the UNet's layers adapt a batch of these requests, which are of one layout."""
+    def use(self, requests: Sequence[Request], aspect: float = 1.0) -> None:
+        """Have the UNet's layers adapt a batch of these requests of one layout and one width by height."""
         rows = [{name: self._strength(r, name) for name in {**r.concepts, **r.regions}} for r in requests]
         regions = requests[0].regions
         if not regions:
@@ -180,7 +180,9 @@ class Serving:
             return
 
         def shares(site: str, present: Sequence[str]) -> Shares:
-            return (_shares_in_context if site in self._contexts else _shares_in_space)(present, regions)
+            if site in self._contexts:
+                return _shares_in_context(present, regions)
+            return _shares_in_space(present, regions, aspect)
 
         self._route(rows, "unet", shares)
 
@@ -221,13 +223,13 @@ class Serving:
                 layer.route = None
 
 
-def _shares_in_space(names: Sequence[str], regions: Mapping[str, Region]) -> Shares:
-    """1 where a position of a square picture lies in the concept's box, (positions, concepts)."""
+def _shares_in_space(names: Sequence[str], regions: Mapping[str, Region], aspect: float) -> Shares:
+    """1 where a position of the picture lies in the concept's box, (positions, concepts)."""
 
     def shares(positions: int) -> Tensor:
-        side = isqrt(positions)
+        cells = grid(positions, aspect)
         columns = [
-            regions[name].covers(side, side).flatten() if name in regions else torch.ones(positions) for name in names
+            regions[name].covers(*cells).flatten() if name in regions else torch.ones(positions) for name in names
         ]
         return torch.stack([column.float() for column in columns], 1)
 

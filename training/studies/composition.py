@@ -33,7 +33,7 @@ ORDER = ("milo", "rex", "azura", "gizmo", "saffron", "bruno", "rosa", "volta")
 ALONE = ("a photo of {}", "a photo of {} on the beach", "a photo of {} in the snow", "a photo of {} on a wooden table")
 TOGETHER = "a photo of {} on the grass"
 GRIDS = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3), 8: (2, 4)}
-"""Rows and columns of the boxes in which so many concepts are painted together."""
+"""Rows and columns of the boxes in which so many concepts are painted together, each as large as a picture of one."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +183,14 @@ class CompositionStudy:
         named = TOGETHER.format(" and ".join(map(token_of, concepts)))
         places = dict(zip(concepts, boxes(len(concepts)), strict=True))
         regions = {name: Region(TOGETHER.format(token_of(name)), *box) for name, box in places.items()}
+        rows, columns = GRIDS[len(concepts)]
+        width, height = columns * self.base.side, rows * self.base.side
         seeds = range(1000 * seed, 1000 * seed + 4 * self.settings.pictures)
-        pictures = painter.together(named, seeds, regions)
-        strip = Image.new("RGB", (min(8, len(pictures)) * self.base.side, self.base.side))
-        for index, picture in enumerate(pictures[:8]):
-            strip.paste(picture, (index * self.base.side, 0))
+        pictures = painter.together(named, seeds, regions, (width, height))
+        shown = pictures[: max(1, 8 // columns)]
+        strip = Image.new("RGB", (len(shown) * width, height))
+        for index, picture in enumerate(shown):
+            strip.paste(picture, (index * width, 0))
         strip.save(grid)
         identity, image = zip(
             *(

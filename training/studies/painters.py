@@ -1,7 +1,7 @@
 """The two ways in which the composition study paints: from a merged model, and from one that serves its concepts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from PIL import Image
@@ -18,8 +18,10 @@ class Painter(Protocol):
         """One picture for each prompt, which names this concept alone."""
         ...
 
-    def together(self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region]) -> list[Image.Image]:
-        """One picture a seed of a prompt that names all, each concept in its region."""
+    def together(
+        self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
+    ) -> list[Image.Image]:
+        """One picture a seed, of this width and height, of a prompt that names all, each concept in its region."""
         ...
 
     def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
@@ -38,9 +40,11 @@ class Merged:
         """The merged model does not ask which concept is meant."""
         return paint_prompts(self.base, prompts, seeds, self.settings)
 
-    def together(self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region]) -> list[Image.Image]:
+    def together(
+        self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
+    ) -> list[Image.Image]:
         """Cross-attention reads by region; the weights are the same everywhere."""
-        return paint(self.base, prompt, seeds, self.settings, [*regions.values()])
+        return paint(self.base, prompt, seeds, replace(self.settings, size=size), [*regions.values()])
 
     def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """With the merged weights."""
@@ -58,9 +62,12 @@ class Unmerged:
         """With this concept's products alone."""
         return self._paint([Request(p, seed, {name: 1.0}) for p, seed in zip(prompts, seeds, strict=True)])
 
-    def together(self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region]) -> list[Image.Image]:
+    def together(
+        self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
+    ) -> list[Image.Image]:
         """Each concept's products act inside its region and on its prompt."""
-        return self._paint([Request(prompt, seed, dict.fromkeys(regions, 1.0), regions) for seed in seeds])
+        requests = [Request(prompt, seed, dict.fromkeys(regions, 1.0), regions) for seed in seeds]
+        return self.serving.paint(requests, replace(self.settings, size=size))
 
     def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """With no products at all."""
