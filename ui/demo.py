@@ -11,6 +11,7 @@ from rich.progress import Progress as Bar
 
 from concepts import LibraryError, read_picture
 from concepts.samples import SAMPLES
+from studio.diffusion import PaintSettings
 from studio.regions import cut
 from training.loop import Progress, token_of
 from training.recipe import Recipe
@@ -65,7 +66,7 @@ def run_demo(out: Path, library: Path, base: str) -> dict[str, Any]:
     }
     grids = {f"{name}.png": _grid(alone[name]) for name in NAMES}
     grids["together.png"] = labelled_grid([
-        (" and ".join(NAMES), whole[:8]), ("the base alone, same words and seeds", whole_base[:8])
+        (" and ".join(NAMES), whole[:4]), ("", whole[4:8]), ("the base alone, same words and seeds", whole_base[:4])
     ])  # fmt: skip
     losses = {name: training.losses for name, (training, _) in trained.items()}
     return {**document, "report": str(_write(out, document, grids, losses))}
@@ -113,9 +114,11 @@ def _paint_together(workflow: Workflow, bar: Bar) -> tuple[list[Image.Image], li
     task = bar.add_task("painting both", total=2 * BOTH, note="")
     prompt = TOGETHER.format(*map(token_of, NAMES))
     boxes: dict[str, tuple[float, float, float, float]] = dict(zip(NAMES, BOXES, strict=True))
-    whole = workflow.generate(prompt, method=UNMERGED, seeds=range(BOTH), regions=boxes)
+    side = workflow.base.side
+    settings = PaintSettings(size=(2 * side, side))
+    whole = workflow.generate(prompt, method=UNMERGED, seeds=range(BOTH), regions=boxes, settings=settings)
     bar.advance(task, BOTH)
-    base = workflow.generate(workflow.plain(prompt), seeds=range(BOTH))
+    base = workflow.generate(workflow.plain(prompt), seeds=range(BOTH), settings=settings)
     bar.advance(task, BOTH)
     parts = {
         name: Shown(_cut(whole, box), _cut(base, box), [workflow.plain(f"a photo of {token_of(name)}")] * BOTH)

@@ -17,7 +17,8 @@ class MergeSite:
     """One site of the base, weight (out, in), with the adapters of the concepts to merge and a strength for each.
 
     `grams` are the Gram matrices X Xᵀ (in, in) of the inputs X that each concept gives the layer, for methods that
-    read them; `name` is the site's, from which random choices follow.
+    read them, and `quiet` is that of inputs for which nothing should change; `name` is the site's, from which random
+    choices follow.
     """
 
     weight: Tensor
@@ -25,6 +26,7 @@ class MergeSite:
     strengths: Sequence[float]
     grams: Sequence[Tensor] | None = None
     name: str = ""
+    quiet: Tensor | None = None
 
     def parts(self) -> Iterator[tuple[float, Tensor]]:
         """Each concept's strength and its delta (out, in) at strength 1."""
@@ -71,12 +73,13 @@ def merge_concepts(
     adapters_by_concept: Mapping[str, Mapping[str, Adapter]],
     strengths: Mapping[str, float],
     grams: Mapping[str, Mapping[str, Tensor]] | None = None,
+    quiet: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The merged delta (out, in) of every site that a concept adapts, by site name.
 
     `adapters_by_concept` gives each concept's adapters by site, `strengths` its strength and `grams` the Gram matrices
-    (in, in) of its sites' inputs. Raises StudioError for a concept without a strength or with a site that the base
-    lacks.
+    (in, in) of its sites' inputs; `quiet` has those of inputs for which nothing should change. Raises StudioError for a
+    concept without a strength or with a site that the base lacks.
     """
     _check(sites, adapters_by_concept, strengths)
     merged = {}
@@ -86,7 +89,7 @@ def merge_concepts(
             adapters = [adapters_by_concept[concept][name] for concept in present]
             seen = None if grams is None else [grams[concept][name] for concept in present]
             acting = [strengths[concept] for concept in present]
-            merged[name] = method(MergeSite(site.weight, adapters, acting, seen, name))
+            merged[name] = method(MergeSite(site.weight, adapters, acting, seen, name, (quiet or {}).get(name)))
     return merged
 
 

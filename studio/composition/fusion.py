@@ -1,6 +1,6 @@
 """Gradient fusion of a whole model, in the three stages of Mix-of-Show (Gu et al., 2023, section 3.2)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from studio.sites import Site
 
 PROMPTS = ("a photo of {}", "{}", "a picture of {} on the beach", "a photo of {} on a white background")
 """What each concept is asked for while its layers' inputs are gathered."""
+QUIET_PROMPTS = ("", "a photo", "{}", "a photo of a {}", "a picture of a {} in the forest", "a red {} next to a tree")
+"""What names no concept and should stay as the base paints it; a concept's class word fills the place."""
 SAMPLING = PaintSettings(steps=8, batch=4)
 
 Adapters = Mapping[str, Mapping[str, Adapter]]  # of each concept, by site
@@ -34,15 +36,21 @@ def fused_deltas(
 
     First the text encoder, on the concepts' prompts; then the keys and values of cross-attention, on what the merged
     text encoder says at the concepts' tokens and the end of the text; then all other sites, on what they read while
-    each concept is sampled alone.
+    each concept is sampled alone. In each stage the layers should leave alone what they read of `quiet_prompts`, which
+    the source does not ask for.
     """
+    still = quiet_prompts(concepts.values())
     text = {name: site for name, site in sites.items() if site.part == "text_encoder"}
     keys = {name: sites[name] for name in base.sites_of(("cross_attention_kv",)) if name in sites}
     others = {name: site for name, site in sites.items() if name not in text and name not in keys}
-    deltas = _stage(text, adapters, strengths, _text_grams(base, concepts, text, adapters))
+    with recorded(text) as unnamed:
+        base.encode_prompts(still)
+    deltas = _stage(text, adapters, strengths, _text_grams(base, concepts, text, adapters), unnamed)
     with changed(text, deltas):
-        deltas |= _stage(keys, adapters, strengths, _context_grams(base, concepts, keys))
-    return deltas | _stage(others, adapters, strengths, _sampling_grams(base, concepts, sites, others, adapters))
+        unnamed = dict.fromkeys(keys, gram(base.encode_prompts(still)))
+        deltas |= _stage(keys, adapters, strengths, _context_grams(base, concepts, keys), unnamed)
+    named = _sampling_grams(base, concepts, sites, others, adapters)
+    return deltas | _stage(others, adapters, strengths, named, _sampled(base, others, still))
 
 
 def prompts_of(concept: TrainedConcept) -> list[str]:
@@ -50,14 +58,21 @@ def prompts_of(concept: TrainedConcept) -> list[str]:
     return [template.format(token) for token in concept.tokens for template in PROMPTS]
 
 
+def quiet_prompts(concepts: Iterable[TrainedConcept]) -> list[str]:
+    """Prompts of the concepts' class words, and of nothing."""
+    words = dict.fromkeys(str(concept.metadata.get("class_word", "thing")) for concept in concepts)
+    return list(dict.fromkeys(template.format(word) for template in QUIET_PROMPTS for word in words))
+
+
 def _stage(
     sites: Mapping[str, Site],
     adapters: Adapters,
     strengths: Mapping[str, float],
     grams: Mapping[str, Mapping[str, Tensor]],
+    quiet: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     chosen = {concept: {n: a for n, a in own.items() if n in sites} for concept, own in adapters.items()}
-    return merge_concepts(gradient, sites, chosen, strengths, grams)
+    return merge_concepts(gradient, sites, chosen, strengths, grams, quiet)
 
 
 def _text_grams(
@@ -100,7 +115,14 @@ def _sampling_grams(
     for name, concept in concepts.items():
         prompts = prompts_of(concept)
         watched = {site: others[site] for site in adapters[name] if site in others}
-        with injected(sites, adapters[name]), recorded(watched) as grams[name]:
-            if watched:
-                paint_latents(base, prompts, range(len(prompts)), SAMPLING)
+        with injected(sites, adapters[name]):
+            grams[name] = _sampled(base, watched, prompts)
+    return grams
+
+
+def _sampled(base: Base, watched: Mapping[str, Site], prompts: Sequence[str]) -> dict[str, Tensor]:
+    """The Gram matrices of what these layers read while the prompts are painted."""
+    with recorded(watched) as grams:
+        if watched:
+            paint_latents(base, prompts, range(len(prompts)), SAMPLING)
     return grams

@@ -13,11 +13,11 @@ _RANK_TOLERANCE = 1e-10
 
 def gradient(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     """The delta D (out, in) that changes each concept's own inputs Xᵢ as its own delta does:
-    argmin Σᵢ |(λᵢ Δᵢ − D) Xᵢ|² + ρ |D|², which is D (Σᵢ Gᵢ + ρ I) = Σᵢ λᵢ Δᵢ Gᵢ with Gᵢ = Xᵢ Xᵢᵀ.
+    argmin Σᵢ |(λᵢ Δᵢ − D) Xᵢ|² + |D X₀|² + ρ |D|², which is D (Σᵢ Gᵢ + G₀ + ρ I) = Σᵢ λᵢ Δᵢ Gᵢ with Gᵢ = Xᵢ Xᵢᵀ.
 
-    ρ is `ridge` times the mean of the Gram matrices' diagonal. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, there by
-    L-BFGS. A single concept is left whole, and concepts that never reached the layer are summed. StudioError without
-    Gram matrices.
+    X₀ are the site's quiet inputs, where it has them, and ρ is `ridge` times the mean of the Gram matrices' diagonal.
+    Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, there by L-BFGS and without X₀. A single concept is left whole, and
+    concepts that never reached the layer are summed. StudioError without Gram matrices.
     """
     if len(site.adapters) == 1:
         return weighted_sum(site)
@@ -26,6 +26,8 @@ def gradient(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     gram = torch.stack(list(site.grams)).sum(0)
     if not gram.any():
         return weighted_sum(site)
+    if site.quiet is not None:
+        gram = gram + site.quiet
     target = torch.zeros(site.weight.shape, device=gram.device)
     for low_rank, strength, adapter, own in zip(site.factors(), site.strengths, site.adapters, site.grams, strict=True):
         if low_rank is None:

@@ -151,6 +151,15 @@ def test_every_step_of_every_batch_is_told(base: Base):
     assert len(told) == 9 + 4
 
 
+def test_a_picture_may_be_wide_or_high(base: Base):
+    step = base.size_step
+    for size in ((4 * step, 2 * step), (2 * step, 4 * step)):
+        (picture,) = paint(base, "a cat", [0], PaintSettings(steps=1, size=size), [Region("a dog", 0, 0, 1, 0.5)])
+        assert picture.size == size
+    with pytest.raises(StudioError, match=f"multiples of {step}"):
+        paint(base, "a cat", [0], PaintSettings(steps=1, size=(2 * step, step + 1)))
+
+
 def test_painting_leaves_the_base_as_it_was_also_when_it_fails(base: Base, state_of):
     def stop() -> None:
         raise RuntimeError("stop")

@@ -6,7 +6,7 @@ import torch
 from studio.adapters import Adapter
 from studio.composition import MergeSite, fusion
 from studio.composition.applying import changed, with_tokens
-from studio.composition.fusion import fused_deltas, prompts_of
+from studio.composition.fusion import fused_deltas, prompts_of, quiet_prompts
 from studio.composition.gradient import gradient
 from studio.composition.grams import gram, recorded
 from studio.composition.session import Plan, _sites, adapters_of, applied, merged_deltas
@@ -77,10 +77,10 @@ def by_definition(base: Base, concepts, adapters: dict[str, dict[str, Adapter]],
             lambda _, x: kept.setdefault(name, []).append(x[0].float().flatten(0, -2))
         )
 
-    def merged(name: str, xs: list[torch.Tensor]) -> torch.Tensor:
+    def merged(name: str, xs: list[torch.Tensor], still: torch.Tensor) -> torch.Tensor:
         own = [adapters[concept][name].delta(sites[name].weight) for concept in concepts]
         grams = [(x.T @ x).double() for x in xs]
-        total = torch.stack(grams).sum(0)
+        total = torch.stack([*grams, (still.T @ still).double()]).sum(0)
         rho = 1e-4 * total.diagonal().mean()
         target = torch.stack([delta.double() @ g for delta, g in zip(own, grams, strict=True)]).sum(0)
         return torch.linalg.solve(total + rho * torch.eye(len(total)), target.T).T.float()
@@ -98,7 +98,13 @@ def by_definition(base: Base, concepts, adapters: dict[str, dict[str, Adapter]],
             hooks[1].remove()
         for name in seen:
             seen[name].append(torch.cat(kept.pop(name)))
-    return {name: merged(name, xs) for name, xs in seen.items()}
+    hooks = [keep(text[0])]
+    base.encode_prompts(still := quiet_prompts(concepts.values()))
+    hooks[0].remove()
+    hooks = [keep(query)]
+    paint_latents(base, still, range(len(still)), QUICK)
+    hooks[0].remove()
+    return {name: merged(name, xs, torch.cat(kept.pop(name))) for name, xs in seen.items()}
 
 
 def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
@@ -130,9 +136,10 @@ def test_keys_are_fused_on_what_the_merged_text_encoder_says(base: Base, pair):
                 chosen = (ids == token) | (ids == base.pipeline.tokenizer.eos_token_id)
                 assert (ids == token).any(1).all()
                 grams.append(contexts[chosen].T @ contexts[chosen])
+            unnamed = gram(base.encode_prompts(quiet_prompts(pair.values())))
 
     own = [adapters[name][key] for name in pair]
-    expected = gradient(MergeSite(sites[key].weight, own, [1.0, 1.0], grams))
+    expected = gradient(MergeSite(sites[key].weight, own, [1.0, 1.0], grams, quiet=unnamed))
     torch.testing.assert_close(found[key], expected, rtol=1e-3, atol=1e-4)
 
 
@@ -166,3 +173,25 @@ def test_strengths_can_be_shared_out(base: Base, pair):
     averaged = merged_deltas(base, pair, "fedavg", {"rex": 0.5}, averaged=True)
     halves = merged_deltas(base, pair, "fedavg", {"rex": 0.25, "tom": 0.5})
     assert all(torch.equal(averaged[name], halves[name]) for name in averaged)
+
+
+def test_what_names_no_concept_is_left_alone(base: Base, pair):
+    text = {name: site for name, site in base.sites.items() if site.part == "text_encoder"}
+    adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
+    with with_tokens(base, pair), torch.no_grad():
+        deltas = fused_deltas(base, pair, _sites(base, pair), adapters, dict.fromkeys(pair, 1.0))
+        summed = merged_deltas(base, pair, "fedavg")
+        prompts = quiet_prompts(pair.values())
+        before = base.encode_prompts(prompts)
+        moved = []
+        for change in (deltas, summed):
+            with changed(text, {name: change[name] for name in text}):
+                moved.append((base.encode_prompts(prompts) - before).norm())
+    assert moved[0] < 0.5 * moved[1]
+
+
+def test_quiet_prompts_have_the_class_words(pair):
+    prompts = quiet_prompts([replace(pair["rex"], metadata={"class_word": word}) for word in ("dog", "vase", "dog")])
+    assert prompts[0] == ""
+    assert {"dog", "vase", "a photo of a vase"} < set(prompts)
+    assert len(prompts) == len(set(prompts))

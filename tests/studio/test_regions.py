@@ -7,7 +7,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
 from studio.diffusion import Base, PaintSettings, load_base, paint
 from studio.errors import StudioError
-from studio.regions import Region, RegionProcessor, in_regions
+from studio.regions import Region, RegionProcessor, grid, in_regions
 
 LEFT, RIGHT = Region("a dog", 0, 0, 1, 0.5), Region("a cat", 0, 0.5, 1, 1)
 TOKENS = 3
@@ -60,6 +60,15 @@ def test_every_position_reads_its_regions_or_else_the_prompt():
     assert torch.equal(reads.all(-1), reads.any(-1))
     prompt, cat, dog = reads.any(-1).int().T.tolist()
     assert (prompt, cat, dog) == ([0, 0, 0, 1], [1, 1, 0, 0], [1, 0, 1, 0])
+
+
+def test_the_grid_follows_the_pictures_shape():
+    assert [grid(32, aspect) for aspect in (2, 0.5, 8)] == [(4, 8), (8, 4), (2, 16)]
+    wide = RegionProcessor([LEFT, RIGHT], aspect=2).mask(8, 3 * TOKENS)
+    reads = (wide[0] == 0).view(2, 4, 3, TOKENS).all(-1)
+    assert reads[:, :2, 1].all()
+    assert reads[:, 2:, 2].all()
+    assert reads.sum() == 8
 
 
 def test_no_position_outside_reads_a_region_and_none_inside_the_prompt(attention: Attention, cells: torch.Tensor):

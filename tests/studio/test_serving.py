@@ -74,7 +74,7 @@ def test_rows_of_the_same_parts_share_one_product():
 def test_outside_its_box_a_concept_leaves_no_trace():
     one, two = part(0, 2), part(1, 3)
     layer, x = RoutedLinear(nn.Linear(6, 5)), torch.randn(2, 16, 6)
-    shares = _shares_in_space(["rex", "tom"], {"rex": Region("a", 0, 0, 0.5, 0.5)})
+    shares = _shares_in_space(["rex", "tom"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, aspect=1)
     layer.route = route_of([[one, two]], torch.float32, shares)
     found = layer(x).unflatten(1, (4, 4))
     layer.route = route_of([[two]], torch.float32)
@@ -84,7 +84,7 @@ def test_outside_its_box_a_concept_leaves_no_trace():
     torch.testing.assert_close(found[:, :2, :2], everywhere[:, :2, :2])
     torch.testing.assert_close(found[:, 2:], without[:, 2:])
     torch.testing.assert_close(found[:, :, 2:], without[:, :, 2:])
-    layer.route = route_of([[one]], torch.float32, _shares_in_space(["rex"], {"rex": Region("a", 0, 0, 0.5, 0.5)}))
+    layer.route = route_of([[one]], torch.float32, _shares_in_space(["rex"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, 1))
     outside = layer(x).unflatten(1, (4, 4))[:, 2:]
     assert torch.equal(outside, nn.functional.linear(x, layer.weight, layer.bias).unflatten(1, (4, 4))[:, 2:])
 

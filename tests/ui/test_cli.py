@@ -118,6 +118,10 @@ def test_a_training_that_cannot_be_is_refused(refused, arguments: list[Any], sai
         (["--guidance", 1e9], "guidance from 0 to 100"),
         (["--guidance", -1], "guidance from 0 to 100"),
         (["--guidance", "nan"], "guidance from 0 to 100"),
+        (["--size", "large"], "WIDTHxHEIGHT"),
+        (["--size", "16x0"], "multiples of 4"),
+        (["--size", "18x16"], "multiples of 4"),
+        (["--size", "16x8192"], "multiples of 4"),
     ],
 )
 def test_a_picture_that_cannot_be_painted_is_refused(refused, tmp_path, arguments: list[Any], said: str):
@@ -199,6 +203,9 @@ def test_pictures_are_painted_into_files_that_remember_how(studio, library: Libr
     with Image.open(document["pictures"][1]) as picture:
         assert (picture.size, picture.format) == ((16, 16), "PNG")
         assert {"seed": "8", "prompt": "a <rex> on the beach", "steps": "2"}.items() <= picture.info.items()
+    wide = studio(*command, *quick, "--size", "32x16", "--region", "rex:0,16,16,32", "--json").document
+    with Image.open(wide["pictures"][0]) as picture:
+        assert (picture.size, picture.info["size"]) == ((32, 16), "32x16")
     again = studio(*command, *quick)
     assert again.status == 0
     files = again.out.splitlines()

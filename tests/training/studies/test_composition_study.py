@@ -49,7 +49,7 @@ def test_every_pair_is_measured_and_reported(study: CompositionStudy, base: Base
     assert "toybox-clip" in report
     assert report.count("<img") == 1 + 2 * 2
     with Image.open(study.folder / "grids" / "spectral_additive+spectral-2-0.png") as grid:
-        assert grid.size == (4 * 16, 16)
+        assert grid.size == (4 * 32, 16)
 
 
 def test_an_interrupted_study_goes_on_where_it_stopped(study: CompositionStudy, base: Base, monkeypatch):
