@@ -66,7 +66,7 @@ def run_demo(out: Path, library: Path, base: str) -> dict[str, Any]:
     }
     grids = {f"{name}.png": _grid(alone[name]) for name in NAMES}
     grids["together.png"] = labelled_grid([
-        (" and ".join(NAMES), whole[:4]), ("", whole[4:8]), ("the base alone, same words and seeds", whole_base[:4])
+        (" and ".join(NAMES), whole[:4]), ("the base alone, same words and seeds", whole_base[:4])
     ])  # fmt: skip
     losses = {name: training.losses for name, (training, _) in trained.items()}
     return {**document, "report": str(_write(out, document, grids, losses))}
