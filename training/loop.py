@@ -83,8 +83,8 @@ def train_concept(
     task = Task(base, name, class_word, pictures, recipe, config, start)
     adapters = task.adapters()
     kept = None if checkpoints is None else Checkpoints(checkpoints / task.key)
-    found = kept and kept.newest()
-    with on_threads(recipe.threads or (found and found["threads"])) as threads:
+    found = None if kept is None else kept.newest()
+    with on_threads(recipe.threads or (None if found is None else found["threads"])) as threads:
         data = _prepared(task, cache, on_progress, stop)
         with task.ready(adapters):
             groups = parameter_groups(base, task.sites, adapters, recipe, task.vectors)

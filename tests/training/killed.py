@@ -28,7 +28,7 @@ PLACES = ("torn", "half written", "written", "in place")
 """Where in the writing of a checkpoint a process dies; "torn": a power cut, after which half of it is there."""
 
 
-def train(base: Base, folder: Path, steps: int, every: int, on_progress: Callable[[Progress], None]) -> bytes:
+def train(base: Base, folder: Path, steps: int, every: int, on_progress: Callable[[Progress], Any]) -> bytes:
     recipe = Recipe(rank=4, steps=steps, batch=4, prior_pictures=4)
     pictures = [Image.new("RGB", (base.side, base.side), colour) for colour in ("navy", "orange", "teal")]
     trained = train_concept(
@@ -59,7 +59,7 @@ def dying_at(place: str, count: int) -> Callable[[Path, bytes], None]:
     return write
 
 
-def forked(work: Callable[[Callable[[Progress], None]], object], told: int | None = None, seconds: float = 0) -> bool:
+def forked(work: Callable[[Callable[[Progress], object]], object], told: int | None = None, seconds: float = 0) -> bool:
     """Runs the work in a process, which is killed so many seconds after it told its progress so many times; whether
     it came to its end.
     """
@@ -87,7 +87,7 @@ def trial(base: Base, folder: Path, steps: int, every: int, seconds: float, numb
     moments = random.Random(number)
     result, died = folder / "result", []
 
-    def work(on_progress: Callable[[Progress], None]) -> None:
+    def work(on_progress: Callable[[Progress], object]) -> None:
         result.write_bytes(train(base, folder, steps, every, on_progress))
 
     for most in (steps - 2, 1)[: moments.randint(1, 2)]:
