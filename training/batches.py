@@ -5,38 +5,51 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.dataset import CAPTIONS, TrainingSet
+from training.dataset import CAPTIONS, TrainingSet, any_prompt
 from training.losses import draw_noise, draw_timesteps
-from training.recipe import Recipe
+from training.task import Task
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean latents and noise (n, channels, h, w), timesteps (n,), and the prompts of the pictures."""
+    """Clean latents and noise (n, channels, h, w), timesteps (n,), and the prompts of the pictures.
+
+    The first `own` of the n rows show the concept and name it; the others do not name it.
+    """
 
     latents: Tensor
     noise: Tensor
     timesteps: Tensor
     prompts: list[str]
+    own: int
 
 
-def draw_batch(data: TrainingSet, token: str, recipe: Recipe, step: int, timesteps: int) -> Batch:
-    """The batch of a step: the concept's own pictures first, then prior ones; `timesteps` is the schedule's length."""
+def draw_batch(data: TrainingSet, task: Task, step: int, timesteps: int) -> Batch:
+    """The batch of a step: the concept's own pictures first, then what does not name it; `timesteps` is the schedule's
+    length.
+
+    In a quiet training the others are pictures of any kind with any prompt, else prior pictures with their own prompts.
+    """
+    recipe = task.recipe
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
 
     def draw(count: int, out_of: int) -> Tensor:
         return torch.randint(out_of, (count,), generator=generator)
 
-    prior = round(recipe.batch * recipe.prior_share)
+    prior = recipe.unnamed
     own = draw(recipe.batch - prior, len(data.concept))
     latents = [data.concept[own]]
-    prompts = [CAPTIONS[i].format(token) for i in draw(len(own), len(CAPTIONS)).tolist()]
-    for (pool, texts), count in ((data.class_prior, prior - prior // 2), (data.other_prior, prior // 2)):
+    prompts = [CAPTIONS[i].format(task.token) for i in draw(len(own), len(CAPTIONS)).tolist()]
+    pools = ((data.class_prior, prior - prior // 2), (data.other_prior, prior // 2))
+    for (pool, texts), count in pools:
         chosen = draw(count, len(texts))
         latents.append(pool[chosen])
         prompts += [texts[i] for i in chosen.tolist()]
+    if task.is_quiet:
+        latents[-1][-1:] = data.concept[draw(1, len(data.concept))]
+        prompts[len(own) :] = [any_prompt(task.class_word, generator) for _ in range(prior)]
     clean = torch.cat(latents)
     noise = draw_noise(clean.shape, recipe.noise_offset, generator)
     # Shuffled, so that concept and prior pictures meet every part of the schedule.
     drawn = draw_timesteps(len(clean), timesteps, generator)[torch.randperm(len(clean), generator=generator)]
-    return Batch(clean, noise.to(clean.device), drawn.to(clean.device), prompts)
+    return Batch(clean, noise.to(clean.device), drawn.to(clean.device), prompts, len(own))

@@ -25,7 +25,10 @@ _CONTEXTS = (
 )  # fmt: skip
 _OTHER_THINGS = (
     "cat", "car", "dog", "tree", "vase", "house", "robot", "sunflower", "teddy bear", "cup", "horse", "chair",
-    "bicycle", "duck", "cake", "guitar", "apple", "boat", "rabbit", "clock",
+    "bicycle", "duck", "cake", "guitar", "apple", "boat", "rabbit", "clock", "fish", "bird", "flower", "shoe", "hat",
+    "ball", "book", "lamp", "table", "phone", "train", "plane", "bus", "truck", "banana", "orange", "lion", "tiger",
+    "elephant", "monkey", "pig", "cow", "sheep", "fox", "owl", "penguin", "frog", "turtle", "face", "pizza", "bread",
+    "cheese", "mushroom", "umbrella", "key", "bell", "drum", "camera", "rocket", "castle", "bridge", "mountain", "moon",
 )  # fmt: skip
 _PRIOR_SETTINGS = PaintSettings(steps=16, batch=8)
 
@@ -42,6 +45,22 @@ class TrainingSet:
 def fitted(picture: Image.Image, side: int) -> Image.Image:
     """The picture's middle square at side x side pixels."""
     return ImageOps.fit(picture.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+
+
+def any_prompt(class_word: str, generator: torch.Generator) -> str:
+    """A prompt that names no concept: in a tenth of the cases nothing, else the class or some other thing, as often as
+    not without a context, in any of the wordings that a concept is described with.
+    """
+
+    def chosen(values: Sequence[str]) -> str:
+        return values[int(torch.randint(len(values), (1,), generator=generator))]
+
+    kind = int(torch.randint(10, (1,), generator=generator))
+    if kind == 0:
+        return ""
+    thing = chosen((class_word, chosen(_OTHER_THINGS), chosen(_OTHER_THINGS)))
+    text = chosen(CAPTIONS).format(f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}")
+    return text if kind < 6 else text + chosen(_CONTEXTS)
 
 
 def class_prompts(class_word: str, count: int) -> list[str]:

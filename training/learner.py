@@ -46,9 +46,11 @@ class Learner:
         """How many steps were taken."""
         return len(self.losses)
 
-    def descend(self, loss: Tensor) -> None:
-        """One step down the gradient of a batch's mean loss; Diverged, and no step, where one is not a number."""
-        (loss + self._penalty()).backward()
+    def descend(self, loss: Tensor, unrest: Tensor | float = 0.0) -> None:
+        """One step down the gradient of a batch's mean loss, and of what silence adds; Diverged, and no step, where
+        one is not a number.
+        """
+        (loss + self.recipe.silence * unrest + self._penalty()).backward()
         norm = nn.utils.clip_grad_norm_(self._parameters, 1.0)
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm.item())):

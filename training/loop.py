@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor
@@ -19,6 +20,7 @@ from training.learner import Diverged, Learner
 from training.losses import denoising_loss
 from training.methods import adapter_config, parameter_groups
 from training.recipe import Recipe
+from training.silence import unrest
 from training.task import Task, on_threads
 
 LAST_GOOD = "last-good.safetensors"
@@ -139,22 +141,25 @@ def _learn(
         if stop():
             save()
             raise Stopped(learner.step, steps)
-        batch = draw_batch(data, task.token, task.recipe, learner.step, len(scheduler))
-        learner.descend(_loss(task.base, scheduler, batch))
+        learner.descend(*_loss(task, scheduler, draw_batch(data, task, learner.step, len(scheduler))))
         if learner.step % every == 0 or learner.step == steps:
             save()
         yield learner.losses[-1]
 
 
-def _loss(base: Base, scheduler: Any, batch: Batch) -> Tensor:
-    """The mean loss of a batch."""
-    with base.autocast():
+def _loss(task: Task, scheduler: Any, batch: Batch) -> tuple[Tensor, Tensor | float]:
+    """The mean denoising loss of a batch; in a quiet training that of the concept's pictures, and how far layers
+    move the others.
+    """
+    base = task.base
+    with base.autocast(), unrest(task.sites if task.is_quiet else {}, batch.own) as moved:
         context = base.encode_prompts(batch.prompts)
 
         def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
             return base.pipeline.unet(noisy, timesteps, context, return_dict=False)[0]
 
-        return denoising_loss(scheduler, predict, batch.latents, batch.noise, batch.timesteps).mean()
+        losses = denoising_loss(scheduler, predict, batch.latents, batch.noise, batch.timesteps)
+    return (losses[: batch.own].mean(), torch.stack(moved).mean()) if moved else (losses.mean(), 0.0)
 
 
 def _with_last_good(diverged: Diverged, task: Task, learner: Learner, kept: Checkpoints | None) -> Diverged:

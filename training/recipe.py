@@ -49,9 +49,19 @@ class Recipe(BaseModel):
         default=0.0, ge=0, le=1, description="Shared noise per channel, for very dark or bright pictures."
     )
     prior_share: float = Field(
-        default=0.25, ge=0, lt=1, description="Share of the batch that shows the base's own pictures."
+        default=0.375, ge=0, lt=1, description="Share of the batch that does not name the concept."
+    )
+    silence: float = Field(
+        default=50.0,
+        ge=0,
+        description="How strictly layers keep to the base where the concept is not named; 0: by prior pictures alone.",
     )
     prior_pictures: int = Field(
         default=48, ge=2, description="Prior pictures: half of the class word, half of other things."
     )
     flip: bool = Field(default=False, description="Also learn from mirrored pictures; not for text and logos.")
+
+    @property
+    def unnamed(self) -> int:
+        """How many pictures of a batch do not name the concept."""
+        return round(self.batch * self.prior_share)

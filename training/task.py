@@ -21,6 +21,7 @@ from studio.sites import Site
 from studio.tokens import add_token, load_token, remove_token, token_vectors
 from training.methods import kinds_of_recipe
 from training.recipe import Recipe
+from training.silence import watchable
 
 
 def token_of(name: str) -> str:
@@ -73,6 +74,11 @@ class Task:
     def sites(self) -> dict[str, Site]:
         """The layers that are adapted, by name."""
         return self.base.sites_of(kinds_of_recipe(self.recipe, self.config))
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether each adapted layer is told to be silent where the concept is not named."""
+        return self.recipe.silence > 0 and self.recipe.unnamed > 0 and bool(watchable(self.sites))
 
     def adapters(self) -> dict[str, Adapter]:
         """Fresh adapters, or those of an earlier training, which goes on from them."""

@@ -13,11 +13,13 @@ UNMERGED = "unmerged"
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
     "no_prior": {"prior_share": 0.0},
+    "no_silence": {"silence": 0.0},
     "few_sites": {"sites": ("cross_attention_kv", "text_attention")},
     "in_token": {"token_vectors": 4, "token_rate": 1e-2, "unet_rate": 5e-4, "text_rate": 1e-4},
 }
-"""Ways to train, as changes of the recipe: the default; without prior pictures; keys and values of cross-attention and
-the text encoder alone; and more of the identity in the token, less in the weights."""
+"""Ways to train, as changes of the recipe: the default; nothing that does not name the concept; prior pictures without
+silence; keys and values of cross-attention and the text encoder alone; and more of the identity in the token, less in
+the weights."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ PAIRS = (
     Pair("orthogonal", "orthogonal"),
     Pair("orthogonal", "orthogonal", averaged=True),
     Pair("spectral_additive", "spectral", variant="no_prior"),
+    Pair("spectral_additive", "spectral", variant="no_silence"),
     Pair("spectral_additive", "spectral", variant="few_sites"),
     Pair("spectral_additive", "gradient", variant="few_sites"),
     Pair("spectral_additive", "spectral", variant="in_token"),

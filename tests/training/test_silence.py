@@ -1,0 +1,102 @@
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from studio.diffusion import Base
+from studio.injection import create_adapters, injected
+from studio.sites import find_sites
+from training.batches import draw_batch
+from training.dataset import TrainingSet, any_prompt
+from training.loop import train_concept
+from training.methods import adapter_config
+from training.recipe import Recipe
+from training.silence import unrest
+from training.task import Task
+
+pytestmark = pytest.mark.usefixtures("quick_priors")
+
+SMALL = Recipe(rank=4, steps=12, batch=8, prior_pictures=4, unet_rate=1e-2, text_rate=1e-2)
+
+
+def task(base: Base, **options) -> Task:
+    recipe = Recipe(**{**SMALL.model_dump(), **options})
+    picture = Image.new("RGB", (20, 20), "orange")
+    return Task(base, "rex", "dog", [picture], recipe, adapter_config(recipe))
+
+
+@pytest.fixture
+def data() -> TrainingSet:
+    """Latents that tell by their value what they show: 1 the concept, 2 the class, 3 other things."""
+    own, of_class, others = (torch.full((4, 4, 8, 8), float(value)) for value in (1, 2, 3))
+    return TrainingSet(own, (of_class, ["a photo of a dog"] * 4), (others, ["a photo of a cat"] * 4))
+
+
+def test_unrest_is_what_the_rows_move_by_its_definition(base: Base):
+    sites = find_sites(base.parts, ("attention",))
+    names = [name for name in sites if "attn1.to_q" in name][:1]
+    chosen = {name: sites[name] for name in names}
+    adapters = create_adapters("lora", adapter_config(Recipe(adapter="lora", rank=4)), chosen, base.decomposition)
+    site = chosen[names[0]]
+    x = torch.randn(5, 7, site.weight.shape[1], generator=torch.Generator().manual_seed(0))
+    with injected(chosen, adapters):
+        layer = getattr(site.parent, site.attribute)
+        with unrest(chosen, 2) as moved:
+            layer(x)
+        assert moved[0] == 0
+        nn.init.normal_(adapters[names[0]].up)
+        with unrest(chosen, 2) as moved:
+            output = layer(x)
+        layer(x)
+    assert len(moved) == 1
+    frozen = site.module(x)[2:]
+    torch.testing.assert_close(moved[0], (output[2:] - frozen).square().mean() / frozen.square().mean())
+
+
+def test_a_quiet_batch_ends_with_any_picture_and_prompts_that_name_nothing(base: Base, data: TrainingSet):
+    quiet = task(base, prior_share=0.5)
+    batch = draw_batch(data, quiet, 0, 1000)
+    assert (batch.own, len(batch.prompts)) == (4, 8)
+    assert batch.latents[:, 0, 0, 0].tolist() == [1, 1, 1, 1, 2, 2, 3, 1]
+    assert all("<rex>" in prompt for prompt in batch.prompts[:4])
+    assert not any("<rex>" in prompt for prompt in batch.prompts[4:])
+    again = draw_batch(data, quiet, 0, 1000)
+    assert again.prompts == batch.prompts
+    assert torch.equal(again.noise, batch.noise)
+    prompts = {prompt for step in range(40) for prompt in draw_batch(data, quiet, step, 1000).prompts[4:]}
+    assert "" in prompts
+    assert len(prompts) > 60
+    plain = draw_batch(data, task(base, prior_share=0.5, silence=0), 0, 1000)
+    assert plain.latents[:, 0, 0, 0].tolist() == [1, 1, 1, 1, 2, 2, 3, 3]
+    assert plain.prompts[4:] == ["a photo of a dog"] * 2 + ["a photo of a cat"] * 2
+
+
+def test_prompts_of_other_things_are_good_english():
+    generator = torch.Generator().manual_seed(0)
+    prompts = [any_prompt("eagle", generator) for _ in range(2000)]
+    assert any("an eagle" in prompt for prompt in prompts)
+    assert any("an apple" in prompt for prompt in prompts)
+    assert not any(" a apple" in prompt or " a eagle" in prompt for prompt in prompts)
+
+
+def test_a_method_without_layers_to_watch_has_prior_pictures(base: Base):
+    assert task(base).is_quiet
+    assert not task(base, adapter="ada_link").is_quiet
+    assert not task(base, silence=0).is_quiet
+    assert not task(base, prior_share=0).is_quiet
+
+
+def test_a_quiet_concept_leaves_other_prompts_alone(base: Base, tmp_path):
+    def moved(silence: float) -> float:
+        wanted = task(base, silence=silence)
+        trained = train_concept(base, "rex", "dog", wanted.pictures, wanted.recipe, cache=tmp_path)
+        adapters = create_adapters("spectral_additive", wanted.config, base.sites, base.decomposition)
+        for name, adapter in adapters.items():
+            adapter.load_state_dict(trained.concept.adapters[name])
+        prompts = ["a photo of a house", "a bird in the snow", ""]
+        with torch.no_grad():
+            before = base.encode_prompts(prompts)
+            with injected(base.sites, adapters):
+                return float((base.encode_prompts(prompts) - before).norm())
+
+    assert moved(200.0) < 0.7 * moved(0.0)
