@@ -202,7 +202,7 @@ def fill(sessions: sessionmaker, count: int) -> None:
 @pytest.mark.parametrize("each", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_threads_that_ask_sqlite_at_once_leave_no_overlap_and_no_gap(each: int, tmp_path):
     library = Library(tmp_path)
-    fill(library._write_sessions, 8 * each)
+    fill(library._database._writing, 8 * each)
     starts = ask_at_once(lambda name: library.allocate_columns(name, "abc", 8, 2000 * 8), 8, each)
     assert sorted(starts) == list(range(0, 8 * each * 8, 8))
 
