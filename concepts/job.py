@@ -28,9 +28,8 @@ class Columns:
 class Order:
     """One training to queue: a concept of the library, by name, and all that decides what it becomes.
 
-    `base` is how a worker finds the base model, and `fingerprint` tells it that it found the right one. With `threads`
-    the CPU's part of the work is done by so many, which the result depends on to the last bit. Higher priorities are
-    leased first; a job that fails, or whose worker dies, is tried `max_attempts` times in all.
+    `base` is how a worker finds the base model, and `fingerprint` tells it that it found the right one. Higher
+    priorities are leased first; a job that fails, or whose worker dies, is tried `max_attempts` times in all.
     """
 
     concept: str
@@ -38,7 +37,6 @@ class Order:
     fingerprint: str
     recipe: Mapping[str, Any]
     columns: Columns | None = None
-    threads: int | None = None
     priority: int = 0
     max_attempts: int = 3
 
@@ -56,7 +54,6 @@ class Job:
     fingerprint: str
     recipe: dict[str, Any]
     first_column: int
-    threads: int | None
     state: JobState
     priority: int
     attempts: int
@@ -82,7 +79,7 @@ def job_of(record: JobRecord) -> Job:
     return Job(
         id=record.id, concept_id=record.concept_id, concept=record.concept.name, owner=record.owner, batch=record.batch,
         base=record.base, fingerprint=record.fingerprint, recipe=record.recipe,
-        first_column=record.columns["start"] if record.columns else 0, threads=record.threads, state=record.state,
+        first_column=record.columns["start"] if record.columns else 0, state=record.state,
         priority=-record.nice, attempts=record.attempts, max_attempts=record.max_attempts, worker=record.worker,
         step=record.step, steps=record.steps, loss=record.loss, error=record.error, created=record.created,
         started=record.started, ended=record.ended, result_id=record.result_id,

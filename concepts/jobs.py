@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, tuple_
@@ -16,18 +15,13 @@ from concepts.leases import LEASE_SECONDS, Lease, take
 from concepts.ledger import allocate, block_of, give_back
 from concepts.names import find
 from concepts.records import ConceptRecord, JobRecord, JobState, new_id
-from concepts.storage import remove
 
 
 class Jobs:
     """The jobs of one library; `Library.jobs` has it. Every method raises LibraryError for what it refuses."""
 
-    def __init__(self, database: Database, root: Path):
-        self._database, self._root = database, root
-
-    def checkpoints(self, job: Job) -> Path:
-        """The folder in which a job's training keeps what it goes on from."""
-        return self._root / "checkpoints" / job.id
+    def __init__(self, database: Database):
+        self._database = database
 
     def queue(self, orders: Sequence[Order], owner: str = "", batch: str | None = None) -> list[Job]:
         """Queues trainings, all or none. Columns are allocated here, in this order, so that who trains first does not
@@ -103,16 +97,12 @@ class Jobs:
             record = _find(session, identifier, lock=True)
             if record.state == "done":
                 raise LibraryError(f'The training of "{record.concept.name}" is done: there is nothing to cancel.')
-            was_running = record.state == "running"
             cancel_record(session, record)
             session.flush()
-            job = job_of(record)
-        if not was_running:  # else its worker may be writing there, and removes them when it stops
-            remove(self.checkpoints(job))
-        return job
+            return job_of(record)
 
     def retry(self, identifier: str) -> Job:
-        """Queues a failed or cancelled job again. A failed one goes on from its last checkpoint."""
+        """Queues a failed or cancelled job again; it goes on from its last checkpoint if its columns are still free."""
         with self._database.writing() as session:
             record = _find(session, identifier, lock=True)
             if record.state not in ("failed", "cancelled"):
@@ -146,7 +136,7 @@ def _queued(session: Session, order: Order, created: datetime) -> JobRecord:
     _refuse_unfinished(session, concept)
     record = JobRecord(
         id=new_id(), concept=concept, base=order.base, fingerprint=order.fingerprint, recipe=plain(order.recipe),
-        columns=order.columns and _allocated(session, concept, order.fingerprint, order.columns), threads=order.threads,
+        columns=order.columns and _allocated(session, concept, order.fingerprint, order.columns),
         nice=-order.priority, attempts=0, max_attempts=order.max_attempts, state="queued", step=0,
         steps=order.recipe.get("steps", 0), losses=[], created=created,
     )  # fmt: skip

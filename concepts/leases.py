@@ -71,9 +71,7 @@ class Lease:
     def _change(self, session: Session, **values: object) -> None:
         changed: CursorResult[Any] = session.execute(self._mine(update(JobRecord)).values(**values))  # pyright: ignore
         if changed.rowcount != 1:
-            raise LeaseLostError(
-                f'The training of "{self.job.concept}" was cancelled, or another worker has it.'
-            )
+            raise LeaseLostError(f'The training of "{self.job.concept}" was cancelled, or another worker has it.')
 
     def _mine(self, statement: Chosen) -> Chosen:
         return statement.where(

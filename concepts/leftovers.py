@@ -8,13 +8,13 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from concepts.records import ConceptRecord, JobRecord, ResultRecord
+from concepts.records import ConceptRecord, ResultRecord
 from concepts.storage import TEMPORARY, remove
 
 AGE_SECONDS = 24 * 3600
 """What is younger may belong to a process that is still at work."""
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}")
-_OF_ROWS = {"pictures": ConceptRecord, "results": ResultRecord, "checkpoints": JobRecord}
+_OF_ROWS = {"pictures": ConceptRecord, "results": ResultRecord}
 
 
 def sweep(root: Path, session: Session) -> None:

@@ -46,10 +46,10 @@ class Library:
     def __init__(self, root: Path | str, database: str | None = None):
         self.root = Path(root).expanduser().resolve()
         with explained(self.root):
-            for folder in ("pictures", "results", "checkpoints"):
+            for folder in ("pictures", "results"):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
         self._database = Database(self.root, database)
-        self.jobs = Jobs(self._database, self.root)
+        self.jobs = Jobs(self._database)
         with self._database.reading() as session:
             sweep(self.root, session)
 

@@ -154,7 +154,6 @@ class JobRecord(Record):
     fingerprint: Mapped[str] = mapped_column(String(128))
     recipe: Mapped[dict[str, Any]] = mapped_column(JSON)
     columns: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    threads: Mapped[int | None]
     state: Mapped[JobState] = mapped_column(String(12), default="queued")
     nice: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)

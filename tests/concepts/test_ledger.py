@@ -1,5 +1,3 @@
-import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,19 +47,12 @@ def migrate(engine: Engine, revision: str) -> None:
 
 
 @pytest.fixture
-def postgresql_sessions(tmp_path_factory) -> Iterator[sessionmaker]:
-    """A real PostgreSQL server, with the tables that the migrations make."""
-    if sys.version_info >= (3, 13):
-        pytest.skip("NOT RUN: the pgserver wheel, which carries PostgreSQL, exists for Python 3.11 and 3.12")
-    pgserver = pytest.importorskip("pgserver")
-    folder = tmp_path_factory.mktemp("postgresql")
-    server = pgserver.get_server(folder / "data")
-    engine = create_engine(server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1), pool_size=8)
+def postgresql_sessions(postgresql: str) -> Iterator[sessionmaker]:
+    """A real PostgreSQL database, with the tables that the migrations make."""
+    engine = create_engine(postgresql.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=8)
     migrate(engine, "head")
     yield sessionmaker(engine)
     engine.dispose()
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @given(blocks, st.integers(1, 24))

@@ -18,7 +18,6 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.String(128), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
         sa.Column("columns", sa.JSON()),
-        sa.Column("threads", sa.Integer()),
         sa.Column("state", sa.String(12), nullable=False),
         sa.Column("nice", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
