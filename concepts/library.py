@@ -106,7 +106,7 @@ class Library:
                 record = find(session, name)
             except LibraryError as unknown:
                 record = _removed_or(session, name, unknown)
-            files = [pictures_folder(self.root, record)]
+            files = [pictures_folder(self.root, record), self.root / "checkpoints" / record.id]
             if record.result is not None:
                 files.append(result_folder(self.root, record.result))
             session.delete(record)
@@ -214,6 +214,10 @@ class Library:
             if record.result is None:
                 raise LibraryError(f'"{record.name}" has no result to score: train it first.')
             record.result.scores = plain(scores)
+
+    def checkpoints(self, concept: Concept) -> Path:
+        """The folder for the checkpoints of a concept's training, which its trainer makes and removes."""
+        return self.root / "checkpoints" / concept.id
 
     @contextmanager
     def _adding(self, record: ConceptRecord | ResultRecord, path: Path) -> Iterator[Path]:

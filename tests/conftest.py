@@ -220,7 +220,8 @@ def _postgresql_in(folder: Path) -> Iterator[str]:
     try:
         yield running.get_uri()
     finally:
-        os.kill(running.get_pid() or 0, signal.SIGQUIT)  # at once: what it would still write is of no use
+        if process := running.get_pid():
+            os.kill(process, signal.SIGQUIT)  # at once: what it would still write is of no use
         running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
