@@ -3,8 +3,6 @@
 `uv run python -m benchmarks.adapters`
 """
 
-import multiprocessing
-import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -18,7 +16,17 @@ from peft import LoraConfig, OFTConfig, VeraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import RESULTS, TIMING_COLUMNS, Timing, interleaved, machine, table, write_results
+from benchmarks.common import (
+    RESULTS,
+    TIMING_COLUMNS,
+    Timing,
+    added_at_peak,
+    interleaved,
+    machine,
+    own_process,
+    table,
+    write_results,
+)
 from studio.adapters import ADAPTERS, SiteContext
 from studio.architectures import architecture_sites
 from studio.counting import shapes_of
@@ -98,24 +106,16 @@ def step_of(model: nn.Module, in_features: int) -> Callable[[], None]:
     return step
 
 
-def _peak(build: Callable[[], nn.Module], in_features: int) -> float:
-    """Megabytes that a training step adds at its peak to a process that has the model."""
-    step = step_of(build(), in_features)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(2):
-        step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-
-
 def peak_memory(name: str, shape: tuple[int, int], rank: int) -> float:
-    """The peak of one contender in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
+    """Megabytes that a training step of one contender adds at its peak to a process that has the model."""
+    with own_process() as pool:
         return pool.apply(_peak_named, (name, shape, rank))
 
 
 def _peak_named(name: str, shape: tuple[int, int], rank: int) -> float:
-    return _peak(contenders(shape, rank)[name], shape[1])
+    step = step_of(contenders(shape, rank)[name](), shape[1])
+    step()  # what the libraries keep for themselves from then on
+    return added_at_peak(step)
 
 
 def set_up_seconds(architecture: str) -> dict[str, float]:

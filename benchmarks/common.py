@@ -1,11 +1,14 @@
 """What the benchmarks share: interleaved timing, ratios, and a table with a plot as the result."""
 
+import multiprocessing
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +52,27 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], reference: str, 
                 seconds[name].append(perf_counter() - began)
     base = np.array(seconds[reference])
     return [Timing(name, np.array(taken), np.array(taken) / base) for name, taken in seconds.items()]
+
+
+def added_at_peak(action: Callable[[], object]) -> float:
+    """Megabytes that the action adds at its peak to what this process holds; Linux alone tells."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = _resident("VmRSS")
+    action()
+    return (_resident("VmHWM") - before) / 1024
+
+
+def _resident(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def own_process() -> Any:
+    """A pool of one process for measuring memory: it has the libraries, and gives back what it frees."""
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "peft", "diffusers"])
+    return context.Pool(1)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

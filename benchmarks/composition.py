@@ -3,8 +3,6 @@
 `uv run python -m benchmarks.composition`
 """
 
-import multiprocessing
-import resource
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +15,7 @@ import typer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import RESULTS, machine, table
+from benchmarks.common import RESULTS, added_at_peak, machine, own_process, table
 from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.architectures import architecture_sites
@@ -74,20 +72,25 @@ def merge_all(method: str, threads: int, architecture: str = "sd15") -> tuple[fl
     if method == "gradient":
         for width in {weight.shape[1] for _, weight, _ in sites}:
             grams[width] = [x.mT @ x for x in (inputs(seed, width, 2 * width) for seed in range(CONCEPTS))]
-    before, merged = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
-    for name, weight, adapters in sites:
-        site = MergeSite(weight, adapters, [1.0] * CONCEPTS, grams.get(weight.shape[1]), name)
-        began = perf_counter()
-        merged.append(MERGES[method](site))
-        seconds += perf_counter() - began
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    merged: list[Tensor] = []
+
+    def merge() -> None:
+        nonlocal seconds
+        for name, weight, adapters in sites:
+            site = MergeSite(weight, adapters, [1.0] * CONCEPTS, grams.get(weight.shape[1]), name)
+            taken, delta = _timed(lambda site=site: MERGES[method](site))
+            merged.append(delta)
+            seconds += taken
+
+    peak = added_at_peak(merge)
+    return seconds, peak
 
 
 def merge_table(threads: int, methods: Sequence[str]) -> str:
     """Every merge at Stable Diffusion 1.5's size, each in a process of its own."""
-    context, rows = multiprocessing.get_context("spawn"), []
+    rows = []
     for method in methods:
-        with context.Pool(1) as pool:
+        with own_process() as pool:
             seconds, megabytes = pool.apply(merge_all, (method, threads))
         rows.append([method, ADAPTER_OF.get(method, "lora"), f"{seconds:.2f}", f"{megabytes:,.0f}"])
     return table(("merge", "adapter", "seconds", "peak MB beyond base and concepts"), rows)

@@ -28,7 +28,8 @@ def draw_batch(data: TrainingSet, task: Task, step: int, timesteps: int) -> Batc
     """The batch of a step: the concept's own pictures first, then what does not name it; `timesteps` is the schedule's
     length.
 
-    In a quiet training the others are pictures of any kind with any prompt, else prior pictures with their own prompts.
+    The others are prior pictures with their own prompts; in a quiet training all but the first of them are pictures of
+    any kind, the concept's too, with any prompt.
     """
     recipe = task.recipe
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
@@ -45,10 +46,12 @@ def draw_batch(data: TrainingSet, task: Task, step: int, timesteps: int) -> Batc
         chosen = draw(count, len(texts))
         latents.append(pool[chosen])
         prompts += [texts[i] for i in chosen.tolist()]
-    if task.is_quiet:
-        latents[-1][-1:] = data.concept[draw(1, len(data.concept))]
-        prompts[len(own) :] = [any_prompt(task.class_word, generator) for _ in range(prior)]
     clean = torch.cat(latents)
+    if task.is_quiet:
+        every = torch.cat([data.concept, data.class_prior[0], data.other_prior[0]])
+        for row in range(len(own) + 1, recipe.batch):
+            clean[row] = every[int(draw(1, len(every)))]
+            prompts[row] = any_prompt(task.class_word, generator)
     noise = draw_noise(clean.shape, recipe.noise_offset, generator)
     # Shuffled, so that concept and prior pictures meet every part of the schedule.
     drawn = draw_timesteps(len(clean), timesteps, generator)[torch.randperm(len(clean), generator=generator)]

@@ -5,22 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import DDPMScheduler
 from PIL import Image
-from torch import Tensor
 
 from concepts.storage import atomic_write
 from studio.checkpoint import TrainedConcept, config_of, to_bytes
 from studio.diffusion import Base
-from training.batches import Batch, draw_batch
+from training.batches import draw_batch
 from training.checkpoints import Checkpoints
 from training.dataset import TrainingSet, build_training_set, prior_steps
 from training.learner import Diverged, Learner
-from training.losses import denoising_loss
 from training.methods import adapter_config, parameter_groups
+from training.objective import objective
 from training.recipe import Recipe
-from training.silence import unrest
 from training.task import Task, on_threads
 
 LAST_GOOD = "last-good.safetensors"
@@ -141,25 +138,10 @@ def _learn(
         if stop():
             save()
             raise Stopped(learner.step, steps)
-        learner.descend(*_loss(task, scheduler, draw_batch(data, task, learner.step, len(scheduler))))
+        learner.descend(*objective(task, scheduler, draw_batch(data, task, learner.step, len(scheduler))))
         if learner.step % every == 0 or learner.step == steps:
             save()
         yield learner.losses[-1]
-
-
-def _loss(task: Task, scheduler: Any, batch: Batch) -> tuple[Tensor, Tensor | float]:
-    """The mean denoising loss of a batch; in a quiet training that of the concept's pictures, and how far layers
-    move the others.
-    """
-    base = task.base
-    with base.autocast(), unrest(task.sites if task.is_quiet else {}, batch.own) as moved:
-        context = base.encode_prompts(batch.prompts)
-
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return base.pipeline.unet(noisy, timesteps, context, return_dict=False)[0]
-
-        losses = denoising_loss(scheduler, predict, batch.latents, batch.noise, batch.timesteps)
-    return (losses[: batch.own].mean(), torch.stack(moved).mean()) if moved else (losses.mean(), 0.0)
 
 
 def _with_last_good(diverged: Diverged, task: Task, learner: Learner, kept: Checkpoints | None) -> Diverged:

@@ -1,7 +1,8 @@
 """Keeps adapted layers quiet where the concept is not named.
 
 A concept whose layers answer to any prompt moves pictures that do not show it, and blurs every other concept that is
-merged with it. Prior pictures tell a training so only at the end of the UNet; here each layer is told for itself.
+merged with it. Prior pictures say so through the noise of the denoising loss; here each layer, and the prediction that
+they all make, is held to what the base gave.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from studio.sites import Site
+
+_LEAST = torch.finfo(torch.float32).tiny
+
+
+@contextmanager
+def without(sites: Mapping[str, Site]) -> Iterator[None]:
+    """While open, the frozen layers stand at these sites, and no adapter acts."""
+    adapted = [(site, getattr(site.parent, site.attribute)) for site in watchable(sites)]
+    try:
+        for site, _ in adapted:
+            setattr(site.parent, site.attribute, site.module)
+        yield
+    finally:
+        for site, layer in adapted:
+            setattr(site.parent, site.attribute, layer)
 
 
 @contextmanager
@@ -38,6 +54,3 @@ def _collect(
 ) -> None:
     before = frozen(inputs[0][first:]).float()
     moved.append((output[first:].float() - before).square().mean() / before.detach().square().mean().clamp(min=_LEAST))
-
-
-_LEAST = torch.finfo(torch.float32).tiny

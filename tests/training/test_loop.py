@@ -10,7 +10,7 @@ from studio.diffusion import Base
 from studio.errors import StudioError
 from studio.injection import create_adapters, inject
 from studio.sites import Site
-from training import loop
+from training import objective
 from training.loop import Progress, Training, adapter_config, train_concept
 from training.recipe import Recipe
 
@@ -176,13 +176,13 @@ def test_options_that_do_not_fit_are_refused(base: Base, trained, state_of, opti
 
 def test_the_batch_of_a_step_follows_from_seed_and_step(base: Base, monkeypatch, trained):
     seen: list[torch.Tensor] = []
-    real = loop.denoising_loss
+    real = objective.denoising_loss
 
     def spied(scheduler: Any, predict: Any, latents: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> Any:
         seen.append(noise.clone())
         return real(scheduler, predict, latents, noise, steps)
 
-    monkeypatch.setattr(loop, "denoising_loss", spied)
+    monkeypatch.setattr(objective, "denoising_loss", spied)
     trained(steps=2)
     trained(steps=4)
     assert torch.equal(seen[0], seen[2])

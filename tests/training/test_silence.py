@@ -11,7 +11,7 @@ from training.dataset import TrainingSet, any_prompt
 from training.loop import train_concept
 from training.methods import adapter_config
 from training.recipe import Recipe
-from training.silence import unrest
+from training.silence import unrest, without
 from training.task import Task
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
@@ -57,13 +57,16 @@ def test_a_quiet_batch_ends_with_any_picture_and_prompts_that_name_nothing(base:
     quiet = task(base, prior_share=0.5)
     batch = draw_batch(data, quiet, 0, 1000)
     assert (batch.own, len(batch.prompts)) == (4, 8)
-    assert batch.latents[:, 0, 0, 0].tolist() == [1, 1, 1, 1, 2, 2, 3, 1]
+    assert batch.latents[:5, 0, 0, 0].tolist() == [1, 1, 1, 1, 2]
     assert all("<rex>" in prompt for prompt in batch.prompts[:4])
+    assert batch.prompts[4] == "a photo of a dog"
     assert not any("<rex>" in prompt for prompt in batch.prompts[4:])
     again = draw_batch(data, quiet, 0, 1000)
     assert again.prompts == batch.prompts
     assert torch.equal(again.noise, batch.noise)
-    prompts = {prompt for step in range(40) for prompt in draw_batch(data, quiet, step, 1000).prompts[4:]}
+    batches = [draw_batch(data, quiet, step, 1000) for step in range(40)]
+    assert {value for each in batches for value in each.latents[5:, 0, 0, 0].tolist()} == {1, 2, 3}
+    prompts = {prompt for each in batches for prompt in each.prompts[5:]}
     assert "" in prompts
     assert len(prompts) > 60
     plain = draw_batch(data, task(base, prior_share=0.5, silence=0), 0, 1000)
@@ -84,6 +87,22 @@ def test_a_method_without_layers_to_watch_has_prior_pictures(base: Base):
     assert not task(base, adapter="ada_link").is_quiet
     assert not task(base, silence=0).is_quiet
     assert not task(base, prior_share=0).is_quiet
+
+
+def test_without_adapters_the_base_predicts_and_then_they_are_back(base: Base):
+    sites = find_sites(base.parts, ("attention",))
+    adapters = create_adapters("lora", adapter_config(Recipe(adapter="lora", rank=4)), sites, base.decomposition)
+    for adapter in adapters.values():
+        for parameter in adapter.parameters():
+            nn.init.normal_(parameter)
+    with torch.no_grad():
+        plain = base.encode_prompts(["a cat"])
+        with injected(sites, adapters):
+            changed = base.encode_prompts(["a cat"])
+            with without(sites):
+                assert torch.equal(base.encode_prompts(["a cat"]), plain)
+            assert torch.equal(base.encode_prompts(["a cat"]), changed)
+    assert not torch.allclose(changed, plain, atol=1e-3)
 
 
 def test_a_quiet_concept_leaves_other_prompts_alone(base: Base, tmp_path):
