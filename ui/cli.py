@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from concepts import LibraryError, read_picture
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli, study_cli
+from ui import adapters_cli, base_cli, concept_cli, exchange_cli, study_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
     JsonOption,
     LibraryOption,
     errors,
+    note,
     number_from,
     pairs,
     parsed,
@@ -43,6 +44,8 @@ app.add_typer(concept_cli.app, name="concept")
 app.add_typer(base_cli.app, name="base")
 app.add_typer(study_cli.app, name="study")
 app.command()(adapters_cli.adapters)
+app.command()(exchange_cli.export)
+app.command("import")(exchange_cli.import_file)
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
 MethodOption = Annotated[
@@ -157,10 +160,6 @@ def _advance(bar: Any, task: Any, progress: Any) -> None:
     bar.update(task, completed=progress.step, total=progress.steps, note=note)
 
 
-def _note(text: str) -> None:
-    errors.print(f"Note: {text}", markup=False, soft_wrap=True)
-
-
 def _show_trained(concept: Any) -> None:
     result = concept.result
     typer.echo(f"{concept.name} is learned: {result.parameters:,} parameters in {result.path}")
@@ -168,8 +167,8 @@ def _show_trained(concept: Any) -> None:
         f"image alignment {result.scores['image_alignment']:.3f} ({result.scores['backbone']}); see {result.preview}"
     )
     for block in concept.columns:
-        if note := block.note():
-            _note(note)
+        if text := block.note():
+            note(text)
     typer.echo(f'Now paint it: studio generate "a photo of <{concept.name}> on the beach"')
 
 
@@ -187,7 +186,7 @@ def merge(
     """Write several concepts as one file, which `studio generate --concept FILE` takes."""
     if output.suffix != ".safetensors":
         raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
-    merged = _workflow(library, base).merge(names, output, method, strengths_from(strength), average, _note)
+    merged = _workflow(library, base).merge(names, output, method, strengths_from(strength), average, note)
     document = {"file": str(output), **merged.metadata, "rank": merged.config["rank"]}
     report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
 
@@ -229,7 +228,7 @@ def generate(
     with progress_bar() as bar:
         task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
         pictures = workflow.generate(
-            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, _note
+            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, note
         )
     kept = {
         "prompt": prompt, "concepts": ", ".join(concept), "method": method or "", "strengths": str(strengths),

@@ -37,6 +37,11 @@ def report(document: Any, as_json: bool, show: Callable[[], None]) -> None:
         show()
 
 
+def note(text: str) -> None:
+    """Tells what a person should know, on stderr."""
+    errors.print(f"Note: {text}", markup=False, soft_wrap=True)
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A progress bar with the time that is left, on stderr."""
