@@ -48,61 +48,50 @@ class Imported(Adapter):
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(*shape, device=weight.device)))
 
-    def _term(self, name: str) -> Tensor | None:
-        return self._parameters.get(name)
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """The site's terms by name."""
+        return dict(self.named_parameters())
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank | None:
         """The thin factors where all terms have such; None where one of them may have any rank."""
-        terms = set(self._parameters) - {"bias"}
-        if terms == {"up", "down"}:
-            return LowRank(strength * self.up, self.down)
-        if not terms:
+        terms = self.terms
+        names = set(terms) - {"bias"}
+        if names == {"up", "down"}:
+            return LowRank(strength * terms["up"], terms["down"])
+        if not names:
             return LowRank(weight.new_zeros(weight.shape[0], 0).float(), weight.new_zeros(0, weight.shape[1]).float())
-        if terms == {"first_up", "first_down", "second_up", "second_down"}:
-            return self._hadamard(weight, strength)
+        if names == {"first_up", "first_down", "second_up", "second_down"}:
+            return _hadamard(terms, strength, min(weight.shape))
         return None
-
-    def _hadamard(self, weight: Tensor, strength: float) -> LowRank | None:
-        """(A B) ⊙ (C D) as factors whose columns are the products of all pairs, where there are not too many."""
-        rank = self.first_down.shape[0] * self.second_down.shape[0]
-        if rank * WIDEST_PRODUCT > min(weight.shape):
-            return None
-        up = (self.first_up[:, :, None] * self.second_up[:, None, :]).flatten(1)
-        down = (self.first_down[:, None] * self.second_down[None]).flatten(0, 1)
-        return LowRank(strength * up, down)
 
     def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
         """The sum of the terms, (out, in), scaled as the tools themselves do."""
-        frozen = weight.float()
+        terms, frozen = self.terms, weight.float()
         change = torch.zeros_like(frozen)
-        if self._term("up") is not None:
-            change = change + self.up @ self.down
-        if self._term("first_up") is not None:
-            change = change + (self.first_up @ self.first_down) * (self.second_up @ self.second_down)
-        if self._term("left") is not None:
-            change = change + torch.kron(self.left.contiguous(), self.right.contiguous())
-        if self._term("turn_out") is not None:
-            change = change + _blocks_times(self.turn_out, frozen)
-        if self._term("turn_in") is not None:
-            change = change + _blocks_times(self.turn_in.mT, frozen.T).T
-        if self._term("difference") is not None:
-            change = change + self.difference
-        if self._term("rescale") is not None:
-            change = self.rescale[:, None] * (frozen + change) - frozen
-        return strength * self._at_length(frozen, change)
-
-    def _at_length(self, frozen: Tensor, change: Tensor) -> Tensor:
-        magnitude = self._term("magnitude")
-        if magnitude is None:
-            return change
-        adapted = frozen + change
-        along = 0 if magnitude.shape[0] == 1 else 1
-        return magnitude * adapted / adapted.norm(dim=along, keepdim=True) - frozen
+        if "up" in terms:
+            change = change + terms["up"] @ terms["down"]
+        if "first_up" in terms:
+            first, second = terms["first_up"] @ terms["first_down"], terms["second_up"] @ terms["second_down"]
+            change = change + first * second
+        if "left" in terms:
+            change = change + torch.kron(terms["left"].contiguous(), terms["right"].contiguous())
+        if "turn_out" in terms:
+            change = change + _blocks_times(terms["turn_out"], frozen)
+        if "turn_in" in terms:
+            change = change + _blocks_times(terms["turn_in"].mT, frozen.T).T
+        if "difference" in terms:
+            change = change + terms["difference"]
+        if "rescale" in terms:
+            change = terms["rescale"][:, None] * (frozen + change) - frozen
+        if "magnitude" in terms:
+            change = _at_length(terms["magnitude"], frozen + change) - frozen
+        return strength * change
 
     def bias_delta(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> Tensor | None:
         """The bias term, (out,), if the file has one."""
-        change = self._term("bias")
-        return None if change is None else strength * change
+        terms = self.terms
+        return strength * terms["bias"] if "bias" in terms else None
 
     @classmethod
     def kinds(cls, config: Any) -> tuple[str, ...]:
@@ -117,6 +106,22 @@ class Imported(Adapter):
     @classmethod
     def check(cls, shape: tuple[int, ...], config: Any, name: str = "") -> None:
         """The terms were checked when they were read."""
+
+
+def _hadamard(terms: dict[str, Tensor], strength: float, side: int) -> LowRank | None:
+    """(A B) ⊙ (C D) as factors whose columns are the products of all pairs, where there are not too many."""
+    rank = terms["first_down"].shape[0] * terms["second_down"].shape[0]
+    if rank * WIDEST_PRODUCT > side:
+        return None
+    up = (terms["first_up"][:, :, None] * terms["second_up"][:, None, :]).flatten(1)
+    down = (terms["first_down"][:, None] * terms["second_down"][None]).flatten(0, 1)
+    return LowRank(strength * up, down)
+
+
+def _at_length(magnitude: Tensor, adapted: Tensor) -> Tensor:
+    """The rows or columns of a weight (out, in) at the lengths (out, 1) or (1, in)."""
+    along = 0 if magnitude.shape[0] == 1 else 1
+    return magnitude * adapted / adapted.norm(dim=along, keepdim=True)
 
 
 def _blocks_times(blocks: Tensor, matrix: Tensor) -> Tensor:

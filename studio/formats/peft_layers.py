@@ -93,7 +93,7 @@ def configure(layer: Layer, path: str, config: Mapping[str, Any]) -> None:
     layer.scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
 
 
-def _patterned(path: str, pattern: Mapping[str, float] | None, otherwise: float | None) -> float | None:
+def _patterned(path: str, pattern: Mapping[str, float] | None, otherwise: Any) -> Any:
     """The value of the first pattern that ends the path, by PEFT's rule."""
     short = path.removeprefix("text_model.")
     for known, value in (pattern or {}).items():

@@ -89,7 +89,7 @@ PEFT_CONFIGS = {
 
 @pytest.mark.parametrize("kind", PEFT_CONFIGS)
 def test_what_peft_writes(base: Base, kind: str, tmp_path: Path):
-    unet = UNet2DConditionModel.from_config(base.pipeline.unet.config)
+    unet: Any = UNet2DConditionModel.from_config(base.pipeline.unet.config)
     unet.load_state_dict(base.pipeline.unet.state_dict())
     model: Any = get_peft_model(unet, PEFT_CONFIGS[kind])
     randomised(model)
@@ -107,7 +107,7 @@ def test_what_diffusers_writes(base: Base, pipeline: StableDiffusionPipeline, us
     model: Any = get_peft_model(pipeline.unet, config)
     randomised(model)
     state = get_peft_model_state_dict(model)
-    layers = {key.removeprefix("base_model.model."): tensor for key, tensor in state.items()}
+    layers: Any = {key.removeprefix("base_model.model."): tensor for key, tensor in state.items()}
     StableDiffusionPipeline.save_lora_weights(tmp_path, layers, unet_lora_adapter_metadata=config.to_dict())
     read = import_concept(base, tmp_path / "pytorch_lora_weights.safetensors", {})
     assert distance(deltas_of(base, read), peft_deltas(model)) < 3 * SAME
@@ -209,7 +209,7 @@ def test_a_difference_of_weights_and_biases(base: Base, tmp_path: Path):
 
 
 def test_an_import_is_merged_by_every_method(base: Base, tmp_path: Path, random_concept: Callable):
-    unet = UNet2DConditionModel.from_config(base.pipeline.unet.config)
+    unet: Any = UNet2DConditionModel.from_config(base.pipeline.unet.config)
     model: Any = get_peft_model(unet, PEFT_CONFIGS["lokr"])
     randomised(model)
     model.save_pretrained(tmp_path / "unet")
