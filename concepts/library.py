@@ -145,7 +145,7 @@ class Library:
                 record = find(session, name)
             except LibraryError as unknown:
                 record = _removed_or(session, name, unknown)
-            files = [self._pictures / record.id, *self._result_folders(record)]
+            files = [self._pictures / record.id, self._checkpoints / record.id, *self._result_folders(record)]
             session.delete(record)
         for file in files:
             remove(file)
@@ -241,6 +241,14 @@ class Library:
             if record.result is None:
                 raise LibraryError(f'"{record.name}" has no result to score: train it first.')
             record.result.scores = _plain(scores)
+
+    def checkpoints(self, concept: Concept) -> Path:
+        """The folder for the checkpoints of a concept's training, which its trainer makes and removes."""
+        return self._checkpoints / concept.id
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.root / "checkpoints"
 
     @property
     def _pictures(self) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ui.concept_cli import described
-from ui.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, note, report, strengths_from
+from ui.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, report, strengths_from, tell, workflow_of
 
 
 def export(
@@ -27,12 +27,11 @@ def export(
     """Write concepts as a file that ComfyUI, A1111, diffusers or PEFT load."""
     from studio.composition.session import Plan
     from ui.exchange import export_concepts
-    from ui.workflow import Workflow
 
     plan = Plan(method, strengths_from(strength), average)
-    made, notes = export_concepts(Workflow(library, base), names, layout, output, plan, rank, dtype)
+    made, notes = export_concepts(workflow_of(library, base), names, layout, output, plan, rank, dtype)
     for text in notes:
-        note(text)
+        tell(text)
     document = {
         "file": str(made.path), "format": layout, "tokens": {token: str(path) for token, path in made.tokens.items()},
         "rank": made.rank, "error": made.error, "lost_biases": made.lost_biases,
@@ -67,9 +66,8 @@ def import_file(
 ) -> None:
     """Add a LoRA, LoHa, LoKr or OFT that another tool trained to the library."""
     from ui import exchange
-    from ui.workflow import Workflow
 
-    concept = exchange.import_file(Workflow(library, base), file, name, class_word, tokens, trigger)
+    concept = exchange.import_file(workflow_of(library, base), file, name, class_word, tokens, trigger)
     report(
         described(concept),
         as_json,

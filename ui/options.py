@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    from ui.workflow import Workflow
 
 LibraryOption = Annotated[
     Path, typer.Option("--library", envvar="STUDIO_LIBRARY", help="The folder of the concept library.")
@@ -37,8 +40,8 @@ def report(document: Any, as_json: bool, show: Callable[[], None]) -> None:
         show()
 
 
-def note(text: str) -> None:
-    """Tells what a person should know, on stderr."""
+def tell(text: str) -> None:
+    """Tells a person something beside the result."""
     errors.print(f"Note: {text}", markup=False, soft_wrap=True)
 
 
@@ -98,6 +101,13 @@ def parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def workflow_of(library: Path, base: str, **options: Any) -> "Workflow":
+    """The verbs on this library and base; torch and diffusers take seconds to import, which --help should not."""
+    from ui.workflow import Workflow
+
+    return Workflow(library, base, **options)
 
 
 def default_work_folder() -> Path:
