@@ -13,7 +13,7 @@ from studio.composition.session import Plan
 from studio.formats.exporting import Export, export
 from studio.formats.importing import import_concept, words_as_token
 from studio.formats.textual_inversion import read_token
-from training.loop import token_of
+from training.task import token_of
 from ui.workflow import Workflow, known_strengths
 
 DEFAULT_CLASS = "thing"
