@@ -94,11 +94,11 @@ class Library:
         """Adds a concept that was trained elsewhere, without pictures: its file, and details as for `store_result`."""
         check_words(name, class_word)
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
-        result = _result_record(details)
-        with self._adding(result, self._results / result.id) as folder:
+        result = result_record(details)
+        with self._adding(result, result_folder(self.root, result)) as folder:
             make_folder(folder)
             atomic_write(folder / CONCEPT_FILE, data)
-            with self._writing() as session:
+            with self._database.writing() as session:
                 refuse_taken(session, name)
                 record.result = result
                 session.add(record)
