@@ -97,6 +97,10 @@ class Workflow:
         killed goes on where it was when it is asked for in the same way again.
         """
         concept = self.library.concept(name)
+        if not concept.pictures:
+            raise LibraryError(
+                f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.'
+            )
         recipe = within_budget(self.base, recipe)
         cache, checkpoints = self.library.root / "priors", self.library.checkpoints(concept)
         with self._columns(concept, recipe, start, column) as first:
@@ -195,7 +199,7 @@ class Workflow:
         if len(set(names)) < len(names):
             raise StudioError("Merge each concept once: one of these is named twice.")
         trained = {name: self.trained(name) for name in names}
-        merged = merged_concept(self.base, trained, method, _known(strengths, trained), averaged)
+        merged = merged_concept(self.base, trained, method, known_strengths(strengths, trained), averaged)
         if not output.parent.is_dir():
             raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
         atomic_write(output, to_bytes(merged))
@@ -231,7 +235,7 @@ class Workflow:
         settings = settings or PaintSettings()
         size = settings.pixels(self.base)
         boxes = {name: Region(alone(prompt, name), *_share(box, size)) for name, box in (regions or {}).items()}
-        plan = Plan(method, _known(strengths, trained), averaged)
+        plan = Plan(method, known_strengths(strengths, trained), averaged)
         if method == UNMERGED:
             return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
         for note in sharing_notes(trained):
@@ -324,7 +328,7 @@ def _share(box: tuple[float, float, float, float], size: tuple[int, int]) -> tup
     return top / height, left / width, bottom / height, right / width
 
 
-def _known(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
+def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
     """Strengths by the concepts' own names; StudioError for one that is not painted."""
     keys = {name.lower(): name for name in trained}
     for name in strengths or {}:
