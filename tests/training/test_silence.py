@@ -44,7 +44,7 @@ def test_unrest_is_what_the_rows_move_by_its_definition(base: Base):
         with unrest(chosen, 2) as moved:
             layer(x)
         assert moved[0] == 0
-        nn.init.normal_(adapters[names[0]].up)
+        nn.init.normal_(dict(adapters[names[0]].named_parameters())["up"])
         with unrest(chosen, 2) as moved:
             output = layer(x)
         layer(x)
