@@ -16,8 +16,9 @@ from training.loop import Progress, token_of
 from training.recipe import Recipe
 from training.report import Section, loss_curves, write_report
 from ui.options import progress_bar
+from ui.painting import UNMERGED
 from ui.pictures import labelled_grid
-from ui.workflow import UNMERGED, Scores, Trained, Workflow, summary
+from ui.workflow import Scores, Trained, Workflow, summary
 
 NAMES = ("saffron", "azura")
 RECIPE = Recipe(adapter="spectral_additive", rank=8)

@@ -14,8 +14,10 @@ from studio.diffusion import PaintSettings
 from studio.errors import StudioError
 from studio.regions import Region
 from training.recipe import Recipe
+from ui import painting
 from ui import workflow as module
-from ui.workflow import Workflow, alone, summary
+from ui.painting import UNMERGED, alone
+from ui.workflow import Workflow, summary
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
 
@@ -38,7 +40,7 @@ def painted(monkeypatch) -> list[dict[str, Any]]:
         calls.append({"prompt": prompt, "words": words, "regions": regions})
         return [Image.new("RGB", (16, 16)) for _ in seeds]
 
-    monkeypatch.setattr(module, "paint", paint)
+    monkeypatch.setattr(painting, "paint", paint)
     return calls
 
 
@@ -253,14 +255,14 @@ def test_concepts_are_painted_unmerged(workflow: Workflow, tmp_path):
             workflow.generate(prompt, method=method, seeds=[3], settings=QUICK, **options)[0], dtype=float
         )
 
-    merged, unmerged = first("fedavg"), first(module.UNMERGED)
+    merged, unmerged = first("fedavg"), first(UNMERGED)
     assert np.abs(merged - unmerged).mean() < 3
     boxes = {"REX": (0, 0, 1, 0.5), "milo": (0, 8, 16, 16)}
-    apart = first(module.UNMERGED, regions=boxes)
+    apart = first(UNMERGED, regions=boxes)
     assert not np.array_equal(apart, first("fedavg", regions=boxes))
-    assert not np.array_equal(apart, first(module.UNMERGED, regions=boxes, strengths={"rex": 0.0}))
+    assert not np.array_equal(apart, first(UNMERGED, regions=boxes, strengths={"rex": 0.0}))
     assert not [w for w in workflow.base.pipeline.tokenizer.get_added_vocab() if w[1] != "|"]
     both = tmp_path / "both.safetensors"
     workflow.merge(["rex", "milo"], both)
     with pytest.raises(StudioError, match="each needs a region of its own"):
-        first(module.UNMERGED, concepts=[str(both)], regions=boxes)
+        first(UNMERGED, concepts=[str(both)], regions=boxes)
