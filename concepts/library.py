@@ -18,7 +18,7 @@ from concepts.errors import LibraryError
 from concepts.images import encode_png, picture_files, read_picture
 from concepts.ledger import ColumnBlock, Overlaps, Space, allocate, block_of, column_block, give_back, overlaps
 from concepts.leftovers import sweep
-from concepts.names import check_words, find, find_removed, refuse_taken
+from concepts.names import check_class_word, check_name, find, find_removed, refuse_taken
 from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
 from concepts.storage import atomic_write, make_folder, remove
 
@@ -99,7 +99,8 @@ class Library:
         The name is a label: 1 to 40 letters, digits, _ and -, beginning with a letter, unique whatever the
         case. The class word is what the thing is ("dog", "tea pot").
         """
-        check_words(name, class_word)
+        check_name(name)
+        check_class_word(class_word)
         with explained(self.root), self._reading() as session:
             refuse_taken(session, name)  # sooner than after reading the pictures
         files = picture_files(pictures)
@@ -115,6 +116,18 @@ class Library:
                 refuse_taken(session, name)
                 session.add(record)
         return self.concept(name)
+
+    def rename_concept(self, name: str, new_name: str, class_word: str | None = None) -> Concept:
+        """Gives a concept another name, and another class word if one is given. What it has learned stays as it is."""
+        with self._writing() as session:
+            record = find(session, name)
+            check_name(new_name)
+            check_class_word(class_word or record.class_word)
+            if new_name.lower() != record.key:
+                refuse_taken(session, new_name)
+            record.name, record.key = new_name, new_name.lower()
+            record.class_word = class_word or record.class_word
+        return self.concept(new_name)
 
     def remove_concept(self, name: str, for_good: bool = True) -> str:
         """Removes a concept with its pictures, its columns and its result; returns its name.

@@ -1,9 +1,11 @@
 """The verbs of painting: what a prompt names is found in the library, put into the base, and painted."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 
 from PIL import Image
 
@@ -16,6 +18,7 @@ from studio.diffusion import Base, PaintSettings, load_base, paint
 from studio.errors import StudioError
 from studio.regions import Region
 from training.loop import token_of
+from ui.request import PaintRequest
 
 UNMERGED = "unmerged"
 """In place of a merge method: concepts act on their own as a picture is painted, one with a region inside it alone."""
@@ -24,12 +27,16 @@ _NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
 
 
 class Painter:
-    """One library and one base, loaded when first needed, and how pictures of the library's concepts are painted."""
+    """One library and one base, loaded when first needed, and how pictures of the library's concepts are painted.
+
+    Threads may share it: they paint one after the other.
+    """
 
     def __init__(self, root: Path | str, base: str = "toybox"):
         self._base = base
         self.library = Library(root)
-        self._read: dict[Path, TrainedConcept] = {}
+        self._read: dict[tuple[Path, str], TrainedConcept] = {}
+        self._turn = RLock()
 
     @cached_property
     def base(self) -> Base:
@@ -45,17 +52,28 @@ class Painter:
         """A concept as training left it: by its name, or from a file that `merge` wrote."""
         if name.endswith(".safetensors"):
             return _read_file(Path(name))
-        result = self.library.concept(name).result
-        if result is None:
+        concept = self.library.concept(name)
+        if concept.result is None:
             raise LibraryError(f'"{name}" is not trained yet: run studio train {name} first.')
-        if result.path not in self._read:  # a result's file never changes: another result is another file
-            read = from_bytes(result.path.read_bytes(), f'The file of "{name}"')
-            self._read = dict([*self._read.items(), (result.path, read)][-_KEPT:])
-        return self._read[result.path]
+        path = concept.result.path  # a result's file never changes: another result is another file
+        if (path, concept.name) not in self._read:
+            read = _called(from_bytes(path.read_bytes(), f'The file of "{name}"'), concept.name)
+            self._read = dict([*self._read.items(), ((path, concept.name), read)][-_KEPT:])
+        return self._read[path, concept.name]
 
     def named_in(self, prompt: str) -> list[str]:
         """The concepts that a prompt names, <NAME>, each once; an unknown one is a LibraryError."""
-        return list(dict.fromkeys(self.library.concept(name).name for name in _NAMED.findall(prompt)))
+        return list(dict.fromkeys(self.library.concept(name).name for name in names_written(prompt)))
+
+    def read_prompt(self, prompt: str) -> list[tuple[str, str]]:
+        """The prompt in parts: each name, <NAME>, as known, untrained or unknown, and what stands between as plain."""
+        trained = {concept.name.lower(): concept.result is not None for concept in self.library.concepts()}
+        kinds = {True: "known", False: "untrained", None: "unknown"}
+        parts, read = [], 0
+        for match in _NAMED.finditer(prompt):
+            parts += [(prompt[read : match.start()], "plain"), (match[0], kinds[trained.get(match[1].lower())])]
+            read = match.end()
+        return [part for part in (*parts, (prompt[read:], "plain")) if part[0]]
 
     def generate(
         self,
@@ -77,14 +95,30 @@ class Painter:
         is one of studio.composition.MERGES or UNMERGED, and `averaged` divides the strengths by the number of concepts.
         `on_note` is told what a person should know about the merge, such as columns that two concepts share.
         """
-        trained = self._resolve(prompt, concepts, regions or {})
-        boxes = {name: Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()}
-        plan = Plan(method, known_strengths(strengths, trained), averaged)
-        if method == UNMERGED:
-            return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
-        for note in sharing_notes(trained):
-            on_note(note)
-        return self._paint(trained, prompt, seeds, plan, [*boxes.values()], settings, on_step)
+        with self._turn:
+            trained = self._resolve(prompt, concepts, regions or {})
+            boxes = {name: Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()}
+            plan = Plan(method, known_strengths(strengths, trained), averaged)
+            if method == UNMERGED:
+                return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
+            for note in sharing_notes(trained):
+                on_note(note)
+            return self._paint(trained, prompt, seeds, plan, [*boxes.values()], settings, on_step)
+
+    def paint_each(
+        self,
+        request: PaintRequest,
+        on_step: Callable[[], None] = lambda: None,
+        on_note: Callable[[str], None] = lambda _: None,
+    ) -> Iterator[tuple[int, Image.Image]]:
+        """The seeds of a request with their pictures, each as soon as it is painted."""
+        for seed in request.seeds:
+            told = on_note if seed == request.seed else lambda _: None
+            pictures = self.generate(
+                request.prompt, request.concepts, request.method, request.strengths, [seed], request.regions,
+                request.settings, on_step, request.average, told,
+            )  # fmt: skip
+            yield seed, pictures[0]
 
     def _resolve(
         self, prompt: str, concepts: Sequence[str], regions: Mapping[str, object]
@@ -137,6 +171,11 @@ class Painter:
         return _NAMED.sub(lambda match: f"a {self.library.concept(match[1]).class_word}", prompt)
 
 
+def names_written(prompt: str) -> list[str]:
+    """The names in a prompt, <NAME>, each once, whether there are such concepts or not."""
+    return list(dict.fromkeys(_NAMED.findall(prompt)))
+
+
 def alone(prompt: str, name: str) -> str:
     """The prompt for one of its concepts: what stands before the first name, this one, what follows the last.
 
@@ -146,6 +185,14 @@ def alone(prompt: str, name: str) -> str:
     if not found:
         return token_of(name)
     return prompt[: found[0].start()] + token_of(name) + prompt[found[-1].end() :]
+
+
+def _called(concept: TrainedConcept, name: str) -> TrainedConcept:
+    """The concept with its token under the name that it has now; it may have been renamed since it was trained."""
+    if token_of(name) in concept.tokens:
+        return concept
+    (vectors,) = concept.tokens.values()
+    return replace(concept, tokens={token_of(name): vectors})
 
 
 def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:

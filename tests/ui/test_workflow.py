@@ -17,6 +17,7 @@ from training.recipe import Recipe
 from ui import painting
 from ui import workflow as module
 from ui.painting import UNMERGED, alone
+from ui.request import PaintRequest
 from ui.workflow import Workflow, summary
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
@@ -266,3 +267,35 @@ def test_concepts_are_painted_unmerged(workflow: Workflow, tmp_path):
     workflow.merge(["rex", "milo"], both)
     with pytest.raises(StudioError, match="each needs a region of its own"):
         first(UNMERGED, concepts=[str(both)], regions=boxes)
+
+
+def test_a_renamed_concept_is_painted_by_its_new_name(workflow: Workflow, painted):
+    workflow.library.rename_concept("REX", "Fido", "hound")
+    assert workflow.library.concept("fido").class_word == "hound"
+    assert list(workflow.trained("fido").tokens) == ["<Fido>"]
+    workflow.generate("a <fido> and a <milo>")
+    assert {"<Fido>", "<Milo>"} <= painted[-1]["words"]
+    with pytest.raises(LibraryError, match="already"):
+        workflow.library.rename_concept("fido", "MILO")
+    with pytest.raises(LibraryError, match="cannot be a name"):
+        workflow.library.rename_concept("fido", "../x")
+    assert workflow.library.rename_concept("fido", "FIDO").name == "FIDO"
+
+
+def test_a_prompt_is_read_in_parts(workflow: Workflow):
+    assert workflow.read_prompt("a <REX> and <idle>, <nobody>") == [
+        ("a ", "plain"), ("<REX>", "known"), (" and ", "plain"), ("<idle>", "untrained"), (", ", "plain"),
+        ("<nobody>", "unknown"),
+    ]  # fmt: skip
+    assert workflow.read_prompt("") == []
+
+
+def test_pictures_come_one_after_the_other(workflow: Workflow):
+    request = PaintRequest(prompt="a <rex>", seed=3, number=2, steps=1)
+    steps: list[None] = []
+    each = workflow.paint_each(request, lambda: steps.append(None))
+    seed, picture = next(each)
+    assert (seed, len(steps)) == (3, 1)
+    alone = workflow.generate("a <rex>", seeds=[3], settings=request.settings)
+    assert np.array_equal(np.asarray(picture), np.asarray(alone[0]))
+    assert [seed for seed, _ in each] == [4]
