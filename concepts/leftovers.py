@@ -14,7 +14,7 @@ from concepts.storage import TEMPORARY, remove
 AGE_SECONDS = 24 * 3600
 """What is younger may belong to a process that is still at work."""
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}")
-_OF_ROWS = {"pictures": ConceptRecord, "results": ResultRecord}
+_OF_ROWS = {"pictures": ConceptRecord, "results": ResultRecord, "checkpoints": ConceptRecord}
 
 
 def sweep(root: Path, session: Session) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -89,7 +90,9 @@ def prior_steps(prior_pictures: int) -> int:
 
 def _prior(base: Base, prompts: Sequence[str], cache: Path | None, on_step: Callable[[], None]) -> Tensor:
     """The base's pictures of these prompts as latents; the seed of each is its place in the list."""
-    key = json.dumps([base.decomposition.fingerprint, list(prompts), repr(_PRIOR_SETTINGS)])
+    # On a CPU the number of threads decides the last bits, and a training must not depend on who painted first.
+    threads = torch.get_num_threads() if base.device.type == "cpu" else 0
+    key = json.dumps([base.decomposition.fingerprint, list(prompts), repr(_PRIOR_SETTINGS), threads])
     path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors" if cache else None
     if path and (stored := _read(path)) is not None:
         return stored.to(base.device)

@@ -30,6 +30,11 @@ class Recipe(BaseModel):
     steps: int = Field(default=300, ge=1, description="Training steps.")
     batch: int = Field(default=8, ge=2, description="Pictures in a step, prior pictures among them.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Decides order, noise and initial values.")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads; as many as the process has if unset. Only the same number gives the same bytes.",
+    )
     unet_rate: float | None = Field(
         default=None, gt=0, description="Learning rate of UNet layers; the adapter's own if unset."
     )

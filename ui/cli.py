@@ -6,32 +6,27 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from concepts import LibraryError, read_picture
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli, page_cli, study_cli
+from ui import adapters_cli, base_cli, concept_cli, page_cli, study_cli, train_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
     JsonOption,
     LibraryOption,
     errors,
-    number_from,
-    pairs,
-    parsed,
     progress_bar,
     regions_from,
     report,
     strengths_from,
+    tell,
+    workflow_of,
 )
-
-if TYPE_CHECKING:
-    from ui.workflow import Workflow
 
 app = typer.Typer(
     help="Teach a diffusion model new concepts from a few pictures each, and paint several of them together.",
@@ -44,6 +39,7 @@ app.add_typer(base_cli.app, name="base")
 app.add_typer(study_cli.app, name="study")
 app.command()(adapters_cli.adapters)
 app.command()(page_cli.ui)
+app.command()(train_cli.train)
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
 MethodOption = Annotated[
@@ -72,12 +68,6 @@ def main() -> None:
         sys.exit(2)
 
 
-def _workflow(library: Path, base: str, **options: Any) -> "Workflow":
-    from ui.workflow import Workflow  # torch and diffusers take seconds to import; --help should not
-
-    return Workflow(library, base, **options)
-
-
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where pictures and report go.")] = Path("studio-demo"),
@@ -95,86 +85,6 @@ def demo(
 
 
 @app.command()
-def train(
-    name: concept_cli.Name,
-    adapter: Annotated[
-        str | None, typer.Option(help="The method, see studio adapters; spectral_additive if unset.")
-    ] = None,
-    rank: Annotated[int | None, typer.Option(help="The adapter's rank; its own default if unset.")] = None,
-    budget: Annotated[
-        str | None, typer.Option(help="In place of a rank: how many numbers to train at most, as in 20k or 1.5M.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides order, noise and initial values.")] = None,
-    column: Annotated[
-        int | None, typer.Option(min=0, help="The first of its singular columns; the lowest free ones if unset.")
-    ] = None,
-    go_on: Annotated[bool, typer.Option("--continue", help="Go on from what the concept has learned.")] = False,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE: any other option of the recipe or the adapter.")
-    ] = None,
-    library: LibraryOption = DEFAULT_LIBRARY,
-    base: BaseOption = "toybox",
-    as_json: JsonOption = False,
-) -> None:
-    """Teach the base a concept of the library."""
-    asked = {"adapter": adapter, "rank": rank, "budget": budget and number_from(budget), "steps": steps, "seed": seed}
-    given = {key: value for key, value in asked.items() if value is not None}
-    workflow = _workflow(library, base)
-    start = workflow.trained(name) if go_on else None
-    recipe = recipe_from(given, settings or [], start)
-    with progress_bar() as bar:
-        task = bar.add_task("getting ready", total=None, note="")
-        trained = workflow.train(name, recipe, lambda progress: _advance(bar, task, progress), start, column)
-    concept = workflow.library.concept(name)
-    document = {**concept_cli.described(concept), "losses": trained.losses}
-    report(document, as_json, lambda: _show_trained(concept))
-
-
-def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None) -> Any:
-    """The recipe of these options and KEY=VALUE settings; keys that it lacks are the adapter's own.
-
-    With `start`, a trained concept, it is that concept's recipe with these changes.
-    """
-    from training.methods import continued_recipe
-    from training.recipe import Recipe
-
-    values = {key: parsed(value) for key, value in pairs(settings, "--set").items()}
-    own = {key: value for key, value in values.items() if key in Recipe.model_fields and key != "options"}
-    others = {key: value for key, value in values.items() if key not in own}
-    given = {**options, **own, **({"options": others} if others else {})}
-    try:
-        return Recipe(**given) if start is None else continued_recipe(start, given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise StudioError(f"Change {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}.") from error
-
-
-def _advance(bar: Any, task: Any, progress: Any) -> None:
-    what = "painting prior pictures" if progress.loss is None else "training"
-    note = "" if progress.loss is None else f"loss {progress.loss:.4f}"
-    if bar.tasks[task].description != what:
-        bar.reset(task, description=what)
-    bar.update(task, completed=progress.step, total=progress.steps, note=note)
-
-
-def _note(text: str) -> None:
-    errors.print(f"Note: {text}", markup=False, soft_wrap=True)
-
-
-def _show_trained(concept: Any) -> None:
-    result = concept.result
-    typer.echo(f"{concept.name} is learned: {result.parameters:,} parameters in {result.path}")
-    typer.echo(
-        f"image alignment {result.scores['image_alignment']:.3f} ({result.scores['backbone']}); see {result.preview}"
-    )
-    for block in concept.columns:
-        if note := block.note():
-            _note(note)
-    typer.echo(f'Now paint it: studio generate "a photo of <{concept.name}> on the beach"')
-
-
-@app.command()
 def merge(
     names: Annotated[list[str], typer.Argument(help="The concepts to merge.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write, NAME.safetensors.")],
@@ -188,7 +98,7 @@ def merge(
     """Write several concepts as one file, which `studio generate --concept FILE` takes."""
     if output.suffix != ".safetensors":
         raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
-    merged = _workflow(library, base).merge(names, output, method, strengths_from(strength), average, _note)
+    merged = workflow_of(library, base).merge(names, output, method, strengths_from(strength), average, tell)
     document = {"file": str(output), **merged.metadata, "rank": merged.config["rank"]}
     report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
 
@@ -224,7 +134,7 @@ def generate(
     from ui.pictures import png_bytes, save_new
     from ui.request import PaintRequest
 
-    workflow = _workflow(library, base)
+    workflow = workflow_of(library, base)
     strengths, boxes = strengths_from(strength), regions_from(region)
     settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative)
     seeds = range(seed, seed + number)
@@ -236,7 +146,7 @@ def generate(
     with progress_bar() as bar:
         task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
         pictures = workflow.generate(
-            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, _note
+            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, tell
         )
     output.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
@@ -263,7 +173,7 @@ def score(
     from ui.workflow import summary
 
     files, others = picture_files(pictures), picture_files(reference)
-    workflow = _workflow(library, "toybox", backbone=backbone)
+    workflow = workflow_of(library, "toybox", backbone=backbone)
     loaded, references = ([read_picture(f, str(f)) for f in group] for group in (files, others))
     if not loaded:
         raise StudioError("Give at least one picture: the folder holds none.")

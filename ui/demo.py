@@ -12,9 +12,10 @@ from rich.progress import Progress as Bar
 from concepts import LibraryError, read_picture
 from concepts.samples import SAMPLES
 from studio.regions import cut
-from training.loop import Progress, token_of
+from training.loop import Progress
 from training.recipe import Recipe
 from training.report import Section, loss_curves, write_report
+from training.task import token_of
 from ui.options import progress_bar
 from ui.painting import UNMERGED
 from ui.pictures import labelled_grid

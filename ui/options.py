@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    from ui.workflow import Workflow
 
 LibraryOption = Annotated[
     Path, typer.Option("--library", envvar="STUDIO_LIBRARY", help="The folder of the concept library.")
@@ -35,6 +38,11 @@ def report(document: Any, as_json: bool, show: Callable[[], None]) -> None:
         sys.stdout.write("\n")
     else:
         show()
+
+
+def tell(text: str) -> None:
+    """Tells a person something beside the result."""
+    errors.print(f"Note: {text}", markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -93,6 +101,13 @@ def parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def workflow_of(library: Path, base: str, **options: Any) -> "Workflow":
+    """The verbs on this library and base; torch and diffusers take seconds to import, which --help should not."""
+    from ui.workflow import Workflow
+
+    return Workflow(library, base, **options)
 
 
 def default_work_folder() -> Path:

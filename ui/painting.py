@@ -17,7 +17,7 @@ from studio.composition.session import MergeCache, Plan
 from studio.diffusion import Base, PaintSettings, load_base, paint
 from studio.errors import StudioError
 from studio.regions import Region
-from training.loop import token_of
+from training.task import token_of
 from ui.request import PaintRequest
 
 UNMERGED = "unmerged"

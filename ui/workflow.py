@@ -11,6 +11,7 @@ from PIL import Image
 
 from concepts import ColumnBlock, Concept, Result, atomic_write, read_picture
 from concepts.ledger import Space
+from concepts.storage import remove
 from studio.adapters import ADAPTERS
 from studio.checkpoint import TrainedConcept, to_bytes
 from studio.composition import sharing_notes
@@ -18,9 +19,10 @@ from studio.composition.session import Plan, merged_concept
 from studio.errors import StudioError
 from studio.leak import leak, leak_prompts
 from studio.scoring import Scorer, load_scorer
-from training.loop import Progress, Training, token_of, train_concept
+from training.loop import Progress, Stopped, Training, never, train_concept
 from training.methods import adapter_config, kinds_of_recipe, within_budget
 from training.recipe import Recipe
+from training.task import token_of
 from ui.painting import Painter, known_strengths
 from ui.pictures import grid, png_bytes
 
@@ -68,21 +70,30 @@ class Workflow(Painter):
         on_progress: Callable[[Progress], None] = lambda _: None,
         start: TrainedConcept | None = None,
         column: int | None = None,
+        stop: Callable[[], bool] = never,
     ) -> Trained:
         """Trains a concept, paints previews, scores them and stores the result, which replaces an earlier one.
 
         With `start`, what `trained` gave, the training goes on from there. `column` asks the ledger for the columns
-        from there, in place of the lowest free ones.
+        from there, in place of the lowest free ones. A training that was stopped by `stop`, which raises Stopped, or
+        killed goes on where it was when it is asked for in the same way again.
         """
         concept = self.library.concept(name)
         recipe = within_budget(self.base, recipe)
-        cache = self.library.root / "priors"
+        cache, checkpoints = self.library.root / "priors", self.library.checkpoints(concept)
         with self._columns(concept, recipe, start, column) as first:
-            training = train_concept(
-                self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache, on_progress,
-                start,
-            )  # fmt: skip
-            return self._store(concept, training, recipe)
+            try:
+                training = train_concept(
+                    self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache,
+                    on_progress, start, checkpoints, stop=stop,
+                )  # fmt: skip
+                trained = self._store(concept, training, recipe)
+            except Stopped as stopped:  # caught in here, so that the concept keeps its columns until it goes on
+                trained = stopped
+        if isinstance(trained, Stopped):
+            raise trained
+        remove(checkpoints)
+        return trained
 
     def _store(self, concept: Concept, training: Training, recipe: Recipe) -> Trained:
         """Paints previews of what was trained, scores them and stores it all."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +97,19 @@ class AdaLora(Adapter):
         spread = SMOOTHING * spread + (1 - SMOOTHING) * (sensitivity - mean).abs()
         self._smoothed[name] = (mean, spread)
         return mean * spread
+
+    def learning_state(self) -> dict[str, Any]:
+        """Besides the parameters, what was silenced and the smoothed importance."""
+        return {"parameters": super().learning_state(), "kept": self._kept, "smoothed": self._smoothed}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes a `learning_state` back."""
+        super().resume(state["parameters"])
+        self._kept = state["kept"] if state["kept"] is None else state["kept"].to(self.values.device)
+        self._smoothed = {
+            name: (mean.to(self.values.device), spread.to(self.values.device))
+            for name, (mean, spread) in state["smoothed"].items()
+        }
 
     @classmethod
     def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:

@@ -114,6 +114,14 @@ class Adapter(nn.Module):
     def start_again(self) -> None:
         """Makes what was trained the starting point of a further training."""
 
+    def learning_state(self) -> dict[str, Any]:
+        """All that a training step changes: parameters, and what the method keeps from one step to the next."""
+        return self.state_dict()
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes a `learning_state` back, so that the next step is the one that would have followed."""
+        self.load_state_dict(state)
+
     @classmethod
     def kinds(cls, config: Any) -> tuple[str, ...]:
         """The kinds of layers (keys of studio.sites.KINDS) that the method adapts."""

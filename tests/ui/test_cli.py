@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from concepts import Library
 from studio.checkpoint import from_bytes
+from training.learner import Learner
 
 NOT_A_PICTURE = b"GIF89a but no more than that"
 
@@ -231,3 +233,37 @@ def test_help_comes_without_loading_a_model(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=120)
     for verb in ("demo", "train", "merge", "generate", "score", "concept", "base"):
         assert verb in done.stdout
+
+
+def test_ctrl_c_stops_a_training_which_then_goes_on(studio, library: Library, tiny_folder, monkeypatch, quick_priors):
+    command = ["train", "idle", "--library", library.root, "--base", tiny_folder, "--json"]
+    options = ["--steps", 6, "--rank", 4, "--set", "batch=4", "--set", "prior_pictures=2"]
+    descend, signals = Learner.descend, [signal.SIGINT]
+
+    def interrupted(self: Learner, loss: Any) -> None:
+        descend(self, loss)
+        if self.step == 3 and signals:
+            os.kill(os.getpid(), signals.pop())
+
+    monkeypatch.setattr(Learner, "descend", interrupted)
+    stopped = studio(*command, *options)
+    assert (stopped.status, stopped.out) == (130, "")
+    assert "idle is stopped after step 3 of 6; the same command goes on from there" in stopped.err
+    again = studio(*command, *options)
+    assert again.status == 0
+    assert "going on after step 3 of 6" in again.err
+    resumed = Path(again.document["trained"]["file"]).read_bytes()
+    whole = studio(*command, *options)
+    assert "going on" not in whole.err
+    assert Path(whole.document["trained"]["file"]).read_bytes() == resumed
+
+
+def test_a_training_goes_on_from_a_file(studio, library: Library, tiny_folder, tmp_path, quick_priors):
+    at = ("--library", library.root, "--base", tiny_folder)
+    quick = ("--steps", 1, "--set", "batch=2", "--set", "prior_pictures=2")
+    trained = studio("train", "idle", *at, *quick, "--json", "--rank", 4).document
+    file = tmp_path / "earlier.safetensors"
+    file.write_bytes(Path(trained["trained"]["file"]).read_bytes())
+    further = studio("train", "idle", *at, *quick, "--json", "--continue-from", file)
+    assert further.status == 0, further.err
+    assert "Give a file" in studio("train", "idle", *at, "--continue-from", tmp_path / "nowhere.safetensors").err

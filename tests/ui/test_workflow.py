@@ -1,4 +1,8 @@
 import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from studio.composition import session
 from studio.diffusion import PaintSettings
 from studio.errors import StudioError
 from studio.regions import Region
+from training.loop import Progress, Stopped
 from training.recipe import Recipe
 from ui import painting
 from ui import workflow as module
@@ -98,7 +103,7 @@ def test_a_training_that_fails_leaves_the_columns_as_they_were(
     before = state(workflow.library)
     held = []
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         held.append(workflow.library.concept(name).columns[0].width)
         raise failure
 
@@ -299,3 +304,59 @@ def test_pictures_come_one_after_the_other(workflow: Workflow):
     alone = workflow.generate("a <rex>", seeds=[3], settings=request.settings)
     assert np.array_equal(np.asarray(picture), np.asarray(alone[0]))
     assert [seed for seed, _ in each] == [4]
+
+
+def test_a_stopped_training_keeps_its_columns_and_goes_on(workflow: Workflow, state):
+    before = state(workflow.library)
+    steps: list[int] = []
+
+    def count(progress: Progress) -> None:
+        steps.extend([progress.step] if progress.loss is not None else [])
+
+    with pytest.raises(Stopped):
+        workflow.train("idle", replace_recipe(steps=4), count, column=8, stop=lambda: len(steps) == 2)
+    (block,) = workflow.library.concept("idle").columns
+    assert block.start == 8
+    folder = workflow.library.checkpoints(workflow.library.concept("idle"))
+    assert list(folder.glob("*/step-*"))
+    trained = workflow.train("idle", replace_recipe(steps=4), count)
+    assert steps == [1, 2, 3, 4]
+    assert workflow.library.concept("idle").columns == (block,)
+    assert not folder.exists()
+    assert len(trained.losses) == 4
+    assert state(workflow.library) != before
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of 4 MiB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"NOT RUN, since only root can mount a small disk: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written(workflow: Workflow, state, small_disk: Path):
+    shutil.copytree(workflow.library.root, small_disk / "library")
+    full = Workflow(small_disk / "library", workflow._base)
+    full.base.decomposition.columns(next(iter(full.base.sites)))
+    before = state(full.library)[1]
+
+    def fill(progress: Progress) -> None:
+        if progress.loss is not None:
+            with suppress(OSError), (small_disk / "other").open("ab") as file:
+                while True:
+                    file.write(bytes(4096))
+                    file.flush()
+
+    with pytest.raises(StudioError, match=r"checkpoint at step 3 could not be written .*No space left on device"):
+        full.train("idle", replace_recipe(steps=3), fill)
+    (small_disk / "other").unlink()
+    files = state(full.library)[1]
+    assert {name: data for name, data in files.items() if not name.startswith("priors/")} == before
+    for concept in full.library.concepts():
+        assert concept.result is None or full.trained(concept.name)
+    assert full.train("idle", replace_recipe(steps=3)).result.path.exists()

@@ -23,10 +23,11 @@ from studio.injection import method_named
 from studio.leak import drift, leak_prompts
 from studio.regions import Region, cut
 from studio.scoring import Scorer
-from training.loop import token_of, train_concept
+from training.loop import train_concept
 from training.recipe import Recipe
 from training.studies.painters import Merged, Painter, Unmerged
 from training.studies.pairs import PAIRS, UNMERGED, VARIANTS, Pair
+from training.task import token_of
 
 ORDER = ("milo", "rex", "azura", "gizmo", "saffron", "bruno", "rosa", "volta")
 """The sample concepts in the order in which they join: four kinds first, then a second one of each."""

@@ -1,0 +1,143 @@
+"""What is to be learned, from which pictures and how; and the base made ready for it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from PIL import Image
+from torch import Tensor, nn
+
+from studio.adapters import Adapter
+from studio.checkpoint import TrainedConcept, build_adapters, to_bytes, trained_states
+from studio.diffusion import Base
+from studio.injection import create_adapters, inject
+from studio.sites import Site
+from studio.tokens import add_token, load_token, remove_token, token_vectors
+from training.methods import kinds_of_recipe
+from training.recipe import Recipe
+
+
+def token_of(name: str) -> str:
+    """How a concept is written in a prompt."""
+    return f"<{name}>"
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that decides what a training gives, but for the number of threads.
+
+    `config` has the adapter's options, and `start` is what an earlier training gave, if this one goes on from it.
+    """
+
+    base: Base
+    name: str
+    class_word: str
+    pictures: Sequence[Image.Image]
+    recipe: Recipe
+    config: Any
+    start: TrainedConcept | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of the task: a checkpoint of another one is of no use to it."""
+        digest = hashlib.sha256()
+        digest.update(
+            json.dumps([
+                self.base.decomposition.fingerprint, self.base.device.type, self.name, self.class_word,
+                self.recipe.model_dump(), asdict(self.config),
+            ]).encode()
+        )  # fmt: skip
+        for picture in self.pictures:
+            digest.update(f"{picture.mode} {picture.size}".encode() + picture.tobytes())
+        if self.start is not None:
+            digest.update(to_bytes(self.start))
+        return digest.hexdigest()[:32]
+
+    @property
+    def token(self) -> str:
+        """The concept as prompts name it."""
+        return token_of(self.name)
+
+    @property
+    def vectors(self) -> nn.Parameter:
+        """The token's vectors (n, d), while the base is `ready`."""
+        return token_vectors(self.base.pipeline.text_encoder, self.token)
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """The layers that are adapted, by name."""
+        return self.base.sites_of(kinds_of_recipe(self.recipe, self.config))
+
+    def adapters(self) -> dict[str, Adapter]:
+        """Fresh adapters, or those of an earlier training, which goes on from them."""
+        if self.start is None:
+            return create_adapters(
+                self.recipe.adapter, self.config, self.sites, self.base.decomposition, self.recipe.seed
+            )
+        adapters = build_adapters(self.start, self.sites, self.base.decomposition)
+        for adapter in adapters.values():
+            adapter.start_again()
+        return adapters
+
+    @contextmanager
+    def ready(self, adapters: Mapping[str, Adapter]) -> Iterator[None]:
+        """While open, the base carries the adapters and the new token; afterwards it is what it was."""
+        pipeline = self.base.pipeline
+        tokenizer, encoder, unet = pipeline.tokenizer, pipeline.text_encoder, pipeline.unet
+        processors, attention = unet.attn_processors, encoder.config._attn_implementation
+        with ExitStack() as undo:
+            # The token first: what adapts the vocabulary's output must see the concept's own vectors too.
+            if self.start is None:
+                add_token(tokenizer, encoder, self.token, self.class_word, self.recipe.token_vectors)
+            else:
+                load_token(tokenizer, encoder, self.token, _vectors_of(self.start))
+            undo.callback(remove_token, tokenizer, encoder, self.token)
+            undo.callback(inject(self.sites, adapters).eject)
+            if self.base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
+                undo.callback(unet.set_attn_processor, processors)
+                undo.callback(encoder.set_attn_implementation, attention)
+                unet.set_attn_processor(AttnProcessor())
+                encoder.set_attn_implementation("eager")
+            yield
+
+    def concept(self, adapters: Mapping[str, Adapter]) -> TrainedConcept:
+        """What these adapters and the token have learned so far, while the base is `ready`. It holds no clock times."""
+        return TrainedConcept(
+            self.base.decomposition.fingerprint,
+            self.recipe.adapter,
+            asdict(self.config),
+            trained_states(adapters),
+            {self.token: {"text_encoder": self.vectors.detach().cpu().clone()}},
+            {
+                "name": self.name,
+                "class_word": self.class_word,
+                "base_name": self.base.name,
+                "recipe": self.recipe.model_dump(),
+            },
+        )
+
+
+def _vectors_of(concept: TrainedConcept) -> Tensor:
+    """The vectors (n, d) of the concept's only token."""
+    (parts,) = concept.tokens.values()
+    return parts["text_encoder"]
+
+
+@contextmanager
+def on_threads(count: int | None) -> Iterator[int]:
+    """While open, torch computes on so many threads (None: as many as it did); gives their number.
+
+    Sums are split by threads, so that only the same number gives the same bytes.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield count or before
+    finally:
+        torch.set_num_threads(before)

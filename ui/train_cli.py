@@ -1,0 +1,124 @@
+"""`studio train`: teach the base a concept of the library."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from studio.errors import StudioError
+from ui import concept_cli
+from ui.interrupts import asked_to_stop
+from ui.options import (
+    DEFAULT_LIBRARY,
+    BaseOption,
+    JsonOption,
+    LibraryOption,
+    number_from,
+    pairs,
+    parsed,
+    progress_bar,
+    report,
+    tell,
+    workflow_of,
+)
+
+if TYPE_CHECKING:
+    from ui.workflow import Workflow
+
+INTERRUPTED = 130
+"""The exit status of a training that Ctrl-C stopped, as shells have it."""
+
+
+def train(
+    name: concept_cli.Name,
+    adapter: Annotated[
+        str | None, typer.Option(help="The method, see studio adapters; spectral_additive if unset.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="The adapter's rank; its own default if unset.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="In place of a rank: how many numbers to train at most, as in 20k or 1.5M.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides order, noise and initial values.")] = None,
+    column: Annotated[
+        int | None, typer.Option(min=0, help="The first of its singular columns; the lowest free ones if unset.")
+    ] = None,
+    go_on: Annotated[bool, typer.Option("--continue", help="Go on from what the concept has learned.")] = False,
+    go_on_from: Annotated[
+        Path | None, typer.Option("--continue-from", help="Go on from a concept's file, NAME.safetensors.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE: any other option of the recipe or the adapter.")
+    ] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Teach the base a concept of the library."""
+    asked = {"adapter": adapter, "rank": rank, "budget": budget and number_from(budget), "steps": steps, "seed": seed}
+    given = {key: value for key, value in asked.items() if value is not None}
+    workflow = workflow_of(library, base)
+    earlier = str(go_on_from) if go_on_from else name
+    start = workflow.trained(earlier) if go_on or go_on_from else None
+    trained = _trained(workflow, name, recipe_from(given, settings or [], start), start, column)
+    concept = workflow.library.concept(name)
+    document = {**concept_cli.described(concept), "losses": trained.losses}
+    report(document, as_json, lambda: _show_trained(concept))
+
+
+def _trained(workflow: "Workflow", name: str, recipe: Any, start: Any, column: int | None) -> Any:
+    """Trains with a progress bar; Ctrl-C and SIGTERM stop it after the step, and leave it ready to go on."""
+    from training.loop import Stopped
+
+    with progress_bar() as bar, asked_to_stop(lambda: tell("stopping after this step")) as stop:
+        task = bar.add_task("getting ready", total=None, note="")
+        try:
+            return workflow.train(name, recipe, lambda progress: _advance(bar, task, progress), start, column, stop)
+        except Stopped as stopped:
+            bar.stop()
+            tell(
+                f"{name} is stopped after step {stopped.step} of {stopped.steps}; the same command goes on from there."
+            )
+            raise typer.Exit(INTERRUPTED) from stopped
+
+
+def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None) -> Any:
+    """The recipe of these options and KEY=VALUE settings; keys that it lacks are the adapter's own.
+
+    With `start`, a trained concept, it is that concept's recipe with these changes.
+    """
+    from training.methods import continued_recipe
+    from training.recipe import Recipe
+
+    values = {key: parsed(value) for key, value in pairs(settings, "--set").items()}
+    own = {key: value for key, value in values.items() if key in Recipe.model_fields and key != "options"}
+    others = {key: value for key, value in values.items() if key not in own}
+    given = {**options, **own, **({"options": others} if others else {})}
+    try:
+        return Recipe(**given) if start is None else continued_recipe(start, given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudioError(f"Change {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}.") from error
+
+
+def _advance(bar: Any, task: Any, progress: Any) -> None:
+    what = "painting prior pictures" if progress.loss is None else "training"
+    note = "" if progress.loss is None else f"loss {progress.loss:.4f}"
+    if bar.tasks[task].description != what:
+        bar.reset(task, description=what)
+        if progress.loss is not None and progress.step > 1:
+            tell(f"going on after step {progress.step - 1} of {progress.steps}, where the training was interrupted")
+    bar.update(task, completed=progress.step, total=progress.steps, note=note)
+
+
+def _show_trained(concept: Any) -> None:
+    result = concept.result
+    typer.echo(f"{concept.name} is learned: {result.parameters:,} parameters in {result.path}")
+    typer.echo(
+        f"image alignment {result.scores['image_alignment']:.3f} ({result.scores['backbone']}); see {result.preview}"
+    )
+    for block in concept.columns:
+        if note := block.note():
+            tell(note)
+    typer.echo(f'Now paint it: studio generate "a photo of <{concept.name}> on the beach"')
