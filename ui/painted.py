@@ -8,7 +8,7 @@ from PIL import Image
 from concepts.records import new_id
 from concepts.storage import atomic_write
 from studio.errors import StudioError
-from ui.pictures import png_bytes
+from training.pictures import png_bytes
 from ui.request import PaintRequest, request_from_text
 
 FOLDER = "painted"

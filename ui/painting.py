@@ -9,7 +9,7 @@ from threading import RLock
 
 from PIL import Image
 
-from concepts import Library, LibraryError
+from concepts import LibraryError
 from studio.checkpoint import TrainedConcept, from_bytes
 from studio.composition import sharing_notes
 from studio.composition.serving import Request, Serving
@@ -18,6 +18,7 @@ from studio.diffusion import Base, PaintSettings, load_base, paint
 from studio.errors import StudioError
 from studio.regions import Region
 from training.task import token_of
+from ui.options import library_at
 from ui.request import PaintRequest
 
 UNMERGED = "unmerged"
@@ -34,7 +35,7 @@ class Painter:
 
     def __init__(self, root: Path | str, base: str = "toybox"):
         self._base = base
-        self.library = Library(root)
+        self.library = library_at(root)
         self._read: dict[tuple[Path, str], TrainedConcept] = {}
         self._turn = RLock()
 

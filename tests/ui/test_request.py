@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from studio.errors import StudioError
 from ui.painted import keep, latest, settings_of
-from ui.pictures import png_bytes
+from training.pictures import png_bytes
 from ui.request import PaintRequest
 
 WHOLE = PaintRequest(
