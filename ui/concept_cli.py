@@ -82,7 +82,7 @@ def rename(
     as_json: JsonOption = False,
 ) -> None:
     """Give a concept another name; what it has learned stays."""
-    concept = Library(library).rename_concept(name, new_name, class_word)
+    concept = library_at(library).rename_concept(name, new_name, class_word)
     report(described(concept), as_json, lambda: typer.echo(f"It is called {concept.name} now."))
 
 

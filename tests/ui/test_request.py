@@ -3,8 +3,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from studio.errors import StudioError
-from ui.painted import keep, latest, settings_of
 from training.pictures import png_bytes
+from ui.painted import keep, latest, settings_of
 from ui.request import PaintRequest
 
 WHOLE = PaintRequest(
