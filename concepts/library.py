@@ -29,7 +29,7 @@ from concepts.jobs import Jobs, cancel_unfinished
 from concepts.leases import Lease, LeaseLostError
 from concepts.ledger import ColumnBlock, Space, allocate, block_of, give_back, overlaps
 from concepts.leftovers import sweep
-from concepts.names import check_class_word, check_name, find, find_removed, refuse_taken
+from concepts.names import check_words, find, find_removed, refuse_taken
 from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
 from concepts.storage import atomic_write, make_folder, remove
 
@@ -81,8 +81,7 @@ class Library:
         The name is a label: 1 to 40 letters, digits, _ and -, beginning with a letter, unique whatever the
         case. The class word is what the thing is ("dog", "tea pot").
         """
-        check_name(name)
-        check_class_word(class_word)
+        check_words(name, class_word)
         with self._database.reading() as session:
             refuse_taken(session, name)  # sooner than after reading the pictures
         files = picture_files(pictures)
@@ -103,13 +102,26 @@ class Library:
         """Gives a concept another name, and another class word if one is given. What it has learned stays as it is."""
         with self._database.writing() as session:
             record = find(session, name)
-            check_name(new_name)
-            check_class_word(class_word or record.class_word)
+            check_words(new_name, class_word or record.class_word)
             if new_name.lower() != record.key:
                 refuse_taken(session, new_name)
             record.name, record.key = new_name, new_name.lower()
             record.class_word = class_word or record.class_word
         return self.concept(new_name)
+
+    def add_trained(self, name: str, class_word: str, data: bytes, details: Mapping[str, Any]) -> Concept:
+        """Adds a concept that was trained elsewhere, without pictures: its file, and details as for `store_result`."""
+        check_words(name, class_word)
+        record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
+        result = result_record(details)
+        with self._adding(result, result_folder(self.root, result)) as folder:
+            make_folder(folder)
+            atomic_write(folder / CONCEPT_FILE, data)
+            with self._database.writing() as session:
+                refuse_taken(session, name)
+                record.result = result
+                session.add(record)
+        return self.concept(name)
 
     def remove_concept(self, name: str, for_good: bool = True) -> str:
         """Removes a concept with its pictures, its columns and its result; returns its name.

@@ -14,6 +14,12 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 CLASS_WORD = re.compile(r"[^\W\d_][\w '-]{0,39}")
 
 
+def check_words(name: str, class_word: str) -> None:
+    """Raises LibraryError for a name or a class word that cannot stand in a prompt."""
+    check_name(name)
+    check_class_word(class_word)
+
+
 def check_name(name: str) -> None:
     """Raises LibraryError for a name that cannot stand in a prompt."""
     if not NAME.fullmatch(name):

@@ -190,7 +190,7 @@ def alone(prompt: str, name: str) -> str:
 
 def _called(concept: TrainedConcept, name: str) -> TrainedConcept:
     """The concept with its token under the name that it has now; it may have been renamed since it was trained."""
-    if token_of(name) in concept.tokens:
+    if token_of(name) in concept.tokens or len(concept.tokens) != 1:
         return concept
     (vectors,) = concept.tokens.values()
     return replace(concept, tokens={token_of(name): vectors})

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 from torch import get_num_threads
 
-from concepts import ColumnBlock, Concept, Job, atomic_write
+from concepts import ColumnBlock, Concept, Job, LibraryError, atomic_write
 from studio.adapters import ADAPTERS
 from studio.checkpoint import TrainedConcept, to_bytes
 from studio.composition import sharing_notes
@@ -68,6 +68,10 @@ class Workflow(Painter):
         killed goes on where it was when it is asked for in the same way again.
         """
         concept = self.library.concept(name)
+        if not concept.pictures:
+            raise LibraryError(
+                f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.'
+            )
         self.library.jobs.refuse_waiting(name)
         recipe = within_budget(self.base, recipe)
         with self._columns(concept, recipe, start, column) as first:
