@@ -98,6 +98,20 @@ class Library:
                 session.add(record)
         return self.concept(name)
 
+    def add_trained(self, name: str, class_word: str, data: bytes, details: Mapping[str, Any]) -> Concept:
+        """Adds a concept that was trained elsewhere, without pictures: its file, and details as for `store_result`."""
+        check_words(name, class_word)
+        record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
+        result = result_record(details)
+        with self._adding(result, result_folder(self.root, result)) as folder:
+            make_folder(folder)
+            atomic_write(folder / CONCEPT_FILE, data)
+            with self._database.writing() as session:
+                refuse_taken(session, name)
+                record.result = result
+                session.add(record)
+        return self.concept(name)
+
     def remove_concept(self, name: str, for_good: bool = True) -> str:
         """Removes a concept with its pictures, its columns and its result; returns its name.
 

@@ -14,7 +14,7 @@ from concepts import LibraryError, read_picture
 from concepts.database import DATABASE_VARIABLE
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli, jobs_cli, study_cli, train_cli
+from ui import adapters_cli, base_cli, concept_cli, exchange_cli, jobs_cli, study_cli, train_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
@@ -43,6 +43,8 @@ app.add_typer(jobs_cli.app, name="jobs")
 app.command()(jobs_cli.worker)
 app.command()(adapters_cli.adapters)
 app.command()(train_cli.train)
+app.command()(exchange_cli.export)
+app.command("import")(exchange_cli.import_file)
 
 
 @app.callback()

@@ -30,6 +30,7 @@ from training.in_library import (
     columns_for,
     order_of,
     pictures_of,
+    refuse_without_pictures,
     space_of,
     train_in_library,
 )
@@ -89,6 +90,7 @@ class Workflow:
         killed goes on where it was when it is asked for in the same way again.
         """
         concept = self.library.concept(name)
+        refuse_without_pictures(concept)
         self.library.jobs.refuse_waiting(name)
         recipe = within_budget(self.base, recipe)
         with self._columns(concept, recipe, start, column) as first:
@@ -116,6 +118,8 @@ class Workflow:
 
     def queue(self, names: Sequence[str], recipe: Recipe, column: int | None = None, priority: int = 0) -> list[Job]:
         """Queues trainings for a worker, all or none; their columns are allocated now, in this order."""
+        for name in names:
+            refuse_without_pictures(self.library.concept(name))
         threads = recipe.threads or get_num_threads()  # what it becomes must not depend on who trains it
         recipe = recipe.model_copy(update={"threads": threads})
         return self.library.jobs.queue([order_of(self.base, name, recipe, column, priority=priority) for name in names])
@@ -159,7 +163,7 @@ class Workflow:
         if len(set(names)) < len(names):
             raise StudioError("Merge each concept once: one of these is named twice.")
         trained = {name: self.trained(name) for name in names}
-        merged = merged_concept(self.base, trained, method, _known(strengths, trained), averaged)
+        merged = merged_concept(self.base, trained, method, known_strengths(strengths, trained), averaged)
         if not output.parent.is_dir():
             raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
         atomic_write(output, to_bytes(merged))
@@ -193,7 +197,7 @@ class Workflow:
         """
         trained = self._resolve(prompt, concepts, regions or {})
         boxes = {name: Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()}
-        plan = Plan(method, _known(strengths, trained), averaged)
+        plan = Plan(method, known_strengths(strengths, trained), averaged)
         if method == UNMERGED:
             return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
         for note in sharing_notes(trained):
@@ -273,7 +277,7 @@ def alone(prompt: str, name: str) -> str:
     return prompt[: found[0].start()] + token_of(name) + prompt[found[-1].end() :]
 
 
-def _known(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
+def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
     """Strengths by the concepts' own names; StudioError for one that is not painted."""
     keys = {name.lower(): name for name in trained}
     for name in strengths or {}:
