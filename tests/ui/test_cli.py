@@ -207,7 +207,7 @@ def test_pictures_are_painted_into_files_that_remember_how(studio, library: Libr
         assert {"seed": "8", "prompt": "a <rex> on the beach", "steps": "2"}.items() <= picture.info.items()
     wide = studio(*command, *quick, "--size", "32x16", "--region", "rex:0,16,16,32", "--json").document
     with Image.open(wide["pictures"][0]) as picture:
-        assert (picture.size, picture.info["size"]) == ((32, 16), "32x16")
+        assert (picture.size, picture.info["size"]) == ((32, 16), "[32, 16]")
     again = studio(*command, *quick)
     assert again.status == 0
     files = again.out.splitlines()
