@@ -247,8 +247,8 @@ def test_ctrl_c_stops_a_training_which_then_goes_on(studio, library: Library, ti
     options = ["--steps", 6, "--rank", 4, "--set", "batch=4", "--set", "prior_pictures=2"]
     descend, signals = Learner.descend, [signal.SIGINT]
 
-    def interrupted(self: Learner, loss: Any) -> None:
-        descend(self, loss)
+    def interrupted(self: Learner, loss: Any, unrest: Any = 0.0) -> None:
+        descend(self, loss, unrest)
         if self.step == 3 and signals:
             os.kill(os.getpid(), signals.pop())
 
