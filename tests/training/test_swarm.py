@@ -1,21 +1,20 @@
 """Many jobs, several worker processes, and kill -9 at random moments."""
 
 import random
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from swarm import started
 
 from concepts import Columns, Library, Order
 
 sys.path.insert(0, str(Path(__file__).parent))
-from swarm import started
 
 
 def kill_while_they_work(library: Library, workers: int, kills: int, seconds: float) -> None:
-    """Keeps so many workers at work until all is done, and kills `kills` of those that hold a job, at random moments."""
+    """Keeps so many workers at work until all is done; kills `kills` that hold a job, at random moments."""
     chance, running = random.Random(0), []
     while library.jobs.unfinished():
         running = [worker for worker in running if worker.is_alive()]
