@@ -2,15 +2,12 @@
 
 import random
 import time
-from pathlib import Path
 
 import pytest
 from PIL import Image
 from swarm import started
 
 from concepts import Columns, Library, Order
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 def kill_while_they_work(library: Library, workers: int, kills: int, seconds: float) -> None:
