@@ -13,7 +13,7 @@ from concepts.errors import LibraryError
 from concepts.job import COUNTED, UNFINISHED, Columns, Job, Order, job_of
 from concepts.leases import LEASE_SECONDS, Lease, take
 from concepts.ledger import allocate, block_of, give_back
-from concepts.names import find
+from concepts.names import chosen_by_name, find
 from concepts.records import ConceptRecord, JobRecord, JobState, new_id
 
 
@@ -74,6 +74,13 @@ class Jobs:
                 last = _find(session, after)
                 query = query.where(place < tuple_(last.created, last.id))
             return [job_of(record) for record in session.scalars(query)]
+
+    def newest(self, names: Sequence[str]) -> dict[str, Job]:
+        """The newest job of each of these concepts that has any, by the concept's identifier."""
+        query = select(JobRecord).options(defer(JobRecord.losses)).order_by(JobRecord.created, JobRecord.id)
+        with self._database.reading() as session:
+            records = chosen_by_name(session, query.join(ConceptRecord), names)
+            return {record.concept_id: job_of(record) for record in records}
 
     def counts(self, owner: str | None = None, batch: str | None = None) -> dict[JobState, int]:
         """How many jobs are in each state."""

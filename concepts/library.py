@@ -29,7 +29,7 @@ from concepts.jobs import Jobs, cancel_unfinished
 from concepts.leases import Lease, LeaseLostError
 from concepts.ledger import ColumnBlock, Space, allocate, block_of, give_back, overlaps
 from concepts.leftovers import sweep
-from concepts.names import check_words, find, find_removed, refuse_taken
+from concepts.names import check_words, chosen_by_name, find, find_removed, refuse_taken
 from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
 from concepts.storage import atomic_write, make_folder, remove
 
@@ -68,6 +68,12 @@ class Library:
         with self._database.reading() as session:
             record = find(session, name)
             return concept_of(record, self.root, overlaps(session, record))
+
+    def find_concepts(self, names: Sequence[str]) -> list[Concept]:
+        """Those of these names, in any case, that there are."""
+        with self._database.reading() as session:
+            found = chosen_by_name(session, select(ConceptRecord), names)
+            return [concept_of(record, self.root, {}) for record in found]
 
     def concept_of_job(self, job: Job) -> Concept:
         """The concept that a job trains, whatever its name is by now. Raises LeaseLostError when it was removed."""

@@ -2,8 +2,10 @@
 
 import difflib
 import re
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from concepts.database import wait_for_turn
@@ -11,6 +13,7 @@ from concepts.errors import LibraryError
 from concepts.records import ConceptRecord
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_CHUNK = 500  # a statement takes only so many values
 CLASS_WORD = re.compile(r"[^\W\d_][\w '-]{0,39}")
 
 
@@ -44,6 +47,13 @@ def find(session: Session, name: str, lock: bool = False) -> ConceptRecord:
     if record is None:
         raise LibraryError(f'There is no concept "{name}": {_hint(session, name)}')
     return record
+
+
+def chosen_by_name(session: Session, query: Select[Any], names: Sequence[str]) -> Iterator[Any]:
+    """What `query` finds of the concepts of these names, in any case; unknown names find nothing."""
+    keys = [name.lower() for name in names]
+    for start in range(0, len(keys), _CHUNK):
+        yield from session.scalars(query.where(ConceptRecord.key.in_(keys[start : start + _CHUNK])))
 
 
 def find_removed(session: Session, name: str) -> ConceptRecord:

@@ -14,7 +14,7 @@ from concepts import LibraryError, read_picture
 from concepts.database import DATABASE_VARIABLE
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli, exchange_cli, jobs_cli, page_cli, study_cli, train_cli
+from ui import adapters_cli, base_cli, batch_cli, concept_cli, exchange_cli, jobs_cli, page_cli, study_cli, train_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
@@ -42,6 +42,7 @@ app.add_typer(base_cli.app, name="base")
 app.add_typer(study_cli.app, name="study")
 app.add_typer(jobs_cli.app, name="jobs")
 app.command()(jobs_cli.worker)
+app.command()(batch_cli.batch)
 app.command()(adapters_cli.adapters)
 app.command()(page_cli.ui)
 app.command()(train_cli.train)

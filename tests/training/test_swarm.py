@@ -1,0 +1,53 @@
+"""Many jobs, several worker processes, and kill -9 at random moments."""
+
+import random
+import time
+
+import pytest
+from PIL import Image
+from swarm import started
+
+from concepts import Columns, Library, Order
+
+
+def kill_while_they_work(library: Library, workers: int, kills: int, seconds: float) -> None:
+    """Keeps so many workers at work until all is done; kills `kills` that hold a job, at random moments."""
+    chance, running = random.Random(0), []
+    while library.jobs.unfinished():
+        running = [worker for worker in running if worker.is_alive()]
+        running += [started(library, seconds) for _ in range(workers - len(running))]
+        time.sleep(0.05 + chance.random() * 0.1)
+        held = {str(job.worker).partition("/")[0].rpartition(":")[2] for job in library.jobs.page(states=["running"])}
+        busy = [worker for worker in running if str(worker.pid) in held]
+        if kills and busy:
+            chance.choice(busy).kill()
+            kills -= 1
+    for worker in running:
+        worker.join(timeout=60)
+    assert kills == 0, "too few workers were at work to be killed"
+
+
+@pytest.mark.parametrize(
+    ("concepts", "workers", "kills"),
+    [(8, 2, 2), pytest.param(200, 4, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+)
+def test_every_concept_is_trained_exactly_once_whoever_is_killed(concepts, workers, kills, tmp_path, database):
+    library = Library(tmp_path / "library", database)
+    Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
+    names = [f"c{index}" for index in range(concepts)]
+    for name in names:
+        library.add_concept(name, "dog", [tmp_path / "one.png"])
+    capacity = 2 * concepts
+    options = {"base": "none", "fingerprint": "abc", "recipe": {}, "max_attempts": 25}
+    library.jobs.queue([Order(name, columns=Columns(2, capacity), **options) for name in names])
+    kill_while_they_work(library, workers, kills, seconds=3)
+    assert library.jobs.counts() == {"queued": 0, "running": 0, "done": concepts, "failed": 0, "cancelled": 0}
+    found = library.concepts()
+    assert [concept.result and concept.result.path.read_bytes() for concept in found] == [n.encode() for n in names]
+    assert [concept.columns[0].start for concept in found] == list(range(0, capacity, 2))
+    done = {job.result_id for job in library.jobs.page(concepts)}
+    assert len(done) == concepts
+    # A worker that was killed between writing its files and its row may have left a folder, which no row names
+    assert done <= {path.name for path in (library.root / "results").iterdir()}
+    attempts = (library.root / "log.txt").read_text().splitlines()
+    assert concepts <= len(attempts) <= concepts + kills
