@@ -15,6 +15,7 @@ from studio.adapters import ADAPTERS
 from studio.checkpoint import TrainedConcept, to_bytes
 from studio.composition import sharing_notes
 from studio.composition.session import Plan, merged_concept
+from studio.counting import Cost, cost
 from studio.errors import StudioError
 from studio.leak import leak, leak_prompts
 from studio.scoring import Scorer, load_scorer
@@ -31,7 +32,7 @@ from training.in_library import (
 )
 from training.in_library import summary as summary
 from training.loop import Progress, Stopped, never
-from training.methods import within_budget
+from training.methods import adapter_config, kinds_of_recipe, within_budget
 from training.recipe import Recipe
 from ui.painting import Painter, known_strengths
 
@@ -68,10 +69,7 @@ class Workflow(Painter):
         killed goes on where it was when it is asked for in the same way again.
         """
         concept = self.library.concept(name)
-        if not concept.pictures:
-            raise LibraryError(
-                f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.'
-            )
+        _refuse_without_pictures(concept)
         self.library.jobs.refuse_waiting(name)
         recipe = within_budget(self.base, recipe)
         with self._columns(concept, recipe, start, column) as first:
@@ -97,10 +95,18 @@ class Workflow(Painter):
         ) as block:
             yield block.start
 
+    def cost(self, recipe: Recipe) -> Cost:
+        """What a recipe trains on this base, and the size of its file. Raises StudioError for what does not fit."""
+        recipe = within_budget(self.base, recipe)
+        config = adapter_config(recipe)
+        return cost(recipe.adapter, config, self.base.sites_of(kinds_of_recipe(recipe, config)))
+
     def queue(self, names: Sequence[str], recipe: Recipe, column: int | None = None, priority: int = 0) -> list[Job]:
         """Queues trainings for a worker, all or none; their columns are allocated now, in this order."""
         threads = recipe.threads or get_num_threads()  # what it becomes must not depend on who trains it
         recipe = recipe.model_copy(update={"threads": threads})
+        for name in names:
+            _refuse_without_pictures(self.library.concept(name))
         return self.library.jobs.queue([order_of(self.base, name, recipe, column, priority=priority) for name in names])
 
     def claim(self, name: str, trained: TrainedConcept) -> ColumnBlock | None:
@@ -148,3 +154,8 @@ class Workflow(Painter):
         prompts = leak_prompts([concept.class_word])
         found = leak(self.base, lambda: self.merges.applied(trained, Plan()), self.scorer, prompts)
         return {"backbone": self.scorer.backbone, **{kind: asdict(drift) for kind, drift in found.items()}}
+
+
+def _refuse_without_pictures(concept: Concept) -> None:
+    if not concept.pictures:
+        raise LibraryError(f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.')
