@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from concepts import Columns, Concept, Lease, Library, Order, Result, read_picture
+from concepts import Columns, Concept, Lease, Library, LibraryError, Order, Result, read_picture
 from concepts.ledger import Space
 from concepts.storage import remove
 from studio.adapters import ADAPTERS
@@ -121,6 +121,12 @@ def columns_for(base: Base, recipe: Recipe, column: int | None = None) -> Column
 def space_of(adapter: str) -> Space:
     """The space of the ledger that a method's block lies in."""
     return "columns" if ADAPTERS[adapter].uses_columns else "rows"
+
+
+def refuse_without_pictures(concept: Concept) -> None:
+    """Raises LibraryError for a concept that nothing can be learned from."""
+    if not concept.pictures:
+        raise LibraryError(f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.')
 
 
 def pictures_of(concept: Concept) -> list[Image.Image]:
