@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 from torch import get_num_threads
 
-from concepts import ColumnBlock, Concept, Job, LibraryError, atomic_write
+from concepts import ColumnBlock, Concept, Job, atomic_write
 from studio.adapters import ADAPTERS
 from studio.checkpoint import TrainedConcept, to_bytes
 from studio.composition import sharing_notes
@@ -27,6 +27,7 @@ from training.in_library import (
     columns_for,
     order_of,
     pictures_of,
+    refuse_without_pictures,
     space_of,
     train_in_library,
 )
@@ -69,7 +70,7 @@ class Workflow(Painter):
         killed goes on where it was when it is asked for in the same way again.
         """
         concept = self.library.concept(name)
-        _refuse_without_pictures(concept)
+        refuse_without_pictures(concept)
         self.library.jobs.refuse_waiting(name)
         recipe = within_budget(self.base, recipe)
         with self._columns(concept, recipe, start, column) as first:
@@ -106,7 +107,7 @@ class Workflow(Painter):
         threads = recipe.threads or get_num_threads()  # what it becomes must not depend on who trains it
         recipe = recipe.model_copy(update={"threads": threads})
         for name in names:
-            _refuse_without_pictures(self.library.concept(name))
+            refuse_without_pictures(self.library.concept(name))
         return self.library.jobs.queue([order_of(self.base, name, recipe, column, priority=priority) for name in names])
 
     def claim(self, name: str, trained: TrainedConcept) -> ColumnBlock | None:
@@ -154,8 +155,3 @@ class Workflow(Painter):
         prompts = leak_prompts([concept.class_word])
         found = leak(self.base, lambda: self.merges.applied(trained, Plan()), self.scorer, prompts)
         return {"backbone": self.scorer.backbone, **{kind: asdict(drift) for kind, drift in found.items()}}
-
-
-def _refuse_without_pictures(concept: Concept) -> None:
-    if not concept.pictures:
-        raise LibraryError(f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.')

@@ -16,6 +16,8 @@ SECONDS = 1.5
 """How often the page asks the database."""
 _SHOWN = 20
 _POINTS = 400
+_TELLING = 0.1
+"""The share of the steps after which the time that is left can be told: getting ready counts, too."""
 _CLICKED = """
 element.addEventListener('click', (event) => {
   const target = event.target.closest('[data-open], [data-cancel], [data-retry]');
@@ -88,7 +90,7 @@ def _frame(losses: list[float]) -> pd.DataFrame:
     means = pd.Series(losses, dtype=float).rolling(20, min_periods=1).mean().tolist()
     steps = range(1, len(losses) + 1, stride)
     rows = [(step, part[step - 1], kind) for kind, part in (("each", losses), ("mean", means)) for step in steps]
-    return pd.DataFrame(rows, columns=["step", "loss", "kind"])
+    return pd.DataFrame(rows, columns=["step", "loss", "kind"]).astype({"step": float, "loss": float, "kind": str})
 
 
 def words(job: Job, now: datetime | None = None) -> str:
@@ -99,9 +101,11 @@ def words(job: Job, now: datetime | None = None) -> str:
         return "getting ready"
     if job.step == job.steps:
         return "painting previews"
+    loss = "" if job.loss is None else f", loss {job.loss:.3f}"
+    if job.step < job.steps * _TELLING:
+        return f"step {job.step} of {job.steps}{loss}"
     taken = ((now or datetime.now(UTC)) - (job.started or job.created)).total_seconds()
     left = taken / job.step * (job.steps - job.step)
-    loss = "" if job.loss is None else f", loss {job.loss:.3f}"
     return f"step {job.step} of {job.steps}{loss}, about {_time(left)} left"
 
 

@@ -21,6 +21,7 @@ from ui.workflow import Workflow
 _OWN = ("adapter", "rank", "budget", "options")
 """Options of the recipe that have controls of their own; all others stand under "Every option"."""
 OTHERS = [name for name in Recipe.model_fields if name not in _OWN]
+_ADAPTER = Recipe.model_fields["adapter"].default
 _HIDDEN_OPTIONS = ("rank", "first_column")
 
 
@@ -39,9 +40,9 @@ def _form() -> dict[str, Any]:
     form: dict[str, Any] = {
         "names": gr.Dropdown(choices=[], multiselect=True, label="Concepts", elem_id="train-names",
                              info="One or several: they are trained one after another."),
-        "adapter": gr.Dropdown(list(ADAPTERS), value=Recipe.model_fields["adapter"].default, label="Method",
+        "adapter": gr.Dropdown(list(ADAPTERS), value=_ADAPTER, label="Method",
                                elem_id="train-method"),
-        "purpose": gr.HTML(elem_classes="spot"),
+        "purpose": gr.HTML(fragments.note(GOOD_FOR[_ADAPTER]), elem_classes="spot", elem_id="train-purpose"),
         "preset": gr.Radio(list(PRESETS), value="standard", label="Preset"),
     }  # fmt: skip
     with gr.Row():
@@ -55,18 +56,18 @@ def _form() -> dict[str, Any]:
         form["others"] = [control(Recipe, name) for name in OTHERS]
     form["train"] = gr.Button("Train", variant="primary", elem_id="train")
     form["problem"] = gr.HTML(elem_classes="spot")
-    form["message"] = gr.HTML(elem_classes="spot")
+    form["message"] = gr.HTML(elem_classes="spot", elem_id="train-message")
     return form
 
 
 def recipe_of(adapter: str, by: str, size: str, options: str, others: tuple[Any, ...]) -> Recipe:
     """What the controls ask for. Raises StudioError, or pydantic's ValidationError, for what cannot be."""
     chosen: dict[str, Any] = given_values(Recipe, dict(zip(OTHERS, others, strict=True)))
-    if size.strip():
-        chosen[by] = number_from(size.strip())
+    if size := (size or "").strip():
+        chosen[by] = number_from(size)
     elif by == "budget":
         raise StudioError("Write a budget, as in 20k, or choose the size by rank.")
-    lines = [line.strip() for line in options.splitlines() if line.strip()]
+    lines = [line.strip() for line in (options or "").splitlines() if line.strip()]
     given = {key: parsed(value) for key, value in pairs(lines, "an option").items()}
     return Recipe(adapter=adapter, options=given, **chosen)
 
