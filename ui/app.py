@@ -10,6 +10,7 @@ import gradio as gr
 from ui.assets import asset
 from ui.doors import doors
 from ui.painted import FOLDER
+from ui.tabs.compare import compare_tab
 from ui.tabs.concepts import concepts_tab
 from ui.tabs.generate import generate_tab
 from ui.tabs.score import score_tab
@@ -40,6 +41,8 @@ def build(workflow: Workflow) -> gr.Blocks:
                 train_tab(workflow, hands, train, page)
             with gr.Tab("Generate", id="generate") as generate:
                 generate_tab(workflow, generate, page)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab(workflow)
             with gr.Tab("Score", id="score") as score:
                 score_tab(workflow, score, page)
     return page.queue(api_open=False, max_size=MOST_WAITING, default_concurrency_limit=1)

@@ -76,5 +76,10 @@ def size(cost: Cost) -> str:
     return _render("size.html", cost=cost)
 
 
+def comparison(grid: Any, caption: Callable[[Any], str]) -> str:
+    """An XY grid as a table of pictures."""
+    return _render("comparison.html", grid=grid, caption=caption)
+
+
 def _render(template: str, **values: Any) -> str:
     return _TEMPLATES.get_template(template).render(**values)
