@@ -27,12 +27,16 @@ class Section:
 
 def write_report(path: Path, title: str, sections: Sequence[Section]) -> Path:
     """Writes the report, its pictures inside it, and returns its absolute path."""
+    atomic_write(path, report_html(title, sections).encode())
+    return path.resolve()
+
+
+def report_html(title: str, sections: Sequence[Section]) -> str:
+    """The report as one HTML document, its pictures inside it."""
     environment = Environment(loader=PackageLoader("training", "templates"), autoescape=select_autoescape(default=True))
     environment.filters["data_uri"] = _data_uri
     environment.filters["shown"] = _shown
-    html = environment.get_template("report.html").render(title=title, sections=sections)
-    atomic_write(path, html.encode())
-    return path.resolve()
+    return environment.get_template("report.html").render(title=title, sections=sections)
 
 
 def loss_curves(losses: Mapping[str, Sequence[float]], window: int = 20) -> Image.Image:

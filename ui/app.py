@@ -10,10 +10,13 @@ import gradio as gr
 from ui.assets import asset
 from ui.doors import doors
 from ui.painted import FOLDER
+from ui.tabs.compare import compare_tab
 from ui.tabs.concepts import concepts_tab
 from ui.tabs.generate import generate_tab
 from ui.tabs.score import score_tab
+from ui.tabs.train import train_tab
 from ui.theme import theme
+from ui.workers import Hands
 from ui.workflow import Workflow
 
 MOST_UPLOAD = "128mb"
@@ -30,11 +33,16 @@ def build(workflow: Workflow) -> gr.Blocks:
     """The page."""
     with gr.Blocks(title="Concept Studio", analytics_enabled=False, delete_cache=(_HOUR, 24 * _HOUR)) as page:
         gr.HTML(_HEADER, js_on_load=_DARK)
-        with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Concepts", id="concepts"):
-                concepts_tab(workflow, page)
+        hands = Hands(workflow.library)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Concepts", id="concepts") as concepts:
+                concepts_tab(workflow, hands, tabs, concepts, page)
+            with gr.Tab("Train", id="train") as train:
+                train_tab(workflow, hands, train, page)
             with gr.Tab("Generate", id="generate") as generate:
                 generate_tab(workflow, generate, page)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab(workflow)
             with gr.Tab("Score", id="score") as score:
                 score_tab(workflow, score, page)
     return page.queue(api_open=False, max_size=MOST_WAITING, default_concurrency_limit=1)

@@ -1,5 +1,6 @@
 """Controls of the page, made from the fields of a typed configuration: each option is explained in one place."""
 
+from collections.abc import Mapping
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,10 +17,24 @@ def control(model: type[BaseModel], name: str, **options: Any) -> Any:
     unset is left empty.
     """
     field = model.model_fields[name]
-    kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
-    kind = kinds[0] if NoneType in get_args(field.annotation) else field.annotation
     shared: dict[str, Any] = {"label": name.replace("_", " "), "info": field.description, "value": field.default}
-    return _component(kind, field, {**shared, **options})
+    return _component(_kind(field), field, {**shared, **options})
+
+
+def given_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the controls of these fields hold, as the model takes it: what is empty is left out."""
+    chosen = {name: value for name, value in values.items() if value not in (None, "", [])}
+    for name, value in chosen.items():
+        if isinstance(value, str) and get_origin(_kind(model.model_fields[name])) is tuple:
+            chosen[name] = tuple(line for line in value.splitlines() if line.strip())
+    return chosen
+
+
+def _kind(field: FieldInfo) -> Any:
+    """The type of a field's value when it is set."""
+    if NoneType not in get_args(field.annotation):
+        return field.annotation
+    return next(kind for kind in get_args(field.annotation) if kind is not NoneType)
 
 
 def _component(kind: Any, field: FieldInfo, options: dict[str, Any]) -> Any:
@@ -28,6 +43,8 @@ def _component(kind: Any, field: FieldInfo, options: dict[str, Any]) -> Any:
         return gr.Dropdown(**options)
     if kind is bool:
         return gr.Checkbox(**options)
+    if kind in (int, float) and field.default is None:  # an empty gr.Number comes back as 0
+        return gr.Textbox(max_lines=1, placeholder="unset", **options)
     if kind in (int, float):
         whole = {"step": 1} if kind is int else {}
         if {"minimum", "maximum"} <= {*options}:  # both of them given
@@ -35,6 +52,9 @@ def _component(kind: Any, field: FieldInfo, options: dict[str, Any]) -> Any:
         return gr.Number(**{"minimum": low, "maximum": high, "precision": 0 if kind is int else None, **options})
     if get_origin(kind) is Literal:
         return gr.Dropdown(choices=list(get_args(kind)), **options)
+    if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is not Literal:
+        options["value"] = "\n".join(map(str, options["value"] or ()))
+        return gr.Textbox(lines=2, **options)
     if get_origin(kind) is tuple:
         options["value"] = list(options["value"] or ())
         return gr.CheckboxGroup(choices=list(get_args(get_args(kind)[0])), **options)

@@ -1,14 +1,15 @@
 """The parts of the page that are HTML: cards, reports on pictures, tables. Jinja escapes whatever a person wrote."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from concepts import Concept
+from concepts import Concept, Job
 from concepts.inspection import Inspected
 from concepts.samples import SAMPLES
-from ui.thumbnails import data_uri, thumbnail
+from studio.counting import Cost
+from ui.thumbnails import data_uri, thumbnail, whole
 
 _SHOWN = 60
 _TEMPLATES = Environment(
@@ -16,6 +17,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters["thumbnail"] = thumbnail
 _TEMPLATES.filters["data_uri"] = data_uri
+_TEMPLATES.filters["whole"] = whole
 
 
 def concept_cards(concepts: Sequence[Concept], wanted: str = "") -> str:
@@ -57,6 +59,26 @@ def highlighted(parts: Sequence[tuple[str, str]]) -> str:
 def score_table(scores: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     """Alignments by picture and their means, with the backbone's name."""
     return _render("scores.html", scores=scores, rows=rows)
+
+
+def job_list(jobs: Sequence[Job], chosen: str, words: Callable[[Job], str]) -> str:
+    """Trainings with where they stand, in `words`, and buttons to cancel and resume them."""
+    return _render("jobs.html", jobs=jobs, chosen=chosen, words=words)
+
+
+def concept_outcome(concept: Concept) -> str:
+    """What the last training of a concept made: its preview and its facts."""
+    return _render("outcome.html", concept=concept)
+
+
+def size(cost: Cost) -> str:
+    """What a method trains, and the length of its file."""
+    return _render("size.html", cost=cost)
+
+
+def comparison(grid: Any, caption: Callable[[Any], str]) -> str:
+    """An XY grid as a table of pictures."""
+    return _render("comparison.html", grid=grid, caption=caption)
 
 
 def _render(template: str, **values: Any) -> str:

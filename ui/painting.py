@@ -35,14 +35,18 @@ class Painter:
 
     def __init__(self, root: Path | str, base: str = "toybox"):
         self._base = base
+        self._loaded: Base | None = None
         self.library = library_at(root)
         self._read: dict[tuple[Path, str], TrainedConcept] = {}
         self._turn = RLock()
 
-    @cached_property
+    @property
     def base(self) -> Base:
         """The base model; its singular columns are kept in the library."""
-        return load_base(self._base, self.library.root / "columns")
+        if self._loaded is None:
+            with self._turn:
+                self._loaded = self._loaded or load_base(self._base, self.library.root / "columns")
+        return self._loaded
 
     @cached_property
     def merges(self) -> MergeCache:

@@ -22,3 +22,9 @@ def data_uri(picture: Image.Image, side: int = SIDE) -> str:
     buffer = io.BytesIO()
     ImageOps.fit(picture.convert("RGB"), (side, side)).save(buffer, "WEBP", quality=82)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+@lru_cache(maxsize=64)
+def whole(path: Path) -> str:
+    """A picture of the library as it is, as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

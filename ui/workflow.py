@@ -10,11 +10,12 @@ from typing import Any
 from PIL import Image
 from torch import get_num_threads
 
-from concepts import ColumnBlock, Concept, Job, LibraryError, atomic_write
+from concepts import ColumnBlock, Concept, Job, atomic_write
 from studio.adapters import ADAPTERS
 from studio.checkpoint import TrainedConcept, to_bytes
 from studio.composition import sharing_notes
 from studio.composition.session import Plan, merged_concept
+from studio.counting import Cost, cost
 from studio.errors import StudioError
 from studio.leak import leak, leak_prompts
 from studio.scoring import Scorer, load_scorer
@@ -26,12 +27,13 @@ from training.in_library import (
     columns_for,
     order_of,
     pictures_of,
+    refuse_without_pictures,
     space_of,
     train_in_library,
 )
 from training.in_library import summary as summary
 from training.loop import Progress, Stopped, never
-from training.methods import within_budget
+from training.methods import adapter_config, kinds_of_recipe, within_budget
 from training.recipe import Recipe
 from ui.painting import Painter, known_strengths
 
@@ -68,10 +70,7 @@ class Workflow(Painter):
         killed goes on where it was when it is asked for in the same way again.
         """
         concept = self.library.concept(name)
-        if not concept.pictures:
-            raise LibraryError(
-                f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.'
-            )
+        refuse_without_pictures(concept)
         self.library.jobs.refuse_waiting(name)
         recipe = within_budget(self.base, recipe)
         with self._columns(concept, recipe, start, column) as first:
@@ -97,10 +96,18 @@ class Workflow(Painter):
         ) as block:
             yield block.start
 
+    def cost(self, recipe: Recipe) -> Cost:
+        """What a recipe trains on this base, and the size of its file. Raises StudioError for what does not fit."""
+        recipe = within_budget(self.base, recipe)
+        config = adapter_config(recipe)
+        return cost(recipe.adapter, config, self.base.sites_of(kinds_of_recipe(recipe, config)))
+
     def queue(self, names: Sequence[str], recipe: Recipe, column: int | None = None, priority: int = 0) -> list[Job]:
         """Queues trainings for a worker, all or none; their columns are allocated now, in this order."""
         threads = recipe.threads or get_num_threads()  # what it becomes must not depend on who trains it
         recipe = recipe.model_copy(update={"threads": threads})
+        for name in names:
+            refuse_without_pictures(self.library.concept(name))
         return self.library.jobs.queue([order_of(self.base, name, recipe, column, priority=priority) for name in names])
 
     def claim(self, name: str, trained: TrainedConcept) -> ColumnBlock | None:

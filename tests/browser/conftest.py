@@ -107,11 +107,11 @@ def _address(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="session")
 def trained(library: Library, make_concept) -> Library:
-    """The same library with rex and azura of the samples, as if toybox had been trained on them, and milo, not yet."""
+    """The same library with rex and azura of the samples as if toybox had been trained on them, and milo and onyx."""
     base = load_base("toybox", device="cpu")
-    for seed, name in enumerate(("rex", "azura", "milo")):
+    for seed, name in enumerate(("rex", "azura", "milo", "onyx")):
         library.add_concept(name, SAMPLES[name].class_word, SAMPLES[name].pictures)
-        if name == "milo":
+        if name in ("milo", "onyx"):
             continue
         vectors = base.pipeline.text_encoder.get_input_embeddings().weight[seed : seed + 1].detach().clone()
         tokens = {f"<{name}>": {"text_encoder": vectors}}

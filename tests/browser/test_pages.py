@@ -1,5 +1,6 @@
 """What each tab does, with real models and a real browser."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from concepts import Library
 from concepts.samples import SAMPLES
 from ui.painted import settings_of
 
-TABS = ("Concepts", "Generate", "Score")
+TABS = ("Concepts", "Train", "Generate", "Compare", "Score")
+LONG = 240_000
+"""Milliseconds for a worker to start and to train, on a machine that is busy."""
 
 
 def tab(page: Page, name: str) -> None:
@@ -29,8 +32,11 @@ def draw(canvas: Locator, *corners: tuple[float, float]) -> None:
 def test_an_empty_library_offers_samples(open_page: Callable[..., Page], address: str):
     page = open_page(address)
     expect(page.locator("#cards")).to_contain_text("Your library is empty.")
-    page.get_by_role("button", name="Add it: gizmo").click()
-    expect(page.locator("#cards button.card")).to_have_count(1)
+    page.get_by_role("button", name="Train this: gizmo").click()
+    job = page.locator("#jobs .job", has_text="gizmo")
+    job.get_by_role("button", name="Cancel").click()
+    expect(job.locator(".state")).to_have_text("cancelled")
+    tab(page, "Concepts")
     expect(page.locator("#cards button.card")).to_contain_text("gizmo")
 
 
@@ -62,6 +68,38 @@ def test_pictures_are_judged_before_anything_is_stored(open_page: Callable[..., 
     expect(page.locator("#cards button.card", has_text="Vase2")).to_be_visible()
 
 
+@pytest.mark.timeout(600)
+def test_a_training_outlives_the_page(open_page: Callable[..., Page], address: str, trained: Library):
+    page = open_page(address)
+    tab(page, "Train")
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("Choose at least one concept")
+    page.get_by_label("Concepts").click()
+    page.get_by_role("option", name="milo").click()
+    page.keyboard.press("Tab")
+    page.get_by_label("Method").click()
+    page.get_by_role("option", name="svdiff").click()
+    expect(page.locator("#train-purpose")).to_contain_text("singular values alone")
+    page.get_by_label("Rank or budget").fill("")
+    expect(page.locator("#cost")).to_contain_text("numbers, a file of")
+    page.get_by_role("button", name="Every option").click()
+    for label, value in (("steps", "16"), ("batch", "2"), ("prior pictures", "2")):
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.locator("#train-message")).to_contain_text("milo: in the queue")
+    page.close()
+    again = open_page(address)
+    tab(again, "Train")
+    state = again.locator("#jobs .job", has_text="milo").locator(".state")
+    expect(state).to_have_text(re.compile("step|previews|done"), timeout=LONG)
+    expect(state).to_have_text("done", timeout=LONG)
+    assert again.locator("#curve svg, #curve canvas").count()
+    expect(again.locator("#outcome")).to_contain_text("milo is learned")
+    result = trained.concept("milo").result
+    assert result
+    assert len(result.details["losses"]) == 16
+
+
 def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], address: str, trained: Library):
     page = open_page(address)
     tab(page, "Generate")
@@ -70,10 +108,10 @@ def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], addre
     prompt.press_sequentially("a photo of <re")
     prompt.press("Tab")
     expect(prompt).to_have_value("a photo of <rex>")
-    prompt.press_sequentially(" and <milo> and ")
+    prompt.press_sequentially(" and <onyx> and ")
     page.get_by_role("button", name="<azura>").click()
     marks = page.locator(".prompt mark")
-    expect(marks).to_have_text(["<rex>", "<milo>", "<azura>"])
+    expect(marks).to_have_text(["<rex>", "<onyx>", "<azura>"])
     expect(marks.nth(1)).to_have_class("untrained")
     prompt.fill("a photo of <rex> and <azura>")
     expect(page.get_by_label("strength of azura").first).to_be_visible()
@@ -107,10 +145,29 @@ def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], addre
     expect(canvas.locator("rect")).to_have_count(2)
 
 
+def test_a_grid_is_compared_and_saved(open_page: Callable[..., Page], address: str, trained: Library, tmp_path: Path):
+    page = open_page(address)
+    tab(page, "Compare")
+    page.locator("#compare-prompt textarea").fill("a photo of {}")
+    page.get_by_label("Across: values").fill("rex, azura")
+    page.get_by_label("Down: values").fill("0.5, 1")
+    page.get_by_label("steps", exact=True).locator("visible=true").fill("1")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    table = page.locator("#compared table")
+    expect(table.locator("img")).to_have_count(4)
+    expect(table).to_contain_text("toybox-clip")
+    expect(table.locator("td").last).to_contain_text("image ")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as an image").click()
+    saved.value.save_as(tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.width > 2 * 128
+
+
 def test_a_refusal_stands_beside_the_prompt(open_page: Callable[..., Page], address: str, trained: Library):
     page = open_page(address)
     tab(page, "Generate")
-    page.locator("#prompt textarea").fill("a photo of <milo>")
+    page.locator("#prompt textarea").fill("a photo of <onyx>")
     page.get_by_role("button", name="Paint", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("not trained yet")
 

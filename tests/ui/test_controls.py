@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from training.recipe import Recipe
-from ui.controls import control
+from ui.controls import control, given_values
 from ui.request import PaintRequest
 
 
@@ -15,12 +15,13 @@ class Options(BaseModel):
     on: bool = Field(default=True, description="Whether.")
     kind: Literal["one", "two"] = Field(default="two", description="Which.")
     some: tuple[Literal["a", "b"], ...] | None = Field(default=None, description="Some of them.")
+    lines: tuple[str, ...] = Field(default=("a", "b"), description="Lines.")
     word: str = Field(default="cat", description="A word.")
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("share", gr.Number), ("count", gr.Number), ("on", gr.Checkbox), ("kind", gr.Dropdown),
+    [("share", gr.Number), ("count", gr.Textbox), ("on", gr.Checkbox), ("kind", gr.Dropdown),
      ("some", gr.CheckboxGroup), ("word", gr.Textbox)],
 )  # fmt: skip
 def test_every_kind_of_field_has_its_control(name, kind):
@@ -31,9 +32,10 @@ def test_every_kind_of_field_has_its_control(name, kind):
 
 
 def test_bounds_and_defaults_are_the_fields():
-    share, count = control(Options, "share"), control(Options, "count")
+    share = control(Options, "share")
     assert (share.minimum, share.maximum, share.value, share.precision) == (0, 1, 0.25, None)
-    assert (count.minimum, count.maximum, count.value, count.precision) == (1, None, None, 0)
+    steps = control(PaintRequest, "steps")
+    assert (steps.minimum, steps.maximum, steps.value, steps.precision) == (1, 1000, 20, 0)
     assert control(Options, "kind").choices == [("one", "one"), ("two", "two")]
 
 
@@ -42,6 +44,13 @@ def test_a_control_can_be_given_bounds_and_choices():
     assert isinstance(steps, gr.Slider)
     assert (steps.value, steps.maximum, steps.step) == (20, 60, 1)
     assert isinstance(control(PaintRequest, "method", choices=["a"], value="a"), gr.Dropdown)
+
+
+def test_what_is_empty_is_left_out_and_lines_are_lists():
+    values = {"count": "", "share": 0.5, "some": [], "lines": "one\n\ntwo", "word": "dog"}
+    assert given_values(Options, values) == {"share": 0.5, "lines": ("one", "two"), "word": "dog"}
+    assert Options(**given_values(Options, {"count": "3"})).count == 3
+    assert control(Options, "lines").value == "a\nb"
 
 
 def test_every_option_of_the_recipe_has_a_control():

@@ -10,8 +10,11 @@ from concepts.inspection import inspect_pictures
 from concepts.library import MAX_PICTURES
 from concepts.names import check_class_word, check_name
 from concepts.samples import SAMPLES
+from training.presets import PRESETS
+from training.recipe import Recipe
 from ui import fragments
 from ui.tabs.events import listen
+from ui.workers import Hands
 from ui.workflow import Workflow
 
 _CLICKED = """
@@ -22,7 +25,7 @@ element.addEventListener('click', (event) => {
 """
 
 
-def concepts_tab(workflow: Workflow, page: gr.Blocks) -> None:
+def concepts_tab(workflow: Workflow, hands: Hands, tabs: gr.Tabs, tab: gr.Tab, page: gr.Blocks) -> None:
     """Fills the tab."""
     library = workflow.library
     with gr.Row():
@@ -38,13 +41,15 @@ def concepts_tab(workflow: Workflow, page: gr.Blocks) -> None:
 
     def shown(text: str = "") -> str:
         concepts = library.concepts()
-        return fragments.concept_cards(concepts, text.strip()) if concepts else fragments.sample_cards("Add it")
+        return fragments.concept_cards(concepts, text.strip()) if concepts else fragments.sample_cards("Train this")
 
-    listen(page.load, shown, [wanted], [cards])
+    for trigger in (page.load, tab.select):
+        listen(trigger, shown, [wanted], [cards])
     listen(wanted.input, shown, [wanted], [cards], trigger_mode="always_last")
     _add_events(workflow, form, [cards, message], shown)
     _detail_events(workflow, details, opened, undo, [cards, message], shown)
-    _open_events(workflow, cards, message, opened, details, shown)
+    _open_events(workflow, cards, message, opened, details)
+    _sample_events(workflow, hands, tabs, cards, message, shown)
 
 
 def _add_form() -> dict[str, Any]:
@@ -152,25 +157,32 @@ def _detail_events(
 
 
 def _open_events(
-    workflow: Workflow, cards: gr.HTML, message: gr.HTML, opened: gr.State, details: dict[str, Any], shown: Any
+    workflow: Workflow, cards: gr.HTML, message: gr.HTML, opened: gr.State, details: dict[str, Any]
 ) -> None:
-    library = workflow.library
-    outputs = [
-        cards,
-        message,
-        opened,
-        *(details[key] for key in ("group", "title", "facts", "name", "word", "problem")),
-    ]
-
     def open_one(event: gr.EventData) -> list[Any]:
-        clicked = event._data or {}
-        if sample := SAMPLES.get(str(clicked.get("sample", ""))):
-            library.add_concept(sample.name, sample.class_word, sample.pictures)
-            told = fragments.note(f"Added {sample.name}. Train it next, in the tab Train.", "good")
-            return [shown(), told, *[gr.skip()] * 7]
-        concept = library.concept(str(clicked.get("name", "")))
+        name = (event._data or {}).get("name")
+        if not name:
+            return [gr.skip()] * len(outputs)
+        concept = workflow.library.concept(name)
         facts = fragments.concept_facts(concept)
-        return [gr.skip(), "", concept.name, gr.Column(visible=True), f"### {concept.name}", facts, concept.name,
+        return ["", concept.name, gr.Column(visible=True), f"### {concept.name}", facts, concept.name,
                 concept.class_word, ""]  # fmt: skip
 
+    parts = [details[key] for key in ("group", "title", "facts", "name", "word", "problem")]
+    outputs = [message, opened, *parts]
     listen(cards.click, open_one, [], outputs)
+
+
+def _sample_events(
+    workflow: Workflow, hands: Hands, tabs: gr.Tabs, cards: gr.HTML, message: gr.HTML, shown: Any
+) -> None:
+    def train(event: gr.EventData) -> tuple[Any, ...]:
+        sample = SAMPLES.get(str((event._data or {}).get("sample", "")))
+        if sample is None:
+            return (gr.skip(),) * 2
+        workflow.library.add_concept(sample.name, sample.class_word, sample.pictures)
+        workflow.queue([sample.name], Recipe(**PRESETS["quick"]))
+        hands.lend()
+        return shown(), gr.Tabs(selected="train")
+
+    listen(cards.click, train, [], [cards, tabs], message)

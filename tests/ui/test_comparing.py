@@ -1,0 +1,74 @@
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from concepts import Library
+from studio.errors import StudioError
+from ui.comparing import Axis, Grid, as_html, as_picture, compare, values_of, varied
+from ui.request import PaintRequest
+from ui.workflow import Workflow
+
+REQUEST = PaintRequest(prompt="a {} and <milo>", number=1, steps=1)
+
+
+@pytest.fixture
+def workflow(library: Library, tiny_folder, monkeypatch) -> Workflow:
+    made = Workflow(library.root, str(tiny_folder))
+    monkeypatch.setattr(made, "paint_each", _painted)
+    return made
+
+
+def _painted(request: PaintRequest, on_step: Any) -> list[tuple[int, Image.Image]]:
+    on_step()
+    strength = request.strengths.get("rex", 1.0)
+    return [(request.seed, Image.new("RGB", (64, 64), (int(100 * strength), 0, 0)))]
+
+
+def test_a_grid_grows_cell_by_cell(workflow: Workflow):
+    steps: list[None] = []
+    grids = list(compare(workflow, REQUEST, ("concept", "rex, Milo"), ("strength", "0.5,1,2"),
+                         lambda: steps.append(None)))  # fmt: skip
+    assert [len(grid.cells) for grid in grids] == [1, 2, 3, 4, 5, 6]
+    assert len(steps) == 6
+    last = grids[-1]
+    assert (list(last.columns), list(last.rows), last.backbone) == (["rex", "Milo"], ["0.5", "1", "2"], "toybox-clip")
+    assert [(cell.row, cell.column) for cell in last.cells[:3]] == [(0, 0), (0, 1), (1, 0)]
+    assert all(cell.scores["image_alignment"] is not None for cell in last.cells)
+    assert last.cells[4].picture.getpixel((0, 0)) == (200, 0, 0)
+
+
+@pytest.fixture
+def grid(workflow: Workflow) -> Grid:
+    return list(compare(workflow, REQUEST, ("concept", "rex"), ("none", ""), lambda: None))[-1]
+
+
+def test_a_grid_is_saved_with_its_scores(grid: Grid):
+    picture = as_picture(grid, "a title")
+    assert picture.width > 64
+    html = as_html(grid, "a <title>")
+    assert "a &lt;title&gt;" in html
+    assert "data:image/png" in html
+    assert f"{grid.cells[0].scores['text_alignment']:.3f}" in html
+
+
+def test_every_axis_varies_its_own():
+    assert varied(REQUEST, "concept", "rex").prompt == "a <rex> and <milo>"
+    assert varied(REQUEST, "strength", "0.5").strengths == {"milo": 0.5}
+    assert varied(REQUEST, "merge method", "ties").method == "ties"
+    assert varied(REQUEST, "seed", "7").seed == 7
+    assert varied(REQUEST, "guidance", "2.5").guidance == 2.5
+    assert varied(REQUEST, "none", "") == REQUEST
+
+
+def test_axes_that_do_not_fit_are_refused(workflow: Workflow):
+    wrong: tuple[tuple[Axis, str, str], ...] = (
+        ("seed", "one", "Write numbers"), ("strength", "a", "Write numbers"), ("seed", " , ", "Write the values"),
+        ("seed", ",".join("1" * 65), "at most 64"),
+    )  # fmt: skip
+    for axis, text, sentence in wrong:
+        with pytest.raises(StudioError, match=sentence):
+            next(iter(compare(workflow, REQUEST, (axis, text), ("none", ""))))
+    with pytest.raises(StudioError, match="where the concept stands"):
+        varied(PaintRequest(prompt="a cat"), "concept", "rex")
+    assert values_of("none", "anything") == [""]

@@ -1,0 +1,113 @@
+"""The right half of the Train tab: the queue, the chosen training's curve, and what came of it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from concepts import Job, LibraryError
+from ui import fragments
+from ui.tabs.events import listen
+from ui.workers import Hands
+from ui.workflow import Workflow
+
+SECONDS = 1.5
+"""How often the page asks the database."""
+_SHOWN = 20
+_POINTS = 400
+_TELLING = 0.1
+"""The share of the steps after which the time that is left can be told: getting ready counts, too."""
+_CLICKED = """
+element.addEventListener('click', (event) => {
+  const target = event.target.closest('[data-open], [data-cancel], [data-retry]');
+  if (target) trigger('click', { ...target.dataset });
+});
+"""
+
+
+def jobs_panel(workflow: Workflow, hands: Hands, page: gr.Blocks) -> gr.Timer:
+    """Fills the panel, and returns the timer that keeps it up to date."""
+    chosen, seen = gr.State(""), gr.State(None)
+    table = gr.HTML(js_on_load=_CLICKED, elem_id="jobs")
+    problem = gr.HTML(elem_classes="spot")
+    curve = gr.LinePlot(
+        _frame([]), x="step", y="loss", label="Loss of each step, and its running mean", color="kind", height=260,
+        elem_id="curve", color_map={"each": "#c9c6bf", "mean": "#12a08a"},
+    )  # fmt: skip
+    outcome = gr.HTML(elem_classes="spot", elem_id="outcome")
+    shown = [table, curve, outcome, seen]
+    timer = gr.Timer(SECONDS)
+
+    def refresh(job: str, before: Any) -> list[Any]:
+        hands.lend()
+        jobs = workflow.library.jobs.page(_SHOWN)
+        now = [job, *((j.id, j.state, j.step, j.concept, j.attempts) for j in jobs)]
+        return [gr.skip()] * 4 if now == before else [*_shown(workflow, jobs, job), now]
+
+    def afresh(job: str) -> list[Any]:
+        return refresh(job, None)
+
+    def click(job: str, event: gr.EventData) -> list[Any]:
+        asked = event._data or {}
+        if identifier := asked.get("cancel"):
+            workflow.library.jobs.cancel(identifier)
+        if identifier := asked.get("retry"):
+            workflow.library.jobs.retry(identifier)
+        job = asked.get("open") or asked.get("cancel") or asked.get("retry") or job
+        return [job, *refresh(job, None)]
+
+    listen(page.load, afresh, [chosen], shown)
+    listen(timer.tick, refresh, [chosen, seen], shown)
+    listen(table.click, click, [chosen], [chosen, *shown], problem)
+    return timer
+
+
+def _shown(workflow: Workflow, jobs: list[Job], wanted: str) -> tuple[str, pd.DataFrame, str]:
+    """The list, and the curve and outcome of the wanted job, else of the one at work, else of the newest."""
+    chosen = next((job for job in jobs if job.id == wanted), None)
+    chosen = chosen or next((job for job in jobs if job.state == "running"), jobs[0] if jobs else None)
+    if chosen is None:
+        return fragments.job_list([], "", words), _frame([]), ""
+    losses = workflow.library.jobs.losses(chosen.id)
+    return fragments.job_list(jobs, chosen.id, words), _frame(losses), _outcome(workflow, chosen)
+
+
+def _outcome(workflow: Workflow, job: Job) -> str:
+    """What the finished training made."""
+    if job.state != "done":
+        return ""
+    try:
+        concept = workflow.library.concept(job.concept)
+    except LibraryError:  # removed meanwhile
+        return ""
+    return fragments.concept_outcome(concept) if concept.result else ""
+
+
+def _frame(losses: list[float]) -> pd.DataFrame:
+    """The losses and their running mean as rows of a plot, thinned to what can be seen."""
+    stride = max(1, len(losses) // _POINTS)
+    means = pd.Series(losses, dtype=float).rolling(20, min_periods=1).mean().tolist()
+    steps = range(1, len(losses) + 1, stride)
+    rows = [(step, part[step - 1], kind) for kind, part in (("each", losses), ("mean", means)) for step in steps]
+    return pd.DataFrame(rows, columns=["step", "loss", "kind"]).astype({"step": float, "loss": float, "kind": str})
+
+
+def words(job: Job, now: datetime | None = None) -> str:
+    """Where a job stands, in words, with the time that is left."""
+    if job.state != "running":
+        return "waiting" if job.state == "queued" else job.state
+    if not job.step:
+        return "getting ready"
+    if job.step == job.steps:
+        return "painting previews"
+    loss = "" if job.loss is None else f", loss {job.loss:.3f}"
+    if job.step < job.steps * _TELLING:
+        return f"step {job.step} of {job.steps}{loss}"
+    taken = ((now or datetime.now(UTC)) - (job.started or job.created)).total_seconds()
+    left = taken / job.step * (job.steps - job.step)
+    return f"step {job.step} of {job.steps}{loss}, about {_time(left)} left"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

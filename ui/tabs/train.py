@@ -1,0 +1,116 @@
+"""The Train tab: a method, its size, every option of the recipe; and the queue beside it."""
+
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+
+from studio.adapters import ADAPTERS
+from studio.adapters.purposes import GOOD_FOR
+from studio.errors import StudioError
+from training.presets import PRESETS
+from training.recipe import Recipe
+from ui import fragments
+from ui.controls import control, given_values
+from ui.options import number_from, pairs, parsed
+from ui.tabs.events import listen
+from ui.tabs.jobs import jobs_panel
+from ui.workers import Hands
+from ui.workflow import Workflow
+
+_OWN = ("adapter", "rank", "budget", "options")
+"""Options of the recipe that have controls of their own; all others stand under "Every option"."""
+OTHERS = [name for name in Recipe.model_fields if name not in _OWN]
+_ADAPTER = Recipe.model_fields["adapter"].default
+_HIDDEN_OPTIONS = ("rank", "first_column")
+
+
+def train_tab(workflow: Workflow, hands: Hands, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Fills the tab."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            form = _form()
+        with gr.Column(scale=3, min_width=320):
+            timer = jobs_panel(workflow, hands, page)
+    _size_events(workflow, form)
+    _queue_events(workflow, hands, tab, page, form, timer)
+
+
+def _form() -> dict[str, Any]:
+    form: dict[str, Any] = {
+        "names": gr.Dropdown(choices=[], multiselect=True, label="Concepts", elem_id="train-names",
+                             info="One or several: they are trained one after another."),
+        "adapter": gr.Dropdown(list(ADAPTERS), value=_ADAPTER, label="Method",
+                               elem_id="train-method"),
+        "purpose": gr.HTML(fragments.note(GOOD_FOR[_ADAPTER]), elem_classes="spot", elem_id="train-purpose"),
+        "preset": gr.Radio(list(PRESETS), value="standard", label="Preset"),
+    }  # fmt: skip
+    with gr.Row():
+        form["by"] = gr.Radio([("rank", "rank"), ("parameter budget", "budget")], value="rank", label="Size by")
+        form["size"] = gr.Textbox(label="Rank or budget", value="8", max_lines=1, min_width=100,
+                                  info="A budget may be 20k or 1.5M.")  # fmt: skip
+    form["cost"] = gr.HTML(elem_classes="spot", elem_id="cost")
+    with gr.Accordion("Every option", open=False):
+        form["options"] = gr.Textbox(label="Options of the method", placeholder="alpha=4", lines=2,
+                                     info="NAME=VALUE, one a line.")  # fmt: skip
+        form["others"] = [control(Recipe, name) for name in OTHERS]
+    form["train"] = gr.Button("Train", variant="primary", elem_id="train")
+    form["problem"] = gr.HTML(elem_classes="spot")
+    form["message"] = gr.HTML(elem_classes="spot", elem_id="train-message")
+    return form
+
+
+def recipe_of(adapter: str, by: str, size: str, options: str, others: tuple[Any, ...]) -> Recipe:
+    """What the controls ask for. Raises StudioError, or pydantic's ValidationError, for what cannot be."""
+    chosen: dict[str, Any] = given_values(Recipe, dict(zip(OTHERS, others, strict=True)))
+    if size := (size or "").strip():
+        chosen[by] = number_from(size)
+    elif by == "budget":
+        raise StudioError("Write a budget, as in 20k, or choose the size by rank.")
+    lines = [line.strip() for line in (options or "").splitlines() if line.strip()]
+    given = {key: parsed(value) for key, value in pairs(lines, "an option").items()}
+    return Recipe(adapter=adapter, options=given, **chosen)
+
+
+def _size_events(workflow: Workflow, form: dict[str, Any]) -> None:
+    def method(adapter: str) -> tuple[str, Any, str]:
+        config = asdict(ADAPTERS[adapter].Config())
+        options = [f"{name}={value}" for name, value in config.items() if name not in _HIDDEN_OPTIONS]
+        info = "NAME=VALUE, one a line. Its defaults: " + (", ".join(options) or "it has none") + "."
+        size = str(config["rank"]) if "rank" in config else ""
+        return fragments.note(GOOD_FOR[adapter]), gr.Textbox(info=info), size
+
+    def cost(adapter: str, by: str, size: str, options: str, *others: Any) -> str:
+        return fragments.size(workflow.cost(recipe_of(adapter, by, size, options, others)))
+
+    def preset(name: str) -> list[Any]:
+        defaults = {option: Recipe.model_fields[option].default for option in OTHERS}
+        return [{**defaults, **PRESETS[name]}[option] for option in ("steps", "prior_pictures")]
+
+    inputs = [form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
+    listen(form["adapter"].change, method, [form["adapter"]], [form["purpose"], form["options"], form["size"]])
+    sites = form["others"][OTHERS.index("sites")]
+    for part in (form["adapter"], form["by"], form["size"], form["options"], sites):
+        listen(part.change, cost, inputs, [form["cost"]], form["problem"], trigger_mode="always_last")
+    changed = [form["others"][OTHERS.index(name)] for name in ("steps", "prior_pictures")]
+    listen(form["preset"].input, preset, [form["preset"]], changed)
+
+
+def _queue_events(
+    workflow: Workflow, hands: Hands, tab: gr.Tab, page: gr.Blocks, form: dict[str, Any], timer: gr.Timer
+) -> None:
+    def names() -> Any:
+        return gr.Dropdown(choices=[concept.name for concept in workflow.library.concepts() if concept.pictures])
+
+    def queue(chosen: list[str], adapter: str, by: str, size: str, options: str, *others: Any) -> tuple[Any, str]:
+        if not chosen:
+            raise StudioError("Choose at least one concept to train.")
+        jobs = workflow.queue(chosen, recipe_of(adapter, by, size, options, others))
+        hands.lend()
+        told = f"{', '.join(job.concept for job in jobs)}: in the queue. You may close the page meanwhile."
+        return [], fragments.note(told, "good")
+
+    for trigger in (page.load, tab.select):
+        listen(trigger, names, [], [form["names"]])
+    inputs = [form["names"], form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
+    listen(form["train"].click, queue, inputs, [form["names"], form["message"]], form["problem"])
