@@ -149,10 +149,10 @@ def _learn(
 def _loss(base: Base, scheduler: Any, batch: Batch) -> Tensor:
     """The mean loss of a batch."""
     with base.autocast():
-        context = base.encode_prompts(batch.prompts)
+        prompts = base.encode(batch.prompts)
 
         def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return base.pipeline.unet(noisy, timesteps, context, return_dict=False)[0]
+            return base.predict(noisy, timesteps, prompts)
 
         return denoising_loss(scheduler, predict, batch.latents, batch.noise, batch.timesteps).mean()
 

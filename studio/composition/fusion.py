@@ -36,7 +36,7 @@ def fused_deltas(
     text encoder says at the concepts' tokens and the end of the text; then all other sites, on what they read while
     each concept is sampled alone.
     """
-    text = {name: site for name, site in sites.items() if site.part == "text_encoder"}
+    text = {name: site for name, site in sites.items() if site.part in base.readers}
     keys = {name: sites[name] for name in base.sites_of(("cross_attention_kv",)) if name in sites}
     others = {name: site for name, site in sites.items() if name not in text and name not in keys}
     deltas = _stage(text, adapters, strengths, _text_grams(base, concepts, text, adapters))
