@@ -18,6 +18,7 @@ from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
 from studio.composition import sharing_notes
 from studio.composition.serving import Request, Serving
 from studio.composition.session import MergeCache, Plan, merged_concept
+from studio.conditions import Condition, conditioned
 from studio.diffusion import Base, PaintSettings, load_base, paint
 from studio.errors import StudioError
 from studio.leak import leak, leak_prompts
@@ -223,22 +224,25 @@ class Workflow:
         on_step: Callable[[], None] = lambda: None,
         averaged: bool = False,
         on_note: Callable[[str], None] = lambda _: None,
+        conditions: Sequence[Condition] = (),
     ) -> list[Image.Image]:
         """Paints one picture a seed, with the concepts that the prompt names and those given beside it.
 
         `regions` gives a concept a box (top, left, bottom, right), inside which the prompt is read without the other
         concepts; numbers up to 1 are shares of the picture's side, and if one is greater all four are pixels. `method`
         is one of studio.composition.MERGES or UNMERGED, and `averaged` divides the strengths by the number of concepts.
-        `on_note` is told what a person should know about the merge, such as columns that two concepts share.
+        `on_note` is told what a person should know about the merge, such as columns that two concepts share; the
+        pictures follow the `conditions`.
         """
         trained = self._resolve(prompt, concepts, regions or {})
         boxes = {name: Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()}
         plan = Plan(method, known_strengths(strengths, trained), averaged)
-        if method == UNMERGED:
-            return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
-        for note in sharing_notes(trained):
-            on_note(note)
-        return self._paint(trained, prompt, seeds, plan, [*boxes.values()], settings, on_step)
+        with conditioned(self.base, conditions):
+            if method == UNMERGED:
+                return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
+            for note in sharing_notes(trained):
+                on_note(note)
+            return self._paint(trained, prompt, seeds, plan, [*boxes.values()], settings, on_step)
 
     def _resolve(
         self, prompt: str, concepts: Sequence[str], regions: Mapping[str, object]

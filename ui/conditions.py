@@ -1,0 +1,56 @@
+"""--condition options of `studio generate` as conditions of a base."""
+
+from collections.abc import Callable, Sequence
+
+from concepts import read_picture
+from studio.conditions import Condition, load_condition_model
+from studio.diffusion import Base
+from studio.errors import StudioError
+from studio.families import SD15, SDXL, Family, family_of
+from ui.options import strengths_from
+
+KNOWN_MODELS = {
+    (SD15, "sketch"): "TencentARC/t2iadapter_sketch_sd15v2",
+    (SD15, "pose"): "TencentARC/t2iadapter_openpose_sd14v1",
+    (SD15, "depth"): "TencentARC/t2iadapter_depth_sd15v2",
+    (SDXL, "sketch"): "TencentARC/t2i-adapter-sketch-sdxl-1.0",
+    (SDXL, "pose"): "TencentARC/t2i-adapter-openpose-sdxl-1.0",
+    (SDXL, "depth"): "TencentARC/t2i-adapter-depth-midas-sdxl-1.0",
+}
+"""The hub's T2IAdapters, which are taken where no model is given."""
+
+
+def read_conditions(
+    base: Callable[[], Base], conditions: Sequence[str], models: Sequence[str], strengths: Sequence[str]
+) -> list[Condition]:
+    """KIND:PICTURE, KIND:MODEL and KIND=STRENGTH arguments as conditions; the base is loaded if there are any.
+
+    Raises StudioError for arguments that do not fit together, and LibraryError for a picture that is none.
+    """
+    pictures, sources = _pairs(conditions, "--condition"), _pairs(models, "--condition-model")
+    acting = strengths_from(strengths, "--condition-strength")
+    if lost := next((kind for kind in [*sources, *acting] if kind not in pictures), None):
+        raise StudioError(f"Give --condition {lost}:PICTURE as well: there is no picture for it.")
+    read = {kind: read_picture(file, file) for kind, file in pictures.items()}
+    return [
+        Condition(
+            picture, load_condition_model(base(), sources.get(kind) or _known(base(), kind)), acting.get(kind, 1.0)
+        )
+        for kind, picture in read.items()
+    ]
+
+
+def _pairs(values: Sequence[str], option: str) -> dict[str, str]:
+    split = [value.partition(":") for value in values]
+    for value, (kind, sign, rest) in zip(values, split, strict=True):
+        if not (kind and sign and rest):
+            raise StudioError(f"Write {option} with a kind in front, as in sketch:{value}: {value!r} has none.")
+    return {kind: rest for kind, _, rest in split}
+
+
+def _known(base: Base, kind: str) -> str:
+    family: Family = family_of(base.parts)
+    found = next((model for (known, name), model in KNOWN_MODELS.items() if known is family and name == kind), None)
+    if found is None:
+        raise StudioError(f"Give --condition-model {kind}:FOLDER: no model of {family.title} is known for it.")
+    return found
