@@ -13,7 +13,17 @@ import typer
 from concepts import LibraryError, read_picture
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli, exchange_cli, study_cli, train_cli
+from ui import (
+    adapters_cli,
+    annotate_cli,
+    base_cli,
+    concept_cli,
+    evaluate_cli,
+    exchange_cli,
+    hub_cli,
+    study_cli,
+    train_cli,
+)
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
@@ -41,6 +51,11 @@ app.command()(adapters_cli.adapters)
 app.command()(train_cli.train)
 app.command()(exchange_cli.export)
 app.command("import")(exchange_cli.import_file)
+app.command()(annotate_cli.caption)
+app.command()(annotate_cli.mask)
+app.command()(evaluate_cli.evaluate)
+app.command()(hub_cli.push)
+app.command()(hub_cli.pull)
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
 MethodOption = Annotated[
@@ -100,7 +115,7 @@ def merge(
     if output.suffix != ".safetensors":
         raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
     merged = workflow_of(library, base).merge(names, output, method, strengths_from(strength), average, tell)
-    document = {"file": str(output), **merged.metadata, "rank": merged.config["rank"]}
+    document = {"file": str(output), **merged.metadata, "rank": merged.config.get("rank")}
     report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
 
 
@@ -123,6 +138,15 @@ def generate(
     guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 4.0,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     region: Annotated[list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's place.")] = [],  # noqa: B006
+    condition: Annotated[
+        list[str], typer.Option("--condition", help="KIND:PICTURE, a sketch, pose or depth map to follow.")
+    ] = [],  # noqa: B006
+    condition_model: Annotated[
+        list[str], typer.Option("--condition-model", help="KIND:FOLDER or KIND:HUB_ID, its T2IAdapter or ControlNet.")
+    ] = [],  # noqa: B006
+    condition_strength: Annotated[
+        list[str], typer.Option("--condition-strength", help="KIND=1.0: how strictly it is followed.")
+    ] = [],  # noqa: B006
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the pictures.")] = Path(
         "studio-pictures"
     ),
@@ -132,22 +156,34 @@ def generate(
 ) -> None:
     """Paint pictures of a prompt, with the concepts that it names."""
     from studio.diffusion import PaintSettings
+    from ui.conditions import read_conditions
     from ui.pictures import png_bytes, save_new
 
     settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative)
     workflow = workflow_of(library, base)
     strengths, seeds = strengths_from(strength), range(seed, seed + number)
     boxes = regions_from(region)
+    conditions = read_conditions(lambda: workflow.base, condition, condition_model, condition_strength)
     with progress_bar() as bar:
         task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
         pictures = workflow.generate(
-            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, tell
+            prompt,
+            concept,
+            method,
+            strengths,
+            seeds,
+            boxes,
+            settings,
+            lambda: bar.advance(task),
+            average,
+            tell,
+            conditions,
         )
     kept = {
         "prompt": prompt, "concepts": ", ".join(concept), "method": method or "", "strengths": str(strengths),
         "average": str(average),
         "steps": str(steps), "guidance": str(guidance), "negative_prompt": negative, "base": base,
-        "regions": str(boxes),
+        "regions": str(boxes), "conditions": ", ".join(condition), "condition_models": ", ".join(condition_model),
     }  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
