@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from concepts import LibraryError, read_picture
+from concepts.database import DATABASE_VARIABLE
 from concepts.images import picture_files
 from studio.errors import StudioError
 from ui import (
@@ -21,12 +22,15 @@ from ui import (
     evaluate_cli,
     exchange_cli,
     hub_cli,
+    jobs_cli,
+    page_cli,
     study_cli,
     train_cli,
 )
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
+    DatabaseOption,
     JsonOption,
     LibraryOption,
     errors,
@@ -47,7 +51,10 @@ app = typer.Typer(
 app.add_typer(concept_cli.app, name="concept")
 app.add_typer(base_cli.app, name="base")
 app.add_typer(study_cli.app, name="study")
+app.add_typer(jobs_cli.app, name="jobs")
+app.command()(jobs_cli.worker)
 app.command()(adapters_cli.adapters)
+app.command()(page_cli.ui)
 app.command()(train_cli.train)
 app.command()(exchange_cli.export)
 app.command("import")(exchange_cli.import_file)
@@ -56,6 +63,14 @@ app.command()(annotate_cli.mask)
 app.command()(evaluate_cli.evaluate)
 app.command()(hub_cli.push)
 app.command()(hub_cli.pull)
+
+
+@app.callback()
+def studio(database: DatabaseOption = None) -> None:
+    """Options of every command."""
+    if database is not None:
+        os.environ[DATABASE_VARIABLE] = database
+
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
 MethodOption = Annotated[
@@ -155,40 +170,31 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Paint pictures of a prompt, with the concepts that it names."""
-    from studio.diffusion import PaintSettings
-    from ui.conditions import read_conditions
+    from studio.diffusion import PaintSettings, check_seeds
+    from ui.conditions import conditions_followed
     from ui.pictures import png_bytes, save_new
+    from ui.request import PaintRequest
 
-    settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative)
     workflow = workflow_of(library, base)
-    strengths, seeds = strengths_from(strength), range(seed, seed + number)
-    boxes = regions_from(region)
-    conditions = read_conditions(lambda: workflow.base, condition, condition_model, condition_strength)
-    with progress_bar() as bar:
+    strengths, boxes = strengths_from(strength), regions_from(region)
+    settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative)
+    seeds = range(seed, seed + number)
+    check_seeds(seeds)
+    request = PaintRequest(
+        prompt=prompt, concepts=tuple(concept), method=method, strengths=strengths, average=average, seed=seed,
+        number=number, steps=steps, guidance=guidance, negative_prompt=negative, regions=boxes,
+    )  # fmt: skip
+    following = conditions_followed(workflow, condition, condition_model, condition_strength)
+    with following, progress_bar() as bar:
         task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
         pictures = workflow.generate(
-            prompt,
-            concept,
-            method,
-            strengths,
-            seeds,
-            boxes,
-            settings,
-            lambda: bar.advance(task),
-            average,
-            tell,
-            conditions,
+            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, tell
         )
-    kept = {
-        "prompt": prompt, "concepts": ", ".join(concept), "method": method or "", "strengths": str(strengths),
-        "average": str(average),
-        "steps": str(steps), "guidance": str(guidance), "negative_prompt": negative, "base": base,
-        "regions": str(boxes), "conditions": ", ".join(condition), "condition_models": ", ".join(condition_model),
-    }  # fmt: skip
+    kept = {"base": base, "conditions": ", ".join(condition), "condition_models": ", ".join(condition_model)}
     output.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
     files = [
-        str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**kept, "seed": str(number)})))
+        str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**request.text(number), **kept})))
         for number, picture in zip(seeds, pictures, strict=True)
     ]
     report({"prompt": prompt, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))

@@ -1,13 +1,16 @@
 """--condition options of `studio generate` as conditions of a base."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from concepts import read_picture
-from studio.conditions import Condition, load_condition_model
+from studio.conditions import Condition, conditioned, load_condition_model
 from studio.diffusion import Base
 from studio.errors import StudioError
 from studio.families import SD15, SDXL, Family, family_of
 from ui.options import strengths_from
+from ui.workflow import Workflow
 
 KNOWN_MODELS = {
     (SD15, "sketch"): "TencentARC/t2iadapter_sketch_sd15v2",
@@ -20,10 +23,11 @@ KNOWN_MODELS = {
 """The hub's T2IAdapters, which are taken where no model is given."""
 
 
-def read_conditions(
-    base: Callable[[], Base], conditions: Sequence[str], models: Sequence[str], strengths: Sequence[str]
-) -> list[Condition]:
-    """KIND:PICTURE, KIND:MODEL and KIND=STRENGTH arguments as conditions; the base is loaded if there are any.
+@contextmanager
+def conditions_followed(
+    workflow: Workflow, conditions: Sequence[str], models: Sequence[str], strengths: Sequence[str]
+) -> Iterator[None]:
+    """While open, the workflow's pictures follow KIND:PICTURE arguments by KIND:MODEL at KIND=STRENGTH.
 
     Raises StudioError for arguments that do not fit together, and LibraryError for a picture that is none.
     """
@@ -31,13 +35,14 @@ def read_conditions(
     acting = strengths_from(strengths, "--condition-strength")
     if lost := next((kind for kind in [*sources, *acting] if kind not in pictures), None):
         raise StudioError(f"Give --condition {lost}:PICTURE as well: there is no picture for it.")
-    read = {kind: read_picture(file, file) for kind, file in pictures.items()}
-    return [
-        Condition(
-            picture, load_condition_model(base(), sources.get(kind) or _known(base(), kind)), acting.get(kind, 1.0)
-        )
-        for kind, picture in read.items()
-    ]
+    if not pictures:
+        yield
+        return
+    read = {kind: read_picture(Path(file), file) for kind, file in pictures.items()}
+    base = workflow.base
+    chosen = {kind: load_condition_model(base, sources.get(kind) or _known(base, kind)) for kind in read}
+    with conditioned(base, [Condition(read[kind], chosen[kind], acting.get(kind, 1.0)) for kind in read]):
+        yield
 
 
 def _pairs(values: Sequence[str], option: str) -> dict[str, str]:

@@ -1,77 +1,47 @@
 """The verbs of the studio, each short: add pictures, train, merge, generate, score."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import get_num_threads
 
-from concepts import ColumnBlock, Concept, Library, LibraryError, Result, atomic_write, read_picture
-from concepts.ledger import Space
-from concepts.storage import remove
+from concepts import ColumnBlock, Concept, Job, LibraryError, atomic_write
 from studio.adapters import ADAPTERS
-from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.checkpoint import TrainedConcept, to_bytes
 from studio.composition import sharing_notes
-from studio.composition.serving import Request, Serving
-from studio.composition.session import MergeCache, Plan, merged_concept
-from studio.conditions import Condition, conditioned
-from studio.diffusion import Base, PaintSettings, load_base, paint
+from studio.composition.session import Plan, merged_concept
 from studio.errors import StudioError
 from studio.leak import leak, leak_prompts
-from studio.regions import Region
 from studio.scoring import Scorer, load_scorer
-from training.loop import Progress, Stopped, Training, never, train_concept
-from training.methods import adapter_config, kinds_of_recipe, within_budget
+from training.in_library import PREVIEWS as PREVIEWS
+from training.in_library import (
+    Scores,
+    Trained,
+    aligned,
+    columns_for,
+    order_of,
+    pictures_of,
+    space_of,
+    train_in_library,
+)
+from training.in_library import summary as summary
+from training.loop import Progress, Stopped, never
+from training.methods import within_budget
 from training.recipe import Recipe
-from training.task import token_of
-from ui.pictures import grid, png_bytes
-
-PREVIEWS = 4
-UNMERGED = "unmerged"
-"""In place of a merge method: concepts act on their own as a picture is painted, one with a region inside it alone."""
-_KEPT = 16
-_NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
+from ui.painting import Painter, known_strengths
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What `Workflow.train` gives: the stored result, the loss of every step, the preview pictures."""
-
-    result: Result
-    losses: list[float]
-    previews: list[Image.Image]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Alignment of pictures, in the terms of one backbone: per picture, None where nothing was compared with."""
-
-    backbone: str
-    image: list[float] | None
-    text: list[float]
-
-
-class Workflow:
+class Workflow(Painter):
     """One library and one base, loaded when first needed."""
 
     def __init__(self, root: Path | str, base: str = "toybox", backbone: str = "toybox-clip"):
-        self._base, self._backbone = base, backbone
-        self.library = Library(root)
-        self._read: dict[Path, TrainedConcept] = {}
-
-    @cached_property
-    def base(self) -> Base:
-        """The base model; its singular columns are kept in the library."""
-        return load_base(self._base, self.library.root / "columns")
-
-    @cached_property
-    def merges(self) -> MergeCache:
-        """The models that were merged last."""
-        return MergeCache(self.base)
+        super().__init__(root, base)
+        self._backbone = backbone
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -80,7 +50,7 @@ class Workflow:
 
     def pictures(self, concept: Concept) -> list[Image.Image]:
         """A concept's own pictures."""
-        return [read_picture(path, str(path)) for path in concept.pictures]
+        return pictures_of(concept)
 
     def train(
         self,
@@ -102,64 +72,36 @@ class Workflow:
             raise LibraryError(
                 f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.'
             )
+        self.library.jobs.refuse_waiting(name)
         recipe = within_budget(self.base, recipe)
-        cache, checkpoints = self.library.root / "priors", self.library.checkpoints(concept)
         with self._columns(concept, recipe, start, column) as first:
             try:
-                training = train_concept(
-                    self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache,
-                    on_progress, start, checkpoints, stop=stop,
-                )  # fmt: skip
-                trained = self._store(concept, training, recipe)
-            except Stopped as stopped:  # caught in here, so that the concept keeps its columns until it goes on
-                trained = stopped
-        if isinstance(trained, Stopped):
-            raise trained
-        remove(checkpoints)
-        return trained
-
-    def _store(self, concept: Concept, training: Training, recipe: Recipe) -> Trained:
-        """Paints previews of what was trained, scores them and stores it all."""
-        prompt = f"a photo of {token_of(concept.name)}"
-        previews = self._paint({concept.name: training.concept}, prompt, range(PREVIEWS))
-        scores = self.score(previews, self.plain(prompt), self.pictures(concept))
-        trained = training.concept
-        trained.metadata["scores"] = summary(scores)
-        details = {
-            "base": trained.base,
-            "adapter": trained.adapter,
-            "rank": trained.config.get("rank", 0),
-            "parameters": sum(t.numel() for state in trained.adapters.values() for t in state.values()),
-            "scores": trained.metadata["scores"],
-            "recipe": recipe.model_dump(),
-            "losses": training.losses,
-        }
-        result = self.library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)))
-        return Trained(result, training.losses, previews)
+                return train_in_library(
+                    self.library, self.base, lambda: self.scorer, concept, recipe, first, on_progress, start, stop
+                )
+            except Stopped as caught:  # in here, so that the concept keeps its columns until it goes on
+                stopped = caught
+        raise stopped
 
     @contextmanager
     def _columns(
         self, concept: Concept, recipe: Recipe, start: TrainedConcept | None, column: int | None
     ) -> Iterator[int]:
-        """The first of the concept's columns, which it keeps if the training ends well; 0 where it needs none.
-
-        Every site is checked first, so that a refusal changes nothing.
-        """
-        if start is not None:
+        """The first of the concept's columns, which it keeps if the training ends well; 0 where it needs none."""
+        wanted = None if start else columns_for(self.base, recipe, column)
+        if wanted is None:
             yield 0
             return
-        config = adapter_config(recipe)
-        method = ADAPTERS[recipe.adapter]
-        for site in self.base.sites_of(kinds_of_recipe(recipe, config)).values():
-            method.check(tuple(site.weight.shape), config, site.name)
-        if not method.owns_block:
-            yield 0
-            return
-        base, space = self.base.decomposition, _space(recipe.adapter)
         with self.library.columns_for_result(
-            concept.name, base.fingerprint, config.rank, base.capacity, column, space
+            concept.name, self.base.decomposition.fingerprint, wanted.width, wanted.capacity, column, wanted.space
         ) as block:
             yield block.start
+
+    def queue(self, names: Sequence[str], recipe: Recipe, column: int | None = None, priority: int = 0) -> list[Job]:
+        """Queues trainings for a worker, all or none; their columns are allocated now, in this order."""
+        threads = recipe.threads or get_num_threads()  # what it becomes must not depend on who trains it
+        recipe = recipe.model_copy(update={"threads": threads})
+        return self.library.jobs.queue([order_of(self.base, name, recipe, column, priority=priority) for name in names])
 
     def claim(self, name: str, trained: TrainedConcept) -> ColumnBlock | None:
         """Enters the columns of a concept that was trained elsewhere in the ledger; the block tells what overlaps.
@@ -169,20 +111,8 @@ class Workflow:
         if not ADAPTERS[trained.adapter].owns_block:
             return None
         base, width, first = self.base.decomposition, trained.config["rank"], trained.config["first_column"]
-        space = _space(trained.adapter)
+        space = space_of(trained.adapter)
         return self.library.allocate_columns(name, base.fingerprint, width, base.capacity, first, space)
-
-    def trained(self, name: str) -> TrainedConcept:
-        """A concept as training left it: by its name, or from a file that `merge` wrote."""
-        if name.endswith(".safetensors"):
-            return _read_file(Path(name))
-        result = self.library.concept(name).result
-        if result is None:
-            raise LibraryError(f'"{name}" is not trained yet: run studio train {name} first.')
-        if result.path not in self._read:  # a result's file never changes: another result is another file
-            read = from_bytes(result.path.read_bytes(), f'The file of "{name}"')
-            self._read = dict([*self._read.items(), (result.path, read)][-_KEPT:])
-        return self._read[result.path]
 
     def merge(
         self,
@@ -208,92 +138,9 @@ class Workflow:
             on_note(note)
         return merged
 
-    def named_in(self, prompt: str) -> list[str]:
-        """The concepts that a prompt names, <NAME>, each once; an unknown one is a LibraryError."""
-        return list(dict.fromkeys(self.library.concept(name).name for name in _NAMED.findall(prompt)))
-
-    def generate(
-        self,
-        prompt: str,
-        concepts: Sequence[str] = (),
-        method: str | None = None,
-        strengths: Mapping[str, float] | None = None,
-        seeds: Sequence[int] = range(4),
-        regions: Mapping[str, tuple[float, float, float, float]] | None = None,
-        settings: PaintSettings | None = None,
-        on_step: Callable[[], None] = lambda: None,
-        averaged: bool = False,
-        on_note: Callable[[str], None] = lambda _: None,
-        conditions: Sequence[Condition] = (),
-    ) -> list[Image.Image]:
-        """Paints one picture a seed, with the concepts that the prompt names and those given beside it.
-
-        `regions` gives a concept a box (top, left, bottom, right), inside which the prompt is read without the other
-        concepts; numbers up to 1 are shares of the picture's side, and if one is greater all four are pixels. `method`
-        is one of studio.composition.MERGES or UNMERGED, and `averaged` divides the strengths by the number of concepts.
-        `on_note` is told what a person should know about the merge, such as columns that two concepts share; the
-        pictures follow the `conditions`.
-        """
-        trained = self._resolve(prompt, concepts, regions or {})
-        boxes = {name: Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()}
-        plan = Plan(method, known_strengths(strengths, trained), averaged)
-        with conditioned(self.base, conditions):
-            if method == UNMERGED:
-                return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
-            for note in sharing_notes(trained):
-                on_note(note)
-            return self._paint(trained, prompt, seeds, plan, [*boxes.values()], settings, on_step)
-
-    def _resolve(
-        self, prompt: str, concepts: Sequence[str], regions: Mapping[str, object]
-    ) -> dict[str, TrainedConcept]:
-        """Every concept that takes part, as it was trained: files by their path, others by their name."""
-        files = {name: self.trained(name) for name in concepts if name.endswith(".safetensors")}
-        held = {token.lower() for concept in files.values() for token in concept.tokens}
-        asked = [*_NAMED.findall(prompt), *(name for name in concepts if name not in files), *regions]
-        names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name).lower() not in held)
-        return {**files, **{name: self.trained(name) for name in names}}
-
-    def _share(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        side = self.base.side if max(box) > 1 else 1
-        top, left, bottom, right = box
-        return top / side, left / side, bottom / side, right / side
-
-    def _paint(
-        self,
-        trained: Mapping[str, TrainedConcept],
-        prompt: str,
-        seeds: Sequence[int],
-        plan: Plan | None = None,
-        regions: Sequence[Region] = (),
-        settings: PaintSettings | None = None,
-        on_step: Callable[[], None] = lambda: None,
-    ) -> list[Image.Image]:
-        with self.merges.applied(trained, plan or Plan()):
-            return paint(self.base, prompt, seeds, settings, regions, on_step)
-
-    def _paint_unmerged(
-        self,
-        trained: Mapping[str, TrainedConcept],
-        prompt: str,
-        seeds: Sequence[int],
-        plan: Plan,
-        boxes: Mapping[str, Region],
-        settings: PaintSettings | None,
-        on_step: Callable[[], None],
-    ) -> list[Image.Image]:
-        owners = {token.lower(): name for name, concept in trained.items() for token in concept.tokens}
-        regions = {owners[token_of(name).lower()]: region for name, region in boxes.items()}
-        if len(regions) < len(boxes):
-            raise StudioError("Name the concepts of a merged file one by one: each needs a region of its own.")
-        strengths = plan.strengths_for(trained) if trained else {}
-        with Serving(self.base, trained) as serving:
-            return serving.paint([Request(prompt, seed, strengths, regions) for seed in seeds], settings, on_step)
-
     def score(self, pictures: Sequence[Image.Image], prompt: str, references: Sequence[Image.Image] = ()) -> Scores:
         """How near pictures are to a prompt and, when given, to references."""
-        image = self.scorer.image_alignment(pictures, references).tolist() if references else None
-        return Scores(self.scorer.backbone, image, self.scorer.text_alignment(pictures, prompt).tolist())
+        return aligned(self.scorer, pictures, prompt, references)
 
     def leak(self, name: str) -> dict[str, Any]:
         """How far pictures of the class word, and of unrelated things, move when this concept is in the base."""
@@ -301,49 +148,3 @@ class Workflow:
         prompts = leak_prompts([concept.class_word])
         found = leak(self.base, lambda: self.merges.applied(trained, Plan()), self.scorer, prompts)
         return {"backbone": self.scorer.backbone, **{kind: asdict(drift) for kind, drift in found.items()}}
-
-    def plain(self, prompt: str) -> str:
-        """The prompt with every concept's class word in its place, as the scorer can read it."""
-        return _NAMED.sub(lambda match: f"a {self.library.concept(match[1]).class_word}", prompt)
-
-
-def alone(prompt: str, name: str) -> str:
-    """The prompt for one of its concepts: what stands before the first name, this one, what follows the last.
-
-    "a photo of <milo> and <rex> on the beach" is "a photo of <rex> on the beach" for rex.
-    """
-    found = list(_NAMED.finditer(prompt))
-    if not found:
-        return token_of(name)
-    return prompt[: found[0].start()] + token_of(name) + prompt[found[-1].end() :]
-
-
-def summary(scores: Scores) -> dict[str, Any]:
-    """The mean alignments, with the backbone's name."""
-    image = None if scores.image is None else sum(scores.image) / len(scores.image)
-    return {
-        "backbone": scores.backbone,
-        "image_alignment": image,
-        "text_alignment": sum(scores.text) / len(scores.text),
-    }
-
-
-def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
-    """Strengths by the concepts' own names; StudioError for one that is not painted."""
-    keys = {name.lower(): name for name in trained}
-    for name in strengths or {}:
-        if name.lower() not in keys:
-            raise StudioError(f"Name {name} in the prompt or leave its strength out: it is not in the picture.")
-    return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
-
-
-def _space(adapter: str) -> Space:
-    """The space of the ledger that a method's block lies in."""
-    return "columns" if ADAPTERS[adapter].uses_columns else "rows"
-
-
-def _read_file(path: Path) -> TrainedConcept:
-    try:
-        return from_bytes(path.read_bytes(), str(path))
-    except OSError as error:
-        raise StudioError(f"Give a file that studio merge wrote: {path} cannot be read.") from error

@@ -64,7 +64,7 @@ def test_a_transformers_folder(model: ViTModel | None, tmp_path: Path, pictures:
 
 
 def test_a_timm_folder(tmp_path: Path, pictures: list[Image.Image]):
-    sizes = {"embed_dim": 32, "depth": 1, "num_heads": 2, "img_size": 32, "patch_size": 8}
+    sizes: dict[str, Any] = {"embed_dim": 32, "depth": 1, "num_heads": 2, "img_size": 32, "patch_size": 8}
     model = timm.create_model("vit_small_patch16_224.dino", num_classes=0, **sizes)
     folder = tmp_path / "small"
     folder.mkdir()

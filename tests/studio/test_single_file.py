@@ -1,14 +1,16 @@
 """Single-file checkpoints, opened without a network."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from studio.diffusion import Base, load_base
 from studio.errors import StudioError
@@ -40,14 +42,14 @@ def test_a_checkpoint_of_every_family(
 def test_the_configurations_are_the_published_sizes(family: str, tmp_path: Path):
     write_configurations(family, tmp_path)
     expected = {"sd15": (859.5, 123.1), "sd21": (865.9, 340.4), "sdxl": (2567.5, 123.1)}[family]
+    read: Any = {part: json.loads((tmp_path / part / "config.json").read_text()) for part in ("unet", "vae")}
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(tmp_path / "unet"))
-        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(tmp_path / "vae"))
-        text = CLIPTextModel(CLIPTextModel.config_class.from_pretrained(tmp_path / "text_encoder"))
+        unet, vae = UNet2DConditionModel.from_config(read["unet"]), AutoencoderKL.from_config(read["vae"])
+        text = CLIPTextModel(CLIPTextConfig.from_pretrained(tmp_path / "text_encoder"))
     sizes = [sum(p.numel() for p in model.parameters()) / 1e6 for model in (unet, text, vae)]  # pyright: ignore[reportAttributeAccessIssue]
     assert sizes == pytest.approx([*expected, 83.7], abs=0.1)
     if family == "sdxl":
-        second = CLIPTextModelWithProjection.config_class.from_pretrained(tmp_path / "text_encoder_2")
+        second = CLIPTextConfig.from_pretrained(tmp_path / "text_encoder_2")
         assert (second.projection_dim, second.hidden_act) == (1280, "gelu")
         assert CLIPTokenizer.from_pretrained(tmp_path / "tokenizer_2").pad_token_id == 0
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,12 @@ def blip(tmp_path_factory) -> Path:
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(words))
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     text = BlipTextConfig(
         vocab_size=len(words), encoder_hidden_size=16, bos_token_id=5, pad_token_id=0, eos_token_id=3, sep_token_id=3,
         max_position_embeddings=80, **sizes,

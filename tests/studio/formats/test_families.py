@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,8 @@ def test_files_paint_the_same_in_diffusers(
         ("clip_l", xl_pipeline.tokenizer, xl_pipeline.text_encoder),
         ("clip_g", xl_pipeline.tokenizer_2, xl_pipeline.text_encoder_2),
     ):
-        xl_pipeline.load_textual_inversion(tokens[key], token="<rex>", text_encoder=encoder, tokenizer=tokenizer)
+        given: Any = tokens[key]
+        xl_pipeline.load_textual_inversion(given, token="<rex>", text_encoder=encoder, tokenizer=tokenizer)
     xl_pipeline.load_lora_weights(str(tmp_path), weight_name=made.path.name)
     theirs = their_picture(xl_pipeline, negative_prompt="")
     assert np.abs(our_picture(xl, concepts) - theirs).max() < PIXEL

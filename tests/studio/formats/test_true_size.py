@@ -25,12 +25,15 @@ SIDE = 256
 @pytest.fixture
 def base(tmp_path: Path) -> Base:
     write_configurations("sd15", tmp_path)
-    parts: dict[str, Any] = {**sd15(), "vae": AutoencoderKL.from_config(AutoencoderKL.load_config(tmp_path / "vae"))}
+    sizes: Any = AutoencoderKL.load_config(tmp_path / "vae")
+    parts: dict[str, Any] = {
+        **sd15(), "vae": AutoencoderKL.from_config(sizes), "safety_checker": None, "feature_extractor": None,
+    }  # fmt: skip
     parts["unet"].register_to_config(sample_size=SIDE // 8)
+    scheduler = scheduler_of("sd15")
     pipeline = StableDiffusionPipeline(
-        **parts, tokenizer=clip_tokenizer(), scheduler=scheduler_of("sd15"), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,  # pyright: ignore[reportArgumentType]
-    )  # fmt: skip
+        **parts, tokenizer=clip_tokenizer(), scheduler=scheduler, requires_safety_checker=False
+    )
     return Base("sd15", pipeline, tmp_path / "columns")
 
 
