@@ -8,17 +8,21 @@ from concepts import read_picture
 from studio.conditions import Condition, conditioned, load_condition_model
 from studio.diffusion import Base
 from studio.errors import StudioError
-from studio.families import SD15, SDXL, Family, family_of
+from studio.families import SD15, SDXL, family_of
 from ui.options import strengths_from
 from ui.workflow import Workflow
 
 KNOWN_MODELS = {
-    (SD15, "sketch"): "TencentARC/t2iadapter_sketch_sd15v2",
-    (SD15, "pose"): "TencentARC/t2iadapter_openpose_sd14v1",
-    (SD15, "depth"): "TencentARC/t2iadapter_depth_sd15v2",
-    (SDXL, "sketch"): "TencentARC/t2i-adapter-sketch-sdxl-1.0",
-    (SDXL, "pose"): "TencentARC/t2i-adapter-openpose-sdxl-1.0",
-    (SDXL, "depth"): "TencentARC/t2i-adapter-depth-midas-sdxl-1.0",
+    SD15.title: {
+        "sketch": "TencentARC/t2iadapter_sketch_sd15v2",
+        "pose": "TencentARC/t2iadapter_openpose_sd14v1",
+        "depth": "TencentARC/t2iadapter_depth_sd15v2",
+    },
+    SDXL.title: {
+        "sketch": "TencentARC/t2i-adapter-sketch-sdxl-1.0",
+        "pose": "TencentARC/t2i-adapter-openpose-sdxl-1.0",
+        "depth": "TencentARC/t2i-adapter-depth-midas-sdxl-1.0",
+    },
 }
 """The hub's T2IAdapters, which are taken where no model is given."""
 
@@ -54,8 +58,8 @@ def _pairs(values: Sequence[str], option: str) -> dict[str, str]:
 
 
 def _known(base: Base, kind: str) -> str:
-    family: Family = family_of(base.parts)
-    found = next((model for (known, name), model in KNOWN_MODELS.items() if known is family and name == kind), None)
+    title = family_of(base.parts).title
+    found = KNOWN_MODELS.get(title, {}).get(kind)
     if found is None:
-        raise StudioError(f"Give --condition-model {kind}:FOLDER: no model of {family.title} is known for it.")
+        raise StudioError(f"Give --condition-model {kind}:FOLDER: no model of {title} is known for it.")
     return found
