@@ -1,7 +1,7 @@
 """A base model, and what is done with it: encode words and pictures, paint."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
+from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from torch import Tensor, nn
-from transformers.utils import logging as transformers_logging
 
-from studio.bundled import TOYBOX
 from studio.decomposition import Decomposition
+from studio.encoding import Encoded, encode, token_ids
 from studio.errors import StudioError
+from studio.loading import open_pipeline
 from studio.regions import Region, in_regions
 from studio.sites import Site, find_sites
-from studio.tokens import expand_tokens
 
 MOST_GUIDANCE = 100
 MOST_SIDE = 4096
@@ -76,25 +74,28 @@ class Base:
     `cache` is where the columns are kept between runs.
     """
 
-    def __init__(self, name: str, pipeline: StableDiffusionPipeline, cache: Path | None = None):
+    def __init__(self, name: str, pipeline: Any, cache: Path | None = None):
         self.name = name
         self.pipeline = pipeline
         self.device = pipeline.device
         self._cache = cache
         self._sites: dict[tuple[str, ...], dict[str, Site]] = {}
         pipeline.set_progress_bar_config(disable=True)
-        for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+        for part in (*self.parts.values(), pipeline.vae):
             part.requires_grad_(False).eval()
 
     @property
     def parts(self) -> dict[str, nn.Module]:
         """The parts that can be adapted, by name."""
-        return {"unet": self.pipeline.unet, "text_encoder": self.pipeline.text_encoder}
+        return {"unet": self.pipeline.unet, **{part: encoder for part, (_, encoder) in self.readers.items()}}
 
     @property
     def readers(self) -> dict[str, tuple[Any, Any]]:
         """The tokenizer and the text encoder of each part that reads prompts, by the part's name."""
-        return {"text_encoder": (self.pipeline.tokenizer, self.pipeline.text_encoder)}
+        first = {"text_encoder": (self.pipeline.tokenizer, self.pipeline.text_encoder)}
+        if not isinstance(self.pipeline, StableDiffusionXLPipeline):
+            return first
+        return {**first, "text_encoder_2": (self.pipeline.tokenizer_2, self.pipeline.text_encoder_2)}
 
     @cached_property
     def sites(self) -> dict[str, Site]:
@@ -128,13 +129,35 @@ class Base:
 
     def token_ids(self, prompts: Sequence[str]) -> Tensor:
         """Prompts as padded token ids (n, tokens); what is beyond the tokenizer's length is cut off."""
-        tokenizer, encoder = self.pipeline.tokenizer, self.pipeline.text_encoder
-        texts = [expand_tokens(encoder, prompt) for prompt in prompts]
-        return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(self.device)
+        return token_ids(self.readers["text_encoder"], prompts)
+
+    def encode(self, prompts: Sequence[str]) -> Encoded:
+        """Prompts as the UNet reads them."""
+        return encode(self.readers, prompts)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts as the text encoder's last hidden states (n, tokens, d)."""
-        return self.pipeline.text_encoder(self.token_ids(prompts)).last_hidden_state
+        """Prompts as cross-attention reads them (n, tokens, d)."""
+        return self.encode(prompts).context
+
+    def encode_unwanted(self, prompts: Sequence[str]) -> Encoded:
+        """What guidance leads away from: the prompts, or, where the base was trained so, zeros for empty ones."""
+        zeros = not any(prompts) and self.pipeline.config.get("force_zeros_for_empty_prompt", False)
+        return self.encode(prompts).zeros() if zeros else self.encode(prompts)
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, prompts: Encoded) -> Tensor:
+        """What the UNet says of noisy latents (n, channels, h, w) at timesteps (n,): noise or velocity, as it learned.
+
+        SDXL is told that the pictures were never scaled or cut.
+        """
+        added = self._added(prompts, noisy)
+        return self.pipeline.unet(noisy, timesteps, prompts.context, added_cond_kwargs=added, return_dict=False)[0]
+
+    def _added(self, prompts: Encoded, noisy: Tensor) -> dict[str, Tensor] | None:
+        if prompts.pooled is None:
+            return None
+        height, width = (size * self.pipeline.vae_scale_factor for size in noisy.shape[-2:])
+        sizes = torch.tensor([[height, width, 0, 0, height, width]], device=noisy.device)
+        return {"text_embeds": prompts.pooled, "time_ids": sizes.repeat(len(noisy), 1).to(prompts.pooled.dtype)}
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
@@ -157,34 +180,13 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16)
 
 
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keeps the libraries' own progress bars off stderr; afterwards they are as they were."""
-    shown = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    for library in shown:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in shown:
-            library.enable_progress_bar()
-
-
 def load_base(source: str, cache: Path | None = None, device: str | None = None) -> Base:
-    """The bundled base for "toybox", else a diffusers folder or a model of the hub, on the GPU when there is one.
+    """The bundled base for "toybox", else a diffusers folder, a .safetensors checkpoint or a model of the hub, on the
+    GPU when there is one.
 
     Raises StudioError when nothing can be loaded from there.
     """
-    place = str(TOYBOX) if source == "toybox" else source
-    try:
-        with _without_bars():
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                place, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
-            )
-    except (OSError, ValueError) as error:
-        raise StudioError(
-            f"Give --base toybox, a diffusers folder or a hub model: nothing could be loaded from {source!r}."
-        ) from error
+    pipeline = open_pipeline(source)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipeline.to(chosen)
     pipeline.unet.to(memory_format=torch.channels_last)  # convolutions are several times faster so
@@ -209,10 +211,10 @@ def paint(
     check_seeds(seeds)
     with base.autocast(), in_regions(base.pipeline.unet, regions, settings.aspect(base)):
         # What cross-attention reads: the prompt's tokens, then each region's.
-        wanted = base.encode_prompts([prompt, *(region.prompt for region in regions)]).flatten(0, 1)[None]
+        wanted = base.encode([prompt, *(region.prompt for region in regions)]).side_by_side(1 + len(regions))
         pictures: list[Image.Image] = []
         for batch in _batches(seeds, settings.batch):
-            pictures += _denoise(base, wanted.repeat(len(batch), 1, 1), batch, settings, "pil", on_step)
+            pictures += _denoise(base, wanted.repeated(len(batch)), batch, settings, "pil", on_step)
         return pictures
 
 
@@ -252,7 +254,7 @@ def _paint_each(
     check_seeds(seeds)
     with base.autocast():
         return [
-            _denoise(base, base.encode_prompts(texts), batch, settings, output, on_step)
+            _denoise(base, base.encode(texts), batch, settings, output, on_step)
             for texts, batch in zip(_batches(prompts, settings.batch), _batches(seeds, settings.batch), strict=True)
         ]
 
@@ -269,28 +271,27 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 def _denoise(
     base: Base,
-    wanted: Tensor,
+    wanted: Encoded,
     seeds: Sequence[int],
     settings: PaintSettings,
     output: str,
     on_step: Callable[[], None],
 ) -> Any:
-    unwanted = base.encode_prompts([settings.negative_prompt])
-    repeated = unwanted.repeat(len(seeds), wanted.shape[1] // unwanted.shape[1], 1)
-    return denoise(base, wanted, repeated, seeds, settings, output, on_step)
+    unwanted = base.encode_unwanted([settings.negative_prompt]).repeated(len(seeds)).as_wide_as(wanted)
+    return denoise(base, wanted, unwanted, seeds, settings, output, on_step)
 
 
 def denoise(
     base: Base,
-    wanted: Tensor,
-    unwanted: Tensor,
+    wanted: Encoded,
+    unwanted: Encoded,
     seeds: Sequence[int],
     settings: PaintSettings,
     output: str,
     on_step: Callable[[], None],
 ) -> Any:
-    """Runs diffusers' own sampling on contexts (n, tokens, d), wanted and not: n pictures, or for the output "latent"
-    their latents (n, channels, h, w).
+    """Runs diffusers' own sampling on n encoded prompts, wanted and not: n pictures, or for the output "latent" their
+    latents (n, channels, h, w).
     """
 
     def after_step(_pipeline: Any, _step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -298,15 +299,17 @@ def denoise(
         return values
 
     width, height = settings.pixels(base)
+    pooled = {"pooled_prompt_embeds": wanted.pooled, "negative_pooled_prompt_embeds": unwanted.pooled}
     return base.pipeline(
-        prompt_embeds=wanted,
-        negative_prompt_embeds=unwanted,
+        prompt_embeds=wanted.context,
+        negative_prompt_embeds=unwanted.context,
         width=width,
         height=height,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
         guidance_rescale=settings.guidance_rescale,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        callback_on_step_end=after_step,  # pyright: ignore[reportArgumentType]
+        callback_on_step_end=after_step,
         output_type=output,
-    ).images  # pyright: ignore[reportAttributeAccessIssue]
+        **({} if wanted.pooled is None else pooled),
+    ).images

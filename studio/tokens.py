@@ -8,7 +8,9 @@ diffusers.
 
 import json
 import re
-from typing import cast
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, TokenizersBackend
 
 from studio.errors import StudioError
+
+Readers = Mapping[str, tuple[Any, Any]]
+"""The tokenizer and the text encoder of each part that reads prompts, by the part's name."""
 
 
 class ConceptEmbedding(nn.Module):
@@ -106,6 +111,37 @@ def load_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, toke
     embedding.assign({**embedding.entries(), token: trained}, tokenizer)
     text_encoder.set_input_embeddings(embedding)
     return [int(index) for index in _ids(tokenizer, pieces)]
+
+
+def add_tokens(readers: Readers, token: str, initial_word: str, vectors: int = 1) -> None:
+    """`add_token` in every part that reads prompts; in all of them or, where it raises StudioError, in none."""
+    _in_every(readers, token, lambda part, reader: add_token(*reader, token, initial_word, vectors))
+
+
+def load_tokens(readers: Readers, token: str, parts: Mapping[str, Tensor]) -> None:
+    """`load_token` with each part's own vectors; in all parts or, where it raises StudioError, in none."""
+    if missing := sorted(readers.keys() - parts.keys()):
+        raise StudioError(f"Use a concept of this base: {token} has no vectors for its {' and '.join(missing)}.")
+    _in_every(readers, token, lambda part, reader: load_token(*reader, token, parts[part]))
+
+
+def _in_every(readers: Readers, token: str, put: Callable[[str, tuple[Any, Any]], object]) -> None:
+    with ExitStack() as undo:
+        for part, reader in readers.items():
+            put(part, reader)
+            undo.callback(remove_token, *reader, token)
+        undo.pop_all()
+
+
+def remove_tokens(readers: Readers, token: str) -> None:
+    """`remove_token` in every part."""
+    for reader in readers.values():
+        remove_token(*reader, token)
+
+
+def vectors_by_part(readers: Readers, token: str) -> dict[str, nn.Parameter]:
+    """The vectors (n, d) of a token in each part: the parameters to train and the tensors to save."""
+    return {part: token_vectors(encoder, token) for part, (_, encoder) in readers.items()}
 
 
 def token_vectors(text_encoder: PreTrainedModel, token: str) -> nn.Parameter:

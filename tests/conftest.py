@@ -17,9 +17,15 @@ from uuid import uuid4
 import psycopg
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from psycopg.sql import SQL, Identifier
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from studio.bundled import TOYBOX
 from studio.checkpoint import TrainedConcept, trained_states
@@ -55,22 +61,52 @@ def tiny_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def xl_folder(tmp_path_factory) -> Path:
+    """A narrow SDXL with random weights: two text encoders, a pooled summary, and time ids."""
+    torch.manual_seed(1)
+    tokenizer = CLIPTokenizer.from_pretrained(TOYBOX / "tokenizer")
+    parts: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "tokenizer_2": CLIPTokenizer.from_pretrained(TOYBOX / "tokenizer"),
+        "text_encoder": _text_encoder(tokenizer),
+        "text_encoder_2": CLIPTextModelWithProjection(
+            _text_config(tokenizer, hidden_size=48, projection_dim=24, hidden_act="gelu")
+        ),
+        "unet": _unet(
+            cross_attention_dim=80,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=24 + 6 * 8,
+        ),
+        "vae": _autoencoder(),
+        "scheduler": _scheduler(),
+    }
+    folder = tmp_path_factory.mktemp("models") / "xl"
+    StableDiffusionXLPipeline(**parts).save_pretrained(folder)
+    return folder
+
+
 def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(_text_config(tokenizer))
+
+
+def _text_config(tokenizer: CLIPTokenizer, **options: Any) -> CLIPTextConfig:
     marks: dict[str, Any] = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=tokenizer.model_max_length,
-        **marks,
-    )
-    return CLIPTextModel(config)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": tokenizer.model_max_length,
+    }
+    return CLIPTextConfig(**{**sizes, **marks, **options})
 
 
 @pytest.fixture(scope="session")
@@ -79,17 +115,18 @@ def make_unet() -> Callable[[], UNet2DConditionModel]:
     return _unet
 
 
-def _unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=SIDE // 2,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        attention_head_dim=4,
-        norm_num_groups=8,
-        cross_attention_dim=32,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    )
+def _unet(**options: Any) -> UNet2DConditionModel:
+    sizes: dict[str, Any] = {
+        "sample_size": SIDE // 2,
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "attention_head_dim": 4,
+        "norm_num_groups": 8,
+        "cross_attention_dim": 32,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    }
+    return UNet2DConditionModel(**{**sizes, **options})
 
 
 def _autoencoder() -> AutoencoderKL:

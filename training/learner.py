@@ -22,7 +22,8 @@ class Diverged(StudioError):  # noqa: N818
 
 
 class Learner:
-    """Adapters and a token (n, d) on their way down the loss: AdamW, a short warm-up, and a linear decay.
+    """Adapters and a token, (n, d) in each part that reads it, on their way down the loss: AdamW, a warm-up, and a
+    linear decay.
 
     `losses` has the denoising loss of every step that was taken.
     """
@@ -30,7 +31,7 @@ class Learner:
     def __init__(
         self,
         adapters: Mapping[str, Adapter],
-        token: nn.Parameter,
+        token: Mapping[str, nn.Parameter],
         groups: list[dict[str, Any]],
         recipe: Recipe,
         threads: int,
@@ -66,7 +67,7 @@ class Learner:
         """All that the next step depends on."""
         return {
             "adapters": {site: adapter.learning_state() for site, adapter in self.adapters.items()},
-            "token": self.token,
+            "token": dict(self.token),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "losses": self.losses,
@@ -78,7 +79,8 @@ class Learner:
         for site, adapter in self.adapters.items():
             adapter.resume(state["adapters"][site])
         with torch.no_grad():
-            self.token.copy_(state["token"])
+            for part, vectors in self.token.items():
+                vectors.copy_(state["token"][part])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.losses = list(state["losses"])

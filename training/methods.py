@@ -81,22 +81,28 @@ def continued_recipe(concept: TrainedConcept, changes: Mapping[str, Any]) -> Rec
 
 
 def parameter_groups(
-    base: Base, sites: Mapping[str, Site], adapters: Mapping[str, Adapter], recipe: Recipe, token: nn.Parameter
+    base: Base,
+    sites: Mapping[str, Site],
+    adapters: Mapping[str, Adapter],
+    recipe: Recipe,
+    token: Mapping[str, nn.Parameter],
 ) -> list[dict[str, Any]]:
-    """Adapters by part with that part's learning rate, and the token (n, d).
+    """Adapters by part with that part's learning rate, and the token, (n, d) in each part that reads it.
 
     Weight decay leaves the token alone, and whatever does not rest at zero.
     """
     method = method_named(recipe.adapter)
-    own = {"unet": recipe.unet_rate, "text_encoder": recipe.text_rate}
+    rates = {"unet": recipe.unet_rate, "text_encoder": recipe.text_rate}
     groups: list[dict[str, Any]] = []
     for part in base.parts:
         named = [pair for site, a in adapters.items() if sites[site].part == part for pair in a.named_parameters()]
-        rate = own[part] or method.learning_rates[part]
+        kind = "unet" if part == "unet" else "text_encoder"
+        rate = rates[kind] or method.learning_rates[kind]
         for decay, kept in ((recipe.weight_decay, False), (0.0, True)):
             chosen = [parameter for name, parameter in named if (name in method.no_decay) is kept]
             groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    token.requires_grad_(recipe.train_token)
+    for vectors in token.values():
+        vectors.requires_grad_(recipe.train_token)
     if recipe.train_token:
-        groups.append({"params": [token], "lr": recipe.token_rate, "weight_decay": 0.0})
+        groups.append({"params": [*token.values()], "lr": recipe.token_rate, "weight_decay": 0.0})
     return [group for group in groups if group["params"]]

@@ -44,5 +44,4 @@ def _of_the_base(task: Task, scheduler: Any, batch: Batch) -> Tensor:
 
 
 def _prediction(task: Task, noisy: Tensor, timesteps: Tensor, prompts: list[str]) -> Tensor:
-    context = task.base.encode_prompts(prompts)
-    return task.base.pipeline.unet(noisy, timesteps, context, return_dict=False)[0]
+    return task.base.predict(noisy, timesteps, task.base.encode(prompts))

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from studio.adapters import Adapter
 from studio.checkpoint import TrainedConcept, build_adapters, to_bytes, trained_states
 from studio.diffusion import Base
 from studio.injection import create_adapters, inject
 from studio.sites import Site
-from studio.tokens import add_token, load_token, remove_token, token_vectors
+from studio.tokens import add_tokens, load_tokens, remove_tokens, vectors_by_part
 from training.methods import kinds_of_recipe
 from training.recipe import Recipe
 from training.silence import watchable
@@ -66,9 +66,9 @@ class Task:
         return token_of(self.name)
 
     @property
-    def vectors(self) -> nn.Parameter:
-        """The token's vectors (n, d), while the base is `ready`."""
-        return token_vectors(self.base.pipeline.text_encoder, self.token)
+    def vectors(self) -> dict[str, nn.Parameter]:
+        """The token's vectors (n, d) in each part that reads it, while the base is `ready`."""
+        return vectors_by_part(self.base.readers, self.token)
 
     @cached_property
     def sites(self) -> dict[str, Site]:
@@ -94,22 +94,18 @@ class Task:
     @contextmanager
     def ready(self, adapters: Mapping[str, Adapter]) -> Iterator[None]:
         """While open, the base carries the adapters and the new token; afterwards it is what it was."""
-        pipeline = self.base.pipeline
-        tokenizer, encoder, unet = pipeline.tokenizer, pipeline.text_encoder, pipeline.unet
-        processors, attention = unet.attn_processors, encoder.config._attn_implementation
+        readers = self.base.readers
         with ExitStack() as undo:
             # The token first: what adapts the vocabulary's output must see the concept's own vectors too.
             if self.start is None:
-                add_token(tokenizer, encoder, self.token, self.class_word, self.recipe.token_vectors)
+                add_tokens(readers, self.token, self.class_word, self.recipe.token_vectors)
             else:
-                load_token(tokenizer, encoder, self.token, _vectors_of(self.start))
-            undo.callback(remove_token, tokenizer, encoder, self.token)
+                (parts,) = self.start.tokens.values()
+                load_tokens(readers, self.token, parts)
+            undo.callback(remove_tokens, readers, self.token)
             undo.callback(inject(self.sites, adapters).eject)
             if self.base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
-                undo.callback(unet.set_attn_processor, processors)
-                undo.callback(encoder.set_attn_implementation, attention)
-                unet.set_attn_processor(AttnProcessor())
-                encoder.set_attn_implementation("eager")
+                undo.enter_context(_eager_attention(self.base))
             yield
 
     def concept(self, adapters: Mapping[str, Adapter]) -> TrainedConcept:
@@ -119,7 +115,7 @@ class Task:
             self.recipe.adapter,
             asdict(self.config),
             trained_states(adapters),
-            {self.token: {"text_encoder": self.vectors.detach().cpu().clone()}},
+            {self.token: {part: vectors.detach().cpu().clone() for part, vectors in self.vectors.items()}},
             {
                 "name": self.name,
                 "class_word": self.class_word,
@@ -129,10 +125,18 @@ class Task:
         )
 
 
-def _vectors_of(concept: TrainedConcept) -> Tensor:
-    """The vectors (n, d) of the concept's only token."""
-    (parts,) = concept.tokens.values()
-    return parts["text_encoder"]
+@contextmanager
+def _eager_attention(base: Base) -> Iterator[None]:
+    """While open, attention is computed step by step in all parts."""
+    unet: Any = base.pipeline.unet
+    encoders = [encoder for _, encoder in base.readers.values()]
+    with ExitStack() as undo:
+        undo.callback(unet.set_attn_processor, unet.attn_processors)
+        unet.set_attn_processor(AttnProcessor())
+        for encoder in encoders:
+            undo.callback(encoder.set_attn_implementation, encoder.config._attn_implementation)
+            encoder.set_attn_implementation("eager")
+        yield
 
 
 @contextmanager

@@ -14,7 +14,20 @@ from concepts import LibraryError, read_picture
 from concepts.database import DATABASE_VARIABLE
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, batch_cli, concept_cli, exchange_cli, jobs_cli, page_cli, study_cli, train_cli
+from ui import (
+    adapters_cli,
+    annotate_cli,
+    base_cli,
+    batch_cli,
+    concept_cli,
+    evaluate_cli,
+    exchange_cli,
+    hub_cli,
+    jobs_cli,
+    page_cli,
+    study_cli,
+    train_cli,
+)
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
@@ -48,6 +61,11 @@ app.command()(page_cli.ui)
 app.command()(train_cli.train)
 app.command()(exchange_cli.export)
 app.command("import")(exchange_cli.import_file)
+app.command()(annotate_cli.caption)
+app.command()(annotate_cli.mask)
+app.command()(evaluate_cli.evaluate)
+app.command()(hub_cli.push)
+app.command()(hub_cli.pull)
 
 
 @app.callback()
@@ -115,7 +133,7 @@ def merge(
     if output.suffix != ".safetensors":
         raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
     merged = workflow_of(library, base).merge(names, output, method, strengths_from(strength), average, tell)
-    document = {"file": str(output), **merged.metadata, "rank": merged.config["rank"]}
+    document = {"file": str(output), **merged.metadata, "rank": merged.config.get("rank")}
     report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
 
 
@@ -141,6 +159,15 @@ def generate(
         str | None, typer.Option(help="WIDTHxHEIGHT in pixels; what the base was trained on if unset.")
     ] = None,
     region: Annotated[list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's place.")] = [],  # noqa: B006
+    condition: Annotated[
+        list[str], typer.Option("--condition", help="KIND:PICTURE, a sketch, pose or depth map to follow.")
+    ] = [],  # noqa: B006
+    condition_model: Annotated[
+        list[str], typer.Option("--condition-model", help="KIND:FOLDER or KIND:HUB_ID, its T2IAdapter or ControlNet.")
+    ] = [],  # noqa: B006
+    condition_strength: Annotated[
+        list[str], typer.Option("--condition-strength", help="KIND=1.0: how strictly it is followed.")
+    ] = [],  # noqa: B006
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the pictures.")] = Path(
         "studio-pictures"
     ),
@@ -150,6 +177,7 @@ def generate(
 ) -> None:
     """Paint pictures of a prompt, with the concepts that it names."""
     from studio.diffusion import PaintSettings, check_seeds
+    from ui.conditions import conditions_followed
     from ui.pictures import png_bytes, save_new
     from ui.request import PaintRequest
 
@@ -163,15 +191,17 @@ def generate(
         number=number, steps=steps, guidance=guidance, negative_prompt=negative, regions=boxes,
         size=settings.size,
     )  # fmt: skip
-    with progress_bar() as bar:
+    following = conditions_followed(workflow, condition, condition_model, condition_strength)
+    with following, progress_bar() as bar:
         task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
         pictures = workflow.generate(
             prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, tell
         )
+    kept = {"base": base, "conditions": ", ".join(condition), "condition_models": ", ".join(condition_model)}
     output.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
     files = [
-        str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**request.text(number), "base": base})))
+        str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**request.text(number), **kept})))
         for number, picture in zip(seeds, pictures, strict=True)
     ]
     report({"prompt": prompt, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))

@@ -68,16 +68,16 @@ def pairs(values: Sequence[str], option: str) -> dict[str, str]:
     return {key: value for key, _, value in split}
 
 
-def strengths_from(values: Sequence[str]) -> dict[str, float]:
+def strengths_from(values: Sequence[str], option: str = "--strength") -> dict[str, float]:
     """--strength NAME=1.0 arguments by name."""
     strengths = {}
-    for name, value in pairs(values, "--strength").items():
+    for name, value in pairs(values, option).items():
         try:
             strengths[name] = float(value)
         except ValueError:
             strengths[name] = math.nan
         if not math.isfinite(strengths[name]):
-            raise StudioError(f"Write --strength as NAME=NUMBER, as in rex=0.8: {value!r} is no such number.")
+            raise StudioError(f"Write {option} as NAME=NUMBER, as in rex=0.8: {value!r} is no such number.")
     return strengths
 
 

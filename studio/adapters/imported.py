@@ -1,5 +1,6 @@
 """A change that another tool trained, in that tool's own terms."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -38,6 +39,12 @@ class Imported(Adapter):
 
         layers: tuple[str, ...] = ()
         terms: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, layers: tuple[str, ...], terms: Mapping[str, Mapping[str, Tensor]]) -> Config:
+        """The configuration of these terms by site."""
+        shapes = {site: {name: tuple(term.shape) for name, term in own.items()} for site, own in terms.items()}
+        return cls.Config(layers, shapes)
 
     config: Config
     learning_rates: ClassVar = {}

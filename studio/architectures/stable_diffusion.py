@@ -28,7 +28,7 @@ def sd21() -> dict[str, nn.Module]:
             cross_attention_dim=1024,
             use_linear_projection=True,
         ),
-        "text_encoder": CLIPTextModel(_text_config(width=1024, layers=23, heads=16)),
+        "text_encoder": CLIPTextModel(_open_clip(width=1024, layers=23, heads=16)),
     }
 
 
@@ -49,15 +49,19 @@ def sdxl() -> dict[str, nn.Module]:
             projection_class_embeddings_input_dim=2816,
         ),
         "text_encoder": CLIPTextModel(_clip_l()),
-        "text_encoder_2": CLIPTextModelWithProjection(_text_config(width=1280, layers=32, heads=20)),
+        "text_encoder_2": CLIPTextModelWithProjection(_open_clip(width=1280, layers=32, heads=20)),
     }
 
 
 def _clip_l() -> CLIPTextConfig:
-    return _text_config(width=768, layers=12, heads=12)
+    return _text_config(width=768, layers=12, heads=12, activation="quick_gelu")
 
 
-def _text_config(width: int, layers: int, heads: int) -> CLIPTextConfig:
+def _open_clip(width: int, layers: int, heads: int) -> CLIPTextConfig:
+    return _text_config(width, layers, heads, activation="gelu")
+
+
+def _text_config(width: int, layers: int, heads: int, activation: str) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=49408,
         hidden_size=width,
@@ -65,4 +69,5 @@ def _text_config(width: int, layers: int, heads: int) -> CLIPTextConfig:
         num_hidden_layers=layers,
         num_attention_heads=heads,
         projection_dim=width,
+        hidden_act=activation,
     )

@@ -12,7 +12,7 @@ from studio.checkpoint import TrainedConcept
 from studio.diffusion import Base
 from studio.injection import change_output
 from studio.sites import Site
-from studio.tokens import load_token, remove_token
+from studio.tokens import load_tokens, remove_tokens
 
 
 @contextmanager
@@ -70,14 +70,13 @@ def _swap(site: Site, weight: Tensor, bias: Tensor | None) -> Callable[[], None]
 @contextmanager
 def with_tokens(base: Base, concepts: Mapping[str, TrainedConcept]) -> Iterator[None]:
     """While open, the base reads these concepts' tokens."""
-    tokenizer, encoder = base.pipeline.tokenizer, base.pipeline.text_encoder
     loaded: list[str] = []
     try:
         for concept in concepts.values():
             for token, parts in concept.tokens.items():
-                load_token(tokenizer, encoder, token, parts["text_encoder"])
+                load_tokens(base.readers, token, parts)
                 loaded.append(token)
         yield
     finally:
         for token in reversed(loaded):
-            remove_token(tokenizer, encoder, token)
+            remove_tokens(base.readers, token)

@@ -40,7 +40,7 @@ def fused_deltas(
     the source does not ask for.
     """
     still = quiet_prompts(concepts.values())
-    text = {name: site for name, site in sites.items() if site.part == "text_encoder"}
+    text = {name: site for name, site in sites.items() if site.part in base.readers}
     keys = {name: sites[name] for name in base.sites_of(("cross_attention_kv",)) if name in sites}
     others = {name: site for name, site in sites.items() if name not in text and name not in keys}
     with recorded(text) as unnamed:

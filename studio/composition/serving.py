@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from studio.checkpoint import TrainedConcept, build_adapters, kinds_of
 from studio.composition.routing import Part, RoutedLinear, Shares, route_of
 from studio.diffusion import Base, PaintSettings, denoise
+from studio.encoding import Encoded
 from studio.errors import StudioError
 from studio.regions import Region, grid, in_regions
 from studio.sites import Site
-from studio.tokens import load_token, remove_token
+from studio.tokens import load_tokens, remove_tokens
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,10 @@ class Serving:
         if name in self._loaded:
             self.unload(name)
         loaded = _Loaded(self.base, name, concept)
-        pipeline = self.base.pipeline
         added: list[str] = []
         try:
             for token, parts in concept.tokens.items():
-                load_token(pipeline.tokenizer, pipeline.text_encoder, token, parts["text_encoder"])
+                load_tokens(self.base.readers, token, parts)
                 added.append(token)
         except BaseException:
             self._forget(added)
@@ -114,7 +114,7 @@ class Serving:
 
     def _forget(self, tokens: Sequence[str] | Mapping[str, object]) -> None:
         for token in tokens:
-            remove_token(self.base.pipeline.tokenizer, self.base.pipeline.text_encoder, token)
+            remove_tokens(self.base.readers, token)
 
     @torch.inference_mode()
     def paint(
@@ -156,8 +156,8 @@ class Serving:
                 self.base, wanted, unwanted, [request.seed for request in requests], settings, output, on_step
             )
 
-    def _contexts_of(self, requests: Sequence[Request], negative: str) -> tuple[Tensor, Tensor]:
-        """What cross-attention reads with and without guidance, (n, tokens × (1 + regions), d) each.
+    def _contexts_of(self, requests: Sequence[Request], negative: str) -> tuple[Encoded, Encoded]:
+        """What the UNet reads with and without guidance, n rows of tokens × (1 + regions) each.
 
         The text encoder adapts each prompt by its own concepts: a region's by its own, the rest by the others.
         """
@@ -165,11 +165,13 @@ class Serving:
         for request in requests:
             prompts += [request.prompt, *(region.prompt for region in request.regions.values())]
             rows += [self._everywhere(request), *({name: self._strength(request, name)} for name in request.regions)]
-        self._route(rows, "text_encoder")
-        wanted = self.base.encode_prompts(prompts).unflatten(0, (len(requests), -1)).flatten(1, 2)
-        self._route([self._everywhere(request) for request in requests], "text_encoder")
-        unwanted = self.base.encode_prompts([negative] * len(requests))
-        return wanted, unwanted.repeat(1, wanted.shape[1] // unwanted.shape[1], 1)
+        for part in self.base.readers:
+            self._route(rows, part)
+        wanted = self.base.encode(prompts).side_by_side(len(prompts) // len(requests))
+        for part in self.base.readers:
+            self._route([self._everywhere(request) for request in requests], part)
+        unwanted = self.base.encode_unwanted([negative] * len(requests))
+        return wanted, unwanted.as_wide_as(wanted)
 
     def use(self, requests: Sequence[Request], aspect: float = 1.0) -> None:
         """Have the UNet's layers adapt a batch of these requests of one layout and one width by height."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from torch import Tensor
 
 from studio.adapters import Adapter
+from studio.adapters.imported import Imported
 from studio.adapters.lora import Lora
 from studio.checkpoint import TrainedConcept, build_adapters, kinds_of
 from studio.composition import MERGES, merge_biases, merge_concepts
@@ -15,7 +16,7 @@ from studio.composition.fusion import fused_deltas
 from studio.composition.gradient import gradient
 from studio.diffusion import Base
 from studio.errors import StudioError
-from studio.low_rank import truncated
+from studio.low_rank import thin
 from studio.sites import Site
 
 
@@ -106,12 +107,17 @@ def merged_concept(
     if biases or any(sites[name].role in ("norm", "output") for name in deltas):
         raise StudioError("Name these concepts in the prompt instead: one of them changes more than matrices.")
     rank = min(sum(_exact_rank(base, concept) for concept in concepts.values()), base.decomposition.capacity)
-    factors = {name: truncated(delta, rank) for name, delta in deltas.items()}
+    factors = {name: thin(delta, min(rank, *delta.shape)) for name, delta in deltas.items()}
+    states = {name: {"up": low_rank.up, "down": low_rank.down} for name, low_rank in factors.items()}
+    adapter, config = "lora", asdict(Lora.Config(rank=rank))
+    if any(low_rank.rank < rank for low_rank in factors.values()):  # layers too narrow for one rank
+        layers = tuple(dict.fromkeys(kind for concept in concepts.values() for kind in kinds_of(concept)))
+        adapter, config = "imported", asdict(Imported.of(layers, states))
     return TrainedConcept(
         base=base.decomposition.fingerprint,
-        adapter="lora",
-        config=asdict(Lora.Config(rank=rank)),
-        adapters={name: {"up": low_rank.up, "down": low_rank.down} for name, low_rank in factors.items()},
+        adapter=adapter,
+        config=config,
+        adapters=states,
         tokens={token: parts for concept in concepts.values() for token, parts in concept.tokens.items()},
         metadata={
             "merged": list(concepts),

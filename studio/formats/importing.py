@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from studio.adapters.imported import Imported
 from studio.checkpoint import TrainedConcept
 from studio.diffusion import Base
 from studio.errors import StudioError
@@ -35,12 +37,11 @@ def import_concept(base: Base, source: Path, metadata: Mapping[str, Any]) -> Tra
     if not layers:
         raise StudioError(f"Give a file with layers: {source} holds none.")
     terms = {name: layer.terms(sites[name]) for name, layer in layers.items()}
-    shapes = {name: {key: tuple(tensor.shape) for key, tensor in own.items()} for name, own in terms.items()}
     origin = {"file": source.name, "layout": layout, "layers": len(terms), **said}
     return TrainedConcept(
         base=base.decomposition.fingerprint,
         adapter="imported",
-        config={"layers": _kinds(base, terms), "terms": shapes},
+        config=asdict(Imported.of(_kinds(base, terms), terms)),
         adapters=terms,
         metadata={**metadata, "imported": origin},
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.errors import StudioError
-from studio.families import FAMILIES, OTHER, Family
+from studio.families import FAMILIES, OTHER, SDXL, Family
 from studio.formats.layer import Layer
 from studio.formats.names import field_path, kohya_names
 from studio.formats.plain import Plain
@@ -113,8 +113,9 @@ def kohya_layers(tensors: Mapping[str, Tensor], sites: Mapping[str, Site], famil
 
 
 def _unknown(module: str, family: Family) -> str:
-    if module.startswith(("lora_te1_", "lora_te2_")) != (len(family.prefixes) == 3) and module.startswith("lora_te"):
-        other = "Stable Diffusion XL" if module.startswith(("lora_te1_", "lora_te2_")) else "one text encoder"
+    of_two = module.startswith(("lora_te1_", "lora_te2_"))
+    if module.startswith("lora_te") and of_two is not (family is SDXL):
+        other = SDXL.title if of_two else "a model with one text encoder"
         return f"Import this file with a base of its own family: it is for {other}, and this base is {family.title}."
     return f"Import this file with a base of its own family: {family.title} has no layer {module}."
 

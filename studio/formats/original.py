@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.formats.names import original_paths
+from studio.single_file import is_open_clip
 
 _VAE = (
     (re.compile(r"^(encoder|decoder)\.mid_block\.resnets\.(\d)\."), lambda m: f"{m[1]}.mid.block_{int(m[2]) + 1}."),
@@ -48,12 +49,6 @@ def original_tensors(pipeline: Any) -> dict[str, Tensor]:
     if is_open_clip(pipeline.text_encoder):
         return tensors | {f"cond_stage_model.model.{k}": t for k, t in _open_clip(pipeline.text_encoder).items()}
     return tensors | {f"cond_stage_model.transformer.{k}": t for k, t in _clip(pipeline.text_encoder).items()}
-
-
-def is_open_clip(text_encoder: nn.Module) -> bool:
-    """Whether a text encoder is OpenCLIP's, as Stable Diffusion 2 has it: those use the exact GELU."""
-    config: Any = text_encoder.config
-    return config.hidden_act == "gelu"
 
 
 def _unet(unet: nn.Module) -> dict[str, Tensor]:

@@ -166,9 +166,9 @@ def test_at_strength_zero_regions_are_those_of_the_base(base: Base, three):
     with Serving(base, three) as serving:
         found = latents(serving, [Request("snow", 2, {"rex": 0.0, "tom": 0.0}, {"rex": LEFT, "tom": RIGHT})])
         with in_regions(base.pipeline.unet, [LEFT, RIGHT]), torch.inference_mode():
-            contexts = base.encode_prompts(["snow", LEFT.prompt, RIGHT.prompt]).flatten(0, 1)[None]
-            unwanted = base.encode_prompts([""]).repeat(1, 3, 1)
-            expected = denoise(base, contexts, unwanted, [2], QUICK, "latent", lambda: None)
+            wanted = base.encode(["snow", LEFT.prompt, RIGHT.prompt]).side_by_side(3)
+            unwanted = base.encode([""]).as_wide_as(wanted)
+            expected = denoise(base, wanted, unwanted, [2], QUICK, "latent", lambda: None)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -146,8 +146,8 @@ def test_a_concept_has_its_own_columns(trained):
 
 def test_prior_pictures_keep_the_class_word_quiet(base: Base, trained, monkeypatch):
     prompts: list[str] = []
-    encode = Base.encode_prompts
-    monkeypatch.setattr(Base, "encode_prompts", lambda self, texts: prompts.extend(texts) or encode(self, texts))
+    encode = Base.encode
+    monkeypatch.setattr(Base, "encode", lambda self, texts: prompts.extend(texts) or encode(self, texts))
     trained(prior_share=0.5, batch=8)
     assert sum("<rex>" in prompt for prompt in prompts) == 3 * 4
     prompts.clear()

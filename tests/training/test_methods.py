@@ -101,7 +101,7 @@ def test_weight_decay_leaves_tokens_and_resting_scales_alone(base: Base):
     adapters = {name: ADAPTERS["dora"](site.weight, config) for name, site in base.sites.items()}
     add_token(base.pipeline.tokenizer, base.pipeline.text_encoder, "<rex>", "dog")
     token = token_vectors(base.pipeline.text_encoder, "<rex>")
-    groups = parameter_groups(base, base.sites, adapters, chosen, token)
+    groups = parameter_groups(base, base.sites, adapters, chosen, {"text_encoder": token})
     spared = {id(p) for group in groups if group["weight_decay"] == 0 for p in group["params"]}
     assert spared == {id(token), *(id(a.get_parameter("magnitude")) for a in adapters.values())}
     assert sum(len(group["params"]) for group in groups) == 1 + 3 * len(adapters)

@@ -63,7 +63,7 @@ def our_picture() -> Callable[..., np.ndarray]:
 def _our_picture(base: Base, concepts: dict[str, TrainedConcept], plan: Plan | None = None) -> np.ndarray:
     plan = plan or Plan()
     with applied(base, concepts, plan.method, plan.strengths, plan.averaged):
-        wanted, unwanted = base.encode_prompts([PROMPT]), base.encode_prompts([""])
+        wanted, unwanted = base.encode([PROMPT]), base.encode([""])
         return denoise(base, wanted, unwanted, [3], SETTINGS, "np", lambda: None)[0]
 
 

@@ -1,0 +1,54 @@
+"""Pipelines from folders, files and the hub, without the libraries' own progress bars."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from studio.bundled import TOYBOX
+from studio.errors import StudioError
+from studio.single_file import load_single_file
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps the libraries' own progress bars off stderr; afterwards they are as they were."""
+    shown = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+
+
+def open_pipeline(source: str) -> Any:
+    """The bundled pipeline for "toybox", else one of Stable Diffusion 1.x, 2.x or XL from a diffusers folder, a
+    .safetensors checkpoint or a model of the hub, in float32.
+
+    Raises StudioError when there is none.
+    """
+    with quiet_libraries():
+        return load_single_file(Path(source)) if Path(source).is_file() else _pretrained(source)
+
+
+def _pretrained(source: str) -> Any:
+    place = str(TOYBOX) if source == "toybox" else source
+    try:
+        config: Any = DiffusionPipeline.load_config(place)
+        if config["_class_name"].startswith("StableDiffusionXL"):
+            return StableDiffusionXLPipeline.from_pretrained(place, dtype=torch.float32)
+        return StableDiffusionPipeline.from_pretrained(
+            place, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise StudioError(
+            "Give --base toybox, a diffusers folder, a .safetensors checkpoint or a hub model: nothing could be loaded "
+            f"from {source!r}."
+        ) from error

@@ -1,0 +1,114 @@
+"""SDXL, narrow: painting, tokens in both text encoders, and files both ways."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import load_file
+
+from studio.composition.serving import Request, Serving
+from studio.composition.session import applied, merged_deltas
+from studio.diffusion import Base, PaintSettings, load_base, paint
+from studio.errors import StudioError
+from studio.families import SDXL, family_of
+from studio.formats.exporting import export
+from studio.formats.importing import import_concept
+from studio.regions import Region
+
+PIXEL = 1e-3
+
+
+@pytest.fixture
+def xl(xl_folder: Path, monkeypatch) -> Base:
+    """The narrow SDXL in float32."""
+    monkeypatch.setattr(Base, "autocast", lambda self: nullcontext())
+    return load_base(str(xl_folder), device="cpu")
+
+
+@pytest.fixture
+def xl_pipeline(xl_folder: Path) -> StableDiffusionXLPipeline:
+    return StableDiffusionXLPipeline.from_pretrained(xl_folder)
+
+
+def test_it_has_the_sites_of_both_text_encoders(xl: Base):
+    assert family_of(xl.parts) is SDXL
+    assert {site.part for site in xl.sites.values()} == {"unet", "text_encoder", "text_encoder_2"}
+
+
+@torch.no_grad()
+def test_prompts_are_encoded_as_diffusers_does(xl: Base, xl_pipeline: StableDiffusionXLPipeline):
+    ours = xl.encode(["a photo of a cat"])
+    context, _, pooled, _ = xl_pipeline.encode_prompt("a photo of a cat", do_classifier_free_guidance=False)
+    assert torch.allclose(ours.context, context, atol=1e-6)
+    assert torch.allclose(ours.pooled, pooled, atol=1e-6)  # pyright: ignore[reportArgumentType]
+
+
+def test_predicting_is_the_pipelines_step(xl: Base):
+    prompts, noisy, time = xl.encode(["a cat", "a dog"]), torch.randn(2, 4, 8, 8), torch.tensor([5, 500])
+    ids = torch.tensor([[16.0, 16, 0, 0, 16, 16]]).repeat(2, 1)
+    added = {"text_embeds": prompts.pooled, "time_ids": ids}
+    expected = xl.pipeline.unet(noisy, time, encoder_hidden_states=prompts.context, added_cond_kwargs=added).sample
+    assert torch.equal(xl.predict(noisy, time, prompts), expected)
+
+
+def test_an_empty_negative_prompt_is_nothing(xl: Base):
+    assert not xl.encode_unwanted([""]).context.any()
+    assert xl.encode_unwanted(["rain"]).context.any()
+
+
+@pytest.mark.parametrize("layout", ["kohya", "diffusers"])
+def test_files_paint_the_same_in_diffusers(
+    xl: Base, xl_pipeline: StableDiffusionXLPipeline, layout: str, tmp_path: Path, random_concept: Callable,
+    our_picture: Callable, their_picture: Callable,
+):  # fmt: skip
+    concepts = {"rex": random_concept(xl, "spectral_additive")}
+    made = export(xl, concepts, layout, tmp_path / "rex.safetensors")
+    tokens = load_file(made.tokens["<rex>"])
+    assert tokens.keys() == {"clip_l", "clip_g"}
+    for key, tokenizer, encoder in (
+        ("clip_l", xl_pipeline.tokenizer, xl_pipeline.text_encoder),
+        ("clip_g", xl_pipeline.tokenizer_2, xl_pipeline.text_encoder_2),
+    ):
+        given: Any = tokens[key]
+        xl_pipeline.load_textual_inversion(given, token="<rex>", text_encoder=encoder, tokenizer=tokenizer)
+    xl_pipeline.load_lora_weights(str(tmp_path), weight_name=made.path.name)
+    theirs = their_picture(xl_pipeline, negative_prompt="")
+    assert np.abs(our_picture(xl, concepts) - theirs).max() < PIXEL
+    if layout == "kohya":
+        keys = load_file(made.path).keys()
+        assert any("lora_unet_input_blocks_3_1_transformer_blocks_0_attn1_to_q" in key for key in keys)
+        assert {key.partition("_text_")[0] for key in keys if "_text_" in key} == {"lora_te1", "lora_te2"}
+
+
+def test_it_comes_back(xl: Base, tmp_path: Path, random_concept: Callable):
+    concept = random_concept(xl, "lora")
+    for layout in ("kohya", "diffusers", "peft"):
+        name = tmp_path / (layout if layout == "peft" else f"{layout}.safetensors")
+        export(xl, {"rex": concept}, layout, name)
+        read, own = (merged_deltas(xl, {"rex": one}) for one in (import_concept(xl, name, {}), concept))
+        assert all(float((read[site] - own[site]).norm() / own[site].norm()) < 1e-6 for site in own)
+
+
+def test_regions_and_serving(xl: Base, random_concept: Callable):
+    concept, settings = random_concept(xl, "lora"), PaintSettings(steps=1)
+    region = Region("<rex>", 0, 0, 1, 0.5)
+    with applied(xl, {"rex": concept}):
+        merged = paint(xl, "a <rex>", [1], settings)[0]
+        boxed = paint(xl, "a cat", [1], settings, [region])[0]
+    assert boxed.tobytes() != merged.tobytes()
+    with Serving(xl, {"rex": concept}) as serving:
+        served = serving.paint([Request("a <rex>", 1, {"rex": 1.0})], settings)[0]
+    assert np.abs(np.asarray(served, float) - np.asarray(merged, float)).max() <= 1
+
+
+def test_a_token_goes_into_both_or_none(xl: Base, random_concept: Callable, state_of: Callable):
+    concept, before = random_concept(xl, "lora"), state_of(xl)
+    del concept.tokens["<rex>"]["text_encoder_2"]
+    with pytest.raises(StudioError, match="no vectors for its text_encoder_2"), applied(xl, {"rex": concept}):
+        pass
+    assert state_of(xl) == before
