@@ -131,7 +131,12 @@ class Library:
                 record = find(session, name)
             except LibraryError as unknown:
                 record = _removed_or(session, name, unknown)
-            files = [self._pictures / record.id, self._checkpoints / record.id, *self._result_folders(record)]
+            files = [
+                self._pictures / record.id,
+                self._checkpoints / record.id,
+                self.root / "runs" / f"{record.name}-{record.id[:8]}",
+                *self._result_folders(record),
+            ]
             session.delete(record)
         for file in files:
             remove(file)
@@ -231,6 +236,10 @@ class Library:
     def checkpoints(self, concept: Concept) -> Path:
         """The folder for the checkpoints of a concept's training, which its trainer makes and removes."""
         return self._checkpoints / concept.id
+
+    def runs(self, concept: Concept) -> Path:
+        """The folder for what TensorBoard reads of a concept's training, which its trainer writes."""
+        return self.root / "runs" / f"{concept.name}-{concept.id[:8]}"
 
     @property
     def _checkpoints(self) -> Path:

@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from PIL import Image
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from studio.adapters import Adapter
 from studio.checkpoint import TrainedConcept, build_adapters, to_bytes, trained_states
@@ -20,6 +22,7 @@ from studio.injection import create_adapters, inject
 from studio.sites import Site
 from studio.tokens import add_token, load_token, remove_token, token_vectors
 from training.methods import kinds_of_recipe
+from training.pictures import Example
 from training.recipe import Recipe
 
 
@@ -38,7 +41,7 @@ class Task:
     base: Base
     name: str
     class_word: str
-    pictures: Sequence[Image.Image]
+    examples: Sequence[Example]
     recipe: Recipe
     config: Any
     start: TrainedConcept | None = None
@@ -53,8 +56,10 @@ class Task:
                 self.recipe.model_dump(), asdict(self.config),
             ]).encode()
         )  # fmt: skip
-        for picture in self.pictures:
-            digest.update(f"{picture.mode} {picture.size}".encode() + picture.tobytes())
+        for example in self.examples:
+            digest.update(f"{example.caption}".encode())
+            for picture in (example.picture, example.mask):
+                digest.update(b"" if picture is None else f"{picture.mode} {picture.size}".encode() + picture.tobytes())
         if self.start is not None:
             digest.update(to_bytes(self.start))
         return digest.hexdigest()[:32]
@@ -104,6 +109,11 @@ class Task:
                 undo.callback(encoder.set_attn_implementation, attention)
                 unet.set_attn_processor(AttnProcessor())
                 encoder.set_attn_implementation("eager")
+            if self.recipe.low_memory:
+                for part in (encoder, pipeline.vae):
+                    undo.callback(part.to, self.base.device)
+            if self.recipe.gradient_checkpointing or self.recipe.low_memory:
+                undo.enter_context(_checkpointed(unet, encoder))
             yield
 
     def concept(self, adapters: Mapping[str, Adapter]) -> TrainedConcept:
@@ -121,6 +131,23 @@ class Task:
                 "recipe": self.recipe.model_dump(),
             },
         )
+
+
+@contextmanager
+def _checkpointed(unet: UNet2DConditionModel, encoder: PreTrainedModel) -> Iterator[None]:
+    """While open, both compute activations again in the backward pass rather than keep them."""
+    layers = [layer for layer in encoder.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    unet.enable_gradient_checkpointing()
+    encoder.activation_checkpointing_enable({"use_reentrant": False})
+    for layer in layers:  # these ask whether they are in training; what is in them, dropout say, must not be
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+        encoder.activation_checkpointing_disable()
+        unet.disable_gradient_checkpointing()
 
 
 def _vectors_of(concept: TrainedConcept) -> Tensor:

@@ -39,6 +39,7 @@ app.add_typer(base_cli.app, name="base")
 app.add_typer(study_cli.app, name="study")
 app.command()(adapters_cli.adapters)
 app.command()(train_cli.train)
+app.command()(train_cli.recipe)
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
 MethodOption = Annotated[
@@ -196,3 +197,7 @@ def _show_scores(document: dict[str, Any]) -> None:
         name = "mean" if "pictures" in row else row["picture"]
         table.add_row(escape(name), *("" if value is None else f"{value:.3f}" for value in values))
     Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from PIL import Image
@@ -23,10 +24,12 @@ from studio.errors import StudioError
 from studio.leak import leak, leak_prompts
 from studio.regions import Region
 from studio.scoring import Scorer, load_scorer
-from training.loop import Progress, Stopped, Training, never, train_concept
+from training.journal import Journal
+from training.loop import Preview, Progress, Stopped, Training, never, train_concept
 from training.methods import adapter_config, kinds_of_recipe, within_budget
 from training.recipe import Recipe
 from training.task import token_of
+from training.team import Team
 from ui.pictures import grid, png_bytes
 
 PREVIEWS = 4
@@ -98,20 +101,50 @@ class Workflow:
         """
         concept = self.library.concept(name)
         recipe = within_budget(self.base, recipe)
-        cache, checkpoints = self.library.root / "priors", self.library.checkpoints(concept)
+        team = Team.gathered()
         with self._columns(concept, recipe, start, column) as first:
             try:
-                training = train_concept(
-                    self.base, concept.name, concept.class_word, self.pictures(concept), recipe, first, cache,
-                    on_progress, start, checkpoints, stop=stop,
-                )  # fmt: skip
-                trained = self._store(concept, training, recipe)
+                training = self._train(concept, recipe, first, on_progress, start, stop, team)
+                trained = self._store(concept, training, recipe) if team.leads else None
+                team.wait()
+                trained = trained or Trained(self._result(name), training.losses, [])
             except Stopped as stopped:  # caught in here, so that the concept keeps its columns until it goes on
                 trained = stopped
         if isinstance(trained, Stopped):
             raise trained
-        remove(checkpoints)
+        remove(self.library.checkpoints(concept))
         return trained
+
+    def _train(
+        self,
+        concept: Concept,
+        recipe: Recipe,
+        first_column: int,
+        on_progress: Callable[[Progress], None],
+        start: TrainedConcept | None,
+        stop: Callable[[], bool],
+        team: Team,
+    ) -> Training:
+        """Trains with checkpoints, a journal for TensorBoard, and scores of previews where the recipe asks for any."""
+        pictures, journal = self.pictures(concept), Journal(self.library.runs(concept))
+
+        def told(progress: Progress) -> None:
+            on_progress(progress)
+            if team.leads:
+                journal.progress(progress)
+
+        def previewed(preview: Preview) -> None:
+            if team.leads:
+                journal.preview(preview)
+
+        try:
+            return train_concept(
+                self.base, concept.name, concept.class_word, pictures, recipe, first_column,
+                self.library.root / "priors", told, start, self.library.checkpoints(concept), stop=stop,
+                on_preview=previewed, score=lambda shown: fmean(self.scorer.image_alignment(shown, pictures).tolist()),
+            )  # fmt: skip
+        finally:
+            journal.close()
 
     def _store(self, concept: Concept, training: Training, recipe: Recipe) -> Trained:
         """Paints previews of what was trained, scores them and stores it all."""
@@ -127,7 +160,7 @@ class Workflow:
             "parameters": sum(t.numel() for state in trained.adapters.values() for t in state.values()),
             "scores": trained.metadata["scores"],
             "recipe": recipe.model_dump(),
-            "losses": training.losses,
+            **training.record.plain(),
         }
         result = self.library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)))
         return Trained(result, training.losses, previews)
@@ -171,13 +204,17 @@ class Workflow:
         """A concept as training left it: by its name, or from a file that `merge` wrote."""
         if name.endswith(".safetensors"):
             return _read_file(Path(name))
-        result = self.library.concept(name).result
-        if result is None:
-            raise LibraryError(f'"{name}" is not trained yet: run studio train {name} first.')
+        result = self._result(name)
         if result.path not in self._read:  # a result's file never changes: another result is another file
             read = from_bytes(result.path.read_bytes(), f'The file of "{name}"')
             self._read = dict([*self._read.items(), (result.path, read)][-_KEPT:])
         return self._read[result.path]
+
+    def _result(self, name: str) -> Result:
+        result = self.library.concept(name).result
+        if result is None:
+            raise LibraryError(f'"{name}" is not trained yet: run studio train {name} first.')
+        return result
 
     def merge(
         self,
