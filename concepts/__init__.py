@@ -1,9 +1,16 @@
 """The concept library: each concept's pictures, singular columns and training result, in one folder."""
 
+from concepts.concept import Concept, Result
 from concepts.errors import LibraryError
 from concepts.images import read_picture
+from concepts.job import Columns, Job, Order
+from concepts.jobs import Jobs
+from concepts.leases import Lease, LeaseLostError
 from concepts.ledger import ColumnBlock, Overlap
-from concepts.library import Concept, Library, Result
+from concepts.library import Library
 from concepts.storage import atomic_write
 
-__all__ = ["ColumnBlock", "Concept", "Library", "LibraryError", "Overlap", "Result", "atomic_write", "read_picture"]
+__all__ = [
+    "ColumnBlock", "Columns", "Concept", "Job", "Jobs", "Lease", "LeaseLostError", "Library", "LibraryError", "Order",
+    "Overlap", "Result", "atomic_write", "read_picture",
+]  # fmt: skip

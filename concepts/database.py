@@ -1,8 +1,11 @@
-"""Opening the library's SQLite file: pragmas, transactions, and the migrations to the newest schema."""
+"""The library's database, SQLite or PostgreSQL: transactions, and the migrations to the newest schema."""
 
 import sqlite3
+import weakref
+import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -11,8 +14,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.orm import Session, sessionmaker
 
 from concepts.errors import LibraryError
 
@@ -22,23 +26,75 @@ BUSY_SECONDS = 60.0
 _one_migration_per_process = Lock()
 
 
-def open_database(path: Path) -> Engine:
-    """The database at `path`, made when missing and brought to the newest schema, also by several at once.
+class Database:
+    """The database of the library at `root`: the file studio.sqlite there, or the one at `url`.
 
-    Writers pass `execution_options(begin="IMMEDIATE")`, which waits for its turn before it reads anything, so
+    Threads may share it. Every failure is a LibraryError.
+    """
+
+    def __init__(self, root: Path, url: str | None = None):
+        self.root, self.url = root, url
+        with explained(root):
+            engine = open_database(_located(root, url))
+        self._reading = sessionmaker(engine)
+        self._writing = sessionmaker(engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False)
+        # SQLite alone lets a thread starve where others write in a tight loop
+        self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        weakref.finalize(self, engine.dispose)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that only reads."""
+        with explained(self.root), self._reading() as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is committed in the end, or leaves all as it was."""
+        with explained(self.root), self._turn, self._writing.begin() as session:
+            yield session
+
+
+def open_database(url: URL) -> Engine:
+    """The database at `url`, brought to the newest schema, also by several at once; SQLite's file is made when missing.
+
+    Writers pass `execution_options(begin="IMMEDIATE")`, which in SQLite waits for its turn before it reads anything, so
     that what a transaction read still holds when it writes. Raises LibraryError for a database made by a
     newer version, and DatabaseError for a file that is none.
     """
-    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_SECONDS})
-    event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", _begin)
+    lite = url.get_backend_name() == "sqlite"
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS} if lite else {}, pool_pre_ping=not lite)
+    if lite:
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
     try:
-        with _one_migration_per_process, _exclusively(path.with_suffix(".lock")):
+        with _one_migration_per_process, _exclusively(Path(str(url.database))) if lite else nullcontext():
             _migrate(engine)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def sqlite_url(path: Path) -> URL:
+    """The URL of an SQLite file."""
+    return URL.create("sqlite", database=str(path))
+
+
+def wait_for_turn(session: Session, what: str) -> None:
+    """One transaction at a time goes on from here, of those that name the same thing, until it ends.
+
+    SQLite's writers wait for one another anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(zlib.crc32(what.encode()))))
+
+
+def now(session: Session) -> datetime:
+    """The time by the database's clock, which all that share it go by."""
+    if session.get_bind().dialect.name == "postgresql":
+        return session.scalars(select(func.clock_timestamp())).one().astimezone(UTC)
+    return datetime.now(UTC)
 
 
 @contextmanager
@@ -59,6 +115,23 @@ def _unusable(root: Path, reason: BaseException | None) -> LibraryError:
     )
 
 
+def _located(root: Path, url: str | None) -> URL:
+    """The database's URL, with the driver that reads it."""
+    if url is None:
+        return sqlite_url(root / "studio.sqlite")
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise LibraryError("Give the database as postgresql://USER:PASSWORD@HOST/NAME: this is no URL.") from error
+    if parsed.get_backend_name() != "postgresql":
+        raise LibraryError(f"Give a postgresql:// URL, or none for SQLite: {parsed.drivername} is not supported.")
+    try:
+        import psycopg  # noqa: F401 (an extra: only those who use PostgreSQL install it)
+    except ImportError as error:
+        raise LibraryError("Install the driver for PostgreSQL: uv pip install 'concept-studio[postgresql]'.") from error
+    return parsed.set(drivername="postgresql+psycopg")
+
+
 def _configure(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None  # sqlite3's own transactions would begin too late; _begin opens them
     connection.execute("PRAGMA foreign_keys = ON")
@@ -72,20 +145,23 @@ def _begin(connection: Connection) -> None:
 @contextmanager
 def _exclusively(path: Path) -> Iterator[None]:
     """One process at a time, by the lock of an empty SQLite file: every system has it, a crash frees it."""
-    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as lock:
+    with closing(sqlite3.connect(path.with_suffix(".lock"), timeout=BUSY_SECONDS, isolation_level=None)) as lock:
         lock.execute("BEGIN EXCLUSIVE")
         yield
 
 
 def _migrate(engine: Engine) -> None:
-    _use_write_ahead_log(engine)
+    if engine.dialect.name == "sqlite":
+        _use_write_ahead_log(engine)
     config = Config()
     config.set_main_option("script_location", "concepts:migrations")
     config.set_main_option("path_separator", "os")
     script = ScriptDirectory.from_config(config)
-    with engine.execution_options(begin="IMMEDIATE").begin() as connection:
+    with Session(engine.execution_options(begin="IMMEDIATE")) as session, session.begin():
+        wait_for_turn(session, "migration")
+        connection = session.connection()
         current = set(MigrationContext.configure(connection).get_current_heads())
-        _refuse_newer(current, script, Path(str(engine.url.database)))
+        _refuse_newer(current, script, engine.url)
         if current != set(script.get_heads()):
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -100,9 +176,9 @@ def _use_write_ahead_log(engine: Engine) -> None:
         connection.close()
 
 
-def _refuse_newer(current: set[str], script: ScriptDirectory, path: Path) -> None:
+def _refuse_newer(current: set[str], script: ScriptDirectory, url: URL) -> None:
     if current - {revision.revision for revision in script.walk_revisions()}:
+        place = Path(str(url.database)).parent if url.get_backend_name() == "sqlite" else url.render_as_string()
         raise LibraryError(
-            f"The library at {path.parent} was made by a newer version of Concept Studio: "
-            "update Concept Studio to open it."
+            f"The library at {place} was made by a newer version of Concept Studio: update Concept Studio to open it."
         )

@@ -3,16 +3,16 @@
 Orthogonal adaptation's basis rows are kept in the same way, as a space of their own beside the columns.
 """
 
-import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from concepts.database import wait_for_turn
 from concepts.errors import LibraryError
 from concepts.records import ColumnRecord, ConceptRecord
 
@@ -103,7 +103,7 @@ def allocate(
     if start is not None and not 0 <= start <= capacity - width:
         last = capacity - width
         raise LibraryError(f"Choose a first column from 0 to {last} for rank {width}: {start} is outside that range.")
-    _wait_for_turn(session, base)
+    wait_for_turn(session, f"columns of {base}")
     held = _record_of(session, concept, base, space)
     if held is None:
         held = ColumnRecord(concept_id=concept.id, base=base, space=space, start=-1, width=0)
@@ -126,29 +126,21 @@ def block_of(session: Session, concept: ConceptRecord, base: str, space: Space =
 
 
 def give_back(
-    session: Session, concept: ConceptRecord, base: str, before: ColumnBlock | None, space: Space = "columns"
+    session: Session, concept: ConceptRecord, base: str, before: Sequence[int] | None, space: Space = "columns"
 ) -> None:
-    """Makes what a concept holds of a base what it was before."""
+    """Makes what a concept holds of a base what it was before, (start, width), or nothing."""
     held = _record_of(session, concept, base, space)
     if held is None:
         return
     if before is None:
         session.delete(held)
     else:
-        held.start, held.width = before.start, before.width
+        held.start, held.width = before
 
 
 def _record_of(session: Session, concept: ConceptRecord, base: str, space: Space) -> ColumnRecord | None:
     of_base = (ColumnRecord.base == base) & (ColumnRecord.space == space)
     return session.scalar(select(ColumnRecord).where(of_base, ColumnRecord.concept_id == concept.id))
-
-
-def _wait_for_turn(session: Session, base: str) -> None:
-    """One at a time reads and writes a base's blocks: SQLite's writers do so anyway, PostgreSQL's by a lock that the
-    transaction's end frees.
-    """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(zlib.crc32(f"columns of {base}".encode()))))
 
 
 def column_block(record: ColumnRecord, found: Overlaps) -> ColumnBlock:

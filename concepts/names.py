@@ -6,6 +6,7 @@ import re
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from concepts.database import wait_for_turn
 from concepts.errors import LibraryError
 from concepts.records import ConceptRecord
 
@@ -23,9 +24,13 @@ def check_words(name: str, class_word: str) -> None:
         )
 
 
-def find(session: Session, name: str) -> ConceptRecord:
-    """The concept of this name, in any case. Raises LibraryError with the nearest known names."""
-    record = session.scalar(select(ConceptRecord).where(ConceptRecord.key == name.lower()))
+def find(session: Session, name: str, lock: bool = False) -> ConceptRecord:
+    """The concept of this name, in any case; with `lock` nobody else changes it until the transaction ends.
+
+    Raises LibraryError with the nearest known names.
+    """
+    query = select(ConceptRecord).where(ConceptRecord.key == name.lower())
+    record = session.scalar(query.with_for_update() if lock else query)
     if record is None:
         raise LibraryError(f'There is no concept "{name}": {_hint(session, name)}')
     return record
@@ -42,6 +47,7 @@ def find_removed(session: Session, name: str) -> ConceptRecord:
 
 def refuse_taken(session: Session, name: str) -> None:
     """Raises LibraryError when a concept of this name is there already."""
+    wait_for_turn(session, f"name {name.lower()}")
     taken = session.scalar(select(ConceptRecord.name).where(ConceptRecord.key == name.lower()))
     if taken is not None:
         raise LibraryError(f'There is a concept "{taken}" already: choose another name, or remove it first.')

@@ -4,7 +4,18 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -102,3 +113,60 @@ class ConceptRecord(Record):
     def removed_key(self) -> str:
         """The key while it is removed."""
         return f"removed:{self.id}"
+
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+class JobRecord(Record):
+    """One training that is to be done, is being done, or was.
+
+    A worker holds it by a lease: `worker` is the lease's own identifier and `lease_until` the moment at which the job
+    counts as lost, unless the worker has moved it on by then. `columns` is what was allocated for it, and what its
+    concept held before: {"space", "start", "width", "capacity", "before": [start, width] or null}. `nice` is the
+    priority with its sign turned, so that one ascending index gives the order in which jobs are leased.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(
+            "ix_jobs_unfinished", "concept_id", unique=True,
+            sqlite_where=text("state IN ('queued', 'running')"),
+            postgresql_where=text("state IN ('queued', 'running')"),
+        ),
+        Index(
+            "ix_jobs_queued", "nice", "created", "id",
+            sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_running", "lease_until",
+            sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'"),
+        ),
+        Index("ix_jobs_newest", "created", "id"),
+        Index("ix_jobs_concept", "concept_id"),
+        Index("ix_jobs_batch", "batch"),
+    )  # fmt: skip
+
+    concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
+    owner: Mapped[str] = mapped_column(String(64), default="")
+    batch: Mapped[str | None] = mapped_column(String(64))
+    base: Mapped[str] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(String(128))
+    recipe: Mapped[dict[str, Any]] = mapped_column(JSON)
+    columns: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    state: Mapped[JobState] = mapped_column(String(12), default="queued")
+    nice: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int] = mapped_column(default=3)
+    worker: Mapped[str | None] = mapped_column(String(128))
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    step: Mapped[int] = mapped_column(default=0)
+    steps: Mapped[int] = mapped_column(default=0)
+    loss: Mapped[float | None]
+    losses: Mapped[list[float]] = mapped_column(JSON, default=list)
+    error: Mapped[str | None] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    started: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    result_id: Mapped[str | None] = mapped_column(String(32))
+    concept: Mapped[ConceptRecord] = relationship(lazy="joined", innerjoin=True)

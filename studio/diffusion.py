@@ -74,6 +74,11 @@ class Base:
         """The parts that can be adapted, by name."""
         return {"unet": self.pipeline.unet, "text_encoder": self.pipeline.text_encoder}
 
+    @property
+    def readers(self) -> dict[str, tuple[Any, Any]]:
+        """The tokenizer and the text encoder of each part that reads prompts, by the part's name."""
+        return {"text_encoder": (self.pipeline.tokenizer, self.pipeline.text_encoder)}
+
     @cached_property
     def sites(self) -> dict[str, Site]:
         """The attention projections of UNet and text encoder: what most methods adapt, and what names the base."""

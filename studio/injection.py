@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studio.adapters import ADAPTERS, Adapter, SiteContext
+from studio.adapters import ADAPTERS, READABLE, Adapter, SiteContext
 from studio.adapters.base import added
 from studio.decomposition import Decomposition
 from studio.errors import StudioError
@@ -169,7 +169,7 @@ def create_adapters(
 
 
 def method_named(adapter: str) -> type[Adapter]:
-    """The method of that name in ADAPTERS; StudioError, with the names that there are, if there is none."""
-    if adapter not in ADAPTERS:
+    """The method of that name in READABLE; StudioError, with the names that there are, if there is none."""
+    if adapter not in READABLE:
         raise StudioError(f"There is no adapter called {adapter!r}: choose from {', '.join(ADAPTERS)}.")
-    return ADAPTERS[adapter]
+    return READABLE[adapter]

@@ -127,6 +127,12 @@ def _feed_forward(module: nn.Module) -> Chosen:
         yield from _matrices(layer for layer in module.modules() if isinstance(layer, nn.Linear))
 
 
+def _linear(module: nn.Module) -> Chosen:
+    """Every linear layer."""
+    if isinstance(module, nn.Linear):
+        yield module, "matrix"
+
+
 def _convolution(module: nn.Module) -> Chosen:
     """Convolutions that are one matrix, which grouped ones are not."""
     if isinstance(module, nn.Conv2d) and module.groups == 1:
@@ -181,6 +187,7 @@ KINDS: dict[str, Selector] = {
     "cross_attention_kv": _cross_attention_kv,
     "text_attention": _text_attention,
     "feed_forward": _feed_forward,
+    "linear": _linear,
     "inner_convolution": _inner_convolution,
     "convolution": _convolution,
     "norm": _norm,

@@ -13,7 +13,7 @@ import typer
 from concepts import LibraryError, read_picture
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli, study_cli, train_cli
+from ui import adapters_cli, base_cli, concept_cli, exchange_cli, study_cli, train_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
@@ -40,6 +40,8 @@ app.add_typer(study_cli.app, name="study")
 app.command()(adapters_cli.adapters)
 app.command()(train_cli.train)
 app.command()(train_cli.recipe)
+app.command()(exchange_cli.export)
+app.command("import")(exchange_cli.import_file)
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
 MethodOption = Annotated[

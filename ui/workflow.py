@@ -100,6 +100,10 @@ class Workflow:
         killed goes on where it was when it is asked for in the same way again.
         """
         concept = self.library.concept(name)
+        if not concept.pictures:
+            raise LibraryError(
+                f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.'
+            )
         recipe = within_budget(self.base, recipe)
         team = Team.gathered()
         with self._columns(concept, recipe, start, column) as first:
@@ -232,7 +236,7 @@ class Workflow:
         if len(set(names)) < len(names):
             raise StudioError("Merge each concept once: one of these is named twice.")
         trained = {name: self.trained(name) for name in names}
-        merged = merged_concept(self.base, trained, method, _known(strengths, trained), averaged)
+        merged = merged_concept(self.base, trained, method, known_strengths(strengths, trained), averaged)
         if not output.parent.is_dir():
             raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
         atomic_write(output, to_bytes(merged))
@@ -266,7 +270,7 @@ class Workflow:
         """
         trained = self._resolve(prompt, concepts, regions or {})
         boxes = {name: Region(alone(prompt, name), *self._share(box)) for name, box in (regions or {}).items()}
-        plan = Plan(method, _known(strengths, trained), averaged)
+        plan = Plan(method, known_strengths(strengths, trained), averaged)
         if method == UNMERGED:
             return self._paint_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
         for note in sharing_notes(trained):
@@ -357,7 +361,7 @@ def summary(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _known(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
+def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
     """Strengths by the concepts' own names; StudioError for one that is not painted."""
     keys = {name.lower(): name for name in trained}
     for name in strengths or {}:

@@ -6,6 +6,7 @@ from studio.adapters.base import Adapter, SiteContext
 from studio.adapters.dora import Dora
 from studio.adapters.glora import Glora
 from studio.adapters.ia3 import Ia3
+from studio.adapters.imported import Imported
 from studio.adapters.krona import Krona
 from studio.adapters.lidb import Lidb
 from studio.adapters.lora import Lora
@@ -42,4 +43,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "difffit": DiffFit,
 }
 
-__all__ = ["ADAPTERS", "Adapter", "SiteContext"]
+READABLE: dict[str, type[Adapter]] = {**ADAPTERS, "imported": Imported}
+"""What a concept's file may hold: the methods, and what was read from another tool's file."""
+
+__all__ = ["ADAPTERS", "READABLE", "Adapter", "SiteContext"]

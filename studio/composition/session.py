@@ -57,16 +57,16 @@ def merged_deltas(
     """The merged change (out, in) of each site; strengths not given are 1, and `averaged` divides them by the number
     of concepts. StudioError for an unknown method.
     """
-    return _merged(base, concepts, Plan(method, strengths, averaged))[0]
+    return merged_changes(base, concepts, Plan(method, strengths, averaged))[0]
 
 
-def _merged(
+def merged_changes(
     base: Base, concepts: Mapping[str, TrainedConcept], plan: Plan
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The merged changes of weights (out, in) and of biases (out,), by site name."""
     method, acting = MERGES[plan.method_for(concepts)], plan.strengths_for(concepts)
     adapters = {name: adapters_of(base, concept) for name, concept in concepts.items()}
-    sites = _sites(base, concepts)
+    sites = sites_of(base, concepts)
     biases = merge_biases(sites, adapters, acting)
     if method is gradient and len(concepts) > 1:
         adapted = {name: site for name, site in sites.items() if any(name in own for own in adapters.values())}
@@ -80,7 +80,8 @@ def adapters_of(base: Base, concept: TrainedConcept) -> dict[str, Adapter]:
     return build_adapters(concept, base.sites_of(kinds_of(concept)), base.decomposition)
 
 
-def _sites(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Site]:
+def sites_of(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Site]:
+    """All sites of the kinds that these concepts adapt, by name."""
     return {name: site for c in concepts.values() for name, site in base.sites_of(kinds_of(c)).items()}
 
 
@@ -100,8 +101,8 @@ def merged_concept(
     if len(set(tokens)) < len(tokens):
         raise StudioError("Merge each concept once: two of these bring the same token.")
     plan = Plan(method, strengths, averaged)
-    deltas, biases = _merged(base, concepts, plan)
-    sites = _sites(base, concepts)
+    deltas, biases = merged_changes(base, concepts, plan)
+    sites = sites_of(base, concepts)
     if biases or any(sites[name].role in ("norm", "output") for name in deltas):
         raise StudioError("Name these concepts in the prompt instead: one of them changes more than matrices.")
     rank = min(sum(_exact_rank(base, concept) for concept in concepts.values()), base.decomposition.capacity)
@@ -165,15 +166,15 @@ class MergeCache:
     def applied(self, concepts: Mapping[str, TrainedConcept], plan: Plan) -> Iterator[Base]:
         """While open, the base knows these concepts, merged now or earlier; afterwards it is what it was."""
         layers = self._layers(concepts, plan) if concepts else {}
-        with with_tokens(self.base, concepts), swapped(_sites(self.base, concepts), layers):
+        with with_tokens(self.base, concepts), swapped(sites_of(self.base, concepts), layers):
             yield self.base
 
     def _layers(self, concepts: Mapping[str, TrainedConcept], plan: Plan) -> Layers:
         wanted = (concepts, plan.method_for(concepts), plan.strengths_for(concepts))
         entry = next((entry for entry in self._entries if entry.answers(*wanted)), None)
         if entry is None:
-            deltas, biases = _merged(self.base, concepts, plan)
-            layers = changed_layers(_sites(self.base, concepts), deltas, biases)
+            deltas, biases = merged_changes(self.base, concepts, plan)
+            layers = changed_layers(sites_of(self.base, concepts), deltas, biases)
             entry = _Entry(dict(concepts), wanted[1], wanted[2], layers)
         rest = [other for other in self._entries if other is not entry]
         self._entries = [entry, *rest][: self.size]

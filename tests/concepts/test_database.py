@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from PIL import Image
 
 from concepts import ColumnBlock, Library, LibraryError
-from concepts.database import open_database
+from concepts.database import open_database, sqlite_url
 from concepts.records import Record
 
 # One server imports what is slow to import, once, and forks the processes from there
@@ -107,13 +107,13 @@ def test_threads_that_ask_at_once_get_distinct_columns(share_the_library, tmp_pa
 
 def test_readers_go_on_while_one_writes(tmp_path):
     library = filled(tmp_path, ["rex"])
-    with library._writing() as session:
+    with library._database.writing() as session:
         session.connection()
         assert [concept.name for concept in library.concepts()] == ["rex"]
 
 
 def test_pragmas(tmp_path):
-    engine = open_database(tmp_path / "studio.sqlite")
+    engine = open_database(sqlite_url(tmp_path / "studio.sqlite"))
     with engine.connect() as connection:
         values = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -124,7 +124,7 @@ def test_pragmas(tmp_path):
 
 
 def test_the_migrations_make_the_tables_of_the_records(tmp_path):
-    engine = open_database(tmp_path / "studio.sqlite")
+    engine = open_database(sqlite_url(tmp_path / "studio.sqlite"))
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Record.metadata) == []
     engine.dispose()

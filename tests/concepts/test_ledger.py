@@ -1,5 +1,3 @@
-import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,19 +47,12 @@ def migrate(engine: Engine, revision: str) -> None:
 
 
 @pytest.fixture
-def postgresql_sessions(tmp_path_factory) -> Iterator[sessionmaker]:
-    """A real PostgreSQL server, with the tables that the migrations make."""
-    if sys.version_info >= (3, 13):
-        pytest.skip("NOT RUN: the pgserver wheel, which carries PostgreSQL, exists for Python 3.11 and 3.12")
-    pgserver = pytest.importorskip("pgserver")
-    folder = tmp_path_factory.mktemp("postgresql")
-    server = pgserver.get_server(folder / "data")
-    engine = create_engine(server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1), pool_size=8)
+def postgresql_sessions(postgresql: str) -> Iterator[sessionmaker]:
+    """A real PostgreSQL database, with the tables that the migrations make."""
+    engine = create_engine(postgresql.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=8)
     migrate(engine, "head")
     yield sessionmaker(engine)
     engine.dispose()
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @given(blocks, st.integers(1, 24))
@@ -202,7 +193,7 @@ def fill(sessions: sessionmaker, count: int) -> None:
 @pytest.mark.parametrize("each", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_threads_that_ask_sqlite_at_once_leave_no_overlap_and_no_gap(each: int, tmp_path):
     library = Library(tmp_path)
-    fill(library._write_sessions, 8 * each)
+    fill(library._database._writing, 8 * each)
     starts = ask_at_once(lambda name: library.allocate_columns(name, "abc", 8, 2000 * 8), 8, each)
     assert sorted(starts) == list(range(0, 8 * each * 8, 8))
 

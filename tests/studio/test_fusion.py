@@ -9,7 +9,7 @@ from studio.composition.applying import changed, with_tokens
 from studio.composition.fusion import fused_deltas, prompts_of
 from studio.composition.gradient import gradient
 from studio.composition.grams import gram, recorded
-from studio.composition.session import Plan, _sites, adapters_of, applied, merged_deltas
+from studio.composition.session import Plan, adapters_of, applied, merged_deltas, sites_of
 from studio.diffusion import Base, PaintSettings, paint_latents
 from studio.errors import StudioError
 from studio.injection import injected
@@ -103,7 +103,7 @@ def by_definition(base: Base, concepts, adapters: dict[str, dict[str, Adapter]],
 
 def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
     adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
-    sites = _sites(base, pair)
+    sites = sites_of(base, pair)
     before = state_of(base)
     with with_tokens(base, pair), torch.no_grad():
         expected = by_definition(base, pair, adapters, sites)
@@ -116,7 +116,7 @@ def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
 
 def test_keys_are_fused_on_what_the_merged_text_encoder_says(base: Base, pair):
     adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
-    sites = _sites(base, pair)
+    sites = sites_of(base, pair)
     key = next(iter(base.sites_of(("cross_attention_kv",))))
     with with_tokens(base, pair), torch.no_grad():
         found = fused_deltas(base, pair, sites, adapters, dict.fromkeys(pair, 1.0))

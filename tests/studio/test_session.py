@@ -136,8 +136,8 @@ def test_two_concepts_of_one_token_are_not_merged(base: Base, pair, make_concept
 
 def test_a_merged_model_is_kept_for_the_next_request(base: Base, pair, make_concept, state_of, monkeypatch):
     merges = []
-    real = session._merged
-    monkeypatch.setattr(session, "_merged", lambda *given: merges.append(given[2]) or real(*given))
+    real = session.merged_changes
+    monkeypatch.setattr(session, "merged_changes", lambda *given: merges.append(given[2]) or real(*given))
     cache, before = MergeCache(base, 2), state_of(base)
     weight = next(iter(base.sites.values())).module
 

@@ -210,8 +210,8 @@ def test_scores_carry_the_backbones_name(workflow: Workflow):
 
 def test_each_merge_is_made_once(workflow: Workflow, painted, monkeypatch):
     merges = []
-    real = session._merged
-    monkeypatch.setattr(session, "_merged", lambda *given: merges.append(1) or real(*given))
+    real = session.merged_changes
+    monkeypatch.setattr(session, "merged_changes", lambda *given: merges.append(1) or real(*given))
     for prompt in ("a <rex> and a <Milo>", "a <milo> beside a <rex>"):
         workflow.generate(prompt)
     assert len(merges) == 1

@@ -54,9 +54,9 @@ def test_every_pair_is_measured_and_reported(study: CompositionStudy, base: Base
 
 def test_an_interrupted_study_goes_on_where_it_stopped(study: CompositionStudy, base: Base, monkeypatch):
     trained, merged = [], []
-    real_train, real_merge = composition.train_concept, session._merged
+    real_train, real_merge = composition.train_concept, session.merged_changes
     monkeypatch.setattr(composition, "train_concept", lambda *given: trained.append(given[1]) or real_train(*given))
-    monkeypatch.setattr(session, "_merged", lambda *given: merged.append(1) or real_merge(*given))
+    monkeypatch.setattr(session, "merged_changes", lambda *given: merged.append(1) or real_merge(*given))
 
     def stop(row: dict[str, Any]) -> None:
         if row["count"] == 2:

@@ -1,0 +1,110 @@
+"""A concept and its result as plain data, as they were when they were read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from concepts.errors import LibraryError
+from concepts.ledger import ColumnBlock, Overlaps, column_block
+from concepts.records import ConceptRecord, ResultRecord, new_id
+
+CONCEPT_FILE = "concept.safetensors"
+PREVIEW_FILE = "preview.png"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What training made of a concept; `details` is everything else that was stored with it.
+
+    `preview` is a PNG of what the trained concept looks like, when one was stored.
+    """
+
+    path: Path
+    preview: Path | None
+    base: str
+    adapter: str
+    rank: int
+    parameters: int
+    scores: dict[str, Any]
+    created: datetime
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A concept as it was when it was read; `created` is in UTC, and the pictures are PNG files."""
+
+    id: str
+    name: str
+    class_word: str
+    created: datetime
+    pictures: tuple[Path, ...]
+    columns: tuple[ColumnBlock, ...]
+    result: Result | None
+
+
+def concept_of(record: ConceptRecord, root: Path, shared: Overlaps) -> Concept:
+    """The public form of a concept's record, in the library at `root`."""
+    folder = pictures_folder(root, record)
+    return Concept(
+        id=record.id,
+        name=record.name,
+        class_word=record.class_word,
+        created=record.created,
+        pictures=tuple(folder / f"{picture.id}.png" for picture in record.pictures),
+        columns=tuple(column_block(block, shared) for block in record.columns),
+        result=record.result and result_of(record.result, root),
+    )
+
+
+def result_of(record: ResultRecord, root: Path) -> Result:
+    """The public form of a result's record, in the library at `root`."""
+    folder = result_folder(root, record)
+    preview = folder / PREVIEW_FILE
+    return Result(
+        path=folder / CONCEPT_FILE,
+        preview=preview if preview.exists() else None,
+        base=record.base,
+        adapter=record.adapter,
+        rank=record.rank,
+        parameters=record.parameters,
+        scores=record.scores,
+        created=record.created,
+        details=record.details,
+    )
+
+
+def pictures_folder(root: Path, record: ConceptRecord) -> Path:
+    """Where a concept's pictures lie."""
+    return root / "pictures" / record.id
+
+
+def result_folder(root: Path, record: ResultRecord) -> Path:
+    """Where a result's files lie."""
+    return root / "results" / record.id
+
+
+def runs_folder(root: Path, concept: Concept | ConceptRecord) -> Path:
+    """Where what TensorBoard reads of a concept's training lies; people see this name there."""
+    return root / "runs" / f"{concept.name}-{concept.id[:8]}"
+
+
+def result_record(details: Mapping[str, Any]) -> ResultRecord:
+    """The record of these details. Raises LibraryError for values that are no JSON, and where one is missing."""
+    rest = plain(details)
+    try:
+        known = {key: rest.pop(key) for key in ("base", "adapter", "rank", "parameters")}
+    except KeyError as missing:
+        raise LibraryError(f"The details of a result lack {missing}: give it with the others.") from missing
+    return ResultRecord(id=new_id(), scores=rest.pop("scores", {}), details=rest, **known)
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy as it will come back from the database."""
+    try:
+        return json.loads(json.dumps(dict(values)))
+    except (TypeError, ValueError) as error:
+        raise LibraryError(f"A result cannot hold these values ({error}): use plain JSON.") from error

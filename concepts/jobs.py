@@ -1,0 +1,198 @@
+"""The queue of trainings: what is to be done, is being done, or was."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy.orm import Session, defer
+
+from concepts.concept import plain
+from concepts.database import Database, now, wait_for_turn
+from concepts.errors import LibraryError
+from concepts.job import COUNTED, UNFINISHED, Columns, Job, Order, job_of
+from concepts.leases import LEASE_SECONDS, Lease, take
+from concepts.ledger import allocate, block_of, give_back
+from concepts.names import find
+from concepts.records import ConceptRecord, JobRecord, JobState, new_id
+
+
+class Jobs:
+    """The jobs of one library; `Library.jobs` has it. Every method raises LibraryError for what it refuses."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def queue(self, orders: Sequence[Order], owner: str = "", batch: str | None = None) -> list[Job]:
+        """Queues trainings, all or none. Columns are allocated here, in this order, so that who trains first does not
+        matter.
+
+        A concept can wait for one training at a time.
+        """
+        with self._database.writing() as session:
+            created = now(session)
+            wait_for_turn(session, "queue")
+            # Apart by a microsecond, which keeps their order
+            times = (created + timedelta(microseconds=place) for place in range(len(orders)))
+            records = [_queued(session, order, at) for order, at in zip(orders, times, strict=True)]
+            for record in records:
+                record.owner, record.batch = owner, batch
+            session.flush()
+            return [job_of(record) for record in records]
+
+    def refuse_waiting(self, name: str) -> None:
+        """Raises LibraryError for a concept that is in the queue."""
+        with self._database.reading() as session:
+            _refuse_unfinished(session, find(session, name))
+
+    def job(self, identifier: str) -> Job:
+        """The job of this identifier, or of the only one that begins so."""
+        with self._database.reading() as session:
+            return job_of(_find(session, identifier))
+
+    def losses(self, identifier: str) -> list[float]:
+        """The loss of every step that was told so far."""
+        with self._database.reading() as session:
+            return _find(session, identifier).losses
+
+    def page(
+        self,
+        limit: int = 50,
+        after: str | None = None,
+        states: Sequence[JobState] = (),
+        owner: str | None = None,
+        batch: str | None = None,
+    ) -> list[Job]:
+        """The newest jobs, `limit` at most; with `after`, the last one's identifier, those that follow it."""
+        place = tuple_(JobRecord.created, JobRecord.id)
+        query = (
+            select(JobRecord).options(defer(JobRecord.losses)).order_by(JobRecord.created.desc(), JobRecord.id.desc())
+        )
+        query = query.where(*_chosen(states, owner, batch)).limit(limit)
+        with self._database.reading() as session:
+            if after is not None:
+                last = _find(session, after)
+                query = query.where(place < tuple_(last.created, last.id))
+            return [job_of(record) for record in session.scalars(query)]
+
+    def counts(self, owner: str | None = None, batch: str | None = None) -> dict[JobState, int]:
+        """How many jobs are in each state."""
+        query = select(JobRecord.state, func.count()).where(*_chosen((), owner, batch)).group_by(JobRecord.state)
+        with self._database.reading() as session:
+            found = {row[0]: row[1] for row in session.execute(query)}
+        return {state: found.get(state, 0) for state in COUNTED}
+
+    def lease(self, worker: str, seconds: float = LEASE_SECONDS) -> Lease | None:
+        """Takes the next job: one whose worker was lost, else the first of the highest priority; None if there is none.
+
+        No two workers get the same one. It counts as lost again unless the lease is renewed within `seconds`.
+        """
+        with self._database.writing() as session:
+            record = take(session, worker, seconds)
+            return record and Lease(self._database, job_of(record), str(record.worker), seconds)
+
+    def cancel(self, identifier: str) -> Job:
+        """Gives a job up, which stops its worker within a step, and gives its columns back."""
+        with self._database.writing() as session:
+            record = _find(session, identifier, lock=True)
+            if record.state == "done":
+                raise LibraryError(f'The training of "{record.concept.name}" is done: there is nothing to cancel.')
+            cancel_record(session, record)
+            session.flush()
+            return job_of(record)
+
+    def retry(self, identifier: str) -> Job:
+        """Queues a failed or cancelled job again; it goes on from its last checkpoint if its columns are still free."""
+        with self._database.writing() as session:
+            record = _find(session, identifier, lock=True)
+            if record.state not in ("failed", "cancelled"):
+                raise LibraryError(
+                    f'The training of "{record.concept.name}" is {record.state}: only one that failed or was cancelled '
+                    "can be tried again."
+                )
+            _refuse_unfinished(session, record.concept)
+            if record.state == "cancelled":
+                _allocate_again(session, record)
+            record.state, record.attempts, record.error, record.ended = "queued", 0, None, None
+            session.flush()
+            return job_of(record)
+
+
+def cancel_record(session: Session, record: JobRecord) -> None:
+    """Gives up a job that is not done, in a transaction that may write."""
+    if record.columns and record.state != "cancelled":
+        _give_columns_back(session, record, record.columns)
+    record.state, record.worker, record.lease_until, record.ended = "cancelled", None, None, now(session)
+
+
+def cancel_unfinished(session: Session, concept: ConceptRecord) -> None:
+    """Gives up what a concept waits for."""
+    for record in session.scalars(select(JobRecord).where(_waiting(concept)).with_for_update(of=JobRecord)):
+        cancel_record(session, record)
+
+
+def _queued(session: Session, order: Order, created: datetime) -> JobRecord:
+    concept = find(session, order.concept)
+    _refuse_unfinished(session, concept)
+    record = JobRecord(
+        id=new_id(), concept=concept, base=order.base, fingerprint=order.fingerprint, recipe=plain(order.recipe),
+        columns=order.columns and _allocated(session, concept, order.fingerprint, order.columns),
+        nice=-order.priority, attempts=0, max_attempts=order.max_attempts, state="queued", step=0,
+        steps=order.recipe.get("steps", 0), losses=[], created=created,
+    )  # fmt: skip
+    session.add(record)
+    session.flush()  # the next one of the same orders must see it
+    return record
+
+
+def _allocated(session: Session, concept: ConceptRecord, base: str, wanted: Columns) -> dict[str, Any]:
+    before = block_of(session, concept, base, wanted.space)
+    block = allocate(session, concept, base, wanted.width, wanted.capacity, wanted.start, wanted.space)
+    held = before and [before.start, before.width]
+    return {"space": wanted.space, "start": block.start, "width": block.width, "capacity": wanted.capacity,
+            "before": held}  # fmt: skip
+
+
+def _allocate_again(session: Session, record: JobRecord) -> None:
+    if record.columns is not None:
+        old = record.columns
+        wanted = Columns(old["width"], old["capacity"], space=old["space"])
+        record.columns = _allocated(session, record.concept, record.fingerprint, wanted)
+
+
+def _give_columns_back(session: Session, record: JobRecord, columns: Mapping[str, Any]) -> None:
+    """What the concept holds becomes what it was, unless a result has come since that stands in these columns."""
+    concept = record.concept
+    held = block_of(session, concept, record.fingerprint, columns["space"])
+    trained_since = concept.result is not None and concept.result.created > record.created
+    if held and (held.start, held.width) == (columns["start"], columns["width"]) and not trained_since:
+        give_back(session, concept, record.fingerprint, columns["before"], columns["space"])
+
+
+def _refuse_unfinished(session: Session, concept: ConceptRecord) -> None:
+    waiting = session.scalars(select(JobRecord.id).where(_waiting(concept))).first()
+    if waiting is not None:
+        raise LibraryError(
+            f'"{concept.name}" is in the queue already: wait for it, or run studio jobs cancel {waiting[:8]} first.'
+        )
+
+
+def _waiting(concept: ConceptRecord) -> ColumnElement[bool]:
+    return (JobRecord.concept_id == concept.id) & JobRecord.state.in_(UNFINISHED)
+
+
+def _chosen(states: Sequence[JobState], owner: str | None, batch: str | None) -> list[ColumnElement[bool]]:
+    asked = [(JobRecord.owner, owner), (JobRecord.batch, batch)]
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in asked if value is not None]
+    return [*conditions, JobRecord.state.in_(states)] if states else conditions
+
+
+def _find(session: Session, identifier: str, lock: bool = False) -> JobRecord:
+    """The job whose identifier begins so. Raises LibraryError when it is none, or more than one."""
+    begins = JobRecord.id >= identifier, JobRecord.id < identifier + "g"  # after every hexadecimal digit
+    query = select(JobRecord).where(*begins).order_by(JobRecord.id).limit(2)
+    found = session.scalars(query.with_for_update(of=JobRecord) if lock else query).all()
+    if len(found) != 1 or not identifier:
+        how_many = "several jobs begin" if found else "no job begins"
+        raise LibraryError(f'Give more of a job that studio jobs list shows: {how_many} with "{identifier}".')
+    return found[0]

@@ -1,0 +1,112 @@
+"""Leases: how a worker holds a job, so that no other has it, and loses it when it dies."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import CursorResult, Select, Update, select, update
+from sqlalchemy.orm import Session
+
+from concepts.database import Database, now
+from concepts.errors import LibraryError
+from concepts.job import Job
+from concepts.records import JobRecord
+
+LEASE_SECONDS = 60.0
+Chosen = TypeVar("Chosen", Select, Update)
+
+
+class LeaseLostError(LibraryError):
+    """The job is another worker's by now, or was cancelled: this one must stop, and nothing it did counts."""
+
+
+class Lease:
+    """One worker's hold on one job, until it is finished, failed, handed back, or lost.
+
+    Everything but `alive` raises LeaseLostError when the job is no longer this worker's.
+    """
+
+    def __init__(self, database: Database, job: Job, worker: str, seconds: float):
+        self.job, self.seconds = job, seconds
+        self._database, self._worker = database, worker
+
+    def alive(self) -> bool:
+        """Whether the job is still this worker's; it is not when it was cancelled."""
+        with self._database.reading() as session:
+            return session.scalar(self._mine(select(JobRecord.id))) is not None
+
+    def renew(self) -> None:
+        """Moves the moment on at which the job counts as lost."""
+        with self._database.writing() as session:
+            until = now(session) + timedelta(seconds=self.seconds)
+            self._change(session, lease_until=until)
+
+    def report(self, step: int, steps: int, losses: Sequence[float]) -> None:
+        """Tells how far the training is, with the loss of every step so far, and renews the lease."""
+        with self._database.writing() as session:
+            until = now(session) + timedelta(seconds=self.seconds)
+            last = losses[-1] if losses else None
+            self._change(session, step=step, steps=steps, loss=last, losses=list(losses), lease_until=until)
+
+    def finish(self, session: Session, result_id: str) -> None:
+        """Ends the job in the transaction that stores its result, so that both happen or neither."""
+        self._change(
+            session, state="done", worker=None, lease_until=None, ended=now(session), result_id=result_id, error=None
+        )
+
+    def fail(self, error: str, again: bool = True) -> None:
+        """Ends the job with this sentence, or queues it again if it may be tried again and attempts are left."""
+        with self._database.writing() as session:
+            if again and self.job.attempts < self.job.max_attempts:
+                self._change(session, state="queued", worker=None, lease_until=None, error=error)
+            else:
+                self._change(session, state="failed", worker=None, lease_until=None, error=error, ended=now(session))
+
+    def hand_back(self) -> None:
+        """Queues the job again as if this worker had not taken it; the next one goes on from its checkpoint."""
+        with self._database.writing() as session:
+            self._change(session, state="queued", worker=None, lease_until=None, attempts=JobRecord.attempts - 1)
+
+    def _change(self, session: Session, **values: object) -> None:
+        changed: CursorResult[Any] = session.execute(self._mine(update(JobRecord)).values(**values))  # pyright: ignore
+        if changed.rowcount != 1:
+            raise LeaseLostError(f'The training of "{self.job.concept}" was cancelled, or another worker has it.')
+
+    def _mine(self, statement: Chosen) -> Chosen:
+        return statement.where(
+            JobRecord.id == self.job.id, JobRecord.worker == self._worker, JobRecord.state == "running"
+        )
+
+
+def take(session: Session, worker: str, seconds: float) -> JobRecord | None:
+    """The next job, marked as this worker's; what `Jobs.lease` promises, in a transaction that may write."""
+    moment = now(session)
+    while record := _lost(session, moment) or _queued(session):
+        if record.attempts >= record.max_attempts:
+            record.state, record.worker, record.lease_until, record.ended = "failed", None, None, moment
+            record.error = f"Its worker died {record.attempts} times: look for the reason, then run studio jobs retry."
+            session.flush()
+            continue
+        record.state, record.attempts = "running", record.attempts + 1
+        record.worker = f"{worker[:96]}/{secrets.token_hex(8)}"  # no earlier lease of this worker passes for it
+        record.lease_until, record.started = moment + timedelta(seconds=seconds), record.started or moment
+        session.flush()
+        return record
+    return None
+
+
+def _lost(session: Session, moment: datetime) -> JobRecord | None:
+    """The job whose worker has been silent for longest."""
+    lost = select(JobRecord).where(JobRecord.state == "running", JobRecord.lease_until < moment)
+    return _first_free(session, lost.order_by(JobRecord.lease_until))
+
+
+def _queued(session: Session) -> JobRecord | None:
+    queued = select(JobRecord).where(JobRecord.state == "queued")
+    return _first_free(session, queued.order_by(JobRecord.nice, JobRecord.created, JobRecord.id))
+
+
+def _first_free(session: Session, query: Select[JobRecord]) -> JobRecord | None:
+    """The first that no other transaction is taking just now."""
+    return session.scalars(query.limit(1).with_for_update(of=JobRecord, skip_locked=True)).first()

@@ -1,0 +1,131 @@
+"""A change that another tool trained, in that tool's own terms."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from studio.adapters.base import Adapter, SiteContext
+from studio.low_rank import LowRank
+from studio.sites import Role
+
+WIDEST_PRODUCT = 4
+"""A Hadamard product of two low-rank matrices is kept as thin factors where they have at most a quarter of the side."""
+
+
+class Imported(Adapter):
+    """What was read from a LoRA, LoHa, LoKr, OFT, DoRA or difference file: W' = W + the sum of a site's terms.
+
+    Each site holds some of these terms, whose shapes the configuration tells, all other numbers folded in:
+
+    - `up` (out, r) and `down` (r, in): up down. LoRA, LoCon.
+    - `first_up`, `first_down`, `second_up`, `second_down`: (first_up first_down) ⊙ (second_up second_down). LoHa.
+    - `left` (a, b) and `right` (out / a, in / b): left ⊗ right. LoKr.
+    - `turn_out` (n, s, s) with n s = out: blockdiag(turn_out) W, a rotation of the output less the identity. LyCORIS'
+      OFT; `rescale` (out,) then scales the rows.
+    - `turn_in` (n, s, s) with n s = in: W blockdiag(turn_in), the same on the input. PEFT's OFT.
+    - `difference` (out, in), also that of a norm's weights (features, 1).
+    - `magnitude` (out, 1) or (1, in): the rows or columns of W + all of this are brought to these lengths. DoRA.
+    - `bias` (out,): what is added to the bias.
+
+    Source: LyCORIS (Yeh et al., 2024) and PEFT, for their files. It is read, merged and exported, and not trained.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """`layers` are the kinds of layers that the file adapts, and `terms` the shape of each term, by site."""
+
+        layers: tuple[str, ...] = ()
+        terms: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+
+    config: Config
+    learning_rates: ClassVar = {}
+
+    def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
+        super().__init__(weight, config, context)
+        shapes = config.terms[context.name if context else ""]
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(*shape, device=weight.device)))
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """The site's terms by name."""
+        return dict(self.named_parameters())
+
+    def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank | None:
+        """The thin factors where all terms have such; None where one of them may have any rank."""
+        terms = self.terms
+        names = set(terms) - {"bias"}
+        if names == {"up", "down"}:
+            return LowRank(strength * terms["up"], terms["down"])
+        if not names:
+            return LowRank(weight.new_zeros(weight.shape[0], 0).float(), weight.new_zeros(0, weight.shape[1]).float())
+        if names == {"first_up", "first_down", "second_up", "second_down"}:
+            return _hadamard(terms, strength, min(weight.shape))
+        return None
+
+    def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
+        """The sum of the terms, (out, in), scaled as the tools themselves do."""
+        terms, frozen = self.terms, weight.float()
+        change = torch.zeros_like(frozen)
+        if "up" in terms:
+            change = change + terms["up"] @ terms["down"]
+        if "first_up" in terms:
+            first, second = terms["first_up"] @ terms["first_down"], terms["second_up"] @ terms["second_down"]
+            change = change + first * second
+        if "left" in terms:
+            change = change + torch.kron(terms["left"].contiguous(), terms["right"].contiguous())
+        if "turn_out" in terms:
+            change = change + _blocks_times(terms["turn_out"], frozen)
+        if "turn_in" in terms:
+            change = change + _blocks_times(terms["turn_in"].mT, frozen.T).T
+        if "difference" in terms:
+            change = change + terms["difference"]
+        if "rescale" in terms:
+            change = terms["rescale"][:, None] * (frozen + change) - frozen
+        if "magnitude" in terms:
+            change = _at_length(terms["magnitude"], frozen + change) - frozen
+        return strength * change
+
+    def bias_delta(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> Tensor | None:
+        """The bias term, (out,), if the file has one."""
+        terms = self.terms
+        return strength * terms["bias"] if "bias" in terms else None
+
+    @classmethod
+    def kinds(cls, config: Any) -> tuple[str, ...]:
+        """The kinds that the file adapts."""
+        return tuple(config.layers)
+
+    @classmethod
+    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """None: it is not trained here."""
+        return 0
+
+    @classmethod
+    def check(cls, shape: tuple[int, ...], config: Any, name: str = "") -> None:
+        """The terms were checked when they were read."""
+
+
+def _hadamard(terms: dict[str, Tensor], strength: float, side: int) -> LowRank | None:
+    """(A B) ⊙ (C D) as factors whose columns are the products of all pairs, where there are not too many."""
+    rank = terms["first_down"].shape[0] * terms["second_down"].shape[0]
+    if rank * WIDEST_PRODUCT > side:
+        return None
+    up = (terms["first_up"][:, :, None] * terms["second_up"][:, None, :]).flatten(1)
+    down = (terms["first_down"][:, None] * terms["second_down"][None]).flatten(0, 1)
+    return LowRank(strength * up, down)
+
+
+def _at_length(magnitude: Tensor, adapted: Tensor) -> Tensor:
+    """The rows or columns of a weight (out, in) at the lengths (out, 1) or (1, in)."""
+    along = 0 if magnitude.shape[0] == 1 else 1
+    return magnitude * adapted / adapted.norm(dim=along, keepdim=True)
+
+
+def _blocks_times(blocks: Tensor, matrix: Tensor) -> Tensor:
+    """blockdiag(blocks (n, s, s)) matrix (n s, columns); one block stands for all of its size."""
+    size = blocks.shape[-1]
+    rows = matrix.unflatten(0, (-1, size))
+    return (blocks @ rows).flatten(0, 1)

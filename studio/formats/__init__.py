@@ -1,0 +1,1 @@
+"""Other tools' files: concepts out as theirs, and theirs in as concepts."""

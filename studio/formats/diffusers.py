@@ -1,0 +1,67 @@
+"""diffusers' layout, which `load_lora_weights` reads: PEFT's tensors of all parts in one file."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from studio.formats.layer import Layer
+from studio.formats.names import field_path
+from studio.formats.peft_layers import gather, layer_places
+from studio.formats.plain import Plain
+from studio.sites import Site
+
+_PARTS = ("text_encoder_2.", "text_encoder.", "unet.")
+_METADATA = "lora_adapter_metadata"
+
+
+def diffusers_tensors(plain: Plain, sites: Mapping[str, Site]) -> dict[str, Tensor]:
+    """A plain LoRA's tensors by key: lora_A is the down factor and lora_B the up factor, unscaled.
+
+    Where a part has changes of biases, every one of its layers gets a lora_B.bias, as PEFT's configuration demands.
+    """
+    with_biases = {sites[name].part for name in plain.biases}
+    tensors: dict[str, Tensor] = {}
+    for name, low_rank in plain.factors.items():
+        site = sites[name]
+        key = f"{site.part}.{field_path(site)}"
+        tensors[f"{key}.lora_A.weight"], tensors[f"{key}.lora_B.weight"] = peft_factors(site, low_rank)
+        if site.part in with_biases:
+            zero = torch.zeros(len(low_rank.up))
+            tensors[f"{key}.lora_B.bias"] = plain.biases.get(name, zero)
+    return tensors
+
+
+def peft_factors(site: Site, low_rank: Any) -> tuple[Tensor, Tensor]:
+    """lora_A and lora_B of a layer; a convolution's have its kernel, and 1x1."""
+    if isinstance(site.module, nn.Conv2d):
+        kernel = site.module.weight.shape[1:]
+        return low_rank.down.unflatten(1, kernel), low_rank.up[:, :, None, None]
+    return low_rank.down, low_rank.up
+
+
+def diffusers_layers(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], sites: Mapping[str, Site]
+) -> dict[str, Layer]:
+    """A file's layers by the base's site names; keys without a part are the UNet's, as in diffusers.
+
+    Raises StudioError for keys of no layer or of no known kind.
+    """
+    places, configs = layer_places(sites), _configs(metadata)
+    by_part: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        prefix = next((prefix for prefix in _PARTS if key.startswith(prefix)), "")
+        by_part.setdefault(prefix.rstrip(".") or "unet", {})[key.removeprefix(prefix)] = tensor
+    found = [gather(part, own, places, configs.get(part, {})) for part, own in by_part.items()]
+    return {name: layer for layers in found for name, layer in layers.items()}
+
+
+def _configs(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The PEFT configuration of each part, where the file has them."""
+    configs: dict[str, dict[str, Any]] = {}
+    for key, value in json.loads(metadata.get(_METADATA, "{}")).items():
+        part, _, option = key.partition(".")
+        configs.setdefault(part, {})[option] = value
+    return configs

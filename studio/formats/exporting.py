@@ -1,0 +1,151 @@
+"""Concepts as files for other tools, put together in memory or in a folder and moved into place when whole."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from studio.checkpoint import TrainedConcept
+from studio.composition.session import Plan
+from studio.diffusion import Base
+from studio.errors import StudioError
+from studio.families import family_of
+from studio.formats.diffusers import diffusers_tensors
+from studio.formats.full import folded, single_file_bytes, write_folder
+from studio.formats.kohya import kohya_bytes, kohya_tensors
+from studio.formats.peft import write_peft
+from studio.formats.plain import Plain, plain_lora
+from studio.formats.serialising import safetensors_bytes
+from studio.formats.textual_inversion import token_bytes
+
+Layout = Literal["kohya", "diffusers", "peft", "full"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+EVERY_MATRIX = ("linear", "convolution", "norm")
+"""The kinds of layers that other tools' files may change."""
+METADATA = "concept_studio"
+"""The key of the safetensors metadata under which an export says where it came from."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: the file or folder, the tokens' files by token, and how good it is.
+
+    `rank` is the largest of any layer, `error` the relative error of the matrices, and `lost_biases` how many layers'
+    changed biases the layout could not hold; a full checkpoint has rank 0, error 0 and loses none.
+    """
+
+    path: Path
+    tokens: dict[str, Path]
+    rank: int = 0
+    error: float = 0.0
+    lost_biases: int = 0
+
+
+def export(
+    base: Base,
+    concepts: Mapping[str, TrainedConcept],
+    layout: str,
+    output: Path,
+    plan: Plan | None = None,
+    rank: int | None = None,
+    dtype: str = "float32",
+) -> Export:
+    """Write concepts, several of them merged, in the layout of other tools, with their tokens in files beside.
+
+    kohya and diffusers are one .safetensors file, peft is a folder, and full is either, a checkpoint of its own. The
+    tokens of OUTPUT.safetensors are in OUTPUT.tokens.safetensors. Raises StudioError for a layout or name that will
+    not do, for an output that is there already, and for changes that the layout cannot hold.
+    """
+    plan, origin = plan or Plan(), _origin(base, concepts)
+    files = _token_files(output, origin["tokens"])
+    _check(layout, output, dtype)
+    _check_free([output, *files.values()])
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=output.parent) as held:
+        place = Path(held) / "export"
+        if layout == "full":
+            with folded(base, concepts, plan) as tokens:
+                _write_full(base, place, output, DTYPES[dtype])
+            made = Export(output, files)
+        else:
+            plain = plain_lora(base, concepts, plan, rank)
+            _write_plain(base, plain, layout, place, DTYPES[dtype], origin)
+            lost = len(plain.biases) if layout == "kohya" else 0
+            made, tokens = Export(output, files, plain.rank, plain.error, lost), plain.tokens
+        for token, file in files.items():
+            (Path(held) / file.name).write_bytes(
+                token_bytes(token, tokens[token], "a1111" if layout == "kohya" else "diffusers")
+            )
+            os.replace(Path(held) / file.name, file)
+        os.replace(place, output)
+    return made
+
+
+def _check(layout: str, output: Path, dtype: str) -> None:
+    if layout not in LAYOUTS:
+        raise StudioError(f"There is no format called {layout!r}: choose from {', '.join(LAYOUTS)}.")
+    if dtype not in DTYPES:
+        raise StudioError(f"There is no dtype called {dtype!r}: choose from {', '.join(DTYPES)}.")
+    if layout in ("kohya", "diffusers") and output.suffix != ".safetensors":
+        raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
+    if layout == "peft" and output.suffix:
+        raise StudioError(f"Name a folder for PEFT, without an ending: {output} has one.")
+    if not output.parent.is_dir():
+        raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
+
+
+def _check_free(files: list[Path]) -> None:
+    for file in files:
+        if file.exists():
+            raise StudioError(f"Choose another name, or move {file} away first: it is there already.")
+
+
+def _origin(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Any]:
+    return {
+        "base": base.decomposition.fingerprint,
+        "base_name": base.name,
+        "concepts": list(concepts),
+        "adapters": sorted({concept.adapter for concept in concepts.values()}),
+        "tokens": [token for concept in concepts.values() for token in concept.tokens],
+    }
+
+
+def _write_plain(
+    base: Base, plain: Plain, layout: str, place: Path, dtype: torch.dtype | None, origin: Mapping[str, Any]
+) -> None:
+    sites, family = base.sites_of(EVERY_MATRIX), family_of(base.parts)
+    metadata = {METADATA: json.dumps(origin, sort_keys=True), "modelspec.trigger_phrase": " ".join(origin["tokens"])}
+    if layout == "peft":
+        place.mkdir()
+        write_peft(plain, sites, place, base.name, dtype)
+    elif layout == "kohya":
+        tensors = {
+            key: tensor.to(dtype or torch.float32) for key, tensor in kohya_tensors(plain, sites, family).items()
+        }
+        prediction = base.pipeline.scheduler.config.prediction_type
+        place.write_bytes(kohya_bytes(tensors, plain.rank, family, prediction, metadata))
+    else:
+        place.write_bytes(safetensors_bytes(diffusers_tensors(plain, sites), metadata, dtype))
+
+
+def _write_full(base: Base, place: Path, output: Path, dtype: torch.dtype | None) -> None:
+    if output.suffix == ".safetensors":
+        place.write_bytes(single_file_bytes(base, dtype))
+    else:
+        place.mkdir()
+        write_folder(base, place, dtype)
+
+
+def _token_files(output: Path, tokens: list[str]) -> dict[str, Path]:
+    """A file for each token; where there are several, with the token's name in the file's."""
+    stem = output.name.removesuffix(".safetensors")
+    several = len(tokens) > 1
+    return {
+        token: output.with_name(f"{stem}{'.' + token.strip('<>') if several else ''}.tokens.safetensors")
+        for token in tokens
+    }

@@ -1,0 +1,98 @@
+"""Other tools' files as concepts of a base."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from studio.checkpoint import TrainedConcept
+from studio.diffusion import Base
+from studio.errors import StudioError
+from studio.families import family_of
+from studio.formats.diffusers import diffusers_layers
+from studio.formats.exporting import EVERY_MATRIX, METADATA
+from studio.formats.kohya import check_family, describes, is_kohya, kohya_layers
+from studio.formats.layer import Layer
+from studio.formats.peft import CONFIG_FILE, peft_folders, peft_layers
+from studio.formats.reading import read_tensors
+from studio.formats.terms import Terms
+from studio.sites import Site
+
+_RAW_PEFT = "base_model.model."
+
+
+def import_concept(base: Base, source: Path, metadata: Mapping[str, Any]) -> TrainedConcept:
+    """A LoRA, LoHa, LoKr, OFT or difference file as a concept of this base, without a token of its own.
+
+    `source` is a .safetensors file in kohya's, LyCORIS' or diffusers' layout, or a folder that PEFT wrote; `metadata`
+    becomes the concept's, together with what the file says of itself. Raises StudioError, with what is wrong, for a
+    pickle, a torn file, one of another base or family, and for shapes and keys that do not fit.
+    """
+    sites = base.sites_of(EVERY_MATRIX)
+    layers, layout, said = _layers(base, source, sites)
+    if not layers:
+        raise StudioError(f"Give a file with layers: {source} holds none.")
+    terms = {name: layer.terms(sites[name]) for name, layer in layers.items()}
+    shapes = {name: {key: tuple(tensor.shape) for key, tensor in own.items()} for name, own in terms.items()}
+    origin = {"file": source.name, "layout": layout, "layers": len(terms), **said}
+    return TrainedConcept(
+        base=base.decomposition.fingerprint,
+        adapter="imported",
+        config={"layers": _kinds(base, terms), "terms": shapes},
+        adapters=terms,
+        metadata={**metadata, "imported": origin},
+    )
+
+
+def _layers(base: Base, source: Path, sites: Mapping[str, Site]) -> tuple[dict[str, Layer], str, dict[str, Any]]:
+    """The file's layers by site name, its layout, and what it says of itself."""
+    if source.is_dir():
+        if not peft_folders(source):
+            raise StudioError(f"Give a .safetensors file, or a folder that PEFT wrote: {source} has no {CONFIG_FILE}.")
+        return peft_layers(source, sites), "peft", {}
+    tensors, metadata = read_tensors(source)
+    _check_base(base, metadata)
+    family = family_of(base.parts)
+    check_family(metadata, family)
+    if any(key.startswith(_RAW_PEFT) for key in tensors):
+        raise StudioError(
+            f"Give the folder of {source.name}: PEFT keeps what the file needs in {CONFIG_FILE} beside it."
+        )
+    if is_kohya(list(tensors)):
+        return kohya_layers(tensors, sites, family), "kohya", describes(metadata)
+    return diffusers_layers(tensors, metadata, sites), "diffusers", describes(metadata)
+
+
+def _check_base(base: Base, metadata: Mapping[str, str]) -> None:
+    """Raise StudioError where the studio itself exported the file from another base."""
+    try:
+        origin = json.loads(metadata.get(METADATA, "{}"))
+    except ValueError:
+        origin = {}
+    made_for = origin.get("base", base.decomposition.fingerprint)
+    if made_for != base.decomposition.fingerprint:
+        raise StudioError(
+            f"Load the base that this file was exported from, {origin.get('base_name')}: it needs {made_for}, "
+            f"and this base is {base.decomposition.fingerprint}."
+        )
+
+
+def _kinds(base: Base, terms: Mapping[str, Terms]) -> tuple[str, ...]:
+    """The kinds of layers, of EVERY_MATRIX, that the file adapts."""
+    return tuple(kind for kind in EVERY_MATRIX if any(name in base.sites_of((kind,)) for name in terms))
+
+
+def words_as_token(base: Base, words: str) -> dict[str, Tensor]:
+    """The frozen embeddings (n, d) of some words by part: a token with these vectors means those words.
+
+    Raises StudioError for words that are no tokens.
+    """
+    vectors = {}
+    for part, (tokenizer, encoder) in base.readers.items():
+        pieces = tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0]
+        if not len(pieces):
+            raise StudioError("Give the trigger in words: it is empty.")
+        vectors[part] = encoder.get_input_embeddings()(pieces.to(base.device)).detach().float().cpu().clone()
+    return vectors

@@ -1,0 +1,143 @@
+"""kohya's layout, which ComfyUI, A1111 and Forge read, with LyCORIS' further algorithms."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from studio.errors import StudioError
+from studio.families import FAMILIES, OTHER, Family
+from studio.formats.layer import Layer
+from studio.formats.names import field_path, kohya_names
+from studio.formats.plain import Plain
+from studio.formats.serialising import safetensors_bytes
+from studio.sites import Site
+
+_ROLES = {
+    "lora_up.weight": ("lora", "up"),
+    "lora_down.weight": ("lora", "down"),
+    "lora_mid.weight": ("lora", "mid"),
+    **{f"hada_{role}": ("loha", role) for role in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
+    **{f"lokr_{role}": ("lokr", role) for role in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
+    "oft_blocks": ("output_oft", "blocks"),
+    "rescale": ("output_oft", "rescale"),
+    "diff": ("difference", "weight"),
+    "w_norm": ("difference", "weight"),
+    "diff_b": ("bias", "bias"),
+    "b_norm": ("bias", "bias"),
+}
+_PREFIXES = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lycoris_")
+
+
+def is_kohya(keys: list[str]) -> bool:
+    """Whether a file's keys are of this layout."""
+    return any(key.startswith(_PREFIXES) for key in keys)
+
+
+def kohya_tensors(plain: Plain, sites: Mapping[str, Site], family: Family) -> dict[str, Tensor]:
+    """A plain LoRA's tensors by key; a convolution's factors have its kernel, and alpha is the rank.
+
+    `sites` are all of the base's matrices, from which SDXL's names follow. Biases have no place in this layout.
+    """
+    names, tensors = kohya_names(sites, family), {}
+    for name, low_rank in plain.factors.items():
+        up, down, module = low_rank.up, low_rank.down, sites[name].module
+        if isinstance(module, nn.Conv2d):
+            up, down = up[:, :, None, None], down.unflatten(1, module.weight.shape[1:])
+        tensors[f"{names[name]}.lora_down.weight"] = down
+        tensors[f"{names[name]}.lora_up.weight"] = up
+        tensors[f"{names[name]}.alpha"] = torch.tensor(float(low_rank.rank))
+    return tensors
+
+
+def kohya_bytes(
+    tensors: Mapping[str, Tensor], rank: int, family: Family, prediction: str, metadata: Mapping[str, str]
+) -> bytes:
+    """The file, with the metadata that sd-scripts writes, its hashes, and modelspec's; `metadata` is added to it."""
+    training = {
+        "ss_v2": str(family.kohya_version == "sd_v2"),
+        "ss_base_model_version": family.kohya_version,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(float(rank)),
+        "ss_network_args": json.dumps({"conv_dim": rank} if any(t.ndim == 4 for t in tensors.values()) else {}),
+    }
+    hashed = safetensors_bytes(tensors, training)
+    specification = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"{family.architecture}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon",
+    }
+    hashes = {"sshs_model_hash": _tensor_hash(hashed), "sshs_legacy_hash": _legacy_hash(hashed)}
+    return safetensors_bytes(tensors, {**training, **specification, **hashes, **metadata})
+
+
+def _tensor_hash(data: bytes) -> str:
+    """sha256 of what follows the header, as sd-scripts' and A1111's additional networks have it."""
+    return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
+
+
+def _legacy_hash(data: bytes) -> str:
+    """The eight digits by which A1111 first knew its models: sha256 of 64 KiB that begin at 1 MiB."""
+    return hashlib.sha256(data[0x100000:0x110000]).hexdigest()[:8]
+
+
+def kohya_layers(tensors: Mapping[str, Tensor], sites: Mapping[str, Site], family: Family) -> dict[str, Layer]:
+    """A file's layers by the base's site names. Raises StudioError for keys of no layer or of no known kind."""
+    places = {kohya: name for name, kohya in kohya_names(sites, family).items()}
+    for name, site in sites.items():  # SDXL's UNet by diffusers' names too, modules by theirs, LyCORIS' own prefix
+        for path in (field_path(site), name.removeprefix(f"{site.part}.")):
+            flat = path.replace(".", "_")
+            places.setdefault(f"{family.prefixes[site.part]}_{flat}", name)
+            if site.part == "unet":
+                places.setdefault(f"lycoris_{flat}", name)
+    layers: dict[str, Layer] = {}
+    for key, tensor in tensors.items():
+        module, _, role = key.partition(".")
+        if module not in places:
+            raise StudioError(_unknown(module, family))
+        layer = layers.setdefault(places[module], Layer(module))
+        if role == "alpha":
+            layer.alpha = tensor
+        elif role == "dora_scale":
+            layer.lengths = tensor
+        elif role in _ROLES:
+            layer.put(*_ROLES[role], tensor)
+        else:
+            raise StudioError(f"Convert this file to LoRA, LoHa, LoKr or OFT first: {key} is of none of these kinds.")
+    return layers
+
+
+def _unknown(module: str, family: Family) -> str:
+    if module.startswith(("lora_te1_", "lora_te2_")) != (len(family.prefixes) == 3) and module.startswith("lora_te"):
+        other = "Stable Diffusion XL" if module.startswith(("lora_te1_", "lora_te2_")) else "one text encoder"
+        return f"Import this file with a base of its own family: it is for {other}, and this base is {family.title}."
+    return f"Import this file with a base of its own family: {family.title} has no layer {module}."
+
+
+def check_family(metadata: Mapping[str, str], family: Family) -> None:
+    """Raise StudioError where a file's metadata names another family than the base's."""
+    version = metadata.get("ss_base_model_version", "")
+    architecture = metadata.get("modelspec.architecture", "")
+    named = next((known for known in FAMILIES if _names(known, version, architecture)), None)
+    if named is not None and named is not family and family is not OTHER:
+        raise StudioError(
+            f"Import this file with a base of its own family: it is for {named.title}, and this base is {family.title}."
+        )
+
+
+def _names(family: Family, version: str, architecture: str) -> bool:
+    short = family.kohya_version.split("_base")[0]
+    return (bool(version) and version.startswith(short)) or (
+        bool(architecture) and architecture.startswith(family.architecture)
+    )
+
+
+def describes(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What a person should know of a file, from the usual keys of its metadata."""
+    kept = ("ss_output_name", "ss_base_model_version", "modelspec.title", "modelspec.trigger_phrase")
+    return {key: metadata[key] for key in kept if key in metadata}

@@ -1,0 +1,94 @@
+"""The tensors of one layer of a foreign file, sorted by algorithm and checked to be all there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from studio.errors import StudioError
+from studio.formats import terms
+from studio.formats.terms import Terms
+from studio.sites import Site
+
+_PAIRS = {
+    "lora": (("up",), ("down",)),
+    "loha": (("w1_a",), ("w1_b",), ("w2_a",), ("w2_b",)),
+    "lokr": (("w1", "w1_a"), ("w1", "w1_b"), ("w2", "w2_a"), ("w2", "w2_b")),
+    "output_oft": (("blocks",),),
+    "input_oft": (("numbers",),),
+    "difference": (("weight",),),
+    "bias": (("bias",),),
+}
+"""What each algorithm needs: one of every group."""
+
+OPTIONAL = {
+    "lora": {"mid"},
+    "loha": {"t1", "t2"},
+    "lokr": {"t2"},
+    "output_oft": {"rescale"},
+}
+
+Scaled = Callable[[Mapping[str, Tensor], float | None], Terms]
+_SCALED: dict[str, Scaled] = {"lora": terms.lora, "loha": terms.loha, "lokr": terms.lokr}
+
+
+@dataclass
+class Layer:
+    """What a file holds for one layer: its tensors by algorithm and role; alpha and DoRA's lengths beside them.
+
+    `scale` is given where the file's configuration and not an alpha decides it; `series` is input_oft's.
+    """
+
+    key: str
+    held: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    alpha: Tensor | None = None
+    lengths: Tensor | None = None
+    scale: float | None = None
+    series: int | None = None
+
+    def put(self, algorithm: str, role: str, tensor: Tensor) -> None:
+        """Take up one tensor."""
+        self.held.setdefault(algorithm, {})[role] = tensor.float()
+
+    def terms(self, site: Site) -> Terms:
+        """All of it as the terms of `Imported`, checked against the site's weight.
+
+        Raises StudioError for a missing tensor, one too many, or a shape that does not fit.
+        """
+        if not self.held:
+            raise StudioError(f"Get another copy of this file: {self.key} has an alpha or lengths, but no weights.")
+        found: Terms = {}
+        for algorithm, held in self.held.items():
+            self._check(algorithm, held)
+            found |= self._read(algorithm, held, site)
+        if self.lengths is not None:
+            found["magnitude"] = terms.magnitude(self.lengths.float(), site)
+        return terms.checked(found, site)
+
+    def _check(self, algorithm: str, held: Mapping[str, Tensor]) -> None:
+        for group in _PAIRS[algorithm]:
+            if not any(role in held for role in group):
+                raise StudioError(
+                    f"Get another copy of this file: {self.key} lacks its {algorithm} tensor {' or '.join(group)}."
+                )
+        matrices = [algorithm for algorithm in self.held if algorithm != "bias"]
+        if len(matrices) > 1:
+            raise StudioError(f"Get another copy of this file: {self.key} is of two kinds, {' and '.join(matrices)}.")
+
+    def _read(self, algorithm: str, held: dict[str, Tensor], site: Site) -> Terms:
+        if self.alpha is not None:
+            held = {**held, "alpha": self.alpha.float()}
+        try:
+            if algorithm in _SCALED:
+                return _SCALED[algorithm](held, self.scale)
+            if algorithm == "output_oft":
+                return terms.output_oft(held)
+            if algorithm == "input_oft":
+                return terms.input_oft(held, self.series)
+            if algorithm == "bias":
+                return {"bias": held["bias"].flatten()}
+            return {"difference": held["weight"].reshape(-1, *site.weight.shape[1:])}
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise StudioError(
+                f"Get another copy of this file: the tensors of {self.key} do not fit together."
+            ) from error

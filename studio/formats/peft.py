@@ -1,0 +1,85 @@
+"""PEFT's layout: a folder for each part of the model, with its configuration and its tensors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftType
+from torch import Tensor
+
+from studio.errors import StudioError
+from studio.formats.diffusers import peft_factors
+from studio.formats.layer import Layer
+from studio.formats.peft_layers import gather, layer_places, split_key
+from studio.formats.plain import Plain
+from studio.formats.reading import read_json, read_tensors
+from studio.formats.serialising import safetensors_bytes
+from studio.sites import Site
+
+CONFIG_FILE = "adapter_config.json"
+TENSOR_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_KNOWN = {PeftType.LORA, PeftType.LOHA, PeftType.LOKR, PeftType.OFT}
+
+
+def write_peft(
+    plain: Plain, sites: Mapping[str, Site], folder: Path, base_name: str, dtype: torch.dtype | None = None
+) -> None:
+    """A folder for each adapted part, as `PeftModel.from_pretrained(pipeline.unet, folder / "unet")` reads it.
+
+    Layers have the names of the installed transformers' modules. `folder` exists and is empty.
+    """
+    for part in dict.fromkeys(sites[name].part for name in plain.factors):
+        own = {name: low_rank for name, low_rank in plain.factors.items() if sites[name].part == part}
+        ranks = {name.removeprefix(f"{part}."): low_rank.rank for name, low_rank in own.items()}
+        usual = max(ranks.values())
+        other = {path: rank for path, rank in ranks.items() if rank != usual}
+        biased = any(name in plain.biases for name in own)
+        config = LoraConfig(
+            r=usual, lora_alpha=usual, target_modules=list(ranks), rank_pattern=dict(other),
+            alpha_pattern=dict(other), lora_bias=biased, base_model_name_or_path=base_name,
+            inference_mode=True,
+        )  # fmt: skip
+        config.save_pretrained(str(folder / part))
+        tensors: dict[str, Tensor] = {}
+        for name, low_rank in own.items():
+            key = f"{_PREFIX}{name.removeprefix(f'{part}.')}"
+            tensors[f"{key}.lora_A.weight"], tensors[f"{key}.lora_B.weight"] = peft_factors(sites[name], low_rank)
+            if biased:
+                tensors[f"{key}.lora_B.bias"] = plain.biases.get(name, torch.zeros(len(low_rank.up)))
+        (folder / part / TENSOR_FILE).write_bytes(safetensors_bytes(tensors, {"format": "pt"}, dtype))
+
+
+def peft_folders(folder: Path) -> list[Path]:
+    """The folder itself, or those in it, that PEFT wrote."""
+    return sorted(config.parent for pattern in (CONFIG_FILE, f"*/{CONFIG_FILE}") for config in folder.glob(pattern))
+
+
+def peft_layers(folder: Path, sites: Mapping[str, Site]) -> dict[str, Layer]:
+    """The layers, by the base's site names, of a folder that PEFT wrote, or of several such in one.
+
+    Raises StudioError for other methods than LoRA, LoHa, LoKr and OFT, and for keys of no layer.
+    """
+    layers: dict[str, Layer] = {}
+    for own in peft_folders(folder):
+        config = read_json(own / CONFIG_FILE)
+        if config.get("peft_type") not in _KNOWN:
+            raise StudioError(f"Give a PEFT folder of LoRA, LoHa, LoKr or OFT: {own} is of {config.get('peft_type')}.")
+        layers |= _part_layers(own, config, sites)
+    return layers
+
+
+def _part_layers(folder: Path, config: Mapping[str, Any], sites: Mapping[str, Site]) -> dict[str, Layer]:
+    tensors, _ = read_tensors(folder / TENSOR_FILE)
+    places = layer_places(sites)
+    part = _part(folder.name, [key.removeprefix(_PREFIX) for key in tensors], places)
+    return gather(part, {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items()}, places, config)
+
+
+def _part(name: str, keys: list[str], places: Mapping[tuple[str, str], str]) -> str:
+    """Which part the tensors adapt: as the folder is called, else the first that has their layer."""
+    parts = list(dict.fromkeys(part for part, _ in places))
+    if name in parts or not keys:
+        return name if name in parts else "unet"
+    return next((part for part in parts if (part, split_key(part, keys[0])[0]) in places), "unet")

@@ -1,0 +1,149 @@
+"""One layer of another tool's file, as the terms that studio.adapters.imported.Imported holds."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from studio.errors import StudioError
+from studio.rotations import skew
+from studio.sites import Site
+
+Terms = dict[str, Tensor]
+"""The parameters of `Imported` at one site, by name."""
+
+
+def lora(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
+    """LoRA and LoCon: `up` (out, r[, 1, 1]), `down` (r, in[, kh, kw]), for a Tucker convolution `mid` (r, s, kh, kw)
+    with `down` (s, in, 1, 1), and `alpha`; the product is scaled by alpha / r, or by `scale` where it is given.
+    """
+    up, down = held["up"].flatten(1), held["down"].flatten(1)
+    if "mid" in held:
+        down = torch.einsum("mn...,nj->mj...", held["mid"], down).flatten(1)
+    return {"up": up * (_alpha_scale(held, len(down)) if scale is None else scale), "down": down}
+
+
+def loha(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
+    """LoHa: (w1_a w1_b) ⊙ (w2_a w2_b), where Tucker's tensors `t1`, `t2` (r, r, kh, kw) stand between the factors."""
+    rank = len(held["w1_b"])
+    scale = _alpha_scale(held, rank) if scale is None else scale
+    pairs = {}
+    for number, place in (("1", "first"), ("2", "second")):
+        up, down = held[f"w{number}_a"], held[f"w{number}_b"]
+        if f"t{number}" in held:
+            up, down = up.T, torch.einsum("ij...,jr->ir...", held[f"t{number}"], down)
+        pairs |= {f"{place}_up": up, f"{place}_down": down.flatten(1)}
+    return {**pairs, "first_up": pairs["first_up"] * scale}
+
+
+def lokr(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
+    """LoKr: w1 ⊗ w2, each whole or as a product `_a` `_b`, w2 perhaps with Tucker's `t2`; alpha scales no whole
+    pair.
+    """
+    ranks = [len(held[key]) for key in ("w1_b", "w2_b") if key in held]
+    if scale is None:
+        scale = _alpha_scale(held, ranks[-1]) if ranks else 1.0
+    left = held["w1"] if "w1" in held else held["w1_a"] @ held["w1_b"]
+    if "w2" in held:
+        right = held["w2"]
+    elif "t2" in held:
+        right = torch.einsum("ij...,ip,jr->pr...", held["t2"], held["w2_a"], held["w2_b"])
+    else:
+        right = held["w2_a"] @ held["w2_b"].flatten(1)
+    return {"left": left * scale, "right": right.flatten(1)}
+
+
+def output_oft(held: Mapping[str, Tensor]) -> Terms:
+    """LyCORIS' diagonal OFT: `blocks` (n, s, s) whose skew parts rotate the output, at most as far as `alpha` allows,
+    and `rescale` (out, …).
+    """
+    blocks = held["blocks"].double()
+    turn = blocks - blocks.mT
+    limit = float(held.get("alpha", torch.zeros(()))) * len(turn) * turn.shape[-1]
+    if limit > 0 and (norm := turn.norm() + 1e-8) > limit:
+        turn = turn * limit / norm
+    identity = torch.eye(turn.shape[-1], dtype=torch.float64)
+    rotation = torch.linalg.solve(identity - turn, identity + turn, left=False)
+    terms = {"turn_out": (rotation.mT - identity).float()}
+    return terms | ({"rescale": held["rescale"].flatten()} if "rescale" in held else {})
+
+
+def input_oft(held: Mapping[str, Tensor], series: int | None) -> Terms:
+    """PEFT's OFT: `numbers` (n, s (s - 1) / 2), the upper triangles of the skew blocks Q that turn the input, by
+    Cayley's transform or, where `series` says how many terms, by PEFT's power series for it.
+    """
+    numbers = held["numbers"].double()
+    size = (1 + round((1 + 8 * numbers.shape[1]) ** 0.5)) // 2
+    turn = skew(numbers, size)
+    identity = torch.eye(size, dtype=torch.float64)
+    if series is None:
+        rotation = torch.linalg.solve(identity + turn, identity - turn, left=False)
+    elif series < 5:
+        raise StudioError(
+            "Train this OFT with 5 terms or more, or without Cayley-Neumann: shorter series are not read."
+        )
+    else:
+        powers = [torch.linalg.matrix_power(turn, exponent) for exponent in range(1, series)]
+        rotation = identity + 2 * torch.stack(powers[:-1]).sum(0) + powers[-1]
+    return {"turn_in": (rotation.mT - identity).float()}
+
+
+def _alpha_scale(held: Mapping[str, Tensor], rank: int) -> float:
+    return float(held["alpha"]) / rank if "alpha" in held else 1.0
+
+
+def magnitude(values: Tensor, site: Site) -> Tensor:
+    """DoRA's lengths, of the rows as (out, 1) or of the columns as (1, in)."""
+    out_features, in_features = site.weight.shape
+    if values.numel() == out_features and (values.ndim == 1 or values.shape[0] == out_features):
+        return values.reshape(-1, 1)
+    if values.numel() == in_features and values.shape[0] == 1 and values.ndim > 1 and _is_matrix(site):
+        return values.reshape(1, -1)
+    raise _misfit(site, "its DoRA lengths are for another layer")
+
+
+def _is_matrix(site: Site) -> bool:
+    return isinstance(site.module, nn.Linear) or tuple(site.module.weight.shape[2:]) == (1, 1)
+
+
+def checked(terms: Terms, site: Site) -> Terms:
+    """The terms, contiguous and float32; StudioError if the site's weight has another shape than they change."""
+    out_features, in_features = site.weight.shape
+    found: Mapping[str, Callable[[], tuple[int, ...]]] = {
+        "up": lambda: _product(terms["up"], terms["down"]),
+        "first_up": lambda: _product(terms["first_up"], terms["first_down"]),
+        "second_up": lambda: _product(terms["second_up"], terms["second_down"]),
+        "left": lambda: tuple(a * b for a, b in zip(terms["left"].shape, terms["right"].shape, strict=True)),
+        "turn_out": lambda: (_turned(terms["turn_out"], out_features), in_features),
+        "turn_in": lambda: (out_features, _turned(terms["turn_in"], in_features)),
+        "difference": lambda: tuple(terms["difference"].shape),
+        "rescale": lambda: (len(terms["rescale"]), in_features),
+        "bias": lambda: (terms["bias"].numel(), in_features),
+    }
+    for name, shape in found.items():
+        if name in terms and shape() != (out_features, in_features):
+            raise _misfit(site, f"it changes a weight of {_by(shape())}")
+    if not all(bool(tensor.isfinite().all()) for tensor in terms.values()):
+        raise StudioError(f"Get another copy of this file: {site.name} holds numbers that are not finite.")
+    return {name: tensor.float().contiguous() for name, tensor in terms.items()}
+
+
+def _product(up: Tensor, down: Tensor) -> tuple[int, ...]:
+    return (up.shape[0], down.shape[1]) if up.shape[1] == down.shape[0] else (0, 0)
+
+
+def _turned(blocks: Tensor, features: int) -> int:
+    """How many features the blocks turn; a single block turns all that it divides."""
+    count, size = blocks.shape[0], blocks.shape[-1]
+    return features if count == 1 and features % size == 0 else count * size
+
+
+def _misfit(site: Site, what: str) -> StudioError:
+    return StudioError(
+        f"Use a file of this base's family: at {site.name}, whose weight is {_by(site.weight.shape)}, {what}."
+    )
+
+
+def _by(shape: Any) -> str:
+    return " x ".join(map(str, shape))

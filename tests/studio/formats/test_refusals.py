@@ -1,0 +1,170 @@
+"""Files that cannot be read are refused with a sentence that says what is wrong."""
+
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from studio.diffusion import Base
+from studio.errors import StudioError
+from studio.formats.exporting import export
+from studio.formats.importing import import_concept
+from studio.formats.textual_inversion import read_token, token_bytes
+
+
+@pytest.fixture
+def files(base: Base, tmp_path: Path, random_concept: Callable) -> dict[str, Path]:
+    """A LoRA in each layout."""
+    concept = random_concept(base, "lora")
+    paths = {layout: tmp_path / f"{layout}.safetensors" for layout in ("kohya", "diffusers")}
+    for layout, path in paths.items():
+        export(base, {"rex": concept}, layout, path)
+    export(base, {"rex": concept}, "peft", tmp_path / "peft")
+    return {**paths, "peft": tmp_path / "peft"}
+
+
+def refused(base: Base, path: Path, sentence: str) -> None:
+    with pytest.raises(StudioError, match=sentence):
+        import_concept(base, path, {})
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Tensor]], None], metadata: dict[str, str] | None = None) -> Path:
+    tensors = load_file(path)
+    change(tensors)
+    other = path.with_name(f"changed-{path.name}")
+    save_file(tensors, other, metadata)
+    return other
+
+
+@pytest.mark.parametrize("name", ["rex.pt", "rex.safetensors"])
+def test_a_pickle(base: Base, tmp_path: Path, name: str):
+    torch.save({"lora_unet": torch.zeros(1)}, tmp_path / name)
+    refused(base, tmp_path / name, "pickle file can run any program")
+    (tmp_path / name).write_bytes(pickle.dumps({"a": 1}))
+    refused(base, tmp_path / name, "pickle file can run any program")
+
+
+@pytest.mark.parametrize("length", [0, 4, 200, 5000])
+def test_a_truncated_file(base: Base, files: dict[str, Path], length: int):
+    path = files["kohya"]
+    path.write_bytes(path.read_bytes()[:length])
+    refused(base, path, "truncated, or no safetensors file")
+
+
+def test_a_file_that_is_not_there(base: Base, tmp_path: Path):
+    refused(base, tmp_path / "none.safetensors", "cannot be opened")
+    refused(base, tmp_path, re.escape("has no adapter_config.json"))
+
+
+@pytest.mark.parametrize("layout", ["kohya", "diffusers"])
+def test_wrong_shapes(base: Base, files: dict[str, Path], layout: str):
+    key = next(key for key in load_file(files[layout]) if re.search(r"to_k\.lora_(down|A)", key))
+
+    def widen(tensors: dict[str, Tensor]) -> None:
+        tensors[key] = torch.zeros(4, 99)
+
+    refused(base, rewritten(files[layout], widen), "whose weight is 32 x 32, it changes a weight of 32 x 99")
+
+    def other_rank(tensors: dict[str, Tensor]) -> None:
+        tensors[key] = torch.zeros(5, 32)
+
+    refused(base, rewritten(files[layout], other_rank), "it changes a weight of 0 x 0")
+
+
+@pytest.mark.parametrize("layout", ["kohya", "diffusers"])
+@pytest.mark.parametrize("role", ["up", "down"])
+def test_missing_keys(base: Base, files: dict[str, Path], layout: str, role: str):
+    ending = {
+        "kohya": {"up": "lora_up.weight", "down": "lora_down.weight"},
+        "diffusers": {"up": "B.weight", "down": "A.weight"},
+    }
+
+    def drop(tensors: dict[str, Tensor]) -> None:
+        del tensors[next(key for key in tensors if key.endswith(ending[layout][role]))]
+
+    refused(base, rewritten(files[layout], drop), f"lacks its lora tensor {role}")
+
+
+def test_surplus_keys(base: Base, files: dict[str, Path]):
+    module = next(key for key in load_file(files["kohya"])).partition(".")[0]
+    for key, sentence in (
+        ("lora_unet_nowhere.lora_up.weight", "has no layer lora_unet_nowhere"),
+        (f"{module}.lora_what", "is of none of these kinds"),
+        (f"{module}.hada_w1_a", "lacks its loha tensor w1_b"),
+        ("first_stage_model.weight", "has no layer first_stage_model"),
+    ):
+        refused(base, rewritten(files["kohya"], lambda t, key=key: t.update({key: torch.zeros(4, 4)})), sentence)
+    odd = rewritten(files["diffusers"], lambda t: t.update({"unet.nowhere.lora_A.weight": torch.zeros(4, 4)}))
+    refused(base, odd, "has no layer unet.nowhere")
+
+
+def test_numbers_that_are_none(base: Base, files: dict[str, Path]):
+    def spoil(tensors: dict[str, Tensor]) -> None:
+        next(iter(tensors.values())).fill_(float("nan"))
+
+    refused(base, rewritten(files["diffusers"], spoil), "not finite")
+
+
+def test_another_base(base: Base, files: dict[str, Path]):
+    origin = {"concept_studio": json.dumps({"base": "0123456789abcdef", "base_name": "other"})}
+    refused(base, rewritten(files["kohya"], lambda t: None, origin), "needs 0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [
+        ({"ss_base_model_version": "sdxl_base_v1-0"}, "Stable Diffusion XL"),
+        ({"modelspec.architecture": "stable-diffusion-v1/lora"}, "Stable Diffusion 1.x"),
+    ],
+)
+def test_another_family_by_its_metadata(base: Base, files: dict[str, Path], metadata: dict, named: str, monkeypatch):
+    from studio import families
+    from studio.formats import importing
+
+    monkeypatch.setattr(importing, "family_of", lambda parts: families.SD21)
+    refused(base, rewritten(files["kohya"], lambda t: None, metadata), f"it is for {named}")
+
+
+def test_another_family_by_its_layers(base: Base, files: dict[str, Path]):
+    key = "lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight"
+    more = rewritten(files["kohya"], lambda t: t.update({key: torch.zeros(4, 4)}))
+    refused(base, more, "it is for Stable Diffusion XL")
+
+
+def test_a_peft_folder_of_another_method(base: Base, files: dict[str, Path]):
+    config = files["peft"] / "unet" / "adapter_config.json"
+    said = json.loads(config.read_text())
+    config.write_text(json.dumps({**said, "peft_type": "VERA"}))
+    refused(base, files["peft"], "is of VERA")
+    config.write_text("[")
+    refused(base, files["peft"], "no JSON")
+
+
+def test_a_peft_file_without_its_folder(base: Base, files: dict[str, Path], tmp_path: Path):
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((files["peft"] / "unet" / "adapter_model.safetensors").read_bytes())
+    refused(base, alone, "PEFT keeps what the file needs")
+
+
+def test_tokens(tmp_path: Path):
+    file = tmp_path / "rex.tokens.safetensors"
+    vectors = {"text_encoder": torch.randn(2, 8)}
+    for layout in ("a1111", "diffusers"):
+        file.write_bytes(token_bytes("<rex>", vectors, layout))
+        assert torch.equal(read_token(file, {"text_encoder": 8})["text_encoder"], vectors["text_encoder"])
+    with pytest.raises(StudioError, match="vectors of 8 numbers, and the base reads 16"):
+        read_token(file, {"text_encoder": 16})
+    both = {**vectors, "text_encoder_2": torch.randn(2, 12)}
+    file.write_bytes(token_bytes("<rex>", both, "a1111"))
+    assert read_token(file, {"text_encoder": 8, "text_encoder_2": 12}).keys() == both.keys()
+    with pytest.raises(StudioError, match="the base reads 8"):
+        read_token(file, {"text_encoder": 8})
+    save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, file)
+    with pytest.raises(StudioError, match="holds 2 tensors"):
+        read_token(file, {"text_encoder": 8})
