@@ -18,8 +18,8 @@ from concepts import LibraryError, atomic_write
 from concepts.samples import SAMPLES
 from studio.adapters import ADAPTERS
 from studio.errors import StudioError
+from training.cuts import Example
 from training.dataset import build_training_set
-from training.pictures import Example
 from training.recipe import Recipe
 from ui.demo import RECIPE
 from ui.workflow import PREVIEWS, Trained, Workflow, summary

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from concepts.storage import atomic_write
 from studio.diffusion import Base, PaintSettings, paint_latents
-from training.pictures import Example, cuts
+from training.cuts import Example, cuts
 from training.recipe import Recipe
 
 _CONTEXTS = (

@@ -10,10 +10,10 @@ from concepts.storage import atomic_write
 from studio.checkpoint import TrainedConcept, config_of, to_bytes
 from studio.diffusion import Base, PaintSettings, paint
 from training.checkpoints import Checkpoints
+from training.cuts import Example
 from training.dataset import TrainingSet, build_training_set, prior_steps
 from training.learner import Diverged, Learner
 from training.methods import adapter_config, parameter_groups
-from training.pictures import Example
 from training.reading import on_card
 from training.recipe import Recipe
 from training.record import Record, record_of

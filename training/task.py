@@ -21,8 +21,8 @@ from studio.diffusion import Base
 from studio.injection import create_adapters, inject
 from studio.sites import Site
 from studio.tokens import add_token, load_token, remove_token, token_vectors
+from training.cuts import Example
 from training.methods import kinds_of_recipe
-from training.pictures import Example
 from training.recipe import Recipe
 
 

@@ -4,9 +4,9 @@ from PIL import Image, ImageOps
 from safetensors.torch import save_file
 
 from studio.diffusion import Base
+from training.cuts import Example
 from training.dataset import Sample, TrainingSet, class_prompts, other_prompts, prior_steps
 from training.dataset import build_training_set as build
-from training.pictures import Example
 from training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
