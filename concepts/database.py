@@ -20,6 +20,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from concepts.errors import LibraryError
 
+DATABASE_VARIABLE = "STUDIO_DATABASE"
+"""The environment variable that holds the database's URL for programs: it is seen by child processes, and not by those
+who list the command lines of a machine, as passwords should be."""
 BUSY_SECONDS = 60.0
 
 # Alembic keeps the running migration in module globals

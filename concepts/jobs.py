@@ -82,6 +82,12 @@ class Jobs:
             found = {row[0]: row[1] for row in session.execute(query)}
         return {state: found.get(state, 0) for state in COUNTED}
 
+    def unfinished(self) -> bool:
+        """Whether any job is queued or running."""
+        with self._database.reading() as session:
+            states = (select(JobRecord.id).where(JobRecord.state == state).limit(1) for state in UNFINISHED)
+            return any(session.scalar(query) is not None for query in states)
+
     def lease(self, worker: str, seconds: float = LEASE_SECONDS) -> Lease | None:
         """Takes the next job: one whose worker was lost, else the first of the highest priority; None if there is none.
 

@@ -25,8 +25,9 @@ from concepts.concept import (
 from concepts.database import Database, explained
 from concepts.errors import LibraryError
 from concepts.images import encode_png, picture_files, read_picture
+from concepts.job import Job
 from concepts.jobs import Jobs, cancel_unfinished
-from concepts.leases import Lease
+from concepts.leases import Lease, LeaseLostError
 from concepts.ledger import ColumnBlock, Space, allocate, block_of, give_back, overlaps
 from concepts.leftovers import sweep
 from concepts.names import check_words, find, find_removed, refuse_taken
@@ -49,6 +50,7 @@ class Library:
         with explained(self.root):
             for folder in ("pictures", "results"):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
+        self.database = database
         self._database = Database(self.root, database)
         self.jobs = Jobs(self._database)
         with self._database.reading() as session:
@@ -66,6 +68,12 @@ class Library:
         """The concept of this name, in any case. Raises LibraryError with the nearest known names."""
         with self._database.reading() as session:
             record = find(session, name)
+            return concept_of(record, self.root, overlaps(session, record))
+
+    def concept_of_job(self, job: Job) -> Concept:
+        """The concept that a job trains, whatever its name is by now. Raises LeaseLostError when it was removed."""
+        with self._database.reading() as session:
+            record = _of_job(session, job)
             return concept_of(record, self.root, overlaps(session, record))
 
     def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
@@ -213,7 +221,7 @@ class Library:
             if preview is not None:
                 atomic_write(folder / PREVIEW_FILE, preview)
             with self._database.writing() as session:
-                record = find(session, name, lock=True)
+                record = _of_job(session, lease.job) if lease else find(session, name, lock=True)
                 replaced = [result_folder(self.root, record.result)] if record.result else []
                 if record.result is not None:
                     session.delete(record.result)
@@ -254,6 +262,14 @@ class Library:
                 if session.get(table, identifier) is None:  # an interrupt may come just after the commit
                     remove(path)
             raise
+
+
+def _of_job(session: Session, job: Job) -> ConceptRecord:
+    """The concept that a job trains, whatever its name is by now; nobody else changes it until the transaction ends."""
+    record = session.get(ConceptRecord, job.concept_id, with_for_update=True)
+    if record is None:
+        raise LeaseLostError(f'"{job.concept}" was removed before its training ended.')
+    return record
 
 
 def _removed_or(session: Session, name: str, unknown: LibraryError) -> ConceptRecord:

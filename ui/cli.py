@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from concepts import LibraryError, read_picture
+from concepts.database import DATABASE_VARIABLE
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli, exchange_cli, study_cli, train_cli
+from ui import adapters_cli, base_cli, concept_cli, exchange_cli, jobs_cli, study_cli, train_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
+    DatabaseOption,
     JsonOption,
     LibraryOption,
     errors,
@@ -37,11 +39,21 @@ app = typer.Typer(
 app.add_typer(concept_cli.app, name="concept")
 app.add_typer(base_cli.app, name="base")
 app.add_typer(study_cli.app, name="study")
+app.add_typer(jobs_cli.app, name="jobs")
+app.command()(jobs_cli.worker)
 app.command()(adapters_cli.adapters)
 app.command()(train_cli.train)
 app.command()(train_cli.recipe)
 app.command()(exchange_cli.export)
 app.command("import")(exchange_cli.import_file)
+
+
+@app.callback()
+def studio(database: DatabaseOption = None) -> None:
+    """Options of every command."""
+    if database is not None:
+        os.environ[DATABASE_VARIABLE] = database
+
 
 StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
 MethodOption = Annotated[

@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from concepts import Concept, Library
-from ui.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, report
+from concepts import Concept
+from ui.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, library_at, report
 
 app = typer.Typer(help="Add, list, show and remove concepts.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The concept's name, written <NAME> in prompts.")]
@@ -24,7 +24,7 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a concept with its pictures."""
-    concept = Library(library).add_concept(name, class_word, pictures)
+    concept = library_at(library).add_concept(name, class_word, pictures)
     report(
         described(concept), as_json, lambda: typer.echo(f"Added {concept.name}; now run: studio train {concept.name}")
     )
@@ -35,7 +35,7 @@ def list_concepts(
     library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
 ) -> None:
     """List all concepts."""
-    concepts = Library(library).concepts()
+    concepts = library_at(library).concepts()
     report([described(concept) for concept in concepts], as_json, lambda: _show_all(concepts))
 
 
@@ -55,7 +55,7 @@ def show_concept(
     as_json: JsonOption = False,
 ) -> None:
     """Show one concept."""
-    concept = Library(library).concept(name)
+    concept = library_at(library).concept(name)
     document = described(concept)
     if concept.result and "rates" in concept.result.details:
         document["training"] = _told(concept.result.details, name, None if analyse else output)
@@ -99,7 +99,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a concept; unless it is for good, studio concept restore brings it back."""
-    removed = Library(library).remove_concept(name, for_good)
+    removed = library_at(library).remove_concept(name, for_good)
     undo = "" if for_good else f" To bring it back: studio concept restore {removed}"
     report({"removed": removed}, as_json, lambda: typer.echo(f"Removed {removed}.{undo}"))
 
@@ -109,7 +109,7 @@ def restore(
     name: Name, library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
 ) -> None:
     """Bring back a concept that was removed, with its pictures, its columns and all that was trained."""
-    concept = Library(library).restore_concept(name)
+    concept = library_at(library).restore_concept(name)
     report(described(concept), as_json, lambda: typer.echo(f"Restored {concept.name}."))
 
 

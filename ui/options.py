@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from concepts import Library
+from concepts.database import DATABASE_VARIABLE
 from studio.errors import StudioError
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ LibraryOption = Annotated[
 ]
 BaseOption = Annotated[str, typer.Option("--base", help="toybox, a diffusers folder, or a model of the hub.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option("--database", envvar=DATABASE_VARIABLE, help="postgresql://USER:PASSWORD@HOST/NAME; SQLite if unset."),
+]
 DEFAULT_LIBRARY = Path("~/.concept-studio")
 _BOX = re.compile(r"([\w-]+):(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+)")
 
@@ -108,6 +114,11 @@ def workflow_of(library: Path, base: str, **options: Any) -> "Workflow":
     from ui.workflow import Workflow
 
     return Workflow(library, base, **options)
+
+
+def library_at(root: Path | str) -> Library:
+    """The library at `root`, with the database that --database or its environment variable names."""
+    return Library(root, os.environ.get(DATABASE_VARIABLE) or None)
 
 
 def default_work_folder() -> Path:

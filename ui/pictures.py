@@ -1,50 +1,16 @@
-"""Pictures for people: grids with titles, PNG files with their settings inside."""
+"""PNG files under new names, and the sheet that a base's evaluation paints."""
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageOps
 
-_GAP = 6
-_TITLE = 22
-
-
-def png_bytes(picture: Image.Image, settings: Mapping[str, str] | None = None) -> bytes:
-    """The picture as a PNG file, with settings as text chunks."""
-    info = PngInfo()
-    for key, value in (settings or {}).items():
-        info.add_itxt(key, value)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", pnginfo=info)
-    return buffer.getvalue()
-
-
-def grid(pictures: Sequence[Image.Image], columns: int = 4) -> Image.Image:
-    """Pictures of one size in rows."""
-    return labelled_grid([("", pictures[start : start + columns]) for start in range(0, len(pictures), columns)])
-
-
-def labelled_grid(rows: Sequence[tuple[str, Sequence[Image.Image]]], side: int | None = None) -> Image.Image:
-    """Rows of pictures, each under its title where it has one; `side` scales every picture to a square."""
-    sized = [(title, [p.resize((side, side)) if side else p for p in pictures]) for title, pictures in rows]
-    width = max(sum(p.width + _GAP for p in pictures) for _, pictures in sized) + _GAP
-    heights = [max(p.height for p in pictures) + _GAP + (_TITLE if title else 0) for title, pictures in sized]
-    sheet = Image.new("RGB", (width, sum(heights) + _GAP), "white")
-    draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(15), _GAP
-    for (title, pictures), height in zip(sized, heights, strict=True):
-        if title:
-            draw.text((_GAP, top), title, fill="#222222", font=font)
-        left = _GAP
-        for picture in pictures:
-            sheet.paste(picture, (left, top + (_TITLE if title else 0)))
-            left += picture.width + _GAP
-        top += height
-    return sheet
+from training.pictures import grid as grid
+from training.pictures import labelled_grid as labelled_grid
+from training.pictures import png_bytes as png_bytes
 
 
 def save_new(folder: Path, stem: str, data: bytes) -> Path:

@@ -10,8 +10,8 @@ import typer
 from pydantic import ValidationError
 
 from studio.errors import StudioError
+from training.interrupts import asked_to_stop
 from ui import concept_cli
-from ui.interrupts import asked_to_stop
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,

@@ -3,17 +3,15 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from PIL import Image
+from torch import get_num_threads
 
-from concepts import ColumnBlock, Concept, Library, LibraryError, Result, atomic_write, read_picture
-from concepts.ledger import Space
-from concepts.storage import remove
+from concepts import ColumnBlock, Concept, Job, LibraryError, Result, atomic_write
 from studio.adapters import ADAPTERS
 from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
 from studio.composition import sharing_notes
@@ -24,37 +22,29 @@ from studio.errors import StudioError
 from studio.leak import leak, leak_prompts
 from studio.regions import Region
 from studio.scoring import Scorer, load_scorer
-from training.journal import Journal
-from training.loop import Preview, Progress, Stopped, Training, never, train_concept
-from training.methods import adapter_config, kinds_of_recipe, within_budget
+from training.in_library import PREVIEWS as PREVIEWS
+from training.in_library import (
+    Scores,
+    Trained,
+    aligned,
+    columns_for,
+    order_of,
+    pictures_of,
+    refuse_without_pictures,
+    space_of,
+    train_in_library,
+)
+from training.in_library import summary as summary
+from training.loop import Progress, Stopped, never
+from training.methods import within_budget
 from training.recipe import Recipe
 from training.task import token_of
-from training.team import Team
-from ui.pictures import grid, png_bytes
+from ui.options import library_at
 
-PREVIEWS = 4
 UNMERGED = "unmerged"
 """In place of a merge method: concepts act on their own as a picture is painted, one with a region inside it alone."""
 _KEPT = 16
 _NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What `Workflow.train` gives: the stored result, the loss of every step, the preview pictures."""
-
-    result: Result
-    losses: list[float]
-    previews: list[Image.Image]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Alignment of pictures, in the terms of one backbone: per picture, None where nothing was compared with."""
-
-    backbone: str
-    image: list[float] | None
-    text: list[float]
 
 
 class Workflow:
@@ -62,7 +52,7 @@ class Workflow:
 
     def __init__(self, root: Path | str, base: str = "toybox", backbone: str = "toybox-clip"):
         self._base, self._backbone = base, backbone
-        self.library = Library(root)
+        self.library = library_at(root)
         self._read: dict[Path, TrainedConcept] = {}
 
     @cached_property
@@ -82,7 +72,7 @@ class Workflow:
 
     def pictures(self, concept: Concept) -> list[Image.Image]:
         """A concept's own pictures."""
-        return [read_picture(path, str(path)) for path in concept.pictures]
+        return pictures_of(concept)
 
     def train(
         self,
@@ -100,98 +90,39 @@ class Workflow:
         killed goes on where it was when it is asked for in the same way again.
         """
         concept = self.library.concept(name)
-        if not concept.pictures:
-            raise LibraryError(
-                f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.'
-            )
+        refuse_without_pictures(concept)
+        self.library.jobs.refuse_waiting(name)
         recipe = within_budget(self.base, recipe)
-        team = Team.gathered()
         with self._columns(concept, recipe, start, column) as first:
             try:
-                training = self._train(concept, recipe, first, on_progress, start, stop, team)
-                trained = self._store(concept, training, recipe) if team.leads else None
-                team.wait()
-                trained = trained or Trained(self._result(name), training.losses, [])
-            except Stopped as stopped:  # caught in here, so that the concept keeps its columns until it goes on
-                trained = stopped
-        if isinstance(trained, Stopped):
-            raise trained
-        remove(self.library.checkpoints(concept))
-        return trained
-
-    def _train(
-        self,
-        concept: Concept,
-        recipe: Recipe,
-        first_column: int,
-        on_progress: Callable[[Progress], None],
-        start: TrainedConcept | None,
-        stop: Callable[[], bool],
-        team: Team,
-    ) -> Training:
-        """Trains with checkpoints, a journal for TensorBoard, and scores of previews where the recipe asks for any."""
-        pictures, journal = self.pictures(concept), Journal(self.library.runs(concept))
-
-        def told(progress: Progress) -> None:
-            on_progress(progress)
-            if team.leads:
-                journal.progress(progress)
-
-        def previewed(preview: Preview) -> None:
-            if team.leads:
-                journal.preview(preview)
-
-        try:
-            return train_concept(
-                self.base, concept.name, concept.class_word, pictures, recipe, first_column,
-                self.library.root / "priors", told, start, self.library.checkpoints(concept), stop=stop,
-                on_preview=previewed, score=lambda shown: fmean(self.scorer.image_alignment(shown, pictures).tolist()),
-            )  # fmt: skip
-        finally:
-            journal.close()
-
-    def _store(self, concept: Concept, training: Training, recipe: Recipe) -> Trained:
-        """Paints previews of what was trained, scores them and stores it all."""
-        prompt = f"a photo of {token_of(concept.name)}"
-        previews = self._paint({concept.name: training.concept}, prompt, range(PREVIEWS))
-        scores = self.score(previews, self.plain(prompt), self.pictures(concept))
-        trained = training.concept
-        trained.metadata["scores"] = summary(scores)
-        details = {
-            "base": trained.base,
-            "adapter": trained.adapter,
-            "rank": trained.config.get("rank", 0),
-            "parameters": sum(t.numel() for state in trained.adapters.values() for t in state.values()),
-            "scores": trained.metadata["scores"],
-            "recipe": recipe.model_dump(),
-            **training.record.plain(),
-        }
-        result = self.library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)))
-        return Trained(result, training.losses, previews)
+                return train_in_library(
+                    self.library, self.base, lambda: self.scorer, concept, recipe, first, on_progress, start, stop
+                )
+            except Stopped as caught:  # in here, so that the concept keeps its columns until it goes on
+                stopped = caught
+        raise stopped
 
     @contextmanager
     def _columns(
         self, concept: Concept, recipe: Recipe, start: TrainedConcept | None, column: int | None
     ) -> Iterator[int]:
-        """The first of the concept's columns, which it keeps if the training ends well; 0 where it needs none.
-
-        Every site is checked first, so that a refusal changes nothing.
-        """
-        if start is not None:
+        """The first of the concept's columns, which it keeps if the training ends well; 0 where it needs none."""
+        wanted = None if start else columns_for(self.base, recipe, column)
+        if wanted is None:
             yield 0
             return
-        config = adapter_config(recipe)
-        method = ADAPTERS[recipe.adapter]
-        for site in self.base.sites_of(kinds_of_recipe(recipe, config)).values():
-            method.check(tuple(site.weight.shape), config, site.name)
-        if not method.owns_block:
-            yield 0
-            return
-        base, space = self.base.decomposition, _space(recipe.adapter)
         with self.library.columns_for_result(
-            concept.name, base.fingerprint, config.rank, base.capacity, column, space
+            concept.name, self.base.decomposition.fingerprint, wanted.width, wanted.capacity, column, wanted.space
         ) as block:
             yield block.start
+
+    def queue(self, names: Sequence[str], recipe: Recipe, column: int | None = None, priority: int = 0) -> list[Job]:
+        """Queues trainings for a worker, all or none; their columns are allocated now, in this order."""
+        for name in names:
+            refuse_without_pictures(self.library.concept(name))
+        threads = recipe.threads or get_num_threads()  # what it becomes must not depend on who trains it
+        recipe = recipe.model_copy(update={"threads": threads})
+        return self.library.jobs.queue([order_of(self.base, name, recipe, column, priority=priority) for name in names])
 
     def claim(self, name: str, trained: TrainedConcept) -> ColumnBlock | None:
         """Enters the columns of a concept that was trained elsewhere in the ledger; the block tells what overlaps.
@@ -201,7 +132,7 @@ class Workflow:
         if not ADAPTERS[trained.adapter].owns_block:
             return None
         base, width, first = self.base.decomposition, trained.config["rank"], trained.config["first_column"]
-        space = _space(trained.adapter)
+        space = space_of(trained.adapter)
         return self.library.allocate_columns(name, base.fingerprint, width, base.capacity, first, space)
 
     def trained(self, name: str) -> TrainedConcept:
@@ -325,8 +256,7 @@ class Workflow:
 
     def score(self, pictures: Sequence[Image.Image], prompt: str, references: Sequence[Image.Image] = ()) -> Scores:
         """How near pictures are to a prompt and, when given, to references."""
-        image = self.scorer.image_alignment(pictures, references).tolist() if references else None
-        return Scores(self.scorer.backbone, image, self.scorer.text_alignment(pictures, prompt).tolist())
+        return aligned(self.scorer, pictures, prompt, references)
 
     def leak(self, name: str) -> dict[str, Any]:
         """How far pictures of the class word, and of unrelated things, move when this concept is in the base."""
@@ -351,16 +281,6 @@ def alone(prompt: str, name: str) -> str:
     return prompt[: found[0].start()] + token_of(name) + prompt[found[-1].end() :]
 
 
-def summary(scores: Scores) -> dict[str, Any]:
-    """The mean alignments, with the backbone's name."""
-    image = None if scores.image is None else sum(scores.image) / len(scores.image)
-    return {
-        "backbone": scores.backbone,
-        "image_alignment": image,
-        "text_alignment": sum(scores.text) / len(scores.text),
-    }
-
-
 def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
     """Strengths by the concepts' own names; StudioError for one that is not painted."""
     keys = {name.lower(): name for name in trained}
@@ -368,11 +288,6 @@ def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str,
         if name.lower() not in keys:
             raise StudioError(f"Name {name} in the prompt or leave its strength out: it is not in the picture.")
     return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
-
-
-def _space(adapter: str) -> Space:
-    """The space of the ledger that a method's block lies in."""
-    return "columns" if ADAPTERS[adapter].uses_columns else "rows"
 
 
 def _read_file(path: Path) -> TrainedConcept:

@@ -18,6 +18,7 @@ from studio.composition import session
 from studio.diffusion import PaintSettings
 from studio.errors import StudioError
 from studio.regions import Region
+from training import in_library
 from training.loop import Progress, Stopped
 from training.recipe import Recipe
 from ui import workflow as module
@@ -105,7 +106,7 @@ def test_a_training_that_fails_leaves_the_columns_as_they_were(
         held.append(workflow.library.concept(name).columns[0].width)
         raise failure
 
-    monkeypatch.setattr(module, "train_concept", fail)
+    monkeypatch.setattr(in_library, "train_concept", fail)
     with pytest.raises(type(failure)):
         workflow.train(name, replace_recipe(rank=3))
     assert held == [3]
