@@ -18,6 +18,7 @@ from concepts import LibraryError, atomic_write
 from concepts.samples import SAMPLES
 from studio.adapters import ADAPTERS
 from studio.errors import StudioError
+from training.cuts import Example
 from training.dataset import build_training_set
 from training.recipe import Recipe
 from ui.demo import RECIPE
@@ -58,8 +59,8 @@ def measured(trained: Trained, seconds: float) -> dict[str, Any]:
 def prepare(workflow: Workflow, name: str) -> None:
     """Paints the prior pictures, which all methods share, so that none of them is measured with it."""
     concept, cache = workflow.library.concept(name), workflow.library.root / "priors"
-    pictures, prior = workflow.pictures(concept), Recipe().prior_pictures
-    build_training_set(workflow.base, pictures, concept.class_word, prior, cache=cache)
+    examples = [Example(picture) for picture in workflow.pictures(concept)]
+    build_training_set(workflow.base, examples, concept.class_word, Recipe(), cache)
 
 
 def train(workflow: Workflow, name: str, recipe: Recipe) -> dict[str, Any]:

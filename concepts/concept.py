@@ -87,6 +87,11 @@ def result_folder(root: Path, record: ResultRecord) -> Path:
     return root / "results" / record.id
 
 
+def runs_folder(root: Path, concept: Concept | ConceptRecord) -> Path:
+    """Where what TensorBoard reads of a concept's training lies; people see this name there."""
+    return root / "runs" / f"{concept.name}-{concept.id[:8]}"
+
+
 def result_record(details: Mapping[str, Any]) -> ResultRecord:
     """The record of these details. Raises LibraryError for values that are no JSON, and where one is missing."""
     rest = plain(details)

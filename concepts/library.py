@@ -20,6 +20,7 @@ from concepts.concept import (
     result_folder,
     result_of,
     result_record,
+    runs_folder,
 )
 from concepts.database import Database, explained
 from concepts.errors import LibraryError
@@ -145,7 +146,11 @@ class Library:
                 record = find(session, name)
             except LibraryError as unknown:
                 record = _removed_or(session, name, unknown)
-            files = [pictures_folder(self.root, record), self.root / "checkpoints" / record.id]
+            files = [
+                pictures_folder(self.root, record),
+                self.root / "checkpoints" / record.id,
+                runs_folder(self.root, record),
+            ]
             if record.result is not None:
                 files.append(result_folder(self.root, record.result))
             session.delete(record)
@@ -257,6 +262,10 @@ class Library:
     def checkpoints(self, concept: Concept) -> Path:
         """The folder for the checkpoints of a concept's training, which its trainer makes and removes."""
         return self.root / "checkpoints" / concept.id
+
+    def runs(self, concept: Concept) -> Path:
+        """The folder for what TensorBoard reads of a concept's training, which its trainer writes."""
+        return runs_folder(self.root, concept)
 
     @contextmanager
     def _adding(self, record: ConceptRecord | ResultRecord, path: Path) -> Iterator[Path]:

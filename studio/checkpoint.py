@@ -17,7 +17,7 @@ from studio.adapters import Adapter
 from studio.decomposition import Decomposition
 from studio.errors import StudioError
 from studio.injection import create_adapters, method_named
-from studio.sites import Site
+from studio.sites import MATRICES, Site
 
 # One metadata key only: safetensors writes several in no fixed order.
 _KEY = "concept_studio"
@@ -149,8 +149,9 @@ def _own_options(concept: TrainedConcept) -> Iterator[None]:
 
 
 def kinds_of(concept: TrainedConcept) -> tuple[str, ...]:
-    """The kinds of layers that the concept adapts."""
-    return method_named(concept.adapter).kinds(config_of(concept))
+    """The kinds of layers that the concept's sites are among: a recipe may choose others than its method would."""
+    own = method_named(concept.adapter).kinds(config_of(concept))
+    return MATRICES if own == ("attention",) else own
 
 
 def _load_state(adapter: Adapter, state: dict[str, Tensor], site: str) -> None:

@@ -129,10 +129,11 @@ class Decomposition:
     With a cache folder they are stored there once, as one safetensors file named by the fingerprint.
     """
 
-    def __init__(self, sites: Mapping[str, Site], cache: Path | None = None):
+    def __init__(self, sites: Mapping[str, Site], cache: Path | None = None, capacity: int | None = None):
         self.fingerprint = fingerprint(sites)
-        self.capacity = min(min(site.weight.shape) for site in sites.values())
-        self._sites = dict(sites)
+        self.capacity = capacity or min(min(site.weight.shape) for site in sites.values())
+        self._sites, self._cache = dict(sites), cache
+        self._others: dict[tuple[str, ...], Decomposition] = {}
         self._path = None if cache is None else Path(cache) / f"{self.fingerprint}-{self.capacity}.safetensors"
 
     @classmethod
@@ -145,6 +146,20 @@ class Decomposition:
         if site_name not in self._sites:
             raise StudioError(f"The base has no adapted layer {site_name}: use a concept made for this base.")
         return self._columns[site_name]
+
+    def columns_of(self, sites: Mapping[str, Site]) -> dict[str, SingularColumns]:
+        """The columns of these sites; of those that are not among the decomposed, computed and stored likewise."""
+        others = {name: site for name, site in sites.items() if name not in self._sites}
+        found = {name: self._columns[name] for name in sites if name in self._sites}
+        if others:
+            key = tuple(others)
+            self._others[key] = self._others.get(key) or Decomposition(others, self._cache, self.capacity)
+            found |= self._others[key]._columns
+        return found
+
+    def _kept(self, name: str) -> int:
+        """How many columns of a site are kept."""
+        return min(self.capacity, *self._sites[name].weight.shape)
 
     @cached_property
     def _columns(self) -> dict[str, SingularColumns]:
@@ -160,11 +175,14 @@ class Decomposition:
         largest_first = sorted(self._sites, key=lambda name: -self._sites[name].weight.numel())
         try:
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                found = pool.map(lambda name: singular_columns(self._sites[name].weight, self.capacity), largest_first)
+                found = pool.map(self._computed, largest_first)
                 made = dict(zip(largest_first, found, strict=True))
         finally:
             torch.set_num_threads(threads)
         return {name: made[name] for name in self._sites}
+
+    def _computed(self, name: str) -> SingularColumns:
+        return singular_columns(self._sites[name].weight, self._kept(name))
 
     def _read(self) -> dict[str, SingularColumns] | None:
         """What the cache holds, or None if there is no file, or a torn, a foreign or an altered one."""
@@ -184,8 +202,8 @@ class Decomposition:
 
     def _fits(self, name: str, columns: SingularColumns) -> bool:
         out_features, in_features = self._sites[name].weight.shape
-        shapes = (columns.u.shape, columns.s.shape, columns.v.shape)
-        return shapes == ((out_features, self.capacity), (self.capacity,), (in_features, self.capacity))
+        shapes, kept = (columns.u.shape, columns.s.shape, columns.v.shape), self._kept(name)
+        return shapes == ((out_features, kept), (kept,), (in_features, kept))
 
     def _write(self, columns: Mapping[str, SingularColumns]) -> None:
         """Store flushed and by rename, so that a crash leaves a whole file or none."""

@@ -36,6 +36,12 @@ class Encoded:
         return Encoded(torch.zeros_like(self.context), None if self.pooled is None else torch.zeros_like(self.pooled))
 
 
+def joined(rows: Sequence[Encoded]) -> Encoded:
+    """The prompts of all, one after the other."""
+    pooled = [row.pooled for row in rows if row.pooled is not None]
+    return Encoded(torch.cat([row.context for row in rows]), torch.cat(pooled) if pooled else None)
+
+
 def token_ids(reader: tuple[Any, Any], prompts: Sequence[str]) -> Tensor:
     """Prompts as padded token ids (n, tokens); what is beyond the tokenizer's length is cut off."""
     tokenizer, encoder = reader

@@ -161,12 +161,9 @@ def create_adapters(
     values.
     """
     method = method_named(adapter)
+    columns = decomposition.columns_of(sites) if method.uses_columns else {}
     return {
-        name: method(
-            site.weight,
-            config,
-            SiteContext(decomposition.columns(name) if method.uses_columns else None, seed, name, site.role),
-        )
+        name: method(site.weight, config, SiteContext(columns.get(name), seed, name, site.role))
         for name, site in sites.items()
     }
 

@@ -12,6 +12,10 @@ from typing import Literal
 import torch
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPTextEmbeddings, CLIPTextModel
 
@@ -135,6 +139,20 @@ def _convolution(module: nn.Module) -> Chosen:
         yield module, "matrix"
 
 
+def _inner_convolution(module: nn.Module) -> Chosen:
+    """What a UNet's blocks have of convolutions, and the projections around their transformers.
+
+    The first and the last convolution, which have too few channels for most ranks, are not among them.
+    """
+    match module:
+        case ResnetBlock2D():
+            yield from _matrices((module.conv1, module.conv2, module.conv_shortcut))
+        case Downsample2D() | Upsample2D():
+            yield from _matrices((module.conv,))
+        case Transformer2DModel():
+            yield from _matrices((module.proj_in, module.proj_out))
+
+
 def _norm(module: nn.Module) -> Chosen:
     """Layer and group normalisation."""
     if isinstance(module, Norm) and module.weight is not None:
@@ -170,12 +188,17 @@ KINDS: dict[str, Selector] = {
     "text_attention": _text_attention,
     "feed_forward": _feed_forward,
     "linear": _linear,
+    "inner_convolution": _inner_convolution,
     "convolution": _convolution,
     "norm": _norm,
     "bias": _bias,
     "vocabulary": _vocabulary,
     "text_output": _text_output,
 }
+
+
+MATRICES = ("attention", "feed_forward", "inner_convolution", "convolution")
+"""The kinds that hold every matrix which a recipe may choose."""
 
 
 def _branch_ends(module: nn.Module) -> Iterator[nn.Module]:

@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from concepts.storage import atomic_write
 from studio.diffusion import Base, PaintSettings, paint_latents
-
-CAPTIONS = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "a rendering of {}", "{}")
-"""How a concept's pictures are described; its token fills the place."""
+from training.cuts import Example, cuts
+from training.recipe import Recipe
+from training.recipe_parts import CAPTIONS
 
 _CONTEXTS = (
     "", " on the beach", " on a white background", " in the snow", " on a wooden table", " in the city",
@@ -34,17 +35,21 @@ _PRIOR_SETTINGS = PaintSettings(steps=16, batch=8)
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A picture as latents (channels, h, w), with what is said of it and what of it counts, (1, h, w), if known."""
+
+    latents: Tensor
+    caption: str | None = None
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class TrainingSet:
-    """Latents (n, channels, h, w) of a concept's pictures, and prior latents with the prompts they show."""
+    """A concept's pictures in all their variants, and prior pictures of its class and of other things."""
 
-    concept: Tensor
-    class_prior: tuple[Tensor, list[str]]
-    other_prior: tuple[Tensor, list[str]]
-
-
-def fitted(picture: Image.Image, side: int) -> Image.Image:
-    """The picture's middle square at side x side pixels."""
-    return ImageOps.fit(picture.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+    concept: list[Sample]
+    class_prior: list[Sample]
+    other_prior: list[Sample]
 
 
 def any_prompt(class_word: str, generator: torch.Generator) -> str:
@@ -78,10 +83,9 @@ def other_prompts(class_word: str, count: int) -> list[str]:
 
 def build_training_set(
     base: Base,
-    pictures: Sequence[Image.Image],
+    examples: Sequence[Example],
     class_word: str,
-    prior_pictures: int,
-    flip: bool = True,
+    recipe: Recipe,
     cache: Path | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> TrainingSet:
@@ -89,15 +93,35 @@ def build_training_set(
 
     `on_step` is called for every denoising step while prior pictures are painted.
     """
-    squares = [fitted(picture, base.side) for picture in pictures]
-    mirrored = [ImageOps.mirror(square) for square in squares] if flip else []
-    of_class = class_prompts(class_word, prior_pictures // 2)
-    others = other_prompts(class_word, prior_pictures - len(of_class))
+    of_class = class_prompts(class_word, recipe.prior_pictures // 2)
+    others = other_prompts(class_word, recipe.prior_pictures - len(of_class))
     return TrainingSet(
-        base.encode_pictures([*squares, *mirrored]),
-        (_prior(base, of_class, cache, on_step), of_class),
-        (_prior(base, others, cache, on_step), others),
+        _encoded(base, examples, recipe),
+        *(_prior(base, texts, recipe.prior_seed, cache, on_step) for texts in (of_class, others)),
     )
+
+
+def _encoded(base: Base, examples: Sequence[Example], recipe: Recipe) -> list[Sample]:
+    """Every variant of the concept's pictures as latents; pictures of one size are encoded together."""
+    vae_factor = base.pipeline.vae_scale_factor
+    step = vae_factor * 2 ** (len(base.pipeline.unet.config.block_out_channels) - 1)
+    variants = [(examples[index], cut) for index, cut in cuts([e.picture for e in examples], recipe, base.side, step)]
+    samples: dict[int, Sample] = {}
+    for size in dict.fromkeys(cut.size for _, cut in variants):
+        chosen = [number for number, (_, cut) in enumerate(variants) if cut.size == size]
+        latents = base.encode_pictures([variants[n][1].of(variants[n][0].picture.convert("RGB")) for n in chosen])
+        for number, latent in zip(chosen, latents, strict=True):
+            example, cut = variants[number]
+            mask = _mask(cut.of(example.mask), vae_factor, base) if recipe.masked and example.mask else None
+            samples[number] = Sample(latent, example.caption, mask)
+    return [samples[number] for number in range(len(variants))]
+
+
+def _mask(mask: Image.Image, factor: int, base: Base) -> Tensor:
+    """A grey picture as the share of each latent's place that counts, (1, h, w)."""
+    width, height = mask.width // factor, mask.height // factor
+    levels = np.asarray(mask.convert("L").resize((width, height), Image.Resampling.BOX), dtype=np.float32)
+    return torch.from_numpy(levels / 255)[None].to(base.device)
 
 
 def prior_steps(prior_pictures: int) -> int:
@@ -107,19 +131,22 @@ def prior_steps(prior_pictures: int) -> int:
     return batches * _PRIOR_SETTINGS.steps
 
 
-def _prior(base: Base, prompts: Sequence[str], cache: Path | None, on_step: Callable[[], None]) -> Tensor:
-    """The base's pictures of these prompts as latents; the seed of each is its place in the list."""
+def _prior(
+    base: Base, prompts: Sequence[str], seed: int, cache: Path | None, on_step: Callable[[], None]
+) -> list[Sample]:
+    """The base's pictures of these prompts; the seed of each follows from its place in the list and the recipe's."""
     # On a CPU the number of threads decides the last bits, and a training must not depend on who painted first.
     threads = torch.get_num_threads() if base.device.type == "cpu" else 0
-    key = json.dumps([base.decomposition.fingerprint, list(prompts), repr(_PRIOR_SETTINGS), threads])
+    key = json.dumps([base.decomposition.fingerprint, list(prompts), repr(_PRIOR_SETTINGS), seed, threads])
     path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors" if cache else None
-    if path and (stored := _read(path)) is not None:
-        return stored.to(base.device)
-    latents = paint_latents(base, prompts, range(len(prompts)), _PRIOR_SETTINGS, on_step)
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, save({"latents": latents.cpu().contiguous()}))
-    return latents
+    latents = _read(path) if path else None
+    if latents is None:
+        seeds = range(seed * len(prompts), (seed + 1) * len(prompts))
+        latents = paint_latents(base, prompts, seeds, _PRIOR_SETTINGS, on_step)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, save({"latents": latents.cpu().contiguous()}))
+    return [Sample(latent, text) for latent, text in zip(latents.to(base.device), prompts, strict=True)]
 
 
 def _read(path: Path) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from PIL import Image
@@ -14,11 +15,13 @@ from studio.checkpoint import TrainedConcept, to_bytes
 from studio.composition.session import MergeCache, Plan
 from studio.diffusion import Base, paint
 from studio.scoring import Scorer
-from training.loop import Progress, Training, never, train_concept
+from training.journal import Journal
+from training.loop import Preview, Progress, Training, never, train_concept
 from training.methods import adapter_config, kinds_of_recipe, within_budget
 from training.pictures import grid, png_bytes
 from training.recipe import Recipe
 from training.task import on_threads, token_of
+from training.team import Team
 
 PREVIEWS = 4
 
@@ -58,15 +61,54 @@ def train_in_library(
     With `start` the training goes on from there. One that was stopped by `stop`, which raises Stopped, or killed goes
     on where it was when it is asked for in the same way again. With `lease` the result ends that job.
     """
+    training, team = _train(library, base, scorer, concept, recipe, first_column, on_progress, start, stop)
+    if team.leads:
+        with on_threads(recipe.threads):
+            trained = _store(library, base, scorer(), concept, recipe, training, lease)
+        remove(library.checkpoints(concept))
+        team.wait()
+        return trained
+    team.wait()
+    stored = library.concept(concept.name).result
+    assert stored, "the leading process has stored it"
+    return Trained(stored, training.losses, [])
+
+
+def _train(
+    library: Library,
+    base: Base,
+    scorer: Callable[[], Scorer],
+    concept: Concept,
+    recipe: Recipe,
+    first_column: int,
+    on_progress: Callable[[Progress], None],
+    start: TrainedConcept | None,
+    stop: Callable[[], bool],
+) -> tuple[Training, Team]:
+    """Trains with checkpoints, a journal for TensorBoard, and scores of previews where the recipe asks for any."""
+    pictures, journal, team = pictures_of(concept), Journal(library.runs(concept)), Team.gathered()
+
+    def told(progress: Progress) -> None:
+        on_progress(progress)
+        if team.leads:
+            journal.progress(progress)
+
+    def previewed(preview: Preview) -> None:
+        if team.leads:
+            journal.preview(preview)
+
+    def score(shown: Sequence[Image.Image]) -> float:
+        return fmean(scorer().image_alignment(shown, pictures).tolist())
+
     cache, checkpoints = library.root / "priors", library.checkpoints(concept)
-    training = train_concept(
-        base, concept.name, concept.class_word, pictures_of(concept), recipe, first_column, cache, on_progress, start,
-        checkpoints, stop=stop,
-    )  # fmt: skip
-    with on_threads(recipe.threads):
-        trained = _store(library, base, scorer(), concept, recipe, training, lease)
-    remove(checkpoints)
-    return trained
+    try:
+        training = train_concept(
+            base, concept.name, concept.class_word, pictures, recipe, first_column, cache, told, start, checkpoints,
+            stop=stop, on_preview=previewed, score=score,
+        )  # fmt: skip
+    finally:
+        journal.close()
+    return training, team
 
 
 def _store(
@@ -91,7 +133,7 @@ def _store(
         "parameters": sum(t.numel() for state in trained.adapters.values() for t in state.values()),
         "scores": trained.metadata["scores"],
         "recipe": recipe.model_dump(),
-        "losses": training.losses,
+        **training.record.plain(),
     }
     result = library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)), lease)
     return Trained(result, training.losses, previews)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 from torch import Tensor
 
 
@@ -31,6 +32,20 @@ def denoising_loss(
     if weights is None:
         return error.square().mean((1, 2, 3))
     return (error.square() * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))
+
+
+def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
+    """How much the error at each timestep counts, (n,), so that no signal-to-noise ratio above gamma counts for more.
+
+    Hang et al., 2023, section 3.4: min(snr, gamma) in the terms of clean latents, which is divided by snr for an error
+    of the noise, and by snr + 1 for one of the velocity.
+    """
+    snr = compute_snr(scheduler, timesteps)
+    kind = scheduler.config["prediction_type"]
+    if kind == "epsilon":
+        return (gamma / snr).clamp(max=1)
+    capped = snr.clamp(max=gamma)
+    return capped / (snr + 1) if kind == "v_prediction" else capped
 
 
 def draw_noise(shape: torch.Size, offset: float, generator: torch.Generator) -> Tensor:

@@ -16,6 +16,9 @@ from studio.injection import method_named
 from studio.sites import Site
 from training.recipe import Recipe
 
+TOKEN_RATE = 5e-3
+"""The learning rate of a token whose recipe has none."""
+
 
 def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
     """The adapter's options from the recipe; StudioError for one that the adapter does not have or of another type."""
@@ -100,9 +103,10 @@ def parameter_groups(
         rate = rates[kind] or method.learning_rates[kind]
         for decay, kept in ((recipe.weight_decay, False), (0.0, True)):
             chosen = [parameter for name, parameter in named if (name in method.no_decay) is kept]
-            groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+            groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "part": part})
     for vectors in token.values():
         vectors.requires_grad_(recipe.train_token)
     if recipe.train_token:
-        groups.append({"params": [*token.values()], "lr": recipe.token_rate, "weight_decay": 0.0})
+        rate = recipe.token_rate or TOKEN_RATE
+        groups.append({"params": [*token.values()], "lr": rate, "weight_decay": 0.0, "part": "token"})
     return [group for group in groups if group["params"]]

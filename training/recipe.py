@@ -2,15 +2,19 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
-Places = Literal["attention", "cross_attention_kv", "text_attention"]
+from training.recipe_parts import Descent, Group, Loss, Pictures, Tokens, Watching
+
+Places = Literal[
+    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "inner_convolution",
+    "convolution",
+]  # fmt: skip
+"""Keys of studio.sites.KINDS: the layers that a recipe may choose."""
 
 
-class Recipe(BaseModel):
-    """How one concept is trained. Unknown options are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Adapted(Group):
+    """The method, its size, and the layers that it adapts."""
 
     adapter: str = Field(default="spectral_additive", description="The method that adapts the layers.")
     rank: int | None = Field(
@@ -25,43 +29,27 @@ class Recipe(BaseModel):
     sites: tuple[Places, ...] | None = Field(
         default=None,
         min_length=1,
-        description="Layers to adapt: attention, cross_attention_kv, text_attention; the adapter's own if unset.",
+        description="Layers to adapt, a list: attention, or only attention_kv, cross_attention_kv or text_attention; "
+        "feed_forward; inner_convolution, or convolution with the first and last; the adapter's own if unset.",
     )
-    steps: int = Field(default=300, ge=1, description="Training steps.")
-    batch: int = Field(default=8, ge=2, description="Pictures in a step, prior pictures among them.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Decides order, noise and initial values.")
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        description="CPU threads; as many as the process has if unset. Only the same number gives the same bytes.",
-    )
-    unet_rate: float | None = Field(
-        default=None, gt=0, description="Learning rate of UNet layers; the adapter's own if unset."
-    )
-    text_rate: float | None = Field(
-        default=None, gt=0, description="Learning rate of text-encoder layers; the adapter's own if unset."
-    )
-    token_rate: float = Field(default=5e-3, gt=0, description="Learning rate of the new token's embedding.")
-    train_token: bool = Field(default=True, description="Train the token's embedding; if not, it means its class word.")
-    token_vectors: int = Field(default=1, ge=1, le=16, description="Embedding vectors of the new token.")
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay of adapters (never of tokens).")
-    noise_offset: float = Field(
-        default=0.0, ge=0, le=1, description="Shared noise per channel, for very dark or bright pictures."
-    )
-    prior_share: float = Field(
-        default=0.375, ge=0, lt=1, description="Share of the batch that does not name the concept."
-    )
-    silence: float = Field(
-        default=50.0,
-        ge=0,
-        description="How strictly layers keep to the base where the concept is not named; 0: by prior pictures alone.",
-    )
-    prior_pictures: int = Field(
-        default=48, ge=2, description="Prior pictures: half of the class word, half of other things."
-    )
-    flip: bool = Field(default=False, description="Also learn from mirrored pictures; not for text and logos.")
+
+
+class Recipe(Watching, Tokens, Pictures, Loss, Descent, Adapted):
+    """How one concept is trained. Unknown options are refused, and so are impossible values and pairs of them."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Recipe":
+        if self.optimizer == "prodigy" and (self.unet_rate or self.text_rate or self.token_rate):
+            raise ValueError("leave unet_rate, text_rate and token_rate out: prodigy finds the rates itself")
+        if (self.patience or self.keep_best) and not self.preview_every:
+            raise ValueError("set preview_every too: patience and keep_best go by the scores of the previews")
+        if self.round_prior >= self.batch:
+            raise ValueError("choose a smaller prior_share or a larger batch: no place is left for the concept")
+        if missing := next((text for text in self.templates if "{}" not in text), None):
+            raise ValueError(f"write {{}} where the concept stands in each of templates: {missing!r} lacks it")
+        return self
 
     @property
-    def unnamed(self) -> int:
-        """How many pictures of a batch do not name the concept."""
+    def round_prior(self) -> int:
+        """How many of a batch's pictures are prior ones."""
         return round(self.batch * self.prior_share)

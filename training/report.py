@@ -49,6 +49,31 @@ def loss_curves(losses: Mapping[str, Sequence[float]], window: int = 20) -> Imag
         axes.plot(np.arange(width, len(values) + 1), mean, label=name)
     axes.set(xlabel="step", ylabel="loss")
     axes.legend()
+    return _picture(figure)
+
+
+def training_curves(details: Mapping[str, Any], name: str) -> Image.Image:
+    """What a result's details tell of its training: loss, learning rates, and image alignment if it was measured."""
+    panels = 3 if details["alignments"] else 2
+    figure = Figure(figsize=(4.5 * panels, 3.2), layout="constrained")
+    axes = figure.subplots(1, panels)
+    losses = details["losses"]
+    width = min(20, len(losses))
+    axes[0].plot(range(1, len(losses) + 1), losses, color="#cccccc", linewidth=0.8)
+    axes[0].plot(range(width, len(losses) + 1), np.convolve(losses, np.ones(width) / width, mode="valid"))
+    axes[0].set(title=name, xlabel="step", ylabel=f"loss, and its mean over {width} steps")
+    for part, rates in details["rates"].items():
+        axes[1].plot(range(1, len(rates) + 1), rates, label=part)
+    axes[1].set(xlabel="step", ylabel="learning rate")
+    axes[1].set_yscale("symlog", linthresh=1e-6)
+    axes[1].legend()
+    if details["alignments"]:
+        axes[2].plot(*zip(*details["alignments"], strict=True), marker="o")
+        axes[2].set(xlabel="step", ylabel="image alignment of previews")
+    return _picture(figure)
+
+
+def _picture(figure: Figure) -> Image.Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return Image.open(buffer).convert("RGB")

@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from PIL import Image
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from studio.adapters import Adapter
 from studio.checkpoint import TrainedConcept, build_adapters, to_bytes, trained_states
@@ -19,6 +21,7 @@ from studio.diffusion import Base
 from studio.injection import create_adapters, inject
 from studio.sites import Site
 from studio.tokens import add_tokens, load_tokens, remove_tokens, vectors_by_part
+from training.cuts import Example
 from training.methods import kinds_of_recipe
 from training.recipe import Recipe
 from training.silence import watchable
@@ -39,7 +42,7 @@ class Task:
     base: Base
     name: str
     class_word: str
-    pictures: Sequence[Image.Image]
+    examples: Sequence[Example]
     recipe: Recipe
     config: Any
     start: TrainedConcept | None = None
@@ -54,8 +57,10 @@ class Task:
                 self.recipe.model_dump(), asdict(self.config),
             ]).encode()
         )  # fmt: skip
-        for picture in self.pictures:
-            digest.update(f"{picture.mode} {picture.size}".encode() + picture.tobytes())
+        for example in self.examples:
+            digest.update(f"{example.caption}".encode())
+            for picture in (example.picture, example.mask):
+                digest.update(b"" if picture is None else f"{picture.mode} {picture.size}".encode() + picture.tobytes())
         if self.start is not None:
             digest.update(to_bytes(self.start))
         return digest.hexdigest()[:32]
@@ -75,11 +80,6 @@ class Task:
         """The layers that are adapted, by name."""
         return self.base.sites_of(kinds_of_recipe(self.recipe, self.config))
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether each adapted layer is told to be silent where the concept is not named."""
-        return self.recipe.silence > 0 and self.recipe.unnamed > 0 and bool(watchable(self.sites))
-
     def adapters(self) -> dict[str, Adapter]:
         """Fresh adapters, or those of an earlier training, which goes on from them."""
         if self.start is None:
@@ -94,7 +94,8 @@ class Task:
     @contextmanager
     def ready(self, adapters: Mapping[str, Adapter]) -> Iterator[None]:
         """While open, the base carries the adapters and the new token; afterwards it is what it was."""
-        readers = self.base.readers
+        pipeline, readers = self.base.pipeline, self.base.readers
+        encoders = [encoder for _, encoder in readers.values()]
         with ExitStack() as undo:
             # The token first: what adapts the vocabulary's output must see the concept's own vectors too.
             if self.start is None:
@@ -106,7 +107,17 @@ class Task:
             undo.callback(inject(self.sites, adapters).eject)
             if self.base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
                 undo.enter_context(_eager_attention(self.base))
+            if self.recipe.low_memory:
+                for part in (*encoders, pipeline.vae):
+                    undo.callback(part.to, self.base.device)
+            if self.recipe.gradient_checkpointing or self.recipe.low_memory:
+                undo.enter_context(_checkpointed(pipeline.unet, encoders))
             yield
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether each adapted layer is told to be silent where the concept is not named."""
+        return self.recipe.silence > 0 and self.recipe.round_prior > 0 and bool(watchable(self.sites))
 
     def concept(self, adapters: Mapping[str, Adapter]) -> TrainedConcept:
         """What these adapters and the token have learned so far, while the base is `ready`. It holds no clock times."""
@@ -129,14 +140,32 @@ class Task:
 def _eager_attention(base: Base) -> Iterator[None]:
     """While open, attention is computed step by step in all parts."""
     unet: Any = base.pipeline.unet
-    encoders = [encoder for _, encoder in base.readers.values()]
     with ExitStack() as undo:
         undo.callback(unet.set_attn_processor, unet.attn_processors)
         unet.set_attn_processor(AttnProcessor())
-        for encoder in encoders:
+        for _, encoder in base.readers.values():
             undo.callback(encoder.set_attn_implementation, encoder.config._attn_implementation)
             encoder.set_attn_implementation("eager")
         yield
+
+
+@contextmanager
+def _checkpointed(unet: UNet2DConditionModel, encoders: Sequence[PreTrainedModel]) -> Iterator[None]:
+    """While open, all of them compute activations again in the backward pass rather than keep them."""
+    layers = [layer for e in encoders for layer in e.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    unet.enable_gradient_checkpointing()
+    for encoder in encoders:
+        encoder.activation_checkpointing_enable({"use_reentrant": False})
+    for layer in layers:  # these ask whether they are in training; what is in them, dropout say, must not be
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+        for encoder in encoders:
+            encoder.activation_checkpointing_disable()
+        unet.disable_gradient_checkpointing()
 
 
 @contextmanager

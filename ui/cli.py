@@ -59,6 +59,7 @@ app.command()(batch_cli.batch)
 app.command()(adapters_cli.adapters)
 app.command()(page_cli.ui)
 app.command()(train_cli.train)
+app.command()(train_cli.recipe)
 app.command()(exchange_cli.export)
 app.command("import")(exchange_cli.import_file)
 app.command()(annotate_cli.caption)
@@ -247,3 +248,7 @@ def _show_scores(document: dict[str, Any]) -> None:
         name = "mean" if "pictures" in row else row["picture"]
         table.add_row(escape(name), *("" if value is None else f"{value:.3f}" for value in values))
     Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

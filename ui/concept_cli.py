@@ -47,17 +47,33 @@ def show_concept(
         typer.Option("--analyse", help="Compare what it changed with each layer, as a heat map, and measure its leak."),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The heat map's PNG file; NAME-analysis.png if unset.")
+        Path | None,
+        typer.Option("-o", "--output", help="A PNG file for plots of the training, or, with --analyse, the heat map."),
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Show one concept."""
-    document = described(library_at(library).concept(name))
+    concept = library_at(library).concept(name)
+    document = described(concept)
+    if concept.result and "rates" in concept.result.details:
+        document["training"] = _told(concept.result.details, name, None if analyse else output)
     if analyse:
         document["analysis"] = _analysed(name, output or Path(f"{name}-analysis.png"), library, base)
     report(document, as_json, lambda: typer.echo("\n".join(f"{key}: {value}" for key, value in document.items())))
+
+
+def _told(details: dict[str, Any], name: str, plots: Path | None) -> dict[str, Any]:
+    """How the concept's training went: the numbers, and plots of the steps in a file if one is given."""
+    keys = ("seconds", "pictures_per_second", "peak_bytes", "trained", "changed", "alignments")
+    told = {"steps": len(details["losses"]), "loss": details["losses"][-1], **{key: details[key] for key in keys}}
+    if plots is None:
+        return told
+    from training.report import training_curves
+
+    training_curves(details, name).save(plots, format="PNG")
+    return {**told, "plots": str(plots)}
 
 
 def _analysed(name: str, file: Path, library: Path, base: str) -> dict[str, Any]:

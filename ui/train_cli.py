@@ -1,5 +1,8 @@
 """`studio train`: teach the base a concept of the library."""
 
+import json
+import textwrap
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +51,13 @@ def train(
     go_on_from: Annotated[
         Path | None, typer.Option("--continue-from", help="Go on from a concept's file, NAME.safetensors.")
     ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--recipe", help="A TOML file of options; studio recipe explains them."),
+    ] = None,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="For cards of 8 GB: less memory, more time.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE: any other option of the recipe or the adapter.")
     ] = None,
@@ -57,7 +67,9 @@ def train(
 ) -> None:
     """Teach the base a concept of the library."""
     asked = {"adapter": adapter, "rank": rank, "budget": budget and number_from(budget), "steps": steps, "seed": seed}
-    given = {key: value for key, value in asked.items() if value is not None}
+    given = {**read_recipe(file), **{key: value for key, value in asked.items() if value is not None}}
+    if low_memory:
+        given["low_memory"] = True
     workflow = workflow_of(library, base)
     earlier = str(go_on_from) if go_on_from else name
     start = workflow.trained(earlier) if go_on or go_on_from else None
@@ -83,6 +95,29 @@ def _trained(workflow: "Workflow", name: str, recipe: Any, start: Any, column: i
             raise typer.Exit(INTERRUPTED) from stopped
 
 
+def read_recipe(file: Path | None) -> dict[str, Any]:
+    """The options in a TOML file, if there is one; StudioError for one that is not such a file."""
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StudioError(
+            f"Give --recipe a TOML file, as studio recipe prints it: {file} is none ({error})."
+        ) from error
+
+
+def recipe() -> None:
+    """Print every option of a training with its explanation, as a TOML file to change and give to train --recipe."""
+    from training.recipe import Recipe
+
+    for key, field in Recipe.model_fields.items():
+        typer.echo("\n".join(f"# {line}" for line in textwrap.wrap(field.description or "", 116)))
+        value = field.get_default()
+        shown = json.dumps(list(value) if isinstance(value, tuple) else value)
+        typer.echo(f"# {key} =\n" if value is None else f"{key} = {shown}\n")
+
+
 def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None) -> Any:
     """The recipe of these options and KEY=VALUE settings; keys that it lacks are the adapter's own.
 
@@ -93,13 +128,15 @@ def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None)
 
     values = {key: parsed(value) for key, value in pairs(settings, "--set").items()}
     own = {key: value for key, value in values.items() if key in Recipe.model_fields and key != "options"}
-    others = {key: value for key, value in values.items() if key not in own}
+    others = {**options.get("options", {}), **{key: value for key, value in values.items() if key not in own}}
     given = {**options, **own, **({"options": others} if others else {})}
     try:
         return Recipe(**given) if start is None else continued_recipe(start, given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise StudioError(f"Change {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}.") from error
+        said, place = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"]))
+        said = said[0].lower() + said[1:]
+        raise StudioError(f"Change {place or 'the recipe'}: {said}.") from error
 
 
 def _advance(bar: Any, task: Any, progress: Any) -> None:

@@ -10,7 +10,7 @@ from studio.diffusion import Base
 from studio.errors import StudioError
 from studio.injection import create_adapters, inject
 from studio.sites import Site
-from training import objective
+from training import stepping
 from training.loop import Progress, Training, adapter_config, train_concept
 from training.recipe import Recipe
 
@@ -119,7 +119,11 @@ def test_progress_is_told_in_order(trained, base: Base, cache: Path):
     assert painting
     assert [progress.step for progress in painting] == list(range(1, len(painting) + 1))
     assert {progress.steps for progress in painting} == {len(painting)}
-    assert told[len(painting) :] == [Progress(step + 1, 3, loss) for step, loss in enumerate(losses)]
+    steps = told[len(painting) :]
+    assert [(progress.step, progress.steps, progress.loss) for progress in steps] == [
+        (step + 1, 3, loss) for step, loss in enumerate(losses)
+    ]
+    assert {part for progress in steps for part in progress.rates} == {"unet", "text_encoder", "token"}
 
 
 def test_the_token_starts_from_the_class_word_and_is_trained_if_asked(base: Base, trained):
@@ -176,13 +180,13 @@ def test_options_that_do_not_fit_are_refused(base: Base, trained, state_of, opti
 
 def test_the_batch_of_a_step_follows_from_seed_and_step(base: Base, monkeypatch, trained):
     seen: list[torch.Tensor] = []
-    real = objective.denoising_loss
+    real = stepping.denoising_loss
 
-    def spied(scheduler: Any, predict: Any, latents: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> Any:
+    def spied(scheduler: Any, predict: Any, latents: torch.Tensor, noise: torch.Tensor, *rest: Any) -> Any:
         seen.append(noise.clone())
-        return real(scheduler, predict, latents, noise, steps)
+        return real(scheduler, predict, latents, noise, *rest)
 
-    monkeypatch.setattr(objective, "denoising_loss", spied)
+    monkeypatch.setattr(stepping, "denoising_loss", spied)
     trained(steps=2)
     trained(steps=4)
     assert torch.equal(seen[0], seen[2])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from training.losses import denoising_loss, draw_noise, draw_timesteps
+from training.losses import denoising_loss, draw_noise, draw_timesteps, min_snr_weights
 
 TIMESTEPS = torch.tensor([0, 500, 999])
 
@@ -90,3 +90,21 @@ def test_each_part_of_the_schedule_gives_one_timestep(count: int):
 def test_every_timestep_can_be_drawn():
     seen = {int(t) for seed in range(400) for t in draw_timesteps(5, 20, generator(seed))}
     assert seen == set(range(20))
+
+
+@pytest.mark.parametrize("gamma", [1.0, 5.0])
+def test_min_snr_weights_the_same_error_in_whatever_terms(gamma: float):
+    schedulers = {kind: DDPMScheduler(prediction_type=kind) for kind in ("epsilon", "v_prediction", "sample")}
+    alpha, sigma = (part.flatten() for part in signal_and_noise(schedulers["epsilon"]))
+    snr = (alpha / sigma) ** 2
+    weights = {kind: min_snr_weights(scheduler, TIMESTEPS, gamma) for kind, scheduler in schedulers.items()}
+    assert weights["sample"] == pytest.approx(snr.clamp(max=gamma))
+    # an error e of the clean latents is one of e * snr^0.5 in the noise, and of e * (snr + 1)^0.5 in the velocity
+    torch.testing.assert_close(weights["epsilon"] * snr, weights["sample"])
+    torch.testing.assert_close(weights["v_prediction"] * (snr + 1), weights["sample"])
+
+
+def test_min_snr_weights_are_finite_where_there_is_no_signal():
+    for kind in ("epsilon", "v_prediction", "sample"):
+        scheduler = DDPMScheduler(prediction_type=kind, rescale_betas_zero_snr=True)
+        assert min_snr_weights(scheduler, TIMESTEPS, 5.0).isfinite().all()

@@ -47,8 +47,40 @@ def test_a_recipe_does_not_change():
         ("prior_pictures", 1),
         ("flip", "perhaps"),
         ("options", 5),
+        ("optimizer", "sgd"),
+        ("schedule", "sudden"),
+        ("precision", "int4"),
+        ("accumulation", 0),
+        ("clip", -1),
+        ("ema", 1),
+        ("min_snr", 0),
+        ("sites", []),
+        ("sites", ["everything"]),
+        ("buckets", 0),
+        ("crops", -1),
+        ("captions", "poems"),
+        ("freeze_token_after", 0),
+        ("preview_every", 0),
+        ("patience", 0),
+        ("outside", 2),
+        ("threads", 0),
     ],
 )
 def test_what_is_unknown_or_out_of_range_is_refused(name: str, value: Any):
     with pytest.raises(ValidationError, match=name):
         Recipe(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"optimizer": "prodigy", "unet_rate": 1e-3}, "prodigy finds the rates itself"),
+        ({"patience": 3}, "set preview_every too"),
+        ({"keep_best": True}, "set preview_every too"),
+        ({"batch": 2, "prior_share": 0.9}, "no place is left for the concept"),
+        ({"templates": ["a photo"]}, "'a photo' lacks it"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], said: str):
+    with pytest.raises(ValidationError, match=said):
+        Recipe(**options)

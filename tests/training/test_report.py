@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.report import Section, loss_curves, write_report
+from training.report import Section, loss_curves, training_curves, write_report
 
 
 def test_a_report_is_one_file_with_its_pictures_inside(tmp_path):
@@ -45,3 +45,11 @@ def test_loss_curves_of_any_length_are_drawn(steps: int):
 def test_loss_curves_show_the_losses():
     falling, rising = (loss_curves({"rex": values}) for values in ([3.0, 2.0, 1.0] * 20, [1.0, 2.0, 3.0] * 20))
     assert falling.tobytes() != rising.tobytes()
+
+
+@pytest.mark.parametrize("alignments", [[], [[2, 0.5], [4, 0.7]]])
+def test_the_curves_of_a_training_are_drawn(alignments: list):
+    rates = {"unet": [1e-3, 5e-4, 0.0], "token": [1e-2, 0.0, 0.0]}
+    picture = training_curves({"losses": [0.5, 0.4, 0.3], "rates": rates, "alignments": alignments}, "rex")
+    assert picture.width == pytest.approx(495 * (3 if alignments else 2), abs=2)
+    assert np.asarray(picture).std() > 10

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def test_the_number_of_threads_belongs_to_the_training(train, tmp_path, monkeypa
     used: list[int] = []
     descend = Learner.descend
     monkeypatch.setattr(
-        Learner, "descend", lambda self, *loss: used.append(torch.get_num_threads()) or descend(self, *loss)
+        Learner, "descend", lambda self, losses: used.append(torch.get_num_threads()) or descend(self, losses)
     )
     before = torch.get_num_threads()
     train({"threads": before + 1, "steps": 1}, checkpoints=tmp_path / "given")
@@ -138,8 +138,8 @@ def test_priors_follow_from_the_number_of_threads(train, base: Base, cache: Path
 def test_a_training_that_diverges_keeps_what_was_good(train, tmp_path, monkeypatch):
     descend = Learner.descend
 
-    def worse(self: Learner, loss: torch.Tensor, unrest: Any = 0.0) -> None:
-        descend(self, loss * float("nan") if self.step == 5 else loss, unrest)
+    def worse(self: Learner, losses: Iterable[torch.Tensor]) -> None:
+        descend(self, (loss * float("nan") if self.step == 5 else loss for loss in losses))
 
     monkeypatch.setattr(Learner, "descend", worse)
     said = r"not a number at step 6.*lower learning rates.*losses before were .*until step 4"

@@ -6,30 +6,42 @@ from torch import nn
 from studio.diffusion import Base
 from studio.injection import create_adapters, injected
 from studio.sites import find_sites
-from training.batches import draw_batch
-from training.dataset import TrainingSet, any_prompt
+from training.batches import Batch, draw_batches
+from training.cuts import Example
+from training.dataset import Sample, TrainingSet, any_prompt
 from training.loop import train_concept
 from training.methods import adapter_config
 from training.recipe import Recipe
 from training.silence import unrest, without
 from training.task import Task
+from training.team import Team
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
 
 SMALL = Recipe(rank=4, steps=12, batch=8, prior_pictures=4, unet_rate=1e-2, text_rate=1e-2)
 
 
+PICTURE = Image.new("RGB", (20, 20), "orange")
+
+
 def task(base: Base, **options) -> Task:
     recipe = Recipe(**{**SMALL.model_dump(), **options})
-    picture = Image.new("RGB", (20, 20), "orange")
-    return Task(base, "rex", "dog", [picture], recipe, adapter_config(recipe))
+    return Task(base, "rex", "dog", [Example(PICTURE)], recipe, adapter_config(recipe))
 
 
 @pytest.fixture
 def data() -> TrainingSet:
     """Latents that tell by their value what they show: 1 the concept, 2 the class, 3 other things."""
-    own, of_class, others = (torch.full((4, 4, 8, 8), float(value)) for value in (1, 2, 3))
-    return TrainingSet(own, (of_class, ["a photo of a dog"] * 4), (others, ["a photo of a cat"] * 4))
+
+    def four(value: float, caption: str | None) -> list[Sample]:
+        return [Sample(torch.full((4, 8, 8), value), caption)] * 4
+
+    return TrainingSet(four(1, None), four(2, "a photo of a dog"), four(3, "a photo of a cat"))
+
+
+def drawn(data: TrainingSet, task: Task, number: int) -> Batch:
+    (batch,) = draw_batches(data, task, number, 1000, Team())
+    return batch
 
 
 def test_unrest_is_what_the_rows_move_by_its_definition(base: Base):
@@ -55,21 +67,21 @@ def test_unrest_is_what_the_rows_move_by_its_definition(base: Base):
 
 def test_a_quiet_batch_ends_with_any_picture_and_prompts_that_name_nothing(base: Base, data: TrainingSet):
     quiet = task(base, prior_share=0.5)
-    batch = draw_batch(data, quiet, 0, 1000)
-    assert (batch.own, len(batch.prompts)) == (4, 8)
+    batch = drawn(data, quiet, 0)
+    assert (batch.own, batch.all_own, batch.all_others, len(batch.prompts)) == (4, 4, 4, 8)
     assert batch.latents[:5, 0, 0, 0].tolist() == [1, 1, 1, 1, 2]
     assert all("<rex>" in prompt for prompt in batch.prompts[:4])
     assert batch.prompts[4] == "a photo of a dog"
     assert not any("<rex>" in prompt for prompt in batch.prompts[4:])
-    again = draw_batch(data, quiet, 0, 1000)
+    again = drawn(data, quiet, 0)
     assert again.prompts == batch.prompts
     assert torch.equal(again.noise, batch.noise)
-    batches = [draw_batch(data, quiet, step, 1000) for step in range(40)]
+    batches = [drawn(data, quiet, step) for step in range(40)]
     assert {value for each in batches for value in each.latents[5:, 0, 0, 0].tolist()} == {1, 2, 3}
     prompts = {prompt for each in batches for prompt in each.prompts[5:]}
     assert "" in prompts
     assert len(prompts) > 60
-    plain = draw_batch(data, task(base, prior_share=0.5, silence=0), 0, 1000)
+    plain = drawn(data, task(base, prior_share=0.5, silence=0), 0)
     assert plain.latents[:, 0, 0, 0].tolist() == [1, 1, 1, 1, 2, 2, 3, 3]
     assert plain.prompts[4:] == ["a photo of a dog"] * 2 + ["a photo of a cat"] * 2
 
@@ -108,7 +120,7 @@ def test_without_adapters_the_base_predicts_and_then_they_are_back(base: Base):
 def test_a_quiet_concept_leaves_other_prompts_alone(base: Base, tmp_path):
     def moved(silence: float) -> float:
         wanted = task(base, silence=silence)
-        trained = train_concept(base, "rex", "dog", wanted.pictures, wanted.recipe, cache=tmp_path)
+        trained = train_concept(base, "rex", "dog", [PICTURE], wanted.recipe, cache=tmp_path)
         adapters = create_adapters("spectral_additive", wanted.config, base.sites, base.decomposition)
         for name, adapter in adapters.items():
             adapter.load_state_dict(trained.concept.adapters[name])

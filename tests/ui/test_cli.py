@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from concepts import Library
 from studio.checkpoint import from_bytes
 from training.learner import Learner
+from training.recipe import Recipe
 
 NOT_A_PICTURE = b"GIF89a but no more than that"
 
@@ -247,8 +249,8 @@ def test_ctrl_c_stops_a_training_which_then_goes_on(studio, library: Library, ti
     options = ["--steps", 6, "--rank", 4, "--set", "batch=4", "--set", "prior_pictures=2"]
     descend, signals = Learner.descend, [signal.SIGINT]
 
-    def interrupted(self: Learner, loss: Any, unrest: Any = 0.0) -> None:
-        descend(self, loss, unrest)
+    def interrupted(self: Learner, losses: Any) -> None:
+        descend(self, losses)
         if self.step == 3 and signals:
             os.kill(os.getpid(), signals.pop())
 
@@ -274,3 +276,46 @@ def test_a_training_goes_on_from_a_file(studio, library: Library, tiny_folder, t
     further = studio("train", "idle", *at, *quick, "--json", "--continue-from", file)
     assert further.status == 0, further.err
     assert "Give a file" in studio("train", "idle", *at, "--continue-from", tmp_path / "nowhere.safetensors").err
+
+
+def test_a_recipe_is_a_file_to_print_change_and_train_with(
+    studio, library: Library, tiny_folder, tmp_path, quick_priors
+):
+    at = ("--library", library.root, "--base", tiny_folder, "--json")
+    printed = studio("recipe")
+    assert printed.status == 0
+    options = tomllib.loads(printed.out)
+    assert options == Recipe().model_dump(mode="json", exclude_none=True)
+    file = tmp_path / "quick.toml"
+    file.write_text(
+        'adapter = "lora"\nrank = 4\nsteps = 2\nbatch = 4\nprior_pictures = 2\nsites = ["feed_forward"]\n'
+        "[options]\nalpha = 2.0\n"
+    )
+    trained = studio("train", "idle", "--recipe", file, "--steps", 1, *at).document
+    assert (trained["trained"]["adapter"], len(trained["losses"])) == ("lora", 1)
+    plots = tmp_path / "plots.png"
+    shown = studio("concept", "show", "idle", "-o", plots, "--library", library.root, "--json").document["training"]
+    assert {"steps": 1, "plots": str(plots), "alignments": []}.items() <= shown.items()
+    assert shown["trained"] == trained["trained"]["parameters"] + 32
+    with Image.open(plots) as picture:
+        assert picture.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps = 0", "Change steps"),
+        ("stepps = 5", "Change stepps"),
+        ("steps = ", "Give --recipe a TOML file"),
+        ('optimizer = "prodigy"\nunet_rate = 1.0', "Change the recipe: leave unet_rate, text_rate and token_rate out"),
+        ('optimizer = "adamw8bit"', "adamw8bit needs an NVIDIA GPU"),
+    ],
+)
+def test_a_recipe_file_that_cannot_be_is_refused(refused, tmp_path, text: str, said: str):
+    file = tmp_path / "recipe.toml"
+    file.write_text(text)
+    assert said in refused("train", "idle", "--recipe", file)
+
+
+def test_a_recipe_file_that_is_not_there_is_refused(refused, tmp_path):
+    assert "Give --recipe a TOML file" in refused("train", "idle", "--recipe", tmp_path / "nowhere.toml")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from concepts import Library, LibraryError
 from studio.checkpoint import from_bytes
@@ -361,3 +362,27 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written(workflow: Workflow, 
     for concept in full.library.concepts():
         assert concept.result is None or full.trained(concept.name)
     assert full.train("idle", replace_recipe(steps=3)).result.path.exists()
+
+
+def test_what_a_training_tells_is_kept(workflow: Workflow):
+    recipe = replace_recipe(steps=4, preview_every=2, previews=2)
+    result = workflow.train("idle", recipe).result
+    details = result.details
+    assert len(details["losses"]) == 4
+    assert {part: len(rates) for part, rates in details["rates"].items()} == {"unet": 4, "text_encoder": 4, "token": 4}
+    assert [step for step, _ in details["alignments"]] == [2, 4]
+    assert details["trained"] == result.parameters + 32
+    assert details["changed"] > 0
+    folder = workflow.library.runs(workflow.library.concept("idle"))
+    events = EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(details["losses"])
+    assert [event.value for event in events.Scalars("rate/unet")] == pytest.approx(details["rates"]["unet"])
+    assert [event.value for event in events.Scalars("image alignment")] == pytest.approx(
+        [value for _, value in details["alignments"]]
+    )
+    assert len(events.Images("previews")) == 2
+    workflow.train("idle", replace_recipe(steps=2))
+    assert [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("loss")] == [1, 2]
+    workflow.library.remove_concept("idle")
+    assert not folder.exists()

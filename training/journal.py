@@ -1,0 +1,49 @@
+"""TensorBoard files of a training, written while it goes on."""
+
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from concepts.storage import remove
+from training.loop import Preview, Progress
+
+
+class Journal:
+    """Loss, learning rates, previews and their alignment by step, in a folder that `tensorboard --logdir` reads.
+
+    A training from its first step begins the folder anew; one that goes on takes up where it stopped.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def progress(self, progress: Progress) -> None:
+        """Notes a step; while prior pictures are painted there is nothing to note."""
+        if progress.loss is None:
+            return
+        writer = self._open(progress.step)
+        writer.add_scalar("loss", progress.loss, progress.step)
+        for part, rate in progress.rates.items():
+            writer.add_scalar(f"rate/{part}", rate, progress.step)
+
+    def preview(self, preview: Preview) -> None:
+        """Notes pictures, and their alignment if they were scored."""
+        writer = self._open(preview.step)
+        levels = np.stack([np.asarray(picture.convert("RGB")) for picture in preview.pictures])
+        writer.add_images("previews", levels, preview.step, dataformats="NHWC")
+        if preview.alignment is not None:
+            writer.add_scalar("image alignment", preview.alignment, preview.step)
+
+    def close(self) -> None:
+        """Writes what is still to be written."""
+        if self._writer:
+            self._writer.close()
+
+    def _open(self, step: int) -> SummaryWriter:
+        if self._writer is None:
+            if step == 1:
+                remove(self._folder)
+            self._writer = SummaryWriter(str(self._folder), purge_step=step)
+        return self._writer
