@@ -1,6 +1,6 @@
 """The losses of a training step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -41,24 +41,25 @@ class Stepper:
         for part in range(count):
             number = self._learner.step * count + part
             for batch in draw_batches(self._data, task, number, len(self._scheduler), self._team):
-                yield self._loss(batch) / count
+                quiet = task.is_quiet and batch.own < len(batch.prompts)
+                # Open until the caller has gone back through the loss: activations may be computed again on the way
+                with unrest(task.sites if quiet else {}, batch.own) as moved:
+                    yield self._loss(batch, quiet, moved) / count
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: Batch, quiet: bool, moved: Sequence[Tensor]) -> Tensor:
         """A batch's part of the step's mean loss; in a quiet training that of the pictures that name the concept, with
         the unrest of the others.
         """
         task, said = self._task, []
-        quiet = task.is_quiet and batch.own < len(batch.prompts)
         with self._cast():
             before = self._of_the_base(batch) if quiet else None
-            with unrest(task.sites if quiet else {}, batch.own) as moved:
-                prompts = self.reader(batch.prompts)
+            prompts = self.reader(batch.prompts)
 
-                def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-                    said.append(task.base.predict(noisy, timesteps, prompts))
-                    return said[-1]
+            def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+                said.append(task.base.predict(noisy, timesteps, prompts))
+                return said[-1]
 
-                errors = self._errors(batch, predict)
+            errors = self._errors(batch, predict)
         if not task.is_quiet:
             return errors.mean() * batch.share
         loss = errors[: batch.own].sum() / batch.all_own
