@@ -34,7 +34,7 @@ def build(workflow: Workflow) -> gr.Blocks:
     with gr.Blocks(title="Concept Studio", analytics_enabled=False, delete_cache=(_HOUR, 24 * _HOUR)) as page:
         gr.HTML(_HEADER, js_on_load=_DARK)
         hands = Hands(workflow.library)
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Concepts", id="concepts") as concepts:
                 concepts_tab(workflow, hands, tabs, concepts, page)
             with gr.Tab("Train", id="train") as train:

@@ -83,9 +83,10 @@ def library(tmp_path_factory) -> Library:
 @pytest.fixture(scope="session")
 def address(library: Library) -> Iterator[str]:
     """The address of a `studio ui` on that library."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}  # for its worker's sake, too
     process = subprocess.Popen(
         [sys.executable, "-c", "from ui.cli import main; main()", "ui", "--library", str(library.root)],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     yield _address(process)
     process.terminate()

@@ -197,5 +197,6 @@ def test_every_tab_is_photographed(
     for name in TABS:
         tab(page, name)
         page.get_by_role("tabpanel").locator("visible=true").first.wait_for()
+        page.wait_for_timeout(1000)  # what moves comes to rest, and the curve is drawn
         page.screenshot(path=screenshots / f"{name.lower()}-{scheme}-{width}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
