@@ -1,5 +1,6 @@
 """TensorBoard files of a training, written while it goes on."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from training.loop import Preview, Progress
 class Journal:
     """Loss, learning rates, previews and their alignment by step, in a folder that `tensorboard --logdir` reads.
 
-    A training from its first step begins the folder anew; one that goes on takes up where it stopped.
+    A training from its first step begins the folder anew; one that goes on takes up where it stopped. What cannot be
+    written, on a full disk, is left out: it must not end a training.
     """
 
     def __init__(self, folder: Path):
@@ -23,23 +25,26 @@ class Journal:
         """Notes a step; while prior pictures are painted there is nothing to note."""
         if progress.loss is None:
             return
-        writer = self._open(progress.step)
-        writer.add_scalar("loss", progress.loss, progress.step)
-        for part, rate in progress.rates.items():
-            writer.add_scalar(f"rate/{part}", rate, progress.step)
+        with suppress(OSError):
+            writer = self._open(progress.step)
+            writer.add_scalar("loss", progress.loss, progress.step)
+            for part, rate in progress.rates.items():
+                writer.add_scalar(f"rate/{part}", rate, progress.step)
 
     def preview(self, preview: Preview) -> None:
         """Notes pictures, and their alignment if they were scored."""
-        writer = self._open(preview.step)
         levels = np.stack([np.asarray(picture.convert("RGB")) for picture in preview.pictures])
-        writer.add_images("previews", levels, preview.step, dataformats="NHWC")
-        if preview.alignment is not None:
-            writer.add_scalar("image alignment", preview.alignment, preview.step)
+        with suppress(OSError):
+            writer = self._open(preview.step)
+            writer.add_images("previews", levels, preview.step, dataformats="NHWC")
+            if preview.alignment is not None:
+                writer.add_scalar("image alignment", preview.alignment, preview.step)
 
     def close(self) -> None:
         """Writes what is still to be written."""
         if self._writer:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
 
     def _open(self, step: int) -> SummaryWriter:
         if self._writer is None:

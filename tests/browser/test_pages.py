@@ -187,6 +187,7 @@ def test_pictures_are_scored(open_page: Callable[..., Page], address: str, train
     expect(table).to_contain_text("toybox-clip")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_every_tab_is_photographed(

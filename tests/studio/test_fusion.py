@@ -9,7 +9,7 @@ from studio.composition.applying import changed, with_tokens
 from studio.composition.fusion import fused_deltas, prompts_of, quiet_prompts
 from studio.composition.gradient import gradient
 from studio.composition.grams import gram, recorded
-from studio.composition.session import Plan, adapters_of, applied, merged_deltas, sites_of
+from studio.composition.session import Plan, adapters_of, applied, merged_deltas
 from studio.diffusion import Base, PaintSettings, paint_latents
 from studio.errors import StudioError
 from studio.injection import injected
@@ -67,6 +67,10 @@ def test_norms_have_no_gram_matrix(unet):
     assert not any(module._forward_pre_hooks for module in unet.modules())
 
 
+def adapted_sites(base: Base, adapters: dict[str, dict[str, Adapter]]) -> dict[str, Site]:
+    return {name: site for name, site in base.sites.items() if any(name in own for own in adapters.values())}
+
+
 def by_definition(base: Base, concepts, adapters: dict[str, dict[str, Adapter]], sites: dict[str, Site]):
     """The merged deltas of a text-encoder layer, a key of cross-attention and a query, from kept activations."""
     kept: dict[str, list[torch.Tensor]] = {}
@@ -109,7 +113,7 @@ def by_definition(base: Base, concepts, adapters: dict[str, dict[str, Adapter]],
 
 def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
     adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
-    sites = sites_of(base, pair)
+    sites = adapted_sites(base, adapters)
     before = state_of(base)
     with with_tokens(base, pair), torch.no_grad():
         expected = by_definition(base, pair, adapters, sites)
@@ -122,7 +126,7 @@ def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
 
 def test_keys_are_fused_on_what_the_merged_text_encoder_says(base: Base, pair):
     adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
-    sites = sites_of(base, pair)
+    sites = adapted_sites(base, adapters)
     key = next(iter(base.sites_of(("cross_attention_kv",))))
     with with_tokens(base, pair), torch.no_grad():
         found = fused_deltas(base, pair, sites, adapters, dict.fromkeys(pair, 1.0))
@@ -179,7 +183,7 @@ def test_what_names_no_concept_is_left_alone(base: Base, pair):
     text = {name: site for name, site in base.sites.items() if site.part == "text_encoder"}
     adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
     with with_tokens(base, pair), torch.no_grad():
-        deltas = fused_deltas(base, pair, sites_of(base, pair), adapters, dict.fromkeys(pair, 1.0))
+        deltas = fused_deltas(base, pair, adapted_sites(base, adapters), adapters, dict.fromkeys(pair, 1.0))
         summed = merged_deltas(base, pair, "fedavg")
         prompts = quiet_prompts(pair.values())
         before = base.encode_prompts(prompts)

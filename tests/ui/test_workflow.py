@@ -341,6 +341,8 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+# TensorBoard's own thread, which has nobody to tell, ends on the full disk too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_that_fills_up_while_a_checkpoint_is_written(workflow: Workflow, state, small_disk: Path):
     shutil.copytree(workflow.library.root, small_disk / "library")
     full = Workflow(small_disk / "library", workflow._base)
@@ -358,7 +360,7 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written(workflow: Workflow, 
         full.train("idle", replace_recipe(steps=3), fill)
     (small_disk / "other").unlink()
     files = state(full.library)[1]
-    assert {name: data for name, data in files.items() if not name.startswith("priors/")} == before
+    assert {name: data for name, data in files.items() if not name.startswith(("priors/", "runs/"))} == before
     for concept in full.library.concepts():
         assert concept.result is None or full.trained(concept.name)
     assert full.train("idle", replace_recipe(steps=3)).result.path.exists()
