@@ -25,8 +25,9 @@ from studio.composition.gradient import RIDGE, gradient
 from studio.composition.serving import Request, Serving
 from studio.composition.session import merged_deltas
 from studio.decomposition import SingularColumns
-from studio.diffusion import Base, PaintSettings, load_base
+from studio.diffusion import Base, load_base
 from studio.injection import create_adapters
+from studio.paint_settings import PaintSettings
 
 CONCEPTS, RANK = 3, 8
 ADAPTER_OF = {"spectral": "spectral_additive", "orthogonal": "orthogonal"}

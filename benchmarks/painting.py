@@ -14,7 +14,8 @@ from PIL import Image
 
 from benchmarks.common import RESULTS, TIMING_COLUMNS, Timing, interleaved, machine, table, write_results
 from studio.bundled import TOYBOX
-from studio.diffusion import Base, PaintSettings, load_base, paint
+from studio.diffusion import Base, load_base, paint
+from studio.paint_settings import PaintSettings
 
 OURS, SAME, PLAIN = "studio.diffusion.paint", "diffusers", "diffusers in float32"
 PROMPT = "a photo of a cat on the beach"

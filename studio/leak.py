@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from studio.diffusion import Base, PaintSettings, paint_prompts
+from studio.diffusion import Base, paint_prompts
+from studio.paint_settings import PaintSettings
 from studio.scoring import Scorer
 
 CONTEXTS = ("", " on the beach", " in the snow", " on a wooden table")

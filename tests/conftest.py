@@ -29,8 +29,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from studio.bundled import TOYBOX
 from studio.checkpoint import TrainedConcept, trained_states
-from studio.diffusion import Base, PaintSettings, load_base
+from studio.diffusion import Base, load_base
 from studio.injection import create_adapters, method_named
+from studio.paint_settings import PaintSettings
 from training import dataset
 
 NO_POSTGRESQL = (

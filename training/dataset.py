@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from concepts.storage import atomic_write
-from studio.diffusion import Base, PaintSettings, paint_latents
+from studio.diffusion import Base, paint_latents
+from studio.paint_settings import PaintSettings
 from training.cuts import Example, cuts
 from training.recipe import Recipe
 from training.recipe_parts import CAPTIONS

@@ -112,7 +112,7 @@ def _opened(root: str, database: str | None) -> tuple[Library, Trainer]:
 
 def _ray() -> Any:
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise StudioError("Install Ray first: uv pip install 'concept-studio[ray]'.") from error
     return ray

@@ -8,7 +8,8 @@ from PIL import Image
 
 from concepts.storage import atomic_write
 from studio.checkpoint import TrainedConcept, config_of, to_bytes
-from studio.diffusion import Base, PaintSettings, paint
+from studio.diffusion import Base, paint
+from studio.paint_settings import PaintSettings
 from training.checkpoints import Checkpoints
 from training.cuts import Example
 from training.dataset import TrainingSet, build_training_set, prior_steps

@@ -30,7 +30,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Paint prompts of one object, two objects, colours and backgrounds, and have classifiers judge the pictures."""
-    from studio.diffusion import PaintSettings, paint_prompts
+    from studio.diffusion import paint_prompts
+    from studio.paint_settings import PaintSettings
     from training.toybox import judges
     from training.toybox.evaluate import accuracy, judge_accuracy, questions
     from ui.pictures import evaluation_sheet

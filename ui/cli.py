@@ -177,7 +177,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Paint pictures of a prompt, with the concepts that it names."""
-    from studio.diffusion import PaintSettings, check_seeds
+    from studio.paint_settings import PaintSettings, check_seeds
     from ui.conditions import conditions_followed
     from ui.pictures import png_bytes, save_new
     from ui.request import PaintRequest

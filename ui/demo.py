@@ -11,7 +11,7 @@ from rich.progress import Progress as Bar
 
 from concepts import LibraryError, read_picture
 from concepts.samples import SAMPLES
-from studio.diffusion import PaintSettings
+from studio.paint_settings import PaintSettings
 from studio.regions import cut
 from training.loop import Progress
 from training.recipe import Recipe

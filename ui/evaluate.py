@@ -8,8 +8,8 @@ from PIL import Image
 
 from concepts import LibraryError
 from studio.backbones import load_backbone
-from studio.diffusion import PaintSettings
 from studio.dreambench import PICTURES, Kind, Measured, kind_of, mean, measure
+from studio.paint_settings import PaintSettings
 from training.task import token_of
 from ui.pictures import png_bytes, save_new
 from ui.workflow import Workflow

@@ -32,7 +32,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a concept on a benchmark's prompts, as the field reports it."""
-    from studio.diffusion import PaintSettings
+    from studio.paint_settings import PaintSettings
     from ui.evaluate import run_dreambench
 
     if benchmark != "dreambench":

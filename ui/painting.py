@@ -14,8 +14,9 @@ from studio.checkpoint import TrainedConcept, from_bytes
 from studio.composition import sharing_notes
 from studio.composition.serving import Request, Serving
 from studio.composition.session import MergeCache, Plan
-from studio.diffusion import Base, PaintSettings, load_base, paint
+from studio.diffusion import Base, load_base, paint
 from studio.errors import StudioError
+from studio.paint_settings import PaintSettings
 from studio.regions import Region
 from training.task import token_of
 from ui.options import library_at

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from studio.diffusion import MOST_GUIDANCE, SEEDS, PaintSettings
 from studio.errors import StudioError
+from studio.paint_settings import MOST_GUIDANCE, SEEDS, PaintSettings
 
 Box = tuple[float, float, float, float]
 """Top, left, bottom, right; shares of the picture's sides, or pixels if one is more than 1."""

@@ -11,8 +11,9 @@ from studio.composition.applying import changed
 from studio.composition.base import merge_concepts
 from studio.composition.gradient import gradient
 from studio.composition.grams import gram, recorded
-from studio.diffusion import Base, PaintSettings, paint_latents
+from studio.diffusion import Base, paint_latents
 from studio.injection import injected
+from studio.paint_settings import PaintSettings
 from studio.sites import Site
 
 PROMPTS = ("a photo of {}", "{}", "a picture of {} on the beach", "a photo of {} on a white background")

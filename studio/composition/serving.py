@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from studio.checkpoint import TrainedConcept, build_adapters, kinds_of
 from studio.composition.routing import Part, RoutedLinear, Shares, route_of
-from studio.diffusion import Base, PaintSettings, denoise
+from studio.diffusion import Base, denoise
 from studio.encoding import Encoded
 from studio.errors import StudioError
+from studio.paint_settings import PaintSettings
 from studio.regions import Region, grid, in_regions
 from studio.sites import Site
 from studio.tokens import load_tokens, remove_tokens

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from studio.bundled import TOYBOX, TOYBOX_CLIP
-from studio.diffusion import Base, PaintSettings, load_base, paint
+from studio.diffusion import Base, load_base, paint
+from studio.paint_settings import PaintSettings
 
 ROOT = Path(__file__).parents[2]
 

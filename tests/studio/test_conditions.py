@@ -20,8 +20,9 @@ from PIL import Image
 
 from studio.composition.serving import Request, Serving
 from studio.conditions import Condition, conditioned, load_condition_model
-from studio.diffusion import Base, PaintSettings, load_base, paint
+from studio.diffusion import Base, load_base, paint
 from studio.errors import StudioError
+from studio.paint_settings import PaintSettings
 from studio.regions import Region
 
 SETTINGS = PaintSettings(steps=2, guidance=3.0, guidance_rescale=0.0)

@@ -8,8 +8,9 @@ import torch
 import transformers
 from PIL import Image
 
-from studio.diffusion import Base, PaintSettings, load_base, paint, paint_latents, paint_prompts
+from studio.diffusion import Base, load_base, paint, paint_latents, paint_prompts
 from studio.errors import StudioError
+from studio.paint_settings import PaintSettings
 from studio.regions import Region
 
 QUICK = PaintSettings(steps=3)

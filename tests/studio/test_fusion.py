@@ -10,9 +10,10 @@ from studio.composition.fusion import fused_deltas, prompts_of, quiet_prompts
 from studio.composition.gradient import gradient
 from studio.composition.grams import gram, recorded
 from studio.composition.session import Plan, adapters_of, applied, merged_deltas
-from studio.diffusion import Base, PaintSettings, paint_latents
+from studio.diffusion import Base, paint_latents
 from studio.errors import StudioError
 from studio.injection import injected
+from studio.paint_settings import PaintSettings
 from studio.sites import Site, find_sites
 
 QUICK = PaintSettings(steps=2, batch=4)

@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 
 from studio.composition.session import applied
-from studio.diffusion import Base, PaintSettings
+from studio.diffusion import Base
 from studio.leak import drift, leak, leak_prompts
+from studio.paint_settings import PaintSettings
 from studio.scoring import load_scorer
 
 QUICK = PaintSettings(steps=2, batch=8)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-from studio.diffusion import Base, PaintSettings, load_base, paint
+from studio.diffusion import Base, load_base, paint
 from studio.errors import StudioError
+from studio.paint_settings import PaintSettings
 from studio.regions import Region, RegionProcessor, grid, in_regions
 
 LEFT, RIGHT = Region("a dog", 0, 0, 1, 0.5), Region("a cat", 0, 0.5, 1, 1)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from studio.composition.routing import Part, RoutedLinear, route_of
 from studio.composition.serving import Request, Serving, _shares_in_context, _shares_in_space
 from studio.composition.session import applied
-from studio.diffusion import Base, PaintSettings, denoise, paint_latents
+from studio.diffusion import Base, denoise, paint_latents
 from studio.errors import StudioError
 from studio.low_rank import LowRank
+from studio.paint_settings import PaintSettings
 from studio.regions import Region, in_regions
 
 QUICK = PaintSettings(steps=2, batch=4)

@@ -6,9 +6,10 @@ import torch
 from studio.checkpoint import from_bytes, to_bytes
 from studio.composition import MERGES, session
 from studio.composition.session import MergeCache, Plan, applied, default_method, merged_concept, merged_deltas
-from studio.diffusion import Base, PaintSettings, paint, paint_latents
+from studio.diffusion import Base, paint, paint_latents
 from studio.errors import StudioError
 from studio.low_rank import LowRank
+from studio.paint_settings import PaintSettings
 
 QUICK = PaintSettings(steps=2)
 

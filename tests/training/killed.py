@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 from studio.checkpoint import to_bytes
-from studio.diffusion import Base, PaintSettings, load_base
+from studio.diffusion import Base, load_base
+from studio.paint_settings import PaintSettings
 from training import checkpoints, dataset
 from training.loop import Progress, train_concept
 from training.recipe import Recipe

@@ -11,8 +11,9 @@ from PIL import Image
 
 from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
 from studio.composition.session import applied
-from studio.diffusion import Base, PaintSettings
+from studio.diffusion import Base
 from studio.errors import StudioError
+from studio.paint_settings import PaintSettings
 from training import loop
 from training.loop import Preview, Stopped, Training, train_concept
 from training.optimizers import PACES

@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 from PIL import Image
 from studio.checkpoint import to_bytes
-from studio.diffusion import PaintSettings, load_base
+from studio.diffusion import load_base
+from studio.paint_settings import PaintSettings
 from training import dataset
 from training.loop import train_concept
 from training.recipe import Recipe

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from studio.composition.session import applied
-from studio.diffusion import PaintSettings, load_base, paint
+from studio.diffusion import load_base, paint
+from studio.paint_settings import PaintSettings
 from training.loop import train_concept
 from training.recipe import Recipe
 

@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from concepts import Library, LibraryError
 from studio.checkpoint import from_bytes
 from studio.composition import session
-from studio.diffusion import PaintSettings
 from studio.errors import StudioError
+from studio.paint_settings import PaintSettings
 from studio.regions import Region
 from training import in_library
 from training.loop import Progress, Stopped

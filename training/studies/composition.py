@@ -17,10 +17,11 @@ from concepts.samples import SAMPLES
 from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
 from studio.composition.serving import Serving
 from studio.composition.session import MergeCache, Plan
-from studio.diffusion import Base, PaintSettings, paint_prompts
+from studio.diffusion import Base, paint_prompts
 from studio.errors import StudioError
 from studio.injection import method_named
 from studio.leak import drift, leak_prompts
+from studio.paint_settings import PaintSettings
 from studio.regions import Region, cut
 from studio.scoring import Scorer
 from training.loop import train_concept

@@ -7,7 +7,8 @@ from typing import Protocol
 from PIL import Image
 
 from studio.composition.serving import Request, Serving
-from studio.diffusion import Base, PaintSettings, paint, paint_prompts
+from studio.diffusion import Base, paint, paint_prompts
+from studio.paint_settings import PaintSettings
 from studio.regions import Region
 
 

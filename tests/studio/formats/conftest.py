@@ -13,8 +13,9 @@ from diffusers import StableDiffusionPipeline
 
 from studio.checkpoint import TrainedConcept, trained_states
 from studio.composition.session import Plan, applied
-from studio.diffusion import Base, PaintSettings, denoise
+from studio.diffusion import Base, denoise
 from studio.injection import create_adapters, method_named
+from studio.paint_settings import PaintSettings
 
 SETTINGS = PaintSettings(steps=2, guidance=3.0)
 PROMPT = "a photo of <rex> on the beach"

@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from studio.composition.serving import Request, Serving
 from studio.composition.session import applied, merged_deltas
-from studio.diffusion import Base, PaintSettings, load_base, paint
+from studio.diffusion import Base, load_base, paint
 from studio.errors import StudioError
 from studio.families import SDXL, family_of
 from studio.formats.exporting import export
 from studio.formats.importing import import_concept
+from studio.paint_settings import PaintSettings
 from studio.regions import Region
 
 PIXEL = 1e-3

@@ -5,7 +5,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from studio.diffusion import PaintSettings, load_base, paint
+from studio.diffusion import load_base, paint
+from studio.paint_settings import PaintSettings
 from studio.scoring import load_scorer
 from training.toybox import judges
 from training.toybox.build import STAGES, BaseRecipe, train_base
