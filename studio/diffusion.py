@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from studio.decomposition import Decomposition
 from studio.encoding import Encoded, encode, token_ids
-from studio.loading import open_pipeline
+from studio.loading import default_sites, open_pipeline
 from studio.paint_settings import PaintSettings, check_seeds
 from studio.regions import Region, in_regions
 from studio.sites import Site, find_sites
@@ -23,11 +23,15 @@ from studio.sites import Site, find_sites
 class Base:
     """A Stable-Diffusion-like base model, frozen and ready: its parts, the sites to adapt, their singular columns.
 
-    `cache` is where the columns are kept between runs.
+    `cache` is where the columns are kept between runs; `default_sites` are the kinds of layers (keys of
+    studio.sites.KINDS) that its concepts adapt where nothing else is asked for.
     """
 
-    def __init__(self, name: str, pipeline: Any, cache: Path | None = None):
+    def __init__(
+        self, name: str, pipeline: Any, cache: Path | None = None, default_sites: tuple[str, ...] = ("attention",)
+    ):
         self.name = name
+        self.default_sites = default_sites
         self.pipeline = pipeline
         self.device = pipeline.device
         self._cache = cache
@@ -142,7 +146,7 @@ def load_base(source: str, cache: Path | None = None, device: str | None = None)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipeline.to(chosen)
     pipeline.unet.to(memory_format=torch.channels_last)  # convolutions are several times faster so
-    return Base(source, pipeline, cache)
+    return Base(source, pipeline, cache, default_sites(source))
 
 
 @torch.inference_mode()

@@ -11,9 +11,15 @@ from studio.adapters import ADAPTERS, READABLE, Adapter, SiteContext
 from studio.adapters.base import added
 from studio.decomposition import Decomposition
 from studio.errors import StudioError
+from studio.low_rank import LowRank
 from studio.sites import Site
 
 _GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
+
+
+def geometry(convolution: nn.Conv2d) -> dict[str, Any]:
+    """What a Conv2d of the same shape is made with."""
+    return {**{name: getattr(convolution, name) for name in _GEOMETRY}, "bias": convolution.bias is not None}
 
 
 class AdaptedLinear(nn.Linear):
@@ -27,6 +33,10 @@ class AdaptedLinear(nn.Linear):
         """(…, in) to (…, out)."""
         return self.adapter(input, self.weight, self.bias)
 
+    def hidden(self, input: Tensor, factors: LowRank) -> Tensor:
+        """A low-rank change's product with the input before it is raised to the output's width, (…, r)."""
+        return F.linear(input, factors.down.to(input.dtype))
+
 
 class AdaptedConv2d(nn.Conv2d):
     """A Conv2d with an adapter of its flattened weight (out, in · kh · kw).
@@ -36,8 +46,7 @@ class AdaptedConv2d(nn.Conv2d):
     """
 
     def __init__(self, frozen: nn.Conv2d, adapter: Adapter):
-        geometry: dict[str, Any] = {name: getattr(frozen, name) for name in _GEOMETRY}
-        super().__init__(**geometry, bias=frozen.bias is not None, device="meta")
+        super().__init__(**geometry(frozen), device="meta")
         self.weight, self.bias, self.adapter = frozen.weight, frozen.bias, adapter
 
     def forward(self, input: Tensor) -> Tensor:
@@ -51,8 +60,14 @@ class AdaptedConv2d(nn.Conv2d):
         output = self._conv_forward(input, self.weight, bias)
         if factors.rank == 0:
             return output
-        hidden = self._conv_forward(input, factors.down.to(input.dtype).unflatten(1, self.weight.shape[1:]), None)
-        return output + F.conv2d(hidden, factors.up.to(input.dtype)[:, :, None, None])
+        return output + F.conv2d(self._reduced(input, factors), factors.up.to(input.dtype)[:, :, None, None])
+
+    def hidden(self, input: Tensor, factors: LowRank) -> Tensor:
+        """A low-rank change's product with the input before it is raised to the output's width, (n, h', w', r)."""
+        return self._reduced(input, factors).movedim(1, -1)
+
+    def _reduced(self, input: Tensor, factors: LowRank) -> Tensor:
+        return self._conv_forward(input, factors.down.to(input.dtype).unflatten(1, self.weight.shape[1:]), None)
 
 
 class AdaptedLayerNorm(nn.LayerNorm):

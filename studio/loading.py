@@ -1,5 +1,6 @@
 """Pipelines from folders, files and the hub, without the libraries' own progress bars."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,29 @@ from transformers.utils import logging as transformers_logging
 from studio.bundled import TOYBOX
 from studio.errors import StudioError
 from studio.single_file import load_single_file
+from studio.sites import CHOICES
+
+DEFAULTS = "studio.json"
+"""A file that a base's folder may hold: {"sites": […]}, the layers that concepts of this base adapt by default."""
+
+
+def default_sites(source: str) -> tuple[str, ...]:
+    """The kinds of layers, of CHOICES, that a base's folder names in `DEFAULTS`; attention where there is no such file.
+
+    Raises StudioError for a file that names none, or others than there are.
+    """
+    file = _place(source) / DEFAULTS
+    if not file.is_file():
+        return ("attention",)
+    try:
+        kinds = tuple(json.loads(file.read_text(encoding="utf-8"))["sites"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise StudioError(f'Write {{"sites": ["attention"]}} to {file}, or remove it: it cannot be read.') from error
+    if not kinds or any(kind not in CHOICES for kind in kinds):
+        raise StudioError(
+            f"Choose the sites in {file} from {', '.join(CHOICES)}: {', '.join(kinds) or 'none'} will not do."
+        )
+    return kinds
 
 
 @contextmanager
@@ -38,8 +62,12 @@ def open_pipeline(source: str) -> Any:
         return load_single_file(Path(source)) if Path(source).is_file() else _pretrained(source)
 
 
+def _place(source: str) -> Path:
+    return TOYBOX if source == "toybox" else Path(source)
+
+
 def _pretrained(source: str) -> Any:
-    place = str(TOYBOX) if source == "toybox" else source
+    place = str(_place(source))
     try:
         config: Any = DiffusionPipeline.load_config(place)
         if config["_class_name"].startswith("StableDiffusionXL"):

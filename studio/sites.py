@@ -15,6 +15,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPTextEmbeddings, CLIPTextModel
@@ -153,6 +154,13 @@ def _inner_convolution(module: nn.Module) -> Chosen:
             yield from _matrices((module.proj_in, module.proj_out))
 
 
+def _up_convolution(module: nn.Module) -> Chosen:
+    """The inner convolutions of the UNet's up blocks, whose inputs know the prompt from the attention before them."""
+    if isinstance(module, UpBlock2D | CrossAttnUpBlock2D):
+        for part in module.modules():
+            yield from _inner_convolution(part)
+
+
 def _norm(module: nn.Module) -> Chosen:
     """Layer and group normalisation."""
     if isinstance(module, Norm) and module.weight is not None:
@@ -188,6 +196,7 @@ KINDS: dict[str, Selector] = {
     "text_attention": _text_attention,
     "feed_forward": _feed_forward,
     "linear": _linear,
+    "up_convolution": _up_convolution,
     "inner_convolution": _inner_convolution,
     "convolution": _convolution,
     "norm": _norm,
@@ -197,8 +206,14 @@ KINDS: dict[str, Selector] = {
 }
 
 
-MATRICES = ("attention", "feed_forward", "inner_convolution", "convolution")
-"""The kinds that hold every matrix which a recipe may choose."""
+CHOICES = (
+    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "up_convolution",
+    "inner_convolution", "convolution",
+)  # fmt: skip
+"""The kinds of matrices that a recipe, or a base's folder, may choose."""
+
+MATRICES = ("attention", "feed_forward", "convolution")
+"""The kinds that hold every matrix of CHOICES."""
 
 
 def _branch_ends(module: nn.Module) -> Iterator[nn.Module]:

@@ -10,7 +10,7 @@ from concepts.images import picture_files
 from studio.diffusion import Base
 from training.in_library import order_of
 from training.manifest import Manifest, Run
-from training.methods import within_budget
+from training.methods import settled
 
 
 @dataclass(frozen=True)
@@ -111,4 +111,4 @@ def _trained_so(concept: Concept, base: Base, run: Run) -> bool:
     result = concept.result
     if result is None or result.base != base.decomposition.fingerprint:
         return False
-    return result.details.get("recipe") == within_budget(base, run.recipe).model_dump(mode="json")
+    return result.details.get("recipe") == settled(base, run.recipe).model_dump(mode="json")

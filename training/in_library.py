@@ -17,7 +17,7 @@ from studio.diffusion import Base, paint
 from studio.scoring import Scorer
 from training.journal import Journal
 from training.loop import Preview, Progress, Training, never, train_concept
-from training.methods import adapter_config, kinds_of_recipe, within_budget
+from training.methods import adapter_config, kinds_of_recipe, settled
 from training.pictures import grid, png_bytes
 from training.recipe import Recipe
 from training.task import on_threads, token_of
@@ -141,7 +141,7 @@ def _store(
 
 def order_of(base: Base, name: str, recipe: Recipe, column: int | None = None, **options: Any) -> Order:
     """The order that queues this training; `options` are those of Order. Raises StudioError for what does not fit."""
-    recipe = within_budget(base, recipe)
+    recipe = settled(base, recipe)
     wanted = columns_for(base, recipe, column)
     return Order(name, base.name, base.decomposition.fingerprint, recipe.model_dump(mode="json"), wanted, **options)
 
@@ -153,11 +153,13 @@ def columns_for(base: Base, recipe: Recipe, column: int | None = None) -> Column
     """
     config = adapter_config(recipe)
     method = ADAPTERS[recipe.adapter]
-    for site in base.sites_of(kinds_of_recipe(recipe, config)).values():
-        method.check(tuple(site.weight.shape), config, site.name)
+    shapes = {site.name: tuple(site.weight.shape) for site in base.sites_of(kinds_of_recipe(recipe, config)).values()}
+    for name, shape in shapes.items():
+        method.check(shape, config, name)
     if not method.owns_block:
         return None
-    return Columns(config.rank, base.decomposition.capacity, column, space_of(recipe.adapter))
+    capacity = min(base.decomposition.capacity, *map(min, shapes.values()))
+    return Columns(config.rank, capacity, column, space_of(recipe.adapter))
 
 
 def space_of(adapter: str) -> Space:

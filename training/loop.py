@@ -14,7 +14,7 @@ from training.checkpoints import Checkpoints
 from training.cuts import Example
 from training.dataset import TrainingSet, build_training_set, prior_steps
 from training.learner import Diverged, Learner
-from training.methods import adapter_config, parameter_groups
+from training.methods import adapter_config, parameter_groups, settled
 from training.optimizers import check_optimizer
 from training.reading import encoders_on_card, on_card
 from training.recipe import Recipe
@@ -112,6 +112,7 @@ def train_concept(
     Raises StudioError for options that do not fit, and when the loss is no longer a number: then LAST_GOOD, beside the
     checkpoints, is what was learned until the newest of them. Raises Stopped, with the state kept, when `stop` says so.
     """
+    recipe = settled(base, recipe)
     config = adapter_config(recipe, first_column) if start is None else config_of(start)
     examples = [picture if isinstance(picture, Example) else Example(picture) for picture in pictures]
     check_optimizer(recipe, base.device)

@@ -46,8 +46,12 @@ def _listed(names: list[str]) -> str:
     return f"the options {', '.join(names)}" if names else "no options"
 
 
-def within_budget(base: Base, recipe: Recipe) -> Recipe:
-    """The recipe with the size that its budget allows, as rank and options; StudioError if it allows none."""
+def settled(base: Base, recipe: Recipe) -> Recipe:
+    """The recipe as this base understands it: with the layers that it adapts, and in place of a budget the size that
+    it allows, as rank and options; StudioError if it allows none.
+    """
+    if recipe.sites is None and method_named(recipe.adapter).kinds(adapter_config(recipe)) == ("attention",):
+        recipe = recipe.model_copy(update={"sites": base.default_sites})
     if recipe.budget is None:
         return recipe
     if recipe.rank is not None:

@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 from training.recipe_parts import Descent, Group, Loss, Pictures, Tokens, Watching
 
 Places = Literal[
-    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "inner_convolution",
-    "convolution",
+    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "up_convolution",
+    "inner_convolution", "convolution",
 ]  # fmt: skip
-"""Keys of studio.sites.KINDS: the layers that a recipe may choose."""
+"""studio.sites.CHOICES, for the type checker."""
 
 
 class Adapted(Group):
@@ -30,7 +30,8 @@ class Adapted(Group):
         default=None,
         min_length=1,
         description="Layers to adapt, a list: attention, or only attention_kv, cross_attention_kv or text_attention; "
-        "feed_forward; inner_convolution, or convolution with the first and last; the adapter's own if unset.",
+        "feed_forward; up_convolution, inner_convolution in all blocks, or convolution with the first and last; "
+        "if unset the base's own, which is attention unless the base says otherwise.",
     )
 
 

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from studio.injection import AdaptedConv2d, AdaptedLinear
 from studio.sites import Site
 
 _LEAST = torch.finfo(torch.float32).tiny
@@ -50,7 +51,31 @@ def watchable(sites: Mapping[str, Site]) -> list[Site]:
 
 
 def _collect(
-    frozen: nn.Module, first: int, moved: list[Tensor], _layer: nn.Module, inputs: Sequence[Tensor], output: Tensor
+    frozen: nn.Module, first: int, moved: list[Tensor], layer: nn.Module, inputs: Sequence[Tensor], output: Tensor
 ) -> None:
-    before = frozen(inputs[0][first:]).float()
-    moved.append((output[first:].float() - before).square().mean() / before.detach().square().mean().clamp(min=_LEAST))
+    rows, after = inputs[0][first:], output[first:].float()
+    squares = _low_rank_squares(layer, rows, after)
+    if squares is None:
+        before = frozen(rows).float()
+        squares = (after - before).square().sum(), before.detach().square().sum()
+    change, size = squares
+    moved.append(change / size.clamp(min=_LEAST))
+
+
+def _low_rank_squares(layer: nn.Module, inputs: Tensor, after: Tensor) -> tuple[Tensor, Tensor] | None:
+    """|c|² of what the layer adds to its output and |y' − c|², where c is a product of thin factors alone, c = U h.
+
+    |U h|² is hᵀ (UᵀU) h, and y'·c is (Uᵀy')·h, which spares the frozen layer and most of what is of the output's width.
+    """
+    if not isinstance(layer, AdaptedLinear | AdaptedConv2d):
+        return None
+    matrix = layer.weight.flatten(1)
+    factors = layer.adapter.factors(matrix)
+    if factors is None or factors.rank == 0 or layer.adapter.bias_delta(matrix, layer.bias) is not None:
+        return None
+    hidden = layer.hidden(inputs, factors).flatten(0, -2).float()
+    change = torch.einsum("nr,ns,rs->", hidden, hidden, factors.up.mT @ factors.up)
+    with torch.no_grad():
+        last = after.movedim(1, -1) if isinstance(layer, nn.Conv2d) else after
+        across = (last.flatten(0, -2) @ factors.up * hidden).sum()
+        return change, after.square().sum() - 2 * across + change

@@ -23,16 +23,19 @@ def adapters(
     """List every method with what it trains, the size of its file and the rank of its exact LoRA."""
     from studio.adapters import ADAPTERS
     from studio.architectures import architecture_parts
+    from studio.loading import default_sites
     from studio.sites import find_sites
     from ui.workflow import Workflow
 
     parts = architecture_parts(architecture) if architecture else Workflow(library, base).base.parts
+    defaults = default_sites(architecture or base)
     rows = {}
     for name, method in ADAPTERS.items():
         config = method.Config()
         if rank is not None and "rank" in asdict(config):
             config = replace(config, rank=rank)
-        rows[name] = _row(name, config, find_sites(parts, method.kinds(config)))
+        own = method.kinds(config)
+        rows[name] = _row(name, config, find_sites(parts, defaults if own == ("attention",) else own))
     document = {"architecture": architecture or base, "adapters": rows}
     report(document, as_json, lambda: _show(document))
 

@@ -33,7 +33,7 @@ from training.in_library import (
 )
 from training.in_library import summary as summary
 from training.loop import Progress, Stopped, never
-from training.methods import adapter_config, kinds_of_recipe, within_budget
+from training.methods import adapter_config, kinds_of_recipe, settled
 from training.recipe import Recipe
 from ui.painting import Painter, known_strengths
 
@@ -72,7 +72,7 @@ class Workflow(Painter):
         concept = self.library.concept(name)
         refuse_without_pictures(concept)
         self.library.jobs.refuse_waiting(name)
-        recipe = within_budget(self.base, recipe)
+        recipe = settled(self.base, recipe)
         with self._columns(concept, recipe, start, column) as first:
             try:
                 return train_in_library(
@@ -98,7 +98,7 @@ class Workflow(Painter):
 
     def cost(self, recipe: Recipe) -> Cost:
         """What a recipe trains on this base, and the size of its file. Raises StudioError for what does not fit."""
-        recipe = within_budget(self.base, recipe)
+        recipe = settled(self.base, recipe)
         config = adapter_config(recipe)
         return cost(recipe.adapter, config, self.base.sites_of(kinds_of_recipe(recipe, config)))
 

@@ -7,10 +7,10 @@ from functools import lru_cache
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from studio.checkpoint import TrainedConcept, build_adapters, kinds_of
-from studio.composition.routing import Part, RoutedLinear, Shares, route_of
+from studio.composition.routing import Part, Routed, Shares, route_of, routed
 from studio.diffusion import Base, denoise
 from studio.encoding import Encoded
 from studio.errors import StudioError
@@ -46,8 +46,8 @@ class _Loaded:
         self._adapters = build_adapters(concept, sites, base.decomposition)
         self.concept, self.sites = concept, {name: sites[name] for name in self._adapters}
         for site in self.sites.values():
-            if not isinstance(site.module, nn.Linear) or site.role == "output":
-                raise StudioError(f"Merge {name} to paint it: it changes {site.name}, which is more than a matrix.")
+            if site.role == "output" or routed(site.module) is None:
+                raise StudioError(f"Merge {name} to paint it: it changes {site.name}, which is not a matrix.")
         self.at = lru_cache(maxsize=4)(self._at)
 
     @torch.no_grad()
@@ -71,7 +71,7 @@ class Serving:
     def __init__(self, base: Base, concepts: Mapping[str, TrainedConcept] | None = None):
         self.base = base
         self._loaded: dict[str, _Loaded] = {}
-        self._layers: dict[str, tuple[Site, RoutedLinear]] = {}
+        self._layers: dict[str, tuple[Site, Routed]] = {}
         self._contexts = set(base.sites_of(("cross_attention_kv",)))
         try:
             for name, concept in (concepts or {}).items():
@@ -81,7 +81,7 @@ class Serving:
             raise
 
     def load(self, name: str, concept: TrainedConcept) -> None:
-        """Make a concept ready. StudioError for one of another base, or that changes more than matrices."""
+        """Make a concept ready. StudioError for one of another base, or that changes other layers than matrices."""
         if name in self._loaded:
             self.unload(name)
         loaded = _Loaded(self.base, name, concept)
@@ -95,8 +95,8 @@ class Serving:
             raise
         self._loaded[name] = loaded
         for site_name, site in loaded.sites.items():
-            if site_name not in self._layers and isinstance(site.module, nn.Linear):
-                self._layers[site_name] = site, RoutedLinear(site.module)
+            if site_name not in self._layers and (layer := routed(site.module)):
+                self._layers[site_name] = site, layer
 
     def unload(self, name: str) -> None:
         """Take a concept out of memory."""

@@ -66,6 +66,23 @@ def test_what_is_no_base_is_refused(damage: str, tiny_folder, tmp_path):
         load_base(str(folder))
 
 
+def test_a_base_says_which_layers_its_concepts_adapt(tiny_folder, tmp_path):
+    assert load_base(str(tiny_folder), device="cpu").default_sites == ("attention",)
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "studio.json").write_text('{"sites": ["attention", "up_convolution"]}')
+    assert load_base(str(folder), device="cpu").default_sites == ("attention", "up_convolution")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sites": 3}', '{"sites": []}', '{"sites": ["norm"]}'])
+def test_layers_that_no_concept_can_adapt_are_refused(text: str, tiny_folder, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "studio.json").write_text(text)
+    with pytest.raises(StudioError, match=r"studio\.json"):
+        load_base(str(folder), device="cpu")
+
+
 @pytest.mark.parametrize("options", [{"steps": 0}, {"steps": 1001}, {"batch": 0}])
 def test_settings_outside_their_range_are_refused(options: dict[str, Any]):
     with pytest.raises(StudioError, match=str(*options.values())):

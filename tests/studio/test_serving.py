@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from studio.composition.routing import Part, RoutedLinear, route_of
+from studio.composition.routing import Part, RoutedConv2d, RoutedLinear, route_of
 from studio.composition.serving import Request, Serving, _shares_in_context, _shares_in_space
 from studio.composition.session import applied
 from studio.diffusion import Base, denoise, paint_latents
@@ -38,9 +38,9 @@ def latents(serving: Serving, requests: list[Request], settings: PaintSettings =
     return torch.stack(painted)
 
 
-def part(seed: int, rank: int, bias: bool = False) -> Part:
+def part(seed: int, rank: int, bias: bool = False, inputs: int = 6) -> Part:
     generator = torch.Generator().manual_seed(seed)
-    up, down = torch.randn(5, rank, generator=generator), torch.randn(rank, 6, generator=generator)
+    up, down = torch.randn(5, rank, generator=generator), torch.randn(rank, inputs, generator=generator)
     return Part(LowRank(up, down), torch.randn(5, generator=generator) if bias else None)
 
 
@@ -57,6 +57,36 @@ def test_each_row_gets_its_own_products(guided: int):
         for each in rows[index % 3]:
             expected = expected + x[index] @ each.low_rank.dense().T + (0 if each.bias is None else each.bias)
         torch.testing.assert_close(found[index], expected)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
+@pytest.mark.parametrize("guided", [1, 2])
+def test_each_row_of_a_convolution_gets_its_own_products(guided: int, padding_mode):
+    frozen = nn.Conv2d(2, 5, 3, stride=2, padding=1, padding_mode=padding_mode)
+    layer, x = RoutedConv2d(frozen), torch.randn(3 * guided, 2, 8, 6)
+    one, two, three = part(0, 2, inputs=18), part(1, 3, bias=True, inputs=18), part(2, 1, inputs=18)
+    rows = [[one, two], [], [three]]
+    layer.route = route_of(rows, torch.float32)
+    found = layer(x)
+    for index in range(3 * guided):
+        expected = frozen(x[index : index + 1])
+        for each in rows[index % 3]:
+            dense = each.low_rank.dense().unflatten(1, (2, 3, 3))
+            expected = expected + frozen._conv_forward(x[index : index + 1], dense, each.bias)
+        torch.testing.assert_close(found[index : index + 1], expected)
+    layer.route = route_of([[one, three]] * 3, torch.float32)
+    dense = (one.low_rank.dense() + three.low_rank.dense()).unflatten(1, (2, 3, 3))
+    torch.testing.assert_close(layer(x), frozen(x) + frozen._conv_forward(x, dense, None))
+
+
+def test_a_convolution_is_left_alone_outside_a_concepts_box():
+    frozen = nn.Conv2d(2, 5, 3, padding=1)
+    layer, x = RoutedConv2d(frozen), torch.randn(2, 2, 4, 8)
+    shares = _shares_in_space(["rex"], {"rex": Region("a", 0, 0, 1, 0.5)}, aspect=2)
+    layer.route = route_of([[part(0, 2, inputs=18)]], torch.float32, shares)
+    changed = (layer(x) - frozen(x)).abs().amax((0, 1)) > 1e-6
+    assert changed[:, :4].all()
+    assert not changed[:, 4:].any()
 
 
 def test_rows_of_the_same_parts_share_one_product():

@@ -15,7 +15,7 @@ from studio.diffusion import Base
 from studio.errors import StudioError
 from studio.tokens import add_token, remove_all_tokens, token_vectors
 from training.loop import Training, train_concept
-from training.methods import adapter_config, continued_recipe, parameter_groups, within_budget
+from training.methods import adapter_config, continued_recipe, parameter_groups, settled
 from training.recipe import Recipe
 
 RANKS = {"oft": 4, "vera": 8}
@@ -124,12 +124,12 @@ def test_methods_without_a_rank_refuse_one():
 def test_a_budget_becomes_a_rank(base: Base):
     shapes = shapes_of(base.sites)
     least = number_trained("lora", adapter_config(Recipe(adapter="lora", rank=1)), shapes)
-    fitted = within_budget(base, Recipe(adapter="lora", budget=3 * least + 7, options={"alpha": 2.0}))
+    fitted = settled(base, Recipe(adapter="lora", budget=3 * least + 7, options={"alpha": 2.0}))
     assert (fitted.rank, fitted.budget, fitted.options) == (3, None, {"alpha": 2.0})
     with pytest.raises(StudioError, match="a rank or a budget"):
-        within_budget(base, Recipe(adapter="lora", budget=3 * least, rank=3))
+        settled(base, Recipe(adapter="lora", budget=3 * least, rank=3))
     with pytest.raises(StudioError, match=f"budget of {least:,} parameters or more"):
-        within_budget(base, Recipe(adapter="lora", budget=least - 1))
+        settled(base, Recipe(adapter="lora", budget=least - 1))
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -141,7 +141,7 @@ def test_no_other_size_comes_closer_to_the_budget_from_below(base: Base, adapter
         fit_budget(adapter, config, shapes, 1)
     fitted = fit_budget(adapter, config, shapes, budget)
     assert number_trained(adapter, fitted, shapes) <= budget
-    again = within_budget(base, Recipe(adapter=adapter, budget=budget))
+    again = settled(base, Recipe(adapter=adapter, budget=budget))
     assert number_trained(adapter, adapter_config(again), shapes) == number_trained(adapter, fitted, shapes)
     if "rank" in asdict(fitted) and adapter not in ("oft", "lidb"):
         larger = type(fitted)(**{**asdict(fitted), "rank": fitted.rank + 1})

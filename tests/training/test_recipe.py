@@ -1,9 +1,10 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from training.recipe import Recipe
+from studio.sites import CHOICES
+from training.recipe import Places, Recipe
 
 
 def test_a_recipe_without_options_is_valid_and_survives_json():
@@ -84,3 +85,7 @@ def test_what_is_unknown_or_out_of_range_is_refused(name: str, value: Any):
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], said: str):
     with pytest.raises(ValidationError, match=said):
         Recipe(**options)
+
+
+def test_a_recipe_may_choose_every_kind_of_matrices():
+    assert get_args(Places) == CHOICES

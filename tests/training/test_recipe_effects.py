@@ -152,7 +152,7 @@ def test_prompts_that_nothing_changes_are_read_once(train, base: Base, monkeypat
 
 
 @pytest.mark.parametrize("adapter", ["spectral_additive", "lora"])
-@pytest.mark.parametrize("kind", ["attention_kv", "feed_forward", "inner_convolution"])
+@pytest.mark.parametrize("kind", ["attention_kv", "feed_forward", "up_convolution", "inner_convolution"])
 def test_other_layers_are_adapted_and_painted_with(train, base: Base, adapter: str, kind: str):
     concept = from_bytes(to_bytes(train({"adapter": adapter, "sites": [kind], "steps": 2}).concept), "it")
     assert concept.adapters.keys() == base.sites_of((kind,)).keys()

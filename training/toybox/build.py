@@ -1,5 +1,6 @@
 """Makes toybox and its scorer from nothing, stage by stage, and writes them as ordinary model folders."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
+from studio.loading import DEFAULTS
 from training.toybox import autoencoder, denoiser, judges, scorer
 from training.toybox.denoiser import Denoiser
 from training.toybox.vocabulary import build_tokenizer, write_tokenizer
@@ -81,3 +83,4 @@ def write_pipeline(vae: AutoencoderKL, model: Denoiser, tokenizer: CLIPTokenizer
     )
     pipeline.to(torch.float16).save_pretrained(target)
     write_tokenizer(tokenizer, target / "tokenizer")
+    (target / DEFAULTS).write_text(json.dumps({"sites": denoiser.SITES}, indent=2) + "\n")

@@ -34,6 +34,8 @@ STEPS = 20640
 PEAK_RATE = 6e-4
 DECAY = 0.15
 UNCONDITIONAL = 0.1
+SITES = ("attention", "up_convolution")
+"""What a concept adapts: where things get their shapes, at 16x16, there are convolutions alone."""
 SCHEDULE = {
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
