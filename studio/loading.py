@@ -34,7 +34,7 @@ def default_sites(source: str) -> tuple[str, ...]:
         raise StudioError(f'Write {{"sites": ["attention"]}} to {file}, or remove it: it cannot be read.') from error
     if not kinds or any(kind not in CHOICES for kind in kinds):
         raise StudioError(
-            f"Choose the sites in {file} from {', '.join(CHOICES)}: {', '.join(kinds) or 'none'} will not do."
+            f"Choose the sites in {file} from {', '.join(CHOICES)}: {', '.join(map(str, kinds)) or 'none'} will not do."
         )
     return kinds
 

@@ -74,7 +74,9 @@ def test_a_base_says_which_layers_its_concepts_adapt(tiny_folder, tmp_path):
     assert load_base(str(folder), device="cpu").default_sites == ("attention", "up_convolution")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sites": 3}', '{"sites": []}', '{"sites": ["norm"]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"sites": 3}', '{"sites": []}', '{"sites": ["norm"]}', '{"sites": [3]}']
+)
 def test_layers_that_no_concept_can_adapt_are_refused(text: str, tiny_folder, tmp_path):
     folder = tmp_path / "base"
     shutil.copytree(tiny_folder, folder)
