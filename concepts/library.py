@@ -102,6 +102,17 @@ class Library:
                 session.add(record)
         return self.concept(name)
 
+    def rename_concept(self, name: str, new_name: str, class_word: str | None = None) -> Concept:
+        """Gives a concept another name, and another class word if one is given. What it has learned stays as it is."""
+        with self._database.writing() as session:
+            record = find(session, name)
+            check_words(new_name, class_word or record.class_word)
+            if new_name.lower() != record.key:
+                refuse_taken(session, new_name)
+            record.name, record.key = new_name, new_name.lower()
+            record.class_word = class_word or record.class_word
+        return self.concept(new_name)
+
     def add_trained(self, name: str, class_word: str, data: bytes, details: Mapping[str, Any]) -> Concept:
         """Adds a concept that was trained elsewhere, without pictures: its file, and details as for `store_result`."""
         check_words(name, class_word)

@@ -16,8 +16,18 @@ CLASS_WORD = re.compile(r"[^\W\d_][\w '-]{0,39}")
 
 def check_words(name: str, class_word: str) -> None:
     """Raises LibraryError for a name or a class word that cannot stand in a prompt."""
+    check_name(name)
+    check_class_word(class_word)
+
+
+def check_name(name: str) -> None:
+    """Raises LibraryError for a name that cannot stand in a prompt."""
     if not NAME.fullmatch(name):
         raise LibraryError(f'"{name}" cannot be a name: use 1 to 40 letters, digits, _ and -, beginning with a letter.')
+
+
+def check_class_word(class_word: str) -> None:
+    """Raises LibraryError for a class word that cannot stand in a prompt."""
     if not CLASS_WORD.fullmatch(class_word):
         raise LibraryError(
             f'"{class_word}" cannot be a class word: say in 1 to 40 letters what the thing is, such as dog.'

@@ -14,7 +14,7 @@ from concepts import LibraryError, read_picture
 from concepts.database import DATABASE_VARIABLE
 from concepts.images import picture_files
 from studio.errors import StudioError
-from ui import adapters_cli, base_cli, concept_cli, exchange_cli, jobs_cli, study_cli, train_cli
+from ui import adapters_cli, base_cli, concept_cli, exchange_cli, jobs_cli, page_cli, study_cli, train_cli
 from ui.options import (
     DEFAULT_LIBRARY,
     BaseOption,
@@ -42,6 +42,7 @@ app.add_typer(study_cli.app, name="study")
 app.add_typer(jobs_cli.app, name="jobs")
 app.command()(jobs_cli.worker)
 app.command()(adapters_cli.adapters)
+app.command()(page_cli.ui)
 app.command()(train_cli.train)
 app.command()(train_cli.recipe)
 app.command()(exchange_cli.export)
@@ -144,28 +145,28 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Paint pictures of a prompt, with the concepts that it names."""
-    from studio.diffusion import PaintSettings
+    from studio.diffusion import PaintSettings, check_seeds
     from ui.pictures import png_bytes, save_new
+    from ui.request import PaintRequest
 
-    settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative)
     workflow = workflow_of(library, base)
-    strengths, seeds = strengths_from(strength), range(seed, seed + number)
-    boxes = regions_from(region)
+    strengths, boxes = strengths_from(strength), regions_from(region)
+    settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative)
+    seeds = range(seed, seed + number)
+    check_seeds(seeds)
+    request = PaintRequest(
+        prompt=prompt, concepts=tuple(concept), method=method, strengths=strengths, average=average, seed=seed,
+        number=number, steps=steps, guidance=guidance, negative_prompt=negative, regions=boxes,
+    )  # fmt: skip
     with progress_bar() as bar:
         task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
         pictures = workflow.generate(
             prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, tell
         )
-    kept = {
-        "prompt": prompt, "concepts": ", ".join(concept), "method": method or "", "strengths": str(strengths),
-        "average": str(average),
-        "steps": str(steps), "guidance": str(guidance), "negative_prompt": negative, "base": base,
-        "regions": str(boxes),
-    }  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
     files = [
-        str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**kept, "seed": str(number)})))
+        str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**request.text(number), "base": base})))
         for number, picture in zip(seeds, pictures, strict=True)
     ]
     report({"prompt": prompt, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))

@@ -89,6 +89,20 @@ def _analysed(name: str, file: Path, library: Path, base: str) -> dict[str, Any]
 
 
 @app.command()
+def rename(
+    name: Name,
+    new_name: Annotated[str, typer.Argument(help="The name it gets.")],
+    class_word: Annotated[str | None, typer.Option("--class", help="Another class word, too.")] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Give a concept another name; what it has learned stays."""
+    concept = library_at(library).rename_concept(name, new_name, class_word)
+    report(described(concept), as_json, lambda: typer.echo(f"It is called {concept.name} now."))
+
+
+@app.command()
 def remove(
     name: Name,
     for_good: Annotated[

@@ -17,8 +17,9 @@ from training.recipe import Recipe
 from training.report import Section, loss_curves, write_report
 from training.task import token_of
 from ui.options import progress_bar
+from ui.painting import UNMERGED
 from ui.pictures import labelled_grid
-from ui.workflow import UNMERGED, Scores, Trained, Workflow, summary
+from ui.workflow import Scores, Trained, Workflow, summary
 
 NAMES = ("saffron", "azura")
 RECIPE = Recipe(adapter="spectral_additive", rank=8)

@@ -14,7 +14,8 @@ from studio.formats.exporting import Export, export
 from studio.formats.importing import import_concept, words_as_token
 from studio.formats.textual_inversion import read_token
 from training.task import token_of
-from ui.workflow import Workflow, known_strengths
+from ui.painting import known_strengths
+from ui.workflow import Workflow
 
 DEFAULT_CLASS = "thing"
 

@@ -117,7 +117,7 @@ def test_what_fails_is_tried_again_unless_it_never_can_succeed(error, attempts, 
 
 def test_the_pulse_keeps_a_slow_training_alive(library):
     queue(library, "a")
-    seconds = 0.4
+    seconds = 1.5  # enough for a beat on a machine that is busy
     others = []
 
     def slow(lease: Lease, step: int) -> None:

@@ -21,8 +21,11 @@ from studio.regions import Region
 from training import in_library
 from training.loop import Progress, Stopped
 from training.recipe import Recipe
+from ui import painting
 from ui import workflow as module
-from ui.workflow import Workflow, alone, summary
+from ui.painting import UNMERGED, alone
+from ui.request import PaintRequest
+from ui.workflow import Workflow, summary
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
 
@@ -45,7 +48,7 @@ def painted(monkeypatch) -> list[dict[str, Any]]:
         calls.append({"prompt": prompt, "words": words, "regions": regions})
         return [Image.new("RGB", (16, 16)) for _ in seeds]
 
-    monkeypatch.setattr(module, "paint", paint)
+    monkeypatch.setattr(painting, "paint", paint)
     return calls
 
 
@@ -260,17 +263,49 @@ def test_concepts_are_painted_unmerged(workflow: Workflow, tmp_path):
             workflow.generate(prompt, method=method, seeds=[3], settings=QUICK, **options)[0], dtype=float
         )
 
-    merged, unmerged = first("fedavg"), first(module.UNMERGED)
+    merged, unmerged = first("fedavg"), first(UNMERGED)
     assert np.abs(merged - unmerged).mean() < 3
     boxes = {"REX": (0, 0, 1, 0.5), "milo": (0, 8, 16, 16)}
-    apart = first(module.UNMERGED, regions=boxes)
+    apart = first(UNMERGED, regions=boxes)
     assert not np.array_equal(apart, first("fedavg", regions=boxes))
-    assert not np.array_equal(apart, first(module.UNMERGED, regions=boxes, strengths={"rex": 0.0}))
+    assert not np.array_equal(apart, first(UNMERGED, regions=boxes, strengths={"rex": 0.0}))
     assert not [w for w in workflow.base.pipeline.tokenizer.get_added_vocab() if w[1] != "|"]
     both = tmp_path / "both.safetensors"
     workflow.merge(["rex", "milo"], both)
     with pytest.raises(StudioError, match="each needs a region of its own"):
-        first(module.UNMERGED, concepts=[str(both)], regions=boxes)
+        first(UNMERGED, concepts=[str(both)], regions=boxes)
+
+
+def test_a_renamed_concept_is_painted_by_its_new_name(workflow: Workflow, painted):
+    workflow.library.rename_concept("REX", "Fido", "hound")
+    assert workflow.library.concept("fido").class_word == "hound"
+    assert list(workflow.trained("fido").tokens) == ["<Fido>"]
+    workflow.generate("a <fido> and a <milo>")
+    assert {"<Fido>", "<Milo>"} <= painted[-1]["words"]
+    with pytest.raises(LibraryError, match="already"):
+        workflow.library.rename_concept("fido", "MILO")
+    with pytest.raises(LibraryError, match="cannot be a name"):
+        workflow.library.rename_concept("fido", "../x")
+    assert workflow.library.rename_concept("fido", "FIDO").name == "FIDO"
+
+
+def test_a_prompt_is_read_in_parts(workflow: Workflow):
+    assert workflow.read_prompt("a <REX> and <idle>, <nobody>") == [
+        ("a ", "plain"), ("<REX>", "known"), (" and ", "plain"), ("<idle>", "untrained"), (", ", "plain"),
+        ("<nobody>", "unknown"),
+    ]  # fmt: skip
+    assert workflow.read_prompt("") == []
+
+
+def test_pictures_come_one_after_the_other(workflow: Workflow):
+    request = PaintRequest(prompt="a <rex>", seed=3, number=2, steps=1)
+    steps: list[None] = []
+    each = workflow.paint_each(request, lambda: steps.append(None))
+    seed, picture = next(each)
+    assert (seed, len(steps)) == (3, 1)
+    alone = workflow.generate("a <rex>", seeds=[3], settings=request.settings)
+    assert np.array_equal(np.asarray(picture), np.asarray(alone[0]))
+    assert [seed for seed, _ in each] == [4]
 
 
 def test_a_stopped_training_keeps_its_columns_and_goes_on(workflow: Workflow, state):

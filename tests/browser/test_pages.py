@@ -1,0 +1,144 @@
+"""What each tab does, with real models and a real browser."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from concepts import Library
+from concepts.samples import SAMPLES
+from ui.painted import settings_of
+
+TABS = ("Concepts", "Generate", "Score")
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def draw(canvas: Locator, *corners: tuple[float, float]) -> None:
+    """Clicks points of the square, each given as shares from the top and from the left."""
+    for top, left in corners:
+        frame = canvas.bounding_box()
+        assert frame
+        canvas.click(position={"x": left * frame["width"], "y": top * frame["height"]})
+
+
+def test_an_empty_library_offers_samples(open_page: Callable[..., Page], address: str):
+    page = open_page(address)
+    expect(page.locator("#cards")).to_contain_text("Your library is empty.")
+    page.get_by_role("button", name="Add it: gizmo").click()
+    expect(page.locator("#cards button.card")).to_have_count(1)
+    expect(page.locator("#cards button.card")).to_contain_text("gizmo")
+
+
+def test_pictures_are_judged_before_anything_is_stored(open_page: Callable[..., Page], address: str, tmp_path: Path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "tiny.png")
+    (tmp_path / "words.png").write_text("no picture")
+    files = [*SAMPLES["onyx"].pictures[:2], tmp_path / "tiny.png", tmp_path / "words.png"]
+    page = open_page(address)
+    page.locator("#add-files input[type=file]").set_input_files(files)
+    report = page.locator("#add-form .inspection")
+    expect(report.locator("li")).to_have_count(4)
+    expect(report).to_contain_text("tiny.png is only 20x20 pixels")
+    expect(report).to_contain_text("words.png is not a picture")
+    page.get_by_role("button", name="Add with 2 pictures").click()
+    expect(page.locator("#add-form")).to_contain_text('"" cannot be a name')
+    page.locator("#add-form").get_by_label("Name").fill("Vase-1")
+    page.locator("#add-form").get_by_label("Class word").fill("vase")
+    page.get_by_role("button", name="Add with 2 pictures").click()
+    card = page.locator("#cards button.card", has_text="Vase-1")
+    expect(card).to_contain_text("2 pictures")
+    card.click()
+    details = page.locator("#details")
+    details.get_by_label("Name").fill("Vase2")
+    details.get_by_role("button", name="Save").click()
+    expect(page.locator("#cards button.card", has_text="Vase2")).to_be_visible()
+    details.get_by_role("button", name="Remove").click()
+    expect(page.locator("#cards button.card", has_text="Vase2")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#cards button.card", has_text="Vase2")).to_be_visible()
+
+
+def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], address: str, trained: Library):
+    page = open_page(address)
+    tab(page, "Generate")
+    prompt = page.locator("#prompt textarea")
+    page.get_by_role("button", name="<rex>").wait_for()
+    prompt.press_sequentially("a photo of <re")
+    prompt.press("Tab")
+    expect(prompt).to_have_value("a photo of <rex>")
+    prompt.press_sequentially(" and <milo> and ")
+    page.get_by_role("button", name="<azura>").click()
+    marks = page.locator(".prompt mark")
+    expect(marks).to_have_text(["<rex>", "<milo>", "<azura>"])
+    expect(marks.nth(1)).to_have_class("untrained")
+    prompt.fill("a photo of <rex> and <azura>")
+    expect(page.get_by_label("strength of azura").first).to_be_visible()
+    page.get_by_role("button", name="Places").click()
+    canvas = page.locator("#boxes svg")
+    draw(canvas, (0.02, 0.02), (0.9, 0.45))
+    expect(canvas.locator("rect")).to_have_count(1)
+    page.locator("#boxes").get_by_role("button", name="azura").click()
+    draw(canvas, (0.02, 0.52), (0.9, 0.98))
+    expect(canvas.locator("rect")).to_have_count(2)
+    page.get_by_role("button", name="More settings").click()
+    page.get_by_label("merge method").click()
+    page.get_by_role("option", name="unmerged").click()
+    page.get_by_label("number input for steps").fill("2")
+    page.get_by_label("pictures", exact=True).fill("2")
+    page.get_by_label("seed").fill("5")
+    page.get_by_role("button", name="Paint", exact=True).click()
+    expect(page.locator("#painted .grid-container button img")).to_have_count(2)
+    files = list((trained.root / "painted").glob("*.png"))
+    assert len(files) == 2
+    kept = {request.seed: request for request in map(settings_of, files)}
+    assert set(kept) == {5, 6}
+    assert kept[5].method == "unmerged"
+    assert set(kept[5].regions) == {"rex", "azura"}
+    page.get_by_label("seed").fill("9")
+    prompt.fill("something else")
+    page.locator("#painted .grid-container button").first.click()
+    page.get_by_role("button", name="Use these settings").click()
+    expect(prompt).to_have_value("a photo of <rex> and <azura>")
+    expect(page.get_by_label("seed")).to_have_value("5")
+    expect(canvas.locator("rect")).to_have_count(2)
+
+
+def test_a_refusal_stands_beside_the_prompt(open_page: Callable[..., Page], address: str, trained: Library):
+    page = open_page(address)
+    tab(page, "Generate")
+    page.locator("#prompt textarea").fill("a photo of <milo>")
+    page.get_by_role("button", name="Paint", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("not trained yet")
+
+
+def test_pictures_are_scored(open_page: Callable[..., Page], address: str, trained: Library):
+    page = open_page(address)
+    tab(page, "Score")
+    page.get_by_role("button", name="Score", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("Drop at least one picture")
+    page.locator("#score-pictures input[type=file]").set_input_files(SAMPLES["rex"].pictures[:2])
+    page.get_by_label("Prompt").locator("visible=true").fill("a photo of <rex>")
+    page.get_by_label("References: the pictures of a concept").click()
+    page.get_by_role("option", name="rex").click()
+    page.get_by_role("button", name="Score", exact=True).click()
+    table = page.locator("#scores table")
+    expect(table.locator("tbody tr")).to_have_count(2)
+    expect(table).to_contain_text("toybox-clip")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_tab_is_photographed(
+    open_page: Callable[..., Page], address: str, trained: Library, screenshots: Path, scheme: str, width: int
+):
+    page = open_page(address, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.locator("#cards button.card").first.wait_for()
+    for name in TABS:
+        tab(page, name)
+        page.get_by_role("tabpanel").locator("visible=true").first.wait_for()
+        page.screenshot(path=screenshots / f"{name.lower()}-{scheme}-{width}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

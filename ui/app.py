@@ -1,0 +1,61 @@
+"""The studio in the browser: the page, and how it is served safely."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ui.assets import asset
+from ui.doors import doors
+from ui.painted import FOLDER
+from ui.tabs.concepts import concepts_tab
+from ui.tabs.generate import generate_tab
+from ui.tabs.score import score_tab
+from ui.theme import theme
+from ui.workflow import Workflow
+
+MOST_UPLOAD = "128mb"
+MOST_WAITING = 200
+_HOUR = 3600
+_HEADER = """
+<div class="top"><h1>Concept Studio</h1><p>Teach a model new things from a few pictures, and paint them together.</p>
+<button type="button" class="small-button" aria-label="Switch between light and dark">◐</button></div>
+"""
+_DARK = "element.querySelector('button').onclick = () => document.body.classList.toggle('dark');"
+
+
+def build(workflow: Workflow) -> gr.Blocks:
+    """The page."""
+    with gr.Blocks(title="Concept Studio", analytics_enabled=False, delete_cache=(_HOUR, 24 * _HOUR)) as page:
+        gr.HTML(_HEADER, js_on_load=_DARK)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Concepts", id="concepts"):
+                concepts_tab(workflow, page)
+            with gr.Tab("Generate", id="generate") as generate:
+                generate_tab(workflow, generate, page)
+            with gr.Tab("Score", id="score") as score:
+                score_tab(workflow, score, page)
+    return page.queue(api_open=False, max_size=MOST_WAITING, default_concurrency_limit=1)
+
+
+def serve(workflow: Workflow, host: str, port: int | None, auth: tuple[str, str] | None) -> gr.Blocks:
+    """Serves the page from an empty folder of its own, and returns at once; `close()` ends it.
+
+    Served are the page, what it uploads and what its events show, which are pictures of the library.
+    """
+    root = workflow.library.root
+    work = Path(tempfile.mkdtemp(prefix="concept-studio-"))
+    os.environ["GRADIO_TEMP_DIR"] = str(work / "cache")
+    tempfile.tempdir = str(work)  # what an event returns from there is served, so nobody else's files may lie there
+    os.chdir(work)
+    page = build(workflow)
+    options: dict[str, Any] = {"app_kwargs": {"middleware": doors(host), "docs_url": None, "redoc_url": None}}
+    page.launch(
+        server_name=host, server_port=port, auth=auth, prevent_thread_lock=True, quiet=True, share=False,
+        inbrowser=False, show_error=False, footer_links=[], run_history=False, enable_monitoring=False,
+        max_file_size=MOST_UPLOAD, allowed_paths=[str(root / FOLDER)], ssr_mode=False, mcp_server=False, pwa=False,
+        theme=theme(), css=asset("page.css"), state_session_capacity=200, **options,
+    )  # fmt: skip
+    return page

@@ -1,0 +1,194 @@
+"""The Generate tab: a prompt with concepts, their strengths and places; pictures come one after the other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio.composition import MERGES
+from studio.errors import StudioError
+from ui import fragments
+from ui.assets import asset
+from ui.controls import control
+from ui.painted import keep, latest, settings_of
+from ui.painting import UNMERGED, names_written
+from ui.request import PaintRequest
+from ui.tabs.events import listen
+from ui.workflow import Workflow
+
+_PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
+MOST_PICTURES = 16
+MOST_NAMED = 6
+"""Concepts in one prompt that get a slider."""
+_METHODS = [("what suits the concepts", ""), *((name, name) for name in (*MERGES, UNMERGED))]
+
+
+def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Fills the tab."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            form = _form()
+        with gr.Column(scale=3, min_width=320):
+            gallery = gr.Gallery(
+                label="Pictures", columns=4, height=460, object_fit="contain", interactive=False, elem_id="painted",
+                buttons=["download", "fullscreen"],
+            )  # fmt: skip
+            message = gr.HTML(elem_classes="spot")
+            chosen = gr.State("")
+            facts = gr.HTML(elem_classes="spot")
+            use = gr.Button("Use these settings", visible=False, size="sm")
+            with gr.Accordion("Settings of a picture painted earlier", open=False):
+                earlier = gr.File(label="A PNG file that was painted here", height=140)
+                earlier_problem = gr.HTML(elem_classes="spot")
+    files = gr.State([])
+    _prompt_events(workflow, tab, page, form)
+    _paint_events(workflow, page, form, gallery, files, message)
+    _settings_events(form, gallery, files, chosen, facts, use, earlier, earlier_problem)
+
+
+def _form() -> dict[str, Any]:
+    form: dict[str, Any] = {
+        "prompt": gr.Textbox(
+            label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <rex> on the beach",
+            info="Write a concept as <name>; Tab completes it.", autofocus=True,
+        ),
+        "names": gr.HTML(html_template='<div class="chips"></div>', js_on_load=asset("names.js"), value=[]),
+        "highlighted": gr.HTML(elem_classes="spot"),
+        "problem": gr.HTML(elem_classes="spot"),
+    }  # fmt: skip
+    with gr.Row():
+        form["paint"] = gr.Button("Paint", variant="primary", min_width=120, scale=3)
+        form["stop"] = gr.Button("Stop", min_width=80, scale=1)
+    form["strengths"] = [
+        gr.Slider(0, 2, 1, step=0.05, label="strength", visible=False, elem_classes="strength")
+        for _ in range(MOST_NAMED)
+    ]
+    with gr.Accordion("Places", open=False, elem_id="places"):
+        form["layout"] = gr.Radio(["free", "side by side", "one above the other"], value="free", label="Layout",
+                                  info="Or draw: choose a name, then click two corners.")  # fmt: skip
+        form["boxes"] = gr.HTML(
+            html_template='<div class="boxes"></div>', js_on_load=asset("boxes.js"), value={"names": [], "boxes": {}},
+            elem_id="boxes",
+        )  # fmt: skip
+    with gr.Row():
+        form["number"] = control(PaintRequest, "number", label="pictures", maximum=MOST_PICTURES, min_width=100)
+        form["seed"] = control(PaintRequest, "seed", min_width=100)
+    with gr.Accordion("More settings", open=False):
+        form["method"] = control(PaintRequest, "method", choices=_METHODS, value="", label="merge method")
+        form["average"] = control(PaintRequest, "average")
+        form["steps"] = control(PaintRequest, "steps", minimum=1, maximum=60)
+        form["guidance"] = control(PaintRequest, "guidance", minimum=0, maximum=15, step=0.5)
+        form["negative_prompt"] = control(PaintRequest, "negative_prompt")
+    return form
+
+
+def _prompt_events(workflow: Workflow, tab: gr.Tab, page: gr.Blocks, form: dict[str, Any]) -> None:
+    def trained() -> list[str]:
+        return [concept.name for concept in workflow.library.concepts() if concept.result]
+
+    def read(prompt: str, placed: dict[str, Any] | None) -> list[Any]:
+        parts = workflow.read_prompt(prompt)
+        names = list(dict.fromkeys(text[1:-1] for text, kind in parts if kind == "known"))[:MOST_NAMED]
+        boxes = {name: box for name, box in ((placed or {}).get("boxes") or {}).items() if name in names}
+        sliders = [gr.Slider(visible=True, label=f"strength of {name}") for name in names]
+        sliders += [gr.Slider(visible=False, label="strength")] * (MOST_NAMED - len(names))
+        return [fragments.highlighted(parts), {"names": names, "boxes": boxes}, *sliders]
+
+    def laid_out(layout: str, placed: dict[str, Any] | None) -> dict[str, Any]:
+        names = (placed or {}).get("names") or []
+        return {"names": names, "boxes": _places(layout, names)}
+
+    for trigger in (page.load, tab.select):
+        listen(trigger, trained, [], [form["names"]])
+    outputs = [form["highlighted"], form["boxes"], *form["strengths"]]
+    listen(form["prompt"].change, read, [form["prompt"], form["boxes"]], outputs, trigger_mode="always_last")
+    listen(form["layout"].input, laid_out, [form["layout"], form["boxes"]], [form["boxes"]])
+
+
+def _places(layout: str, names: list[str]) -> dict[str, list[float]]:
+    """Boxes of one size next to each other."""
+    edges = [index / max(1, len(names)) for index in range(len(names) + 1)]
+    pairs = list(zip(names, edges, edges[1:], strict=False))
+    if layout == "side by side":
+        return {name: [0, start, 1, stop] for name, start, stop in pairs}
+    if layout == "one above the other":
+        return {name: [start, 0, stop, 1] for name, start, stop in pairs}
+    return {}
+
+
+_SETTINGS = ("number", "seed", "method", "average", "steps", "guidance", "negative_prompt")
+
+
+def _paint_events(
+    workflow: Workflow, page: gr.Blocks, form: dict[str, Any], gallery: gr.Gallery, files: gr.State, message: gr.HTML
+) -> None:
+    folder = workflow.library.root
+
+    def paint(prompt: str, placed: Any, progress: Any = _PROGRESS, *given: Any) -> Iterator[tuple[Any, ...]]:
+        request = _request(workflow, prompt, placed, given)
+        total, notes, painted = request.number * request.steps, [], []
+        steps = iter(range(1, total + 1))
+        progress((0, total), desc="getting ready", unit="steps")
+
+        def step() -> None:
+            progress((next(steps), total), desc="painting", unit="steps")
+
+        for seed, picture in workflow.paint_each(request, step, notes.append):
+            painted.append(str(keep(folder, picture, request.text(seed))))
+            yield [*painted], [*painted], fragments.note(" ".join(notes))
+
+    inputs = [form["prompt"], form["boxes"], *(form[name] for name in _SETTINGS), *form["strengths"]]
+    event = listen(
+        form["paint"].click, paint, inputs, [gallery, files, message], form["problem"], model=True,
+        show_progress_on=[gallery],
+    )  # fmt: skip
+    form["stop"].click(None, cancels=[event])
+
+    def painted_before() -> tuple[list[str], list[str]]:
+        found = [str(path) for path in latest(folder)]
+        return found, found
+
+    listen(page.load, painted_before, [], [gallery, files])
+
+
+def _request(workflow: Workflow, prompt: str, placed: dict[str, Any] | None, given: tuple[Any, ...]) -> PaintRequest:
+    """What the controls ask for."""
+    if not prompt.strip():
+        raise StudioError("Write a prompt first: what is to be painted?")
+    settings = dict(zip(_SETTINGS, given, strict=False))
+    names = workflow.named_in(prompt)
+    strengths = dict(zip(names, given[len(_SETTINGS) :], strict=False))
+    boxes = (placed or {}).get("boxes") or {}
+    return PaintRequest(**{
+        **settings,
+        "prompt": prompt.strip(),
+        "method": settings["method"] or None,
+        "strengths": {name: value for name, value in strengths.items() if value != 1},
+        "regions": {name: tuple(box) for name, box in boxes.items() if name in names},
+    })  # fmt: skip
+
+
+def _settings_events(
+    form: dict[str, Any], gallery: gr.Gallery, files: gr.State, chosen: gr.State, facts: gr.HTML, use: gr.Button,
+    earlier: gr.File, problem: gr.HTML,
+) -> None:  # fmt: skip
+    def select(painted: list[str], event: gr.SelectData) -> tuple[str, str, Any]:
+        path = painted[int(event.index)]
+        request = settings_of(Path(path))
+        words = f"Seed {request.seed}, {request.steps} steps, guidance {request.guidance:g}: {request.prompt}"
+        return path, fragments.note(words), gr.Button(visible=True)
+
+    def back(path: str) -> list[Any]:
+        request = settings_of(Path(path))
+        names = names_written(request.prompt)[:MOST_NAMED]
+        placed = {"names": names, "boxes": {name: list(box) for name, box in request.regions.items()}}
+        values = [getattr(request, name) for name in _SETTINGS]
+        values[_SETTINGS.index("method")] = request.method or ""
+        sliders = [request.strengths.get(name, 1) for name in names] + [1] * (MOST_NAMED - len(names))
+        return [placed, request.prompt, *values, *sliders]
+
+    outputs = [form["boxes"], form["prompt"], *(form[name] for name in _SETTINGS), *form["strengths"]]
+    listen(gallery.select, select, [files], [chosen, facts, use], problem)
+    listen(use.click, back, [chosen], outputs, problem)
+    listen(earlier.upload, back, [earlier], outputs, problem)
