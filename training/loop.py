@@ -14,10 +14,11 @@ from training.cuts import Example
 from training.dataset import TrainingSet, build_training_set, prior_steps
 from training.learner import Diverged, Learner
 from training.methods import adapter_config, parameter_groups
+from training.optimizers import check_optimizer
 from training.reading import on_card
 from training.recipe import Recipe
 from training.record import Record, record_of
-from training.stepping import Stepper
+from training.stepping import Stepper, cast_to
 from training.task import Task, on_threads
 from training.team import Team
 
@@ -112,6 +113,8 @@ def train_concept(
     """
     config = adapter_config(recipe, first_column) if start is None else config_of(start)
     examples = [picture if isinstance(picture, Example) else Example(picture) for picture in pictures]
+    check_optimizer(recipe, base.device)
+    cast_to(recipe.precision, base)  # what this machine cannot do is refused before anything is painted
     task = Task(base, name, class_word, examples, recipe, config, start)
     watch, team = Watch(on_progress, on_preview, stop, score), Team.gathered()
     adapters = task.adapters()

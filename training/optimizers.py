@@ -18,11 +18,20 @@ Groups = list[dict[str, Any]]
 
 
 def build_optimizer(groups: Groups, recipe: Recipe, device: torch.device) -> Optimizer:
-    """The recipe's optimizer of these parameter groups; StudioError if this machine lacks what it needs."""
+    """The recipe's optimizer of these parameter groups, if `check_optimizer` lets it pass."""
     name = recipe.optimizer
     if recipe.low_memory and name == "adamw" and has_8_bit(device):
         name = "adamw8bit"
     return OPTIMIZERS[name](groups, device)
+
+
+def check_optimizer(recipe: Recipe, device: torch.device) -> None:
+    """Raises StudioError for an optimizer that this machine lacks something for."""
+    if recipe.optimizer == "adamw8bit" and not has_8_bit(device):
+        raise StudioError(
+            "Choose another optimizer, such as adamw or adafactor: adamw8bit needs an NVIDIA GPU and the package "
+            "bitsandbytes."
+        )
 
 
 def has_8_bit(device: torch.device) -> bool:
@@ -34,12 +43,7 @@ def _adamw(groups: Groups, _: torch.device) -> Optimizer:
     return torch.optim.AdamW(groups)
 
 
-def _adamw8bit(groups: Groups, device: torch.device) -> Optimizer:
-    if not has_8_bit(device):
-        raise StudioError(
-            "Choose another optimizer, such as adamw or adafactor: adamw8bit needs an NVIDIA GPU and the package "
-            "bitsandbytes."
-        )
+def _adamw8bit(groups: Groups, _: torch.device) -> Optimizer:
     from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
 
     return AdamW8bit(groups)
