@@ -9,12 +9,14 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from concepts.beside import read_caption, read_mask
 from concepts.concept import (
     CONCEPT_FILE,
     PREVIEW_FILE,
     Concept,
     Result,
     concept_of,
+    mask_file,
     pictures_folder,
     plain,
     result_folder,
@@ -85,6 +87,9 @@ class Library:
     def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
         """Adds a concept with 1 to 100 pictures, files or folders of them, stored upright as PNG.
 
+        A picture's caption is in a text file of its name beside it. Its mask is in one that ends in -mask or
+        -masklabel, white where the picture counts, or follows from its transparency.
+
         The name is a label: 1 to 40 letters, digits, _ and -, beginning with a letter, unique whatever the
         case. The class word is what the thing is ("dog", "tea pot").
         """
@@ -96,10 +101,8 @@ class Library:
             raise LibraryError(f"Give 1 to {MAX_PICTURES} pictures, not {len(files)}: 3 to 10 are best.")
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
         with self._adding(record, pictures_folder(self.root, record)) as folder:
-            record.pictures = [PictureRecord(id=new_id(), position=i) for i in range(len(files))]
             make_folder(folder)
-            for picture, file in zip(record.pictures, files, strict=True):
-                atomic_write(folder / f"{picture.id}.png", encode_png(read_picture(file, str(file))))
+            record.pictures = [_stored_picture(folder, file, position) for position, file in enumerate(files)]
             with self._database.writing() as session:
                 refuse_taken(session, name)
                 session.add(record)
@@ -286,6 +289,18 @@ def _of_job(session: Session, job: Job) -> ConceptRecord:
     record = session.get(ConceptRecord, job.concept_id, with_for_update=True)
     if record is None:
         raise LeaseLostError(f'"{job.concept}" was removed before its training ended.')
+    return record
+
+
+def _stored_picture(folder: Path, file: Path, position: int) -> PictureRecord:
+    """Stores a picture, with its mask if it has one; its record."""
+    picture, mask = read_picture(file, str(file)), read_mask(file)
+    if mask and mask.size != picture.size:
+        raise LibraryError(f"Give {file.name} a mask of its own size: it is {picture.size}, the mask {mask.size}.")
+    record = PictureRecord(id=new_id(), position=position, caption=read_caption(file), masked=mask is not None)
+    atomic_write(folder / f"{record.id}.png", encode_png(picture))
+    if mask:
+        atomic_write(mask_file(folder, record), encode_png(mask))
     return record
 
 
