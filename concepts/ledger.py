@@ -3,18 +3,21 @@
 Orthogonal adaptation's basis rows are kept in the same way, as a space of their own beside the columns.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from concepts.database import wait_for_turn
 from concepts.errors import LibraryError
 from concepts.records import ColumnRecord, ConceptRecord
+from concepts.uses import uses_of
+
+SHOWN = 20
+"""So many of those who share a block are told at most."""
 
 Space = Literal["columns", "rows"]
 """What is handed out: the singular columns of a base, or the rows of the basis of orthogonal adaptation."""
@@ -50,23 +53,24 @@ class ColumnBlock:
         """A sentence that tells what is shared; None where nothing is."""
         if not self.overlaps:
             return None
-        return f"It shares {self.space} {', '.join(map(str, self.overlaps))}: merged, their changes add up there."
+        others = " and others" if len(self.overlaps) >= SHOWN else ""
+        shared = ", ".join(map(str, self.overlaps)) + others
+        return f"It shares {self.space} {shared}: merged, their changes add up there."
 
 
 Overlaps = Mapping[str, list[Overlap]]  # id of a block's record -> what other concepts hold of it
 
 
-def best_start(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> int:
+def best_start(taken: Mapping[tuple[int, int], int], width: int, capacity: int) -> int:
     """The start of the lowest free block of `width` columns out of `capacity`.
 
-    `taken` gives the [start, stop) of the blocks in use. When none is free it is the start of the block whose
-    columns are used least in all, the lowest of those: so a crowd spreads evenly. Raises LibraryError for a
-    width that cannot fit.
+    `taken` gives the [start, stop) of the blocks in use, and how often each is. When none is free it is the start of
+    the block whose columns are used least in all, the lowest of those: so a crowd spreads evenly. Raises LibraryError
+    for a width that cannot fit.
     """
     check_width(width, capacity)
-    taken = sorted(taken)
     free = 0  # the first column that no block up to here uses
-    for start, stop in taken:
+    for start, stop in sorted(block for block, uses in taken.items() if uses):
         if start - free >= width:
             break
         free = max(free, stop)
@@ -79,11 +83,11 @@ def check_width(width: int, capacity: int) -> None:
         raise LibraryError(f"A rank of {width} does not fit this base: choose a rank from 1 to {capacity}.")
 
 
-def _least_used(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> int:
+def _least_used(taken: Mapping[tuple[int, int], int], width: int, capacity: int) -> int:
     edges = [0] * (capacity + 1)
-    for start, stop in taken:
-        edges[min(start, capacity)] += 1
-        edges[min(stop, capacity)] -= 1
+    for (start, stop), uses in taken.items():
+        edges[min(start, capacity)] += uses
+        edges[min(stop, capacity)] -= uses
     uses = accumulate(edges[:-1])  # of each column
     before = list(accumulate(uses, initial=0))  # of all the columns before each
     return min(range(capacity - width + 1), key=lambda start: before[start + width] - before[start])
@@ -108,15 +112,14 @@ def allocate(
     if held is None:
         held = ColumnRecord(concept_id=concept.id, base=base, space=space, start=-1, width=0)
     if held.width != width or held.stop > capacity or start not in (None, held.start):
-        blocks = select(ColumnRecord.start, (ColumnRecord.start + ColumnRecord.width).label("stop"))
-        of_base = (ColumnRecord.base == base) & (ColumnRecord.space == space)
-        others = session.execute(blocks.where(of_base, ColumnRecord.concept_id != concept.id))
-        taken = [(block.start, block.stop) for block in others]
-        held.start = best_start(taken, width, capacity) if start is None else start
-        held.width = width
+        if start is None:
+            taken = uses_of(session, base, space)
+            taken[held.start, held.stop] -= held.width > 0  # its own block is free to it
+            start = best_start(taken, width, capacity)
+        held.start, held.width = start, width
         session.add(held)
     session.flush()
-    return column_block(held, overlaps(session, concept))
+    return column_block(held, overlaps(session, [held]))
 
 
 def block_of(session: Session, concept: ConceptRecord, base: str, space: Space = "columns") -> ColumnBlock | None:
@@ -150,25 +153,32 @@ def column_block(record: ColumnRecord, found: Overlaps) -> ColumnBlock:
     return ColumnBlock(record.base, record.start, record.width, names, record.space, shared)
 
 
-def overlaps(session: Session, concept: ConceptRecord | None = None) -> Overlaps:
-    """Who else holds columns of each block, of one concept or of all; only shared blocks are listed, and nobody who
-    was removed.
+def overlaps(session: Session, blocks: Sequence[ColumnRecord]) -> Overlaps:
+    """Who else holds columns of each of these blocks, SHOWN of them at most; only shared blocks are listed, and nobody
+    who was removed.
     """
-    mine, other = aliased(ColumnRecord), aliased(ColumnRecord)
-    overlap = (
-        (mine.base == other.base)
-        & (mine.space == other.space)
-        & (mine.concept_id != other.concept_id)
-        & (mine.start < other.start + other.width)
-        & (other.start < mine.start + mine.width)
-    )
-    query = select(mine.id, ConceptRecord.name, mine.start, mine.width, other.start, other.width).join(other, overlap)
-    query = query.join(ConceptRecord, ConceptRecord.id == other.concept_id).order_by(ConceptRecord.key)
-    query = query.where(ConceptRecord.removed.is_(None))
-    if concept is not None:
-        query = query.where(mine.concept_id == concept.id)
-    found: dict[str, list[Overlap]] = defaultdict(list)
-    for block, name, start, width, other_start, other_width in session.execute(query):
-        shared = Overlap(name, max(start, other_start), min(start + width, other_start + other_width))
-        found[block].append(shared)
-    return found
+    uses = {place: uses_of(session, *place) for place in {(block.base, block.space) for block in blocks}}
+    found: dict[str, list[Overlap]] = {}
+    for block in blocks:
+        near = [
+            (start, stop) for (start, stop), _ in sorted(uses[block.base, block.space].items())
+            if start < block.stop and block.start < stop
+        ]  # fmt: skip
+        if near != [(block.start, block.stop)] or uses[block.base, block.space][near[0]] > 1:
+            found[block.id] = _sharers(session, block, near)
+    return {block: shared for block, shared in found.items() if shared}
+
+
+def _sharers(session: Session, block: ColumnRecord, near: Sequence[tuple[int, int]]) -> list[Overlap]:
+    """The holders of the blocks near to this one, by name."""
+    names: list[tuple[str, Overlap]] = []
+    for start, stop in near:
+        there = (ColumnRecord.base == block.base) & (ColumnRecord.space == block.space)
+        there &= (ColumnRecord.start == start) & (ColumnRecord.width == stop - start)
+        query = select(ConceptRecord.key, ConceptRecord.name).join(ColumnRecord).where(there)
+        query = query.where(ConceptRecord.id != block.concept_id, ConceptRecord.removed.is_(None))
+        shared = max(start, block.start), min(stop, block.stop)
+        names += [(key, Overlap(name, *shared)) for key, name in session.execute(query.limit(SHOWN - len(names)))]
+        if len(names) >= SHOWN:
+            break
+    return [overlap for _, overlap in sorted(names, key=lambda pair: pair[0])]

@@ -53,7 +53,9 @@ def test_a_batch_is_queued_once_and_what_failed_again(tmp_path, base, manifest):
     assert [job.first_column for job in jobs] == [0, 0, 0, 4]
     assert library.jobs.counts(batch="label")["queued"] == 4
     assert submitted(library, base, manifest, tmp_path)[1] == []
-    library.jobs.lease("w").fail("out of memory", again=False)
+    lease = library.jobs.lease("w")
+    assert lease
+    lease.fail("out of memory", again=False)
     library.jobs.cancel(jobs[1].id)
     again = submitted(library, base, manifest, tmp_path)[1]
     assert [(job.concept, job.first_column) for job in again] == [(names[0], 0), (names[1], 0)]
@@ -80,8 +82,10 @@ def test_a_batch_from_order_to_report(tmp_path, base, manifest):
     with Path(files["csv"]).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["state"] for row in rows] == ["done", "cancelled", "done", "done"]
-    assert rows[0]["file"] == str(library.concept("bruno-lora").result.path)
-    assert float(rows[0]["image_alignment"]) == library.concept("bruno-lora").result.scores["image_alignment"]
+    result = library.concept("bruno-lora").result
+    assert result
+    assert rows[0]["file"] == str(result.path)
+    assert float(rows[0]["image_alignment"]) == result.scores["image_alignment"]
     assert rows[1]["sha256"] == "" != rows[0]["sha256"]
     table = pq.read_table(files["parquet"]).to_pylist()
     assert table == rows_of(found)
@@ -90,6 +94,7 @@ def test_a_batch_from_order_to_report(tmp_path, base, manifest):
     assert page.count("<img") == 4
 
 
+@pytest.mark.slow
 def test_local_workers_and_one_that_is_killed(tmp_path, base, manifest):
     library = Library(tmp_path / "library")
     runs, _ = submitted(library, base, manifest, tmp_path)
