@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import Subquery, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from concepts.database import wait_for_turn
@@ -18,6 +18,7 @@ from concepts.uses import uses_of
 
 SHOWN = 20
 """So many of those who share a block are told at most."""
+_PARTS = 100  # a compound statement of SQLite has so many parts at most, and some more
 
 Space = Literal["columns", "rows"]
 """What is handed out: the singular columns of a base, or the rows of the basis of orthogonal adaptation."""
@@ -158,27 +159,43 @@ def overlaps(session: Session, blocks: Sequence[ColumnRecord]) -> Overlaps:
     who was removed.
     """
     uses = {place: uses_of(session, *place) for place in {(block.base, block.space) for block in blocks}}
-    found: dict[str, list[Overlap]] = {}
-    for block in blocks:
-        near = [
-            (start, stop) for (start, stop), _ in sorted(uses[block.base, block.space].items())
-            if start < block.stop and block.start < stop
-        ]  # fmt: skip
-        if near != [(block.start, block.stop)] or uses[block.base, block.space][near[0]] > 1:
-            found[block.id] = _sharers(session, block, near)
-    return {block: shared for block, shared in found.items() if shared}
+    near = {block.id: _near(block, uses[block.base, block.space]) for block in blocks}
+    crowds = {block.id: sum(uses[place[:2]][place[2:]] for place in near[block.id]) for block in blocks}
+    shared = [block for block in blocks if crowds[block.id] > 1]
+    holders = _holders(session, sorted({place for block in shared for place in near[block.id]}))
+    found = {block.id: _overlaps(block, [h for place in near[block.id] for h in holders[place]]) for block in shared}
+    return {block: others for block, others in found.items() if others}
 
 
-def _sharers(session: Session, block: ColumnRecord, near: Sequence[tuple[int, int]]) -> list[Overlap]:
-    """The holders of the blocks near to this one, by name."""
-    names: list[tuple[str, Overlap]] = []
-    for start, stop in near:
-        there = (ColumnRecord.base == block.base) & (ColumnRecord.space == block.space)
-        there &= (ColumnRecord.start == start) & (ColumnRecord.width == stop - start)
-        query = select(ConceptRecord.key, ConceptRecord.name).join(ColumnRecord).where(there)
-        query = query.where(ConceptRecord.id != block.concept_id, ConceptRecord.removed.is_(None))
-        shared = max(start, block.start), min(stop, block.stop)
-        names += [(key, Overlap(name, *shared)) for key, name in session.execute(query.limit(SHOWN - len(names)))]
-        if len(names) >= SHOWN:
-            break
-    return [overlap for _, overlap in sorted(names, key=lambda pair: pair[0])]
+_Place = tuple[str, str, int, int]  # base, space, start, stop
+_Holder = tuple[str, str, str, int, int]  # the concept's id, key and name, start, stop
+
+
+def _near(block: ColumnRecord, uses: Mapping[tuple[int, int], int]) -> list[_Place]:
+    """The blocks in use that have columns of this one, itself among them."""
+    found = sorted((start, stop) for start, stop in uses if start < block.stop and block.start < stop)
+    return [(block.base, block.space, start, stop) for start, stop in found]
+
+
+def _holders(session: Session, places: Sequence[_Place]) -> dict[_Place, list[_Holder]]:
+    """Who holds each of these blocks, but for those who were removed: a few more than SHOWN of them at most."""
+    found: dict[_Place, list[_Holder]] = {place: [] for place in places}
+    for first in range(0, len(places), _PARTS):
+        parts = [select(_first_holders(index, places[index])) for index in range(len(places))[first : first + _PARTS]]
+        for index, *holder in session.execute(union_all(*parts)):
+            found[places[index]].append((*holder, *places[index][2:]))
+    return found
+
+
+def _first_holders(index: int, place: _Place) -> Subquery:
+    base, space, start, stop = place
+    there = (ColumnRecord.base == base) & (ColumnRecord.space == space)
+    there &= (ColumnRecord.start == start) & (ColumnRecord.width == stop - start)
+    holders = select(literal(index).label("place"), ConceptRecord.id, ConceptRecord.key, ConceptRecord.name)
+    holders = holders.join(ColumnRecord, ColumnRecord.concept_id == ConceptRecord.id).where(there)
+    return holders.where(ConceptRecord.removed.is_(None)).limit(SHOWN + 1).subquery()  # one of them may be itself
+
+
+def _overlaps(block: ColumnRecord, holders: Sequence[_Holder]) -> list[Overlap]:
+    others = sorted((key, name, start, stop) for of, key, name, start, stop in holders if of != block.concept_id)
+    return [Overlap(name, max(start, block.start), min(stop, block.stop)) for _, name, start, stop in others[:SHOWN]]

@@ -15,7 +15,7 @@ from concepts.uses import uses_of
 NAMES = "abcd"
 steps = st.lists(
     st.tuples(st.sampled_from(["allocate", "remove", "hide", "fail"]), st.sampled_from(NAMES), st.integers(1, 6)),
-    max_size=12,
+    max_size=8,
 )
 
 
@@ -38,7 +38,7 @@ def kept(library: Library) -> dict[tuple[int, int], int]:
         return dict(uses_of(session, "abc", "columns"))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_the_counts_are_those_of_the_blocks(library, pictures: Path, taken):
     for what, name, width in taken:
