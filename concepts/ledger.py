@@ -3,18 +3,22 @@
 Orthogonal adaptation's basis rows are kept in the same way, as a space of their own beside the columns.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Subquery, literal, select, union_all
+from sqlalchemy.orm import Session
 
 from concepts.database import wait_for_turn
 from concepts.errors import LibraryError
 from concepts.records import ColumnRecord, ConceptRecord
+from concepts.uses import uses_of
+
+SHOWN = 20
+"""So many of those who share a block are told at most."""
+_PARTS = 100  # a compound statement of SQLite has so many parts at most, and some more
 
 Space = Literal["columns", "rows"]
 """What is handed out: the singular columns of a base, or the rows of the basis of orthogonal adaptation."""
@@ -50,23 +54,24 @@ class ColumnBlock:
         """A sentence that tells what is shared; None where nothing is."""
         if not self.overlaps:
             return None
-        return f"It shares {self.space} {', '.join(map(str, self.overlaps))}: merged, their changes add up there."
+        others = " and others" if len(self.overlaps) >= SHOWN else ""
+        shared = ", ".join(map(str, self.overlaps)) + others
+        return f"It shares {self.space} {shared}: merged, their changes add up there."
 
 
 Overlaps = Mapping[str, list[Overlap]]  # id of a block's record -> what other concepts hold of it
 
 
-def best_start(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> int:
+def best_start(taken: Mapping[tuple[int, int], int], width: int, capacity: int) -> int:
     """The start of the lowest free block of `width` columns out of `capacity`.
 
-    `taken` gives the [start, stop) of the blocks in use. When none is free it is the start of the block whose
-    columns are used least in all, the lowest of those: so a crowd spreads evenly. Raises LibraryError for a
-    width that cannot fit.
+    `taken` gives the [start, stop) of the blocks in use, and how often each is. When none is free it is the start of
+    the block whose columns are used least in all, the lowest of those: so a crowd spreads evenly. Raises LibraryError
+    for a width that cannot fit.
     """
     check_width(width, capacity)
-    taken = sorted(taken)
     free = 0  # the first column that no block up to here uses
-    for start, stop in taken:
+    for start, stop in sorted(block for block, uses in taken.items() if uses):
         if start - free >= width:
             break
         free = max(free, stop)
@@ -79,11 +84,11 @@ def check_width(width: int, capacity: int) -> None:
         raise LibraryError(f"A rank of {width} does not fit this base: choose a rank from 1 to {capacity}.")
 
 
-def _least_used(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> int:
+def _least_used(taken: Mapping[tuple[int, int], int], width: int, capacity: int) -> int:
     edges = [0] * (capacity + 1)
-    for start, stop in taken:
-        edges[min(start, capacity)] += 1
-        edges[min(stop, capacity)] -= 1
+    for (start, stop), uses in taken.items():
+        edges[min(start, capacity)] += uses
+        edges[min(stop, capacity)] -= uses
     uses = accumulate(edges[:-1])  # of each column
     before = list(accumulate(uses, initial=0))  # of all the columns before each
     return min(range(capacity - width + 1), key=lambda start: before[start + width] - before[start])
@@ -108,15 +113,14 @@ def allocate(
     if held is None:
         held = ColumnRecord(concept_id=concept.id, base=base, space=space, start=-1, width=0)
     if held.width != width or held.stop > capacity or start not in (None, held.start):
-        blocks = select(ColumnRecord.start, (ColumnRecord.start + ColumnRecord.width).label("stop"))
-        of_base = (ColumnRecord.base == base) & (ColumnRecord.space == space)
-        others = session.execute(blocks.where(of_base, ColumnRecord.concept_id != concept.id))
-        taken = [(block.start, block.stop) for block in others]
-        held.start = best_start(taken, width, capacity) if start is None else start
-        held.width = width
+        if start is None:
+            taken = uses_of(session, base, space)
+            taken[held.start, held.stop] -= held.width > 0  # its own block is free to it
+            start = best_start(taken, width, capacity)
+        held.start, held.width = start, width
         session.add(held)
     session.flush()
-    return column_block(held, overlaps(session, concept))
+    return column_block(held, overlaps(session, [held]))
 
 
 def block_of(session: Session, concept: ConceptRecord, base: str, space: Space = "columns") -> ColumnBlock | None:
@@ -150,25 +154,48 @@ def column_block(record: ColumnRecord, found: Overlaps) -> ColumnBlock:
     return ColumnBlock(record.base, record.start, record.width, names, record.space, shared)
 
 
-def overlaps(session: Session, concept: ConceptRecord | None = None) -> Overlaps:
-    """Who else holds columns of each block, of one concept or of all; only shared blocks are listed, and nobody who
-    was removed.
+def overlaps(session: Session, blocks: Sequence[ColumnRecord]) -> Overlaps:
+    """Who else holds columns of each of these blocks, SHOWN of them at most; only shared blocks are listed, and nobody
+    who was removed.
     """
-    mine, other = aliased(ColumnRecord), aliased(ColumnRecord)
-    overlap = (
-        (mine.base == other.base)
-        & (mine.space == other.space)
-        & (mine.concept_id != other.concept_id)
-        & (mine.start < other.start + other.width)
-        & (other.start < mine.start + mine.width)
-    )
-    query = select(mine.id, ConceptRecord.name, mine.start, mine.width, other.start, other.width).join(other, overlap)
-    query = query.join(ConceptRecord, ConceptRecord.id == other.concept_id).order_by(ConceptRecord.key)
-    query = query.where(ConceptRecord.removed.is_(None))
-    if concept is not None:
-        query = query.where(mine.concept_id == concept.id)
-    found: dict[str, list[Overlap]] = defaultdict(list)
-    for block, name, start, width, other_start, other_width in session.execute(query):
-        shared = Overlap(name, max(start, other_start), min(start + width, other_start + other_width))
-        found[block].append(shared)
+    uses = {place: uses_of(session, *place) for place in {(block.base, block.space) for block in blocks}}
+    near = {block.id: _near(block, uses[block.base, block.space]) for block in blocks}
+    crowds = {block.id: sum(uses[place[:2]][place[2:]] for place in near[block.id]) for block in blocks}
+    shared = [block for block in blocks if crowds[block.id] > 1]
+    holders = _holders(session, sorted({place for block in shared for place in near[block.id]}))
+    found = {block.id: _overlaps(block, [h for place in near[block.id] for h in holders[place]]) for block in shared}
+    return {block: others for block, others in found.items() if others}
+
+
+_Place = tuple[str, str, int, int]  # base, space, start, stop
+_Holder = tuple[str, str, str, int, int]  # the concept's id, key and name, start, stop
+
+
+def _near(block: ColumnRecord, uses: Mapping[tuple[int, int], int]) -> list[_Place]:
+    """The blocks in use that have columns of this one, itself among them."""
+    found = sorted((start, stop) for start, stop in uses if start < block.stop and block.start < stop)
+    return [(block.base, block.space, start, stop) for start, stop in found]
+
+
+def _holders(session: Session, places: Sequence[_Place]) -> dict[_Place, list[_Holder]]:
+    """Who holds each of these blocks, but for those who were removed: a few more than SHOWN of them at most."""
+    found: dict[_Place, list[_Holder]] = {place: [] for place in places}
+    for first in range(0, len(places), _PARTS):
+        parts = [select(_first_holders(index, places[index])) for index in range(len(places))[first : first + _PARTS]]
+        for index, *holder in session.execute(union_all(*parts)):
+            found[places[index]].append((*holder, *places[index][2:]))
     return found
+
+
+def _first_holders(index: int, place: _Place) -> Subquery:
+    base, space, start, stop = place
+    there = (ColumnRecord.base == base) & (ColumnRecord.space == space)
+    there &= (ColumnRecord.start == start) & (ColumnRecord.width == stop - start)
+    holders = select(literal(index).label("place"), ConceptRecord.id, ConceptRecord.key, ConceptRecord.name)
+    holders = holders.join(ColumnRecord, ColumnRecord.concept_id == ConceptRecord.id).where(there)
+    return holders.where(ConceptRecord.removed.is_(None)).limit(SHOWN + 1).subquery()  # one of them may be itself
+
+
+def _overlaps(block: ColumnRecord, holders: Sequence[_Holder]) -> list[Overlap]:
+    others = sorted((key, name, start, stop) for of, key, name, start, stop in holders if of != block.concept_id)
+    return [Overlap(name, max(start, block.start), min(stop, block.stop)) for _, name, start, stop in others[:SHOWN]]

@@ -33,6 +33,7 @@ from concepts.leases import Lease, LeaseLostError
 from concepts.ledger import ColumnBlock, Space, allocate, block_of, give_back, overlaps
 from concepts.leftovers import sweep
 from concepts.names import check_words, chosen_by_name, find, find_removed, refuse_taken
+from concepts.pages import by_age, by_name, concepts_of
 from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
 from concepts.storage import atomic_write, make_folder, remove
 
@@ -61,16 +62,26 @@ class Library:
     def concepts(self) -> list[Concept]:
         """Every concept, the oldest first."""
         with self._database.reading() as session:
-            by_age = select(ConceptRecord).order_by(ConceptRecord.created, ConceptRecord.key)
-            shared = overlaps(session)
-            present = session.scalars(by_age.where(ConceptRecord.removed.is_(None)))
-            return [concept_of(record, self.root, shared) for record in present]
+            return concepts_of(session, self.root, by_age())
+
+    def page(
+        self, limit: int = 50, after: Concept | None = None, search: str = "", owner: str | None = None
+    ) -> list[Concept]:
+        """`limit` concepts at most, the oldest first; with `search` those whose names begin so, by name.
+
+        `after` is the last concept of a page: those that follow it. With `owner` only that owner's.
+        """
+        query = by_name(search, after) if search else by_age(after)
+        if owner is not None:
+            query = query.where(ConceptRecord.owner == owner)
+        with self._database.reading() as session:
+            return concepts_of(session, self.root, query.limit(limit))
 
     def concept(self, name: str) -> Concept:
         """The concept of this name, in any case. Raises LibraryError with the nearest known names."""
         with self._database.reading() as session:
             record = find(session, name)
-            return concept_of(record, self.root, overlaps(session, record))
+            return concept_of(record, self.root, overlaps(session, record.columns))
 
     def find_concepts(self, names: Sequence[str]) -> list[Concept]:
         """Those of these names, in any case, that there are."""
@@ -82,7 +93,7 @@ class Library:
         """The concept that a job trains, whatever its name is by now. Raises LeaseLostError when it was removed."""
         with self._database.reading() as session:
             record = _of_job(session, job)
-            return concept_of(record, self.root, overlaps(session, record))
+            return concept_of(record, self.root, overlaps(session, record.columns))
 
     def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
         """Adds a concept with 1 to 100 pictures, files or folders of them, stored upright as PNG.

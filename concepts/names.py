@@ -13,6 +13,7 @@ from concepts.errors import LibraryError
 from concepts.records import ConceptRecord
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_CANDIDATES = 2000
 _CHUNK = 500  # a statement takes only so many values
 CLASS_WORD = re.compile(r"[^\W\d_][\w '-]{0,39}")
 
@@ -73,9 +74,17 @@ def refuse_taken(session: Session, name: str) -> None:
         raise LibraryError(f'There is a concept "{taken}" already: choose another name, or remove it first.')
 
 
-def _hint(session: Session, name: str) -> str:
+def _candidates(session: Session, prefix: str) -> dict[str, str]:
+    """Names that begin so, by key; one more than _CANDIDATES at most."""
     known = select(ConceptRecord.key, ConceptRecord.name).where(ConceptRecord.removed.is_(None))
-    names = {record.key: record.name for record in session.execute(known)}
+    known = known.where(ConceptRecord.key >= prefix, ConceptRecord.key < prefix + "\x7f")
+    return {record.key: record.name for record in session.execute(known.limit(_CANDIDATES + 1))}
+
+
+def _hint(session: Session, name: str) -> str:
+    names = _candidates(session, "")
+    if len(names) > _CANDIDATES:  # too many to compare with: those that begin like it
+        names = _candidates(session, name[:2].lower())
     near = difflib.get_close_matches(name.lower(), names)
     if near:
         return "did you mean " + " or ".join(f'"{names[key]}"' for key in near) + "?"

@@ -62,10 +62,13 @@ class ColumnRecord(Record):
     """The singular columns, or basis rows, [start, start + width) of one base, held by one concept."""
 
     __tablename__ = "columns"
-    __table_args__ = (UniqueConstraint("concept_id", "base", "space"),)
+    __table_args__ = (
+        UniqueConstraint("concept_id", "base", "space"),
+        Index("ix_columns_block", "base", "space", "start", "width"),
+    )
 
     concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
-    base: Mapped[str] = mapped_column(String(128), index=True)
+    base: Mapped[str] = mapped_column(String(128))
     space: Mapped[Literal["columns", "rows"]] = mapped_column(String(8), default="columns")
     start: Mapped[int]
     width: Mapped[int]
@@ -74,6 +77,19 @@ class ColumnRecord(Record):
     def stop(self) -> int:
         """The first column after the block."""
         return self.start + self.width
+
+
+class UseRecord(Record):
+    """How many concepts hold the block [start, start + width) of one base; `concepts.uses` counts."""
+
+    __tablename__ = "column_uses"
+    __table_args__ = (UniqueConstraint("base", "space", "start", "width"),)
+
+    base: Mapped[str] = mapped_column(String(128))
+    space: Mapped[str] = mapped_column(String(8))
+    start: Mapped[int]
+    width: Mapped[int]
+    holders: Mapped[int]
 
 
 class ResultRecord(Record):
@@ -91,6 +107,9 @@ class ResultRecord(Record):
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
 
 
+_PRESENT: dict[str, Any] = {"sqlite_where": text("removed IS NULL"), "postgresql_where": text("removed IS NULL")}
+
+
 class ConceptRecord(Record):
     """A concept. Its `key` is its name in lower case, so that names differ by more than case.
 
@@ -98,9 +117,15 @@ class ConceptRecord(Record):
     """
 
     __tablename__ = "concepts"
+    __table_args__ = (
+        Index("ix_concepts_page", "created", "id", **_PRESENT),
+        Index("ix_concepts_owner", "owner", "created", "id", **_PRESENT),
+    )
 
     name: Mapped[str] = mapped_column(String(40))
-    key: Mapped[str] = mapped_column(String(40), unique=True)
+    # PostgreSQL sorts it by its bytes, as SQLite does, so that the names which begin alike lie side by side
+    key: Mapped[str] = mapped_column(String(40).with_variant(String(40, collation="C"), "postgresql"), unique=True)
+    owner: Mapped[str] = mapped_column(String(64), default="", server_default="")
     class_word: Mapped[str] = mapped_column(String(40))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
     removed: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,0 +1,37 @@
+"""What a library of a million concepts needs: owners, indices of pages and names, and counted columns."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.add_column("concepts", sa.Column("owner", sa.String(64), nullable=False, server_default=""))
+    if op.get_bind().dialect.name == "postgresql":  # else its order is the locale's, in which no prefix is a range
+        op.alter_column("concepts", "key", type_=sa.String(40, collation="C"), existing_type=sa.String(40))
+    _index("ix_concepts_page", ["created", "id"])
+    _index("ix_concepts_owner", ["owner", "created", "id"])
+    op.drop_index("ix_columns_base", "columns")
+    op.create_index("ix_columns_block", "columns", ["base", "space", "start", "width"])
+    op.create_table(
+        "column_uses",
+        sa.Column("id", sa.String(32), primary_key=True),
+        sa.Column("base", sa.String(128), nullable=False),
+        sa.Column("space", sa.String(8), nullable=False),
+        sa.Column("start", sa.Integer(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("holders", sa.Integer(), nullable=False),
+        sa.UniqueConstraint("base", "space", "start", "width"),
+    )
+    op.execute(
+        "INSERT INTO column_uses (id, base, space, start, width, holders) "
+        "SELECT min(id), base, space, start, width, count(*) FROM columns GROUP BY base, space, start, width"
+    )
+
+
+def _index(name: str, columns: list[str]) -> None:
+    """An index of the concepts that were not removed."""
+    present = sa.text("removed IS NULL")
+    op.create_index(name, "concepts", columns, sqlite_where=present, postgresql_where=present)
