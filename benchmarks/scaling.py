@@ -1,9 +1,11 @@
 """How the library answers with 10,000 and with 1,000,000 concepts of many owners, in a real PostgreSQL.
 
-`python -m benchmarks.scaling` makes the rows in a server of its own (the pgserver wheel; or give the URL of an empty
-database), asks each question many times through the library's own calls, and writes benchmarks/results/scaling.md.
+`python -m benchmarks.scaling` makes the rows in a server of its own (the pgserver wheel), a database for each size,
+asks each question many times through the library's own calls, the sizes in turns, and writes
+benchmarks/results/scaling.md. With `--server FOLDER` the databases stay there, and another run finds them filled.
 """
 
+import json
 import os
 import random
 import tempfile
@@ -20,39 +22,41 @@ import typer
 
 from benchmarks.common import RESULTS, table
 from concepts import Columns, Library, Order
+from concepts.records import new_id
 from concepts.storage import atomic_write
+from training.recipe import Recipe
 
 OWNERS = 20_000
 CAPACITY, WIDTH = 320, 8
 """Stable Diffusion 1.5 at rank 8: 40 blocks, which a library of a million concepts shares 25,000 times over."""
 BASE = "f" * 64
 BAR_SECONDS, BAR_RATIO = 0.05, 2.0
-_TABLES = ("column_uses", "jobs", "results", "columns", "images", "concepts")
+TABLES = ("concepts", "images", "columns", "results", "jobs")
+STEPS = 300
+WARMING = 5
 
 FILL = """
 INSERT INTO concepts (id, name, key, class_word, created, owner)
     SELECT md5('c' || i), 'Thing-' || md5('n' || i), 'thing-' || md5('n' || i), 'dog',
         timestamp '2026-01-01' + i * interval '1 second', 'owner' || (i * 7919 % {owners})
-    FROM generate_series({first}, {last}) i;
+    FROM generate_series(0, {last}) i;
 INSERT INTO images (id, concept_id, position)
-    SELECT md5('p' || i || '-' || k), md5('c' || i), k FROM generate_series({first}, {last}) i, generate_series(0, 4) k;
+    SELECT md5('p' || i || '-' || k), md5('c' || i), k FROM generate_series(0, {last}) i, generate_series(0, 4) k;
 INSERT INTO columns (id, concept_id, base, space, start, width)
     SELECT md5('b' || i), md5('c' || i), '{base}', 'columns', i % {blocks} * {width}, {width}
-    FROM generate_series({first}, {last}) i;
+    FROM generate_series(0, {last}) i;
 INSERT INTO results (id, concept_id, base, adapter, rank, parameters, scores, details, created)
     SELECT md5('r' || i), md5('c' || i), '{base}', 'spectral_additive', {width}, 2184192,
-        '{{"image_alignment": 0.8, "text_alignment": 0.3, "backbone": "none"}}', '{{"losses": [0.5, 0.4]}}',
+        '{{"image_alignment": 0.8, "text_alignment": 0.3, "backbone": "none"}}', '{details}',
         timestamp '2026-02-01' + i * interval '1 second'
-    FROM generate_series({first}, {last}) i WHERE i % 2 = 0;
+    FROM generate_series(0, {last}) i WHERE i % 2 = 0;
 INSERT INTO jobs (id, concept_id, owner, base, fingerprint, recipe, state, nice, attempts, max_attempts, step, steps,
         losses, created)
-    SELECT md5('j' || i), md5('c' || i), 'owner' || (i * 7919 % {owners}), 'sd15', '{base}', '{{"steps": 300}}',
-        CASE WHEN i % 2 = 0 THEN 'done' ELSE 'queued' END, i % 3, 0, 3, 0, 300, '[]',
+    SELECT md5('j' || i), md5('c' || i), 'owner' || (i * 7919 % {owners}), 'sd15', '{base}', '{recipe}',
+        CASE WHEN i % 2 = 0 THEN 'done' ELSE 'queued' END, i % 3, 0, 3, 0, {steps},
+        CASE WHEN i % 2 = 0 THEN '{losses}' ELSE '[]' END,
         timestamp '2026-01-15' + i * interval '1 second'
-    FROM generate_series({first}, {last}) i;
-"""
-COUNT = """
-DELETE FROM column_uses;
+    FROM generate_series(0, {last}) i;
 INSERT INTO column_uses (id, base, space, start, width, holders)
     SELECT min(id), base, space, start, width, count(*) FROM columns GROUP BY base, space, start, width;
 """
@@ -63,7 +67,7 @@ class Questions:
 
     def __init__(self, library: Library, rows: int):
         self._library, self._rows = library, rows
-        self._chance, self._new = random.Random(0), iter(range(10**9))
+        self._chance = random.Random(0)
 
     def page_of_the_list(self) -> Callable[[], object]:
         """50 concepts from anywhere in the list."""
@@ -91,14 +95,14 @@ class Questions:
 
     def queueing_a_job(self) -> Callable[[], object]:
         """The same, with the job."""
-        order = Order(self._added(), "sd15", BASE, {"steps": 300}, Columns(WIDTH, CAPACITY))
+        order = Order(self._added(), "sd15", BASE, Recipe().model_dump(mode="json"), Columns(WIDTH, CAPACITY))
         return lambda: self._library.jobs.queue([order])
 
     def _owner(self) -> str:
         return f"owner{self._chance.randrange(self._rows) * 7919 % OWNERS}"
 
     def _added(self) -> str:
-        name = f"new{next(self._new)}-{self._rows}"
+        name = f"new{new_id()}"
         assert self._library.database
         with psycopg.connect(self._library.database) as connection:
             connection.execute(
@@ -112,54 +116,81 @@ ASKED = ("page_of_the_list", "page_of_an_owner", "search_by_name", "lease", "col
 
 
 def scaling(
-    url: Annotated[str | None, typer.Option(help="An empty PostgreSQL database; one is made if unset.")] = None,
+    server: Annotated[Path | None, typer.Option(help="Where the databases stay; a temporary folder if unset.")] = None,
     rows: Annotated[list[int], typer.Option(help="How many concepts.")] = [10_000, 1_000_000],  # noqa: B006
-    repeats: Annotated[int, typer.Option(help="How often each question is asked.")] = 200,
+    repeats: Annotated[int, typer.Option(help="How often each question is asked; 0 only makes the rows.")] = 200,
 ) -> None:
-    """Fill the library to each size, ask, and compare."""
-    found: dict[int, dict[str, np.ndarray]] = {}
-    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), url) as database:
-        library = Library(Path(folder) / "library", database)
-        filled = 0
-        for size in sorted(rows):
-            seconds, stored = _fill(database, filled, size)
-            filled = size
-            print(f"{size:,} concepts: {seconds:.0f} s to make, {stored / size:,.0f} bytes each in the database")
-            found[size] = _asked(Questions(library, size), repeats)
-    text = _document(found, repeats)
+    """Make a library of each size, ask, and compare."""
+    sizes = sorted(rows)
+    with tempfile.TemporaryDirectory() as folder, _server(server or Path(folder) / "server") as url:
+        made = {size: _filled(url, size) for size in sizes}
+        told = "; ".join(_told(made[size], size) for size in sizes)
+        print(told)
+        if not repeats:
+            return
+        asked = {size: Questions(Library(Path(folder) / str(size), made[size]), size) for size in sizes}
+        found = _answers(asked, repeats)
+    text = _document(found, repeats, told)
     RESULTS.mkdir(parents=True, exist_ok=True)
     atomic_write(RESULTS / "scaling.md", text.encode())
     print(text)
 
 
-def _fill(database: str, before: int, size: int) -> tuple[float, int]:
-    """Adds rows up to this size; the seconds it took, and the bytes that the tables and their indices have."""
-    began = perf_counter()
-    values = {"owners": OWNERS, "base": BASE, "width": WIDTH, "blocks": CAPACITY // WIDTH}
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(FILL.format(first=before, last=size - 1, **values).encode())
-        connection.execute(COUNT.encode())
-        connection.execute(b"VACUUM ANALYZE")
-        sizes = " + ".join(f"pg_total_relation_size('{name}')" for name in _TABLES)
-        row = connection.execute(f"SELECT {sizes}".encode()).fetchone()
-    assert row
-    return perf_counter() - began, int(row[0])
+def _filled(url: str, size: int) -> str:
+    """The URL of a database with a library of this size, made if it is not there."""
+    name = f"scaling_{size}"
+    url = f"{url.partition('?')[0].rpartition('/')[0]}/{name}?{url.partition('?')[2]}"
+    values = {"owners": OWNERS, "base": BASE, "width": WIDTH, "blocks": CAPACITY // WIDTH, "last": size - 1}
+    with psycopg.connect(url.replace(f"/{name}?", "/postgres?"), autocommit=True) as server:
+        if server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            return url
+        server.execute(f"CREATE DATABASE {name}_unfinished".encode())
+        unfinished = url.replace(f"/{name}?", f"/{name}_unfinished?")
+        with tempfile.TemporaryDirectory() as folder:
+            Library(folder, unfinished)
+        with psycopg.connect(unfinished, autocommit=True) as connection:
+            connection.execute(FILL.format(**values, **_curves()).encode())
+            connection.execute(b"VACUUM ANALYZE")
+        server.execute(f"ALTER DATABASE {name}_unfinished RENAME TO {name}".encode())
+    return url
 
 
-def _asked(questions: Questions, repeats: int) -> dict[str, np.ndarray]:
-    """The seconds of every answer, by question; the first few, which open connections, do not count."""
-    taken: dict[str, list[float]] = {name: [] for name in ASKED}
-    for number in range(repeats + 5):
+def _curves() -> dict[str, Any]:
+    """What a training of STEPS steps leaves in a row, as JSON: as long as a real one, and as hard to compress."""
+    chance = random.Random(0)
+    curves = {name: [chance.random() for _ in range(STEPS)] for name in ("losses", "unet", "text_encoder", "token")}
+    recipe, losses = Recipe().model_dump(mode="json"), curves.pop("losses")
+    details = {"recipe": recipe, "losses": losses, "rates": curves}
+    return {
+        "recipe": json.dumps(recipe), "losses": json.dumps(losses), "details": json.dumps(details), "steps": STEPS,
+    }  # fmt: skip
+
+
+def _told(database: str, size: int) -> str:
+    """The bytes of the tables, with their indices, for each concept."""
+    parts = [f"pg_total_relation_size('{name}')::float / {size}" for name in TABLES]
+    with psycopg.connect(database) as connection:
+        found = connection.execute(f"SELECT {', '.join(parts)}".encode()).fetchone()
+    assert found
+    shares = ", ".join(f"{name} {bytes_each:,.0f}" for name, bytes_each in zip(TABLES, found, strict=True))
+    return f"{size:,} concepts take {sum(found):,.0f} bytes each ({shares})"
+
+
+def _answers(asked: dict[int, Questions], repeats: int) -> dict[int, dict[str, np.ndarray]]:
+    """The seconds of every answer, by size and question; the first few, which open connections, do not count."""
+    taken: dict[int, dict[str, list[float]]] = {size: {name: [] for name in ASKED} for size in asked}
+    for number in range(repeats + WARMING):
         for name in ASKED:
-            ask = getattr(questions, name)()
-            began = perf_counter()
-            ask()
-            if number >= 5:
-                taken[name].append(perf_counter() - began)
-    return {name: np.array(seconds) for name, seconds in taken.items()}
+            for size, questions in asked.items():
+                ask = getattr(questions, name)()
+                began = perf_counter()
+                ask()
+                if number >= WARMING:
+                    taken[size][name].append(perf_counter() - began)
+    return {size: {name: np.array(seconds) for name, seconds in each.items()} for size, each in taken.items()}
 
 
-def _document(found: dict[int, dict[str, np.ndarray]], repeats: int) -> str:
+def _document(found: dict[int, dict[str, np.ndarray]], repeats: int, told: str) -> str:
     sizes = sorted(found)
     columns = ["question", *(f"{size:,}: median, 95%" for size in sizes), "ratio of the 95%", "holds"]
     lines = []
@@ -170,18 +201,16 @@ def _document(found: dict[int, dict[str, np.ndarray]], repeats: int) -> str:
         holds = "yes" if p95[-1] <= BAR_SECONDS and ratio <= BAR_RATIO else "no"
         lines.append([name.replace("_", " "), *cells, f"{ratio:.2f}", holds])
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    note = f"{repeats} answers each, in turns; {os.cpu_count()} cores, load averages {load} at the end."
+    note = f"{repeats} answers each, in turns; {os.cpu_count()} cores, load averages {load} at the end. {told}."
     return f"{table(columns, lines)}\n\n{note}\n"
 
 
 @contextmanager
-def _server(folder: Path, url: str | None) -> Iterator[str]:
-    if url is not None:
-        yield url
-        return
+def _server(folder: Path) -> Iterator[str]:
     with warnings.catch_warnings(action="ignore"):
         import pgserver
-    server: Any = pgserver.get_server(folder / "data", cleanup_mode="stop")
+    folder.mkdir(parents=True, exist_ok=True)
+    server: Any = pgserver.get_server(folder.resolve(), cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:

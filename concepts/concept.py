@@ -10,6 +10,7 @@ from typing import Any
 from concepts.errors import LibraryError
 from concepts.ledger import ColumnBlock, Overlaps, column_block
 from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
+from concepts.storage import Place
 
 CONCEPT_FILE = "concept.safetensors"
 PREVIEW_FILE = "preview.png"
@@ -17,13 +18,9 @@ PREVIEW_FILE = "preview.png"
 
 @dataclass(frozen=True)
 class Result:
-    """What training made of a concept; `details` is everything else that was stored with it.
+    """What training made of a concept; `details` is everything else that was stored with it."""
 
-    `preview` is a PNG of what the trained concept looks like, when one was stored.
-    """
-
-    path: Path
-    preview: Path | None
+    path: Place
     base: str
     adapter: str
     rank: int
@@ -31,6 +28,12 @@ class Result:
     scores: dict[str, Any]
     created: datetime
     details: dict[str, Any]
+
+    @property
+    def preview(self) -> Place | None:
+        """A PNG of what the trained concept looks like, when one was stored."""
+        preview = self.path.with_name(PREVIEW_FILE)
+        return preview if preview.exists() else None
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,14 @@ class Concept:
     name: str
     class_word: str
     created: datetime
-    pictures: tuple[Path, ...]
+    pictures: tuple[Place, ...]
     columns: tuple[ColumnBlock, ...]
     result: Result | None
     captions: tuple[str | None, ...] = ()
-    masks: tuple[Path | None, ...] = ()
+    masks: tuple[Place | None, ...] = ()
 
 
-def concept_of(record: ConceptRecord, root: Path, shared: Overlaps) -> Concept:
+def concept_of(record: ConceptRecord, root: Place, shared: Overlaps) -> Concept:
     """The public form of a concept's record, in the library at `root`."""
     folder = pictures_folder(root, record)
     return Concept(
@@ -67,13 +70,10 @@ def concept_of(record: ConceptRecord, root: Path, shared: Overlaps) -> Concept:
     )
 
 
-def result_of(record: ResultRecord, root: Path) -> Result:
+def result_of(record: ResultRecord, root: Place) -> Result:
     """The public form of a result's record, in the library at `root`."""
-    folder = result_folder(root, record)
-    preview = folder / PREVIEW_FILE
     return Result(
-        path=folder / CONCEPT_FILE,
-        preview=preview if preview.exists() else None,
+        path=result_folder(root, record) / CONCEPT_FILE,
         base=record.base,
         adapter=record.adapter,
         rank=record.rank,
@@ -84,24 +84,29 @@ def result_of(record: ResultRecord, root: Path) -> Result:
     )
 
 
-def pictures_folder(root: Path, record: ConceptRecord) -> Path:
+def pictures_folder(root: Place, record: ConceptRecord) -> Place:
     """Where a concept's pictures lie."""
     return root / "pictures" / record.id
 
 
-def mask_file(folder: Path, record: PictureRecord) -> Path:
+def mask_file(folder: Place, record: PictureRecord) -> Place:
     """Where a picture's mask lies, among its concept's pictures."""
     return folder / f"{record.id}-mask.png"
 
 
-def result_folder(root: Path, record: ResultRecord) -> Path:
+def result_folder(root: Place, record: ResultRecord) -> Place:
     """Where a result's files lie."""
     return root / "results" / record.id
 
 
-def runs_folder(root: Path, concept: Concept | ConceptRecord) -> Path:
+def checkpoints_folder(root: Place, concept: Concept | ConceptRecord) -> Place:
+    """Where the checkpoints of a concept's training lie."""
+    return root / "checkpoints" / concept.id
+
+
+def runs_folder(local: Path, concept: Concept | ConceptRecord) -> Path:
     """Where what TensorBoard reads of a concept's training lies; people see this name there."""
-    return root / "runs" / f"{concept.name}-{concept.id[:8]}"
+    return local / "runs" / f"{concept.name}-{concept.id[:8]}"
 
 
 def result_record(details: Mapping[str, Any]) -> ResultRecord:

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from PIL import Image, ImageCms, ImageOps
 
-from concepts.errors import LibraryError
+from concepts.errors import LibraryError, UnavailableError
+from concepts.storage import Place, reached
 
 T = TypeVar("T")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -21,7 +22,7 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20  # more than MAX_PIXELS take as PNG, so that what is stored can be read again
 
 
-def read_picture(source: Path | bytes, name: str) -> Image.Image:
+def read_picture(source: Place | bytes, name: str) -> Image.Image:
     """The picture in a file, or in a file's bytes, as it is meant to be seen: RGB, upright, on white.
 
     Reads JPEG, PNG, WEBP, GIF, BMP and TIFF; of an animation, the first frame. EXIF orientation is applied, colours
@@ -34,7 +35,7 @@ def read_picture(source: Path | bytes, name: str) -> Image.Image:
     return _read(source, name, _as_rgb)
 
 
-def read_alpha(source: Path | bytes, name: str) -> Image.Image | None:
+def read_alpha(source: Place | bytes, name: str) -> Image.Image | None:
     """How opaque a picture is, as a grey picture of its upright size; None for one without transparency.
 
     Raises LibraryError as `read_picture` does.
@@ -42,7 +43,7 @@ def read_alpha(source: Path | bytes, name: str) -> Image.Image | None:
     return _read(source, name, _alpha)
 
 
-def _read(source: Path | bytes, name: str, convert: Callable[[Image.Image], T]) -> T:
+def _read(source: Place | bytes, name: str, convert: Callable[[Image.Image], T]) -> T:
     """What `convert` makes of the upright picture."""
     data = source if isinstance(source, bytes) else _read_file(source, name)
     if len(data) > MAX_BYTES:
@@ -89,15 +90,17 @@ def _looks_like_picture(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not is_mask and file.is_file()
 
 
-def _read_file(path: Path, name: str) -> bytes:
-    if not path.is_file():  # also keeps from waiting on a pipe or a device
-        raise LibraryError(f"There is no file {name}: check the path.")
+def _read_file(path: Place, name: str) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise _too_big(name)
-        return path.read_bytes()
+        with reached(path):
+            if not path.is_file():  # also keeps from waiting on a pipe or a device
+                raise LibraryError(f"There is no file {name}: check the path.")
+            if path.stat().st_size > MAX_BYTES:
+                raise _too_big(name)
+            return path.read_bytes()
     except OSError as error:
-        raise LibraryError(f"{name} could not be read ({error.strerror}): check its permissions.") from error
+        reason = error.strerror or error
+        raise UnavailableError(f"{name} could not be read ({reason}): check its permissions.") from error
 
 
 def _opened(data: bytes, name: str) -> Image.Image:

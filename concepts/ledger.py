@@ -3,7 +3,8 @@
 Orthogonal adaptation's basis rows are kept in the same way, as a space of their own beside the columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
@@ -11,8 +12,9 @@ from typing import Literal
 from sqlalchemy import Subquery, literal, select, union_all
 from sqlalchemy.orm import Session
 
-from concepts.database import wait_for_turn
+from concepts.database import Database, wait_for_turn
 from concepts.errors import LibraryError
+from concepts.names import find
 from concepts.records import ColumnRecord, ConceptRecord
 from concepts.uses import uses_of
 
@@ -121,6 +123,25 @@ def allocate(
         session.add(held)
     session.flush()
     return column_block(held, overlaps(session, [held]))
+
+
+@contextmanager
+def held_for_result(
+    database: Database, name: str, base: str, width: int, capacity: int, start: int | None, space: Space
+) -> Iterator[ColumnBlock]:
+    """What `Library.columns_for_result` promises."""
+    with database.writing() as session:
+        record = find(session, name)
+        identifier, result, before = record.id, record.result, block_of(session, record, base, space)
+        block = allocate(session, record, base, width, capacity, start, space)
+    try:
+        yield block
+    except BaseException:
+        with suppress(LibraryError), database.writing() as session:
+            now = session.get(ConceptRecord, identifier)
+            if now and (now.result and now.result.id) == (result and result.id):
+                give_back(session, now, base, before and (before.start, before.width), space)
+        raise
 
 
 def block_of(session: Session, concept: ConceptRecord, base: str, space: Space = "columns") -> ColumnBlock | None:

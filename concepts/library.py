@@ -1,22 +1,20 @@
-"""The concept library: a folder with a database, every concept's pictures and what training made."""
+"""The concept library: a folder or URL with every concept's pictures and what training made, and a database."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from concepts.beside import read_caption, read_mask
+from concepts.beside import store_picture
+from concepts.changes import delete_concept, replace_result, write_result
 from concepts.concept import (
-    CONCEPT_FILE,
-    PREVIEW_FILE,
     Concept,
     Result,
+    checkpoints_folder,
     concept_of,
-    mask_file,
     pictures_folder,
     plain,
     result_folder,
@@ -26,46 +24,49 @@ from concepts.concept import (
 )
 from concepts.database import Database, explained
 from concepts.errors import LibraryError
-from concepts.images import encode_png, picture_files, read_picture
+from concepts.images import picture_files
 from concepts.job import Job
 from concepts.jobs import Jobs, cancel_unfinished
-from concepts.leases import Lease, LeaseLostError
-from concepts.ledger import ColumnBlock, Space, allocate, block_of, give_back, overlaps
-from concepts.leftovers import sweep
-from concepts.names import check_words, chosen_by_name, find, find_removed, refuse_taken
+from concepts.leases import Lease, concept_of_job
+from concepts.ledger import ColumnBlock, Space, allocate, held_for_result, overlaps
+from concepts.leftovers import adding, keep, sweep, sweep_temporary
+from concepts.names import check_words, chosen_by_name, find, find_or_removed, find_removed, refuse_taken
 from concepts.pages import by_age, by_name, concepts_of
-from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
-from concepts.storage import atomic_write, make_folder, remove
+from concepts.records import ConceptRecord, new_id
+from concepts.storage import Place, local_folder, make_folder, place_of, remove
 
 MAX_PICTURES = 100
 
 
 class Library:
-    """The library in a folder, made when missing; threads may share it, and each process opens its own.
+    """The library in a folder, or at a URL of fsspec; made when missing. Threads may share it; a process opens its own.
 
-    A change is either wholly in the database or not at all, and a file is removed only when no row names it.
-    Every method raises LibraryError, and leaves the library as it was, for what it refuses and for a disk or
-    a database that fails. The database is an SQLite file in the folder, or PostgreSQL at the URL `database`.
+    `root` is where its files are, and `local` a folder of this machine for what can be made again: the same one, or,
+    for a URL, one in the user's cache. The database is an SQLite file in the folder, or PostgreSQL at the URL
+    `database`. A change is either wholly in the database or not at all, and a file is removed only when no row names
+    it. Every method raises LibraryError, and leaves the library as it was, for what it refuses, and UnavailableError
+    for a disk, a store or a database that fails.
     """
 
-    def __init__(self, root: Path | str, database: str | None = None):
-        self.root = Path(root).expanduser().resolve()
+    def __init__(self, root: Place | str, database: str | None = None):
+        self.root = place_of(root)
+        self.local = local_folder(self.root)
         with explained(self.root):
-            for folder in ("pictures", "results"):
-                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            for folder in (self.root / "pictures", self.root / "results", self.local):
+                make_folder(folder, exist_ok=True)
         self.database = database
         self._database = Database(self.root, database)
         self.jobs = Jobs(self._database)
-        with self._database.reading() as session:
-            sweep(self.root, session)
+        with explained(self.root):
+            sweep(self.root, self._database)
+            sweep_temporary(self.local)
 
     def concepts(self) -> list[Concept]:
         """Every concept, the oldest first."""
-        with self._database.reading() as session:
-            return concepts_of(session, self.root, by_age())
+        return self.page(limit=None)
 
     def page(
-        self, limit: int = 50, after: Concept | None = None, search: str = "", owner: str | None = None
+        self, limit: int | None = 50, after: Concept | None = None, search: str = "", owner: str | None = None
     ) -> list[Concept]:
         """`limit` concepts at most, the oldest first; with `search` those whose names begin so, by name.
 
@@ -92,7 +93,7 @@ class Library:
     def concept_of_job(self, job: Job) -> Concept:
         """The concept that a job trains, whatever its name is by now. Raises LeaseLostError when it was removed."""
         with self._database.reading() as session:
-            record = _of_job(session, job)
+            record = concept_of_job(session, job)
             return concept_of(record, self.root, overlaps(session, record.columns))
 
     def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
@@ -111,12 +112,12 @@ class Library:
         if not 1 <= len(files) <= MAX_PICTURES:
             raise LibraryError(f"Give 1 to {MAX_PICTURES} pictures, not {len(files)}: 3 to 10 are best.")
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
-        with self._adding(record, pictures_folder(self.root, record)) as folder:
-            make_folder(folder)
-            record.pictures = [_stored_picture(folder, file, position) for position, file in enumerate(files)]
+        with adding(self._database, pictures_folder(self.root, record)) as folder:
+            record.pictures = [store_picture(folder, file, position) for position, file in enumerate(files)]
             with self._database.writing() as session:
                 refuse_taken(session, name)
                 session.add(record)
+                keep(session, folder)
         return self.concept(name)
 
     def rename_concept(self, name: str, new_name: str, class_word: str | None = None) -> Concept:
@@ -135,13 +136,13 @@ class Library:
         check_words(name, class_word)
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
         result = result_record(details)
-        with self._adding(result, result_folder(self.root, result)) as folder:
-            make_folder(folder)
-            atomic_write(folder / CONCEPT_FILE, data)
+        with adding(self._database, result_folder(self.root, result)) as folder:
+            write_result(folder, data)
             with self._database.writing() as session:
                 refuse_taken(session, name)
                 record.result = result
                 session.add(record)
+                keep(session, folder)
         return self.concept(name)
 
     def remove_concept(self, name: str, for_good: bool = True) -> str:
@@ -156,20 +157,10 @@ class Library:
                 cancel_unfinished(session, record)
                 record.key, record.removed = record.removed_key, datetime.now(UTC)
                 return record.name
-            try:
-                record = find(session, name)
-            except LibraryError as unknown:
-                record = _removed_or(session, name, unknown)
-            files = [
-                pictures_folder(self.root, record),
-                self.root / "checkpoints" / record.id,
-                runs_folder(self.root, record),
-            ]
-            if record.result is not None:
-                files.append(result_folder(self.root, record.result))
-            session.delete(record)
-        for file in files:
-            remove(file)
+            record = find_or_removed(session, name)
+            folders = delete_concept(session, record, self.root)
+        for folder in (*folders, runs_folder(self.local, record)):
+            remove(folder)
         return record.name
 
     def restore_concept(self, name: str) -> Concept:
@@ -204,7 +195,6 @@ class Library:
         with self._database.writing() as session:
             return allocate(session, find(session, name), base, width, capacity, start, space)
 
-    @contextmanager
     def columns_for_result(
         self,
         name: str,
@@ -213,23 +203,12 @@ class Library:
         capacity: int,
         start: int | None = None,
         space: Space = "columns",
-    ) -> Iterator[ColumnBlock]:
+    ) -> AbstractContextManager[ColumnBlock]:
         """`allocate_columns` for as long as a training takes: without a new result in the end they are given back.
 
         The concept then holds again what it held before.
         """
-        with self._database.writing() as session:
-            record = find(session, name)
-            identifier, result, before = record.id, record.result, block_of(session, record, base, space)
-            block = allocate(session, record, base, width, capacity, start, space)
-        try:
-            yield block
-        except BaseException:
-            with suppress(LibraryError), self._database.writing() as session:
-                now = session.get(ConceptRecord, identifier)
-                if now and (now.result and now.result.id) == (result and result.id):
-                    give_back(session, now, base, before and (before.start, before.width), space)
-            raise
+        return held_for_result(self._database, name, base, width, capacity, start, space)
 
     def store_result(
         self,
@@ -246,19 +225,12 @@ class Library:
         it is not stored where the job is no longer this worker's.
         """
         result = result_record(details)
-        with self._adding(result, result_folder(self.root, result)) as folder:
-            make_folder(folder)
-            atomic_write(folder / CONCEPT_FILE, data)
-            if preview is not None:
-                atomic_write(folder / PREVIEW_FILE, preview)
+        with adding(self._database, result_folder(self.root, result)) as folder:
+            write_result(folder, data, preview)
             with self._database.writing() as session:
-                record = _of_job(session, lease.job) if lease else find(session, name, lock=True)
-                replaced = [result_folder(self.root, record.result)] if record.result else []
-                if record.result is not None:
-                    session.delete(record.result)
-                    session.flush()  # one result a concept: the old row goes before the new one comes
-                result.concept_id = record.id
-                session.add(result)
+                record = concept_of_job(session, lease.job) if lease else find(session, name, lock=True)
+                replaced = replace_result(session, record, result, self.root)
+                keep(session, folder)
                 if lease is not None:
                     lease.finish(session, result.id)
         for old in replaced:
@@ -273,50 +245,10 @@ class Library:
                 raise LibraryError(f'"{record.name}" has no result to score: train it first.')
             record.result.scores = plain(scores)
 
-    def checkpoints(self, concept: Concept) -> Path:
+    def checkpoints(self, concept: Concept) -> Place:
         """The folder for the checkpoints of a concept's training, which its trainer makes and removes."""
-        return self.root / "checkpoints" / concept.id
+        return checkpoints_folder(self.root, concept)
 
     def runs(self, concept: Concept) -> Path:
         """The folder for what TensorBoard reads of a concept's training, which its trainer writes."""
-        return runs_folder(self.root, concept)
-
-    @contextmanager
-    def _adding(self, record: ConceptRecord | ResultRecord, path: Path) -> Iterator[Path]:
-        """Removes the folder of a record that did not get into the database."""
-        table, identifier = type(record), record.id
-        try:
-            with explained(self.root):
-                yield path
-        except BaseException:
-            with self._database.reading() as session:
-                if session.get(table, identifier) is None:  # an interrupt may come just after the commit
-                    remove(path)
-            raise
-
-
-def _of_job(session: Session, job: Job) -> ConceptRecord:
-    """The concept that a job trains, whatever its name is by now; nobody else changes it until the transaction ends."""
-    record = session.get(ConceptRecord, job.concept_id, with_for_update=True)
-    if record is None:
-        raise LeaseLostError(f'"{job.concept}" was removed before its training ended.')
-    return record
-
-
-def _stored_picture(folder: Path, file: Path, position: int) -> PictureRecord:
-    """Stores a picture, with its mask if it has one; its record."""
-    picture, mask = read_picture(file, str(file)), read_mask(file)
-    if mask and mask.size != picture.size:
-        raise LibraryError(f"Give {file.name} a mask of its own size: it is {picture.size}, the mask {mask.size}.")
-    record = PictureRecord(id=new_id(), position=position, caption=read_caption(file), masked=mask is not None)
-    atomic_write(folder / f"{record.id}.png", encode_png(picture))
-    if mask:
-        atomic_write(mask_file(folder, record), encode_png(mask))
-    return record
-
-
-def _removed_or(session: Session, name: str, unknown: LibraryError) -> ConceptRecord:
-    try:
-        return find_removed(session, name)
-    except LibraryError:
-        raise unknown from None
+        return runs_folder(self.local, concept)

@@ -66,6 +66,17 @@ def find_removed(session: Session, name: str) -> ConceptRecord:
     return record
 
 
+def find_or_removed(session: Session, name: str) -> ConceptRecord:
+    """The concept of this name, else the one that was removed last. Raises LibraryError with the nearest names."""
+    try:
+        return find(session, name)
+    except LibraryError as unknown:
+        try:
+            return find_removed(session, name)
+        except LibraryError:
+            raise unknown from None
+
+
 def refuse_taken(session: Session, name: str) -> None:
     """Raises LibraryError when a concept of this name is there already."""
     wait_for_turn(session, f"name {name.lower()}")

@@ -1,13 +1,12 @@
 """Concepts page by page, whatever their number: each page begins where an index says that the last one ended."""
 
-from pathlib import Path
-
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from concepts.concept import Concept, concept_of
 from concepts.ledger import overlaps
 from concepts.records import ConceptRecord
+from concepts.storage import Place
 
 
 def by_age(after: Concept | None = None) -> Select[ConceptRecord]:
@@ -27,7 +26,7 @@ def by_name(prefix: str, after: Concept | None = None) -> Select[ConceptRecord]:
     return query.where(ConceptRecord.removed.is_(None)).order_by(ConceptRecord.key)
 
 
-def concepts_of(session: Session, root: Path, query: Select[ConceptRecord]) -> list[Concept]:
+def concepts_of(session: Session, root: Place, query: Select[ConceptRecord]) -> list[Concept]:
     """What the query finds, with whom each shares its columns."""
     records = session.scalars(query).all()
     shared = overlaps(session, [block for record in records for block in record.columns])

@@ -92,6 +92,15 @@ class UseRecord(Record):
     holders: Mapped[int]
 
 
+class LeftoverRecord(Record):
+    """A folder of the library that no row names, as pictures/ID; `concepts.leftovers` clears it away in time."""
+
+    __tablename__ = "leftovers"
+
+    place: Mapped[str] = mapped_column(String(80), unique=True)
+    since: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
 class ResultRecord(Record):
     """What training made of a concept, one a concept; its file is named by the id."""
 
@@ -107,7 +116,9 @@ class ResultRecord(Record):
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
 
 
-_PRESENT: dict[str, Any] = {"sqlite_where": text("removed IS NULL"), "postgresql_where": text("removed IS NULL")}
+def _where(condition: str) -> dict[str, Any]:
+    """What makes an index one of some rows alone."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 class ConceptRecord(Record):
@@ -118,8 +129,9 @@ class ConceptRecord(Record):
 
     __tablename__ = "concepts"
     __table_args__ = (
-        Index("ix_concepts_page", "created", "id", **_PRESENT),
-        Index("ix_concepts_owner", "owner", "created", "id", **_PRESENT),
+        Index("ix_concepts_page", "created", "id", **_where("removed IS NULL")),
+        Index("ix_concepts_owner", "owner", "created", "id", **_where("removed IS NULL")),
+        Index("ix_concepts_removed", "removed", **_where("removed IS NOT NULL")),
     )
 
     name: Mapped[str] = mapped_column(String(40))
@@ -157,23 +169,13 @@ class JobRecord(Record):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index(
-            "ix_jobs_unfinished", "concept_id", unique=True,
-            sqlite_where=text("state IN ('queued', 'running')"),
-            postgresql_where=text("state IN ('queued', 'running')"),
-        ),
-        Index(
-            "ix_jobs_queued", "nice", "created", "id",
-            sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'"),
-        ),
-        Index(
-            "ix_jobs_running", "lease_until",
-            sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'"),
-        ),
+        Index("ix_jobs_unfinished", "concept_id", unique=True, **_where("state IN ('queued', 'running')")),
+        Index("ix_jobs_queued", "nice", "created", "id", **_where("state = 'queued'")),
+        Index("ix_jobs_running", "lease_until", **_where("state = 'running'")),
         Index("ix_jobs_newest", "created", "id"),
         Index("ix_jobs_concept", "concept_id"),
         Index("ix_jobs_batch", "batch"),
-    )  # fmt: skip
+    )
 
     concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
     owner: Mapped[str] = mapped_column(String(64), default="")

@@ -7,6 +7,7 @@ from typing import Any
 
 from concepts import Concept, Job, Library, LibraryError, read_picture
 from concepts.images import picture_files
+from concepts.storage import read_file
 from studio.diffusion import Base
 from training.in_library import order_of
 from training.manifest import Manifest, Run
@@ -84,7 +85,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         "image_alignment": scores.get("image_alignment"), "text_alignment": scores.get("text_alignment"),
         "backbone": scores.get("backbone"), "loss": job.loss if job else None, "seconds": took,
         "file": str(done.path) if done else None,
-        "sha256": hashlib.sha256(done.path.read_bytes()).hexdigest() if done else None,
+        "sha256": hashlib.sha256(read_file(done.path)).hexdigest() if done else None,
         "error": job.error if job else None,
     }  # fmt: skip
 

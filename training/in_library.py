@@ -102,7 +102,7 @@ def _train(
     def score(shown: Sequence[Image.Image]) -> float:
         return fmean(scorer().image_alignment(shown, references).tolist())
 
-    cache, checkpoints = library.root / "priors", library.checkpoints(concept)
+    cache, checkpoints = library.local / "priors", library.checkpoints(concept)
     try:
         training = train_concept(
             base, concept.name, concept.class_word, examples, recipe, first_column, cache, told, start, checkpoints,

@@ -65,7 +65,7 @@ def _submit(library: Library, manifest: Any, runs: Sequence[Any], label: str) ->
 
     with progress_bar() as bar:
         task = bar.add_task("queueing", total=len(runs), note="")
-        base = load_base(manifest.base, library.root / "columns")
+        base = load_base(manifest.base, library.local / "columns")
         submit(library, base, manifest, runs, label, lambda run: bar.update(task, advance=1, note=run.name))
 
 

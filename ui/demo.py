@@ -46,7 +46,7 @@ class Shown:
     prompts: list[str]
 
 
-def run_demo(out: Path, library: Path, base: str) -> dict[str, Any]:
+def run_demo(out: Path, library: str, base: str) -> dict[str, Any]:
     """Runs the demo in this library; writes PNG grids and report.html to `out`, returns the scores.
 
     Raises LibraryError when the library holds other concepts of the demo's names.
