@@ -31,35 +31,47 @@ CAPACITY, WIDTH = 320, 8
 """Stable Diffusion 1.5 at rank 8: 40 blocks, which a library of a million concepts shares 25,000 times over."""
 BASE = "f" * 64
 BAR_SECONDS, BAR_RATIO = 0.05, 2.0
-TABLES = ("concepts", "images", "columns", "results", "jobs")
 STEPS = 300
 WARMING = 5
 
-FILL = """
+FILL = {
+    "concepts": """
 INSERT INTO concepts (id, name, key, class_word, created, owner)
     SELECT md5('c' || i), 'Thing-' || md5('n' || i), 'thing-' || md5('n' || i), 'dog',
         timestamp '2026-01-01' + i * interval '1 second', 'owner' || (i * 7919 % {owners})
-    FROM generate_series(0, {last}) i;
+    FROM generate_series(0, {last}) i
+    """,
+    "images": """
 INSERT INTO images (id, concept_id, position)
-    SELECT md5('p' || i || '-' || k), md5('c' || i), k FROM generate_series(0, {last}) i, generate_series(0, 4) k;
+    SELECT md5('p' || i || '-' || k), md5('c' || i), k FROM generate_series(0, {last}) i, generate_series(0, 4) k
+    """,
+    "columns": """
 INSERT INTO columns (id, concept_id, base, space, start, width)
     SELECT md5('b' || i), md5('c' || i), '{base}', 'columns', i % {blocks} * {width}, {width}
-    FROM generate_series(0, {last}) i;
+    FROM generate_series(0, {last}) i
+    """,
+    "results": """
 INSERT INTO results (id, concept_id, base, adapter, rank, parameters, scores, details, created)
     SELECT md5('r' || i), md5('c' || i), '{base}', 'spectral_additive', {width}, 2184192,
-        '{{"image_alignment": 0.8, "text_alignment": 0.3, "backbone": "none"}}', '{details}',
+        '{{"image_alignment": 0.8, "text_alignment": 0.3, "backbone": "none"}}', '{{}}',
         timestamp '2026-02-01' + i * interval '1 second'
-    FROM generate_series(0, {last}) i WHERE i % 2 = 0;
+    FROM generate_series(0, {last}) i WHERE i % 2 = 0
+    """,
+    "jobs": """
 INSERT INTO jobs (id, concept_id, owner, base, fingerprint, recipe, state, nice, attempts, max_attempts, step, steps,
         losses, created)
     SELECT md5('j' || i), md5('c' || i), 'owner' || (i * 7919 % {owners}), 'sd15', '{base}', '{recipe}',
         CASE WHEN i % 2 = 0 THEN 'done' ELSE 'queued' END, i % 3, 0, 3, 0, {steps},
-        CASE WHEN i % 2 = 0 THEN '{losses}' ELSE '[]' END,
+        '[]',
         timestamp '2026-01-15' + i * interval '1 second'
-    FROM generate_series(0, {last}) i;
+    FROM generate_series(0, {last}) i
+    """,
+    "column_uses": """
 INSERT INTO column_uses (id, base, space, start, width, holders)
-    SELECT min(id), base, space, start, width, count(*) FROM columns GROUP BY base, space, start, width;
-"""
+    SELECT min(id), base, space, start, width, count(*) FROM columns GROUP BY base, space, start, width
+    """,
+}
+"""How each table is filled, those that others name first."""
 
 
 class Questions:
@@ -124,7 +136,7 @@ def scaling(
     sizes = sorted(rows)
     with tempfile.TemporaryDirectory() as folder, _server(server or Path(folder) / "server") as url:
         made = {size: _filled(url, size) for size in sizes}
-        told = "; ".join(_told(made[size], size) for size in sizes)
+        told = ". ".join([*(_told(made[size], size) for size in sizes), _curves(made[sizes[0]])])
         print(told)
         if not repeats:
             return
@@ -137,43 +149,46 @@ def scaling(
 
 
 def _filled(url: str, size: int) -> str:
-    """The URL of a database with a library of this size, made if it is not there."""
+    """The URL of a database with a library of this size; what is not there yet is made, a table at a time."""
+    place, _, query = url.partition("?")
     name = f"scaling_{size}"
-    url = f"{url.partition('?')[0].rpartition('/')[0]}/{name}?{url.partition('?')[2]}"
-    values = {"owners": OWNERS, "base": BASE, "width": WIDTH, "blocks": CAPACITY // WIDTH, "last": size - 1}
-    with psycopg.connect(url.replace(f"/{name}?", "/postgres?"), autocommit=True) as server:
-        if server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
-            return url
-        server.execute(f"CREATE DATABASE {name}_unfinished".encode())
-        unfinished = url.replace(f"/{name}?", f"/{name}_unfinished?")
-        with tempfile.TemporaryDirectory() as folder:
-            Library(folder, unfinished)
-        with psycopg.connect(unfinished, autocommit=True) as connection:
-            connection.execute(FILL.format(**values, **_curves()).encode())
-            connection.execute(b"VACUUM ANALYZE")
-        server.execute(f"ALTER DATABASE {name}_unfinished RENAME TO {name}".encode())
-    return url
-
-
-def _curves() -> dict[str, Any]:
-    """What a training of STEPS steps leaves in a row, as JSON: as long as a real one, and as hard to compress."""
-    chance = random.Random(0)
-    curves = {name: [chance.random() for _ in range(STEPS)] for name in ("losses", "unet", "text_encoder", "token")}
-    recipe, losses = Recipe().model_dump(mode="json"), curves.pop("losses")
-    details = {"recipe": recipe, "losses": losses, "rates": curves}
-    return {
-        "recipe": json.dumps(recipe), "losses": json.dumps(losses), "details": json.dumps(details), "steps": STEPS,
-    }  # fmt: skip
+    made = f"{place.rpartition('/')[0]}/{name}?{query}"
+    values = {"owners": OWNERS, "base": BASE, "width": WIDTH, "blocks": CAPACITY // WIDTH, "last": size - 1,
+              "recipe": json.dumps(Recipe().model_dump(mode="json")), "steps": STEPS}  # fmt: skip
+    with psycopg.connect(url, autocommit=True) as server:
+        if not server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            server.execute(f"CREATE DATABASE {name}".encode())
+    with tempfile.TemporaryDirectory() as folder:
+        Library(folder, made)
+    with psycopg.connect(made, autocommit=True) as connection:
+        empty = [each for each in FILL if not connection.execute(f"SELECT 1 FROM {each} LIMIT 1".encode()).fetchone()]
+        for each in empty:
+            connection.execute(FILL[each].format(**values).encode())
+            connection.execute(f"VACUUM ANALYZE {each}".encode())
+            print(f"{each} of {size:,} concepts made", flush=True)
+    return made
 
 
 def _told(database: str, size: int) -> str:
     """The bytes of the tables, with their indices, for each concept."""
-    parts = [f"pg_total_relation_size('{name}')::float / {size}" for name in TABLES]
+    parts = [f"pg_total_relation_size('{name}')::float / {size}" for name in FILL]
     with psycopg.connect(database) as connection:
         found = connection.execute(f"SELECT {', '.join(parts)}".encode()).fetchone()
     assert found
-    shares = ", ".join(f"{name} {bytes_each:,.0f}" for name, bytes_each in zip(TABLES, found, strict=True))
-    return f"{size:,} concepts take {sum(found):,.0f} bytes each ({shares})"
+    shares = ", ".join(f"{name} {bytes_each:,.0f}" for name, bytes_each in zip(FILL, found, strict=True))
+    return f"{size:,} concepts take {sum(found):,.0f} bytes each ({shares}), without the curves of their trainings"
+
+
+def _curves(database: str) -> str:
+    """The bytes of what a training tells of every step, in its result and in its job, as PostgreSQL keeps it."""
+    chance = random.Random(0)
+    losses, *rates = ([chance.random() for _ in range(STEPS)] for _ in range(4))
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE TEMPORARY TABLE curves (details json)")
+        for kept in ({"losses": losses, "rates": rates}, losses):
+            connection.execute("INSERT INTO curves VALUES (%s)", (json.dumps(kept),))
+        sizes = connection.execute("SELECT pg_column_size(details) FROM curves ORDER BY 1 DESC").fetchall()
+    return f"The curves of {STEPS} steps take {sizes[0][0]:,} bytes in a result and {sizes[1][0]:,} in a job"
 
 
 def _answers(asked: dict[int, Questions], repeats: int) -> dict[int, dict[str, np.ndarray]]:

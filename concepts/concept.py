@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ PREVIEW_FILE = "preview.png"
 
 @dataclass(frozen=True)
 class Result:
-    """What training made of a concept; `details` is everything else that was stored with it."""
+    """What training made of a concept.
+
+    `details` is everything else that was stored with it; it is long, and empty where many concepts are read at once.
+    """
 
     path: Place
     base: str
@@ -27,7 +30,7 @@ class Result:
     parameters: int
     scores: dict[str, Any]
     created: datetime
-    details: dict[str, Any]
+    details: dict[str, Any] = field(compare=False)
 
     @property
     def preview(self) -> Place | None:
@@ -54,8 +57,8 @@ class Concept:
     masks: tuple[Place | None, ...] = ()
 
 
-def concept_of(record: ConceptRecord, root: Place, shared: Overlaps) -> Concept:
-    """The public form of a concept's record, in the library at `root`."""
+def concept_of(record: ConceptRecord, root: Place, shared: Overlaps, details: bool = True) -> Concept:
+    """The public form of a concept's record, in the library at `root`, with its result's details or without."""
     folder = pictures_folder(root, record)
     return Concept(
         id=record.id,
@@ -64,13 +67,13 @@ def concept_of(record: ConceptRecord, root: Place, shared: Overlaps) -> Concept:
         created=record.created,
         pictures=tuple(folder / f"{picture.id}.png" for picture in record.pictures),
         columns=tuple(column_block(block, shared) for block in record.columns),
-        result=record.result and result_of(record.result, root),
+        result=record.result and result_of(record.result, root, details),
         captions=tuple(picture.caption for picture in record.pictures),
         masks=tuple(mask_file(folder, picture) if picture.masked else None for picture in record.pictures),
     )
 
 
-def result_of(record: ResultRecord, root: Place) -> Result:
+def result_of(record: ResultRecord, root: Place, details: bool = True) -> Result:
     """The public form of a result's record, in the library at `root`."""
     return Result(
         path=result_folder(root, record) / CONCEPT_FILE,
@@ -80,7 +83,7 @@ def result_of(record: ResultRecord, root: Place) -> Result:
         parameters=record.parameters,
         scores=record.scores,
         created=record.created,
-        details=record.details,
+        details=record.details if details else {},
     )
 
 

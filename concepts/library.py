@@ -31,7 +31,7 @@ from concepts.leases import Lease, concept_of_job
 from concepts.ledger import ColumnBlock, Space, allocate, held_for_result, overlaps
 from concepts.leftovers import adding, keep, sweep, sweep_temporary
 from concepts.names import check_words, chosen_by_name, find, find_or_removed, find_removed, refuse_taken
-from concepts.pages import by_age, by_name, concepts_of
+from concepts.pages import by_age, by_name, concepts_of, with_details
 from concepts.records import ConceptRecord, new_id
 from concepts.storage import Place, local_folder, make_folder, place_of, remove
 
@@ -84,11 +84,11 @@ class Library:
             record = find(session, name)
             return concept_of(record, self.root, overlaps(session, record.columns))
 
-    def find_concepts(self, names: Sequence[str]) -> list[Concept]:
-        """Those of these names, in any case, that there are."""
+    def find_concepts(self, names: Sequence[str], details: bool = False) -> list[Concept]:
+        """Those of these names, in any case, that there are; with `details`, those of their results as well."""
         with self._database.reading() as session:
-            found = chosen_by_name(session, select(ConceptRecord), names)
-            return [concept_of(record, self.root, {}) for record in found]
+            found = chosen_by_name(session, with_details() if details else select(ConceptRecord), names)
+            return [concept_of(record, self.root, {}, details) for record in found]
 
     def concept_of_job(self, job: Job) -> Concept:
         """The concept that a job trains, whatever its name is by now. Raises LeaseLostError when it was removed."""

@@ -1,11 +1,11 @@
 """Concepts page by page, whatever their number: each page begins where an index says that the last one ended."""
 
 from sqlalchemy import Select, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from concepts.concept import Concept, concept_of
 from concepts.ledger import overlaps
-from concepts.records import ConceptRecord
+from concepts.records import ConceptRecord, ResultRecord
 from concepts.storage import Place
 
 
@@ -26,8 +26,13 @@ def by_name(prefix: str, after: Concept | None = None) -> Select[ConceptRecord]:
     return query.where(ConceptRecord.removed.is_(None)).order_by(ConceptRecord.key)
 
 
+def with_details() -> Select[ConceptRecord]:
+    """Concepts with all that their results have, in as few statements as without."""
+    return select(ConceptRecord).options(selectinload(ConceptRecord.result).undefer(ResultRecord.details))
+
+
 def concepts_of(session: Session, root: Place, query: Select[ConceptRecord]) -> list[Concept]:
     """What the query finds, with whom each shares its columns."""
     records = session.scalars(query).all()
     shared = overlaps(session, [block for record in records for block in record.columns])
-    return [concept_of(record, root, shared) for record in records]
+    return [concept_of(record, root, shared, details=False) for record in records]

@@ -112,7 +112,7 @@ class ResultRecord(Record):
     rank: Mapped[int]
     parameters: Mapped[int]
     scores: Mapped[dict[str, Any]] = mapped_column(JSON)
-    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    details: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True)  # long: with the loss of every step
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
 
 

@@ -41,8 +41,9 @@ def submit(
     So it is safe to call again, after whatever happened. Raises LibraryError when the library holds other pictures, or
     another class word, under one of the names.
     """
-    present = {concept.name.lower(): concept for concept in library.find_concepts([run.name for run in runs])}
-    jobs = library.jobs.newest([run.name for run in runs])
+    names = [run.name for run in runs]
+    present = {concept.name.lower(): concept for concept in library.find_concepts(names, details=True)}
+    jobs = library.jobs.newest(names)
     orders = []
     for run in runs:
         concept = present.get(run.name.lower())
@@ -58,10 +59,10 @@ def submit(
     return library.jobs.queue(orders, batch=label)
 
 
-def outcomes(library: Library, runs: Sequence[Run]) -> list[Outcome]:
-    """How each training stands."""
+def outcomes(library: Library, runs: Sequence[Run], details: bool = False) -> list[Outcome]:
+    """How each training stands; with `details`, with all that its result tells, as a report needs it."""
     names = [run.name for run in runs]
-    concepts = {concept.name.lower(): concept for concept in library.find_concepts(names)}
+    concepts = {concept.name.lower(): concept for concept in library.find_concepts(names, details)}
     jobs = library.jobs.newest(names)
     found = ((run, concepts.get(run.name.lower())) for run in runs)
     return [Outcome(run, concept, jobs.get(concept.id)) for run, concept in found if concept]

@@ -44,7 +44,7 @@ def batch(
     _submit(opened, read, runs, label)
     with Live(console=errors, refresh_per_second=2) as live:
         work(opened, lambda: live.update(_table(opened, runs)))
-    found = outcomes(opened, runs)
+    found = outcomes(opened, runs, details=True)
     files = write_batch(output or manifest.with_name(f"{manifest.stem}-results"), f"Batch {manifest.stem}", found)
     report({"results": rows_of(found), "files": files}, as_json, lambda: typer.echo(f"Done. Open {files['html']}"))
     if failed := [outcome for outcome in found if outcome.state != "done"]:

@@ -77,7 +77,7 @@ def test_a_batch_from_order_to_report(tmp_path, base, manifest):
     Worker(library).run(until_empty=True)
     assert [job.concept for job in submitted(library, base, manifest, tmp_path)[1]] == ["bruno-spectral_additive"]
     library.jobs.cancel(library.jobs.page(1)[0].id)
-    found = outcomes(library, runs)
+    found = outcomes(library, runs, details=True)
     files = write_batch(tmp_path / "out", "Two dogs", found)
     with Path(files["csv"]).open(newline="") as file:
         rows = list(csv.DictReader(file))
