@@ -1,14 +1,32 @@
-"""What lies beside a picture: a text that describes it, and a mask of what in it counts."""
+"""A picture with what lies beside it: a text that describes it, and a mask of what in it counts."""
 
 from pathlib import Path
 
 from PIL import Image
 
+from concepts.concept import mask_file
 from concepts.errors import LibraryError
-from concepts.images import MASK_ENDINGS, SUFFIXES, read_alpha, read_picture
+from concepts.images import MASK_ENDINGS, SUFFIXES, encode_png, read_alpha, read_picture
+from concepts.records import PictureRecord, new_id
+from concepts.storage import atomic_write
 
 MAX_CAPTION = 2000
 """The longest caption, in bytes."""
+
+
+def store_picture(folder: Path, file: Path, position: int) -> PictureRecord:
+    """Stores a picture in a concept's folder, with its mask if it has one; its record, with its caption.
+
+    Raises LibraryError for what cannot be read, and for a mask of another size than the picture.
+    """
+    picture, mask = read_picture(file, str(file)), read_mask(file)
+    if mask and mask.size != picture.size:
+        raise LibraryError(f"Give {file.name} a mask of its own size: it is {picture.size}, the mask {mask.size}.")
+    record = PictureRecord(id=new_id(), position=position, caption=read_caption(file), masked=mask is not None)
+    atomic_write(folder / f"{record.id}.png", encode_png(picture))
+    if mask:
+        atomic_write(mask_file(folder, record), encode_png(mask))
+    return record
 
 
 def read_caption(picture: Path) -> str | None:

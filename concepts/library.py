@@ -9,14 +9,13 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from concepts.beside import read_caption, read_mask
+from concepts.beside import store_picture
 from concepts.concept import (
     CONCEPT_FILE,
     PREVIEW_FILE,
     Concept,
     Result,
     concept_of,
-    mask_file,
     pictures_folder,
     plain,
     result_folder,
@@ -26,14 +25,14 @@ from concepts.concept import (
 )
 from concepts.database import Database, explained
 from concepts.errors import LibraryError
-from concepts.images import encode_png, picture_files, read_picture
+from concepts.images import picture_files
 from concepts.job import Job
 from concepts.jobs import Jobs, cancel_unfinished
 from concepts.leases import Lease, LeaseLostError
 from concepts.ledger import ColumnBlock, Space, allocate, block_of, give_back, overlaps
 from concepts.leftovers import sweep
 from concepts.names import check_words, chosen_by_name, find, find_removed, refuse_taken
-from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
+from concepts.records import ConceptRecord, ResultRecord, new_id
 from concepts.storage import atomic_write, make_folder, remove
 
 MAX_PICTURES = 100
@@ -102,7 +101,7 @@ class Library:
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
         with self._adding(record, pictures_folder(self.root, record)) as folder:
             make_folder(folder)
-            record.pictures = [_stored_picture(folder, file, position) for position, file in enumerate(files)]
+            record.pictures = [store_picture(folder, file, position) for position, file in enumerate(files)]
             with self._database.writing() as session:
                 refuse_taken(session, name)
                 session.add(record)
@@ -289,18 +288,6 @@ def _of_job(session: Session, job: Job) -> ConceptRecord:
     record = session.get(ConceptRecord, job.concept_id, with_for_update=True)
     if record is None:
         raise LeaseLostError(f'"{job.concept}" was removed before its training ended.')
-    return record
-
-
-def _stored_picture(folder: Path, file: Path, position: int) -> PictureRecord:
-    """Stores a picture, with its mask if it has one; its record."""
-    picture, mask = read_picture(file, str(file)), read_mask(file)
-    if mask and mask.size != picture.size:
-        raise LibraryError(f"Give {file.name} a mask of its own size: it is {picture.size}, the mask {mask.size}.")
-    record = PictureRecord(id=new_id(), position=position, caption=read_caption(file), masked=mask is not None)
-    atomic_write(folder / f"{record.id}.png", encode_png(picture))
-    if mask:
-        atomic_write(mask_file(folder, record), encode_png(mask))
     return record
 
 
