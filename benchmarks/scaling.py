@@ -38,7 +38,7 @@ FILL = {
     "concepts": """
 INSERT INTO concepts (id, name, key, class_word, created, owner)
     SELECT md5('c' || i), 'Thing-' || md5('n' || i), 'thing-' || md5('n' || i), 'dog',
-        timestamp '2026-01-01' + i * interval '1 second', 'owner' || (i * 7919 % {owners})
+        timestamp '2026-01-01' + i * interval '1 second', 'owner' || (i::bigint * 7919 % {owners})
     FROM generate_series(0, {last}) i
     """,
     "images": """
@@ -60,7 +60,7 @@ INSERT INTO results (id, concept_id, base, adapter, rank, parameters, scores, de
     "jobs": """
 INSERT INTO jobs (id, concept_id, owner, base, fingerprint, recipe, state, nice, attempts, max_attempts, step, steps,
         losses, created)
-    SELECT md5('j' || i), md5('c' || i), 'owner' || (i * 7919 % {owners}), 'sd15', '{base}', '{recipe}',
+    SELECT md5('j' || i), md5('c' || i), 'owner' || (i::bigint * 7919 % {owners}), 'sd15', '{base}', '{recipe}',
         CASE WHEN i % 2 = 0 THEN 'done' ELSE 'queued' END, i % 3, 0, 3, 0, {steps},
         '[]',
         timestamp '2026-01-15' + i * interval '1 second'
