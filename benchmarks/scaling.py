@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import log
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -26,7 +27,8 @@ from concepts.records import new_id
 from concepts.storage import atomic_write
 from training.recipe import Recipe
 
-OWNERS = 20_000
+OWNED = 50
+"""So many concepts each owner has, and a page as well, so that every answer has as many rows whatever the size."""
 CAPACITY, WIDTH = 320, 8
 """Stable Diffusion 1.5 at rank 8: 40 blocks, which a library of a million concepts shares 25,000 times over."""
 BASE = "f" * 64
@@ -84,17 +86,18 @@ class Questions:
     def page_of_the_list(self) -> Callable[[], object]:
         """50 concepts from anywhere in the list."""
         after = self._library.page(1, owner=self._owner())[0]
-        return lambda: self._library.page(50, after)
+        return lambda: self._library.page(OWNED, after)
 
     def page_of_an_owner(self) -> Callable[[], object]:
         """An owner's first 50 concepts."""
         owner = self._owner()
-        return lambda: self._library.page(50, owner=owner)
+        return lambda: self._library.page(OWNED, owner=owner)
 
     def search_by_name(self) -> Callable[[], object]:
         """The first 50 names that begin with some letters."""
-        letters = f"thing-{self._chance.randrange(16**3):03x}"
-        return lambda: self._library.page(50, search=letters)
+        digits = int(log(self._rows / OWNED, 16))
+        letters = f"thing-{self._chance.randrange(16**digits):0{digits}x}"
+        return lambda: self._library.page(OWNED, search=letters)
 
     def lease(self) -> Callable[[], object]:
         """The next job."""
@@ -111,7 +114,7 @@ class Questions:
         return lambda: self._library.jobs.queue([order])
 
     def _owner(self) -> str:
-        return f"owner{self._chance.randrange(self._rows) * 7919 % OWNERS}"
+        return f"owner{self._chance.randrange(self._rows) * 7919 % (self._rows // OWNED)}"
 
     def _added(self) -> str:
         name = f"new{new_id()}"
@@ -153,7 +156,7 @@ def _filled(url: str, size: int) -> str:
     place, _, query = url.partition("?")
     name = f"scaling_{size}"
     made = f"{place.rpartition('/')[0]}/{name}?{query}"
-    values = {"owners": OWNERS, "base": BASE, "width": WIDTH, "blocks": CAPACITY // WIDTH, "last": size - 1,
+    values = {"owners": size // OWNED, "base": BASE, "width": WIDTH, "blocks": CAPACITY // WIDTH, "last": size - 1,
               "recipe": json.dumps(Recipe().model_dump(mode="json")), "steps": STEPS}  # fmt: skip
     with psycopg.connect(url, autocommit=True) as server:
         if not server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
@@ -165,8 +168,8 @@ def _filled(url: str, size: int) -> str:
         empty = [each for each in FILL if not connection.execute(f"SELECT 1 FROM {each} LIMIT 1".encode()).fetchone()]
         for each in empty:
             connection.execute(FILL[each].format(**values).encode())
-            connection.execute(f"VACUUM ANALYZE {each}".encode())
             print(f"{each} of {size:,} concepts made", flush=True)
+        connection.execute(b"VACUUM ANALYZE")
     return made
 
 

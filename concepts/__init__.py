@@ -6,8 +6,9 @@ from concepts.images import read_picture
 from concepts.job import Columns, Job, Order
 from concepts.jobs import Jobs
 from concepts.leases import Lease, LeaseLostError
-from concepts.ledger import ColumnBlock, Overlap
+from concepts.ledger import ColumnBlock
 from concepts.library import Library
+from concepts.sharing import Overlap
 from concepts.storage import atomic_write
 
 __all__ = [

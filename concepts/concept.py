@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from concepts.errors import LibraryError
-from concepts.ledger import ColumnBlock, Overlaps, column_block
+from concepts.ledger import ColumnBlock, column_block
 from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
+from concepts.sharing import Overlaps
 from concepts.storage import Place
 
 CONCEPT_FILE = "concept.safetensors"

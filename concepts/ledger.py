@@ -9,34 +9,18 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
-from sqlalchemy import Subquery, literal, select, union_all
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from concepts.database import Database, wait_for_turn
 from concepts.errors import LibraryError
 from concepts.names import find
 from concepts.records import ColumnRecord, ConceptRecord
+from concepts.sharing import SHOWN, Overlap, Overlaps, overlaps
 from concepts.uses import uses_of
-
-SHOWN = 20
-"""So many of those who share a block are told at most."""
-_PARTS = 100  # a compound statement of SQLite has so many parts at most, and some more
 
 Space = Literal["columns", "rows"]
 """What is handed out: the singular columns of a base, or the rows of the basis of orthogonal adaptation."""
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """The columns [start, stop) that another concept, of this name, holds as well."""
-
-    name: str
-    start: int
-    stop: int
-
-    def __str__(self) -> str:
-        last = self.stop - 1
-        return f"{self.start} with {self.name}" if last == self.start else f"{self.start} to {last} with {self.name}"
 
 
 @dataclass(frozen=True)
@@ -59,9 +43,6 @@ class ColumnBlock:
         others = " and others" if len(self.overlaps) >= SHOWN else ""
         shared = ", ".join(map(str, self.overlaps)) + others
         return f"It shares {self.space} {shared}: merged, their changes add up there."
-
-
-Overlaps = Mapping[str, list[Overlap]]  # id of a block's record -> what other concepts hold of it
 
 
 def best_start(taken: Mapping[tuple[int, int], int], width: int, capacity: int) -> int:
@@ -173,50 +154,3 @@ def column_block(record: ColumnRecord, found: Overlaps) -> ColumnBlock:
     shared = tuple(found.get(record.id, ()))
     names = tuple(overlap.name for overlap in shared)
     return ColumnBlock(record.base, record.start, record.width, names, record.space, shared)
-
-
-def overlaps(session: Session, blocks: Sequence[ColumnRecord]) -> Overlaps:
-    """Who else holds columns of each of these blocks, SHOWN of them at most; only shared blocks are listed, and nobody
-    who was removed.
-    """
-    uses = {place: uses_of(session, *place) for place in {(block.base, block.space) for block in blocks}}
-    near = {block.id: _near(block, uses[block.base, block.space]) for block in blocks}
-    crowds = {block.id: sum(uses[place[:2]][place[2:]] for place in near[block.id]) for block in blocks}
-    shared = [block for block in blocks if crowds[block.id] > 1]
-    holders = _holders(session, sorted({place for block in shared for place in near[block.id]}))
-    found = {block.id: _overlaps(block, [h for place in near[block.id] for h in holders[place]]) for block in shared}
-    return {block: others for block, others in found.items() if others}
-
-
-_Place = tuple[str, str, int, int]  # base, space, start, stop
-_Holder = tuple[str, str, str, int, int]  # the concept's id, key and name, start, stop
-
-
-def _near(block: ColumnRecord, uses: Mapping[tuple[int, int], int]) -> list[_Place]:
-    """The blocks in use that have columns of this one, itself among them."""
-    found = sorted((start, stop) for start, stop in uses if start < block.stop and block.start < stop)
-    return [(block.base, block.space, start, stop) for start, stop in found]
-
-
-def _holders(session: Session, places: Sequence[_Place]) -> dict[_Place, list[_Holder]]:
-    """Who holds each of these blocks, but for those who were removed: a few more than SHOWN of them at most."""
-    found: dict[_Place, list[_Holder]] = {place: [] for place in places}
-    for first in range(0, len(places), _PARTS):
-        parts = [select(_first_holders(index, places[index])) for index in range(len(places))[first : first + _PARTS]]
-        for index, *holder in session.execute(union_all(*parts)):
-            found[places[index]].append((*holder, *places[index][2:]))
-    return found
-
-
-def _first_holders(index: int, place: _Place) -> Subquery:
-    base, space, start, stop = place
-    there = (ColumnRecord.base == base) & (ColumnRecord.space == space)
-    there &= (ColumnRecord.start == start) & (ColumnRecord.width == stop - start)
-    holders = select(literal(index).label("place"), ConceptRecord.id, ConceptRecord.key, ConceptRecord.name)
-    holders = holders.join(ColumnRecord, ColumnRecord.concept_id == ConceptRecord.id).where(there)
-    return holders.where(ConceptRecord.removed.is_(None)).limit(SHOWN + 1).subquery()  # one of them may be itself
-
-
-def _overlaps(block: ColumnRecord, holders: Sequence[_Holder]) -> list[Overlap]:
-    others = sorted((key, name, start, stop) for of, key, name, start, stop in holders if of != block.concept_id)
-    return [Overlap(name, max(start, block.start), min(stop, block.stop)) for _, name, start, stop in others[:SHOWN]]

@@ -28,11 +28,12 @@ from concepts.images import picture_files
 from concepts.job import Job
 from concepts.jobs import Jobs, cancel_unfinished
 from concepts.leases import Lease, concept_of_job
-from concepts.ledger import ColumnBlock, Space, allocate, held_for_result, overlaps
+from concepts.ledger import ColumnBlock, Space, allocate, held_for_result
 from concepts.leftovers import adding, keep, sweep, sweep_temporary
 from concepts.names import check_words, chosen_by_name, find, find_or_removed, find_removed, refuse_taken
 from concepts.pages import by_age, by_name, concepts_of, with_details
 from concepts.records import ConceptRecord, new_id
+from concepts.sharing import overlaps
 from concepts.storage import Place, local_folder, make_folder, place_of, remove
 
 MAX_PICTURES = 100

@@ -4,8 +4,8 @@ from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
 from concepts.concept import Concept, concept_of
-from concepts.ledger import overlaps
 from concepts.records import ConceptRecord, ResultRecord
+from concepts.sharing import overlaps
 from concepts.storage import Place
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from concepts import Library
-from concepts.ledger import SHOWN
 from concepts.records import ColumnRecord, UseRecord
+from concepts.sharing import SHOWN
 from concepts.uses import uses_of
 
 NAMES = "abcd"
