@@ -58,7 +58,7 @@ def measured(trained: Trained, seconds: float) -> dict[str, Any]:
 
 def prepare(workflow: Workflow, name: str) -> None:
     """Paints the prior pictures, which all methods share, so that none of them is measured with it."""
-    concept, cache = workflow.library.concept(name), workflow.library.root / "priors"
+    concept, cache = workflow.library.concept(name), workflow.library.local / "priors"
     examples = [Example(picture) for picture in workflow.pictures(concept)]
     build_training_set(workflow.base, examples, concept.class_word, Recipe(), cache)
 

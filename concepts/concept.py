@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from concepts.errors import LibraryError
-from concepts.ledger import ColumnBlock, Overlaps, column_block
-from concepts.records import ConceptRecord, ResultRecord, new_id
+from concepts.ledger import ColumnBlock, column_block
+from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
+from concepts.sharing import Overlaps
+from concepts.storage import Place
 
 CONCEPT_FILE = "concept.safetensors"
 PREVIEW_FILE = "preview.png"
@@ -17,37 +19,47 @@ PREVIEW_FILE = "preview.png"
 
 @dataclass(frozen=True)
 class Result:
-    """What training made of a concept; `details` is everything else that was stored with it.
+    """What training made of a concept.
 
-    `preview` is a PNG of what the trained concept looks like, when one was stored.
+    `details` is everything else that was stored with it; it is long, and empty where many concepts are read at once.
     """
 
-    path: Path
-    preview: Path | None
+    path: Place
     base: str
     adapter: str
     rank: int
     parameters: int
     scores: dict[str, Any]
     created: datetime
-    details: dict[str, Any]
+    details: dict[str, Any] = field(compare=False)
+
+    @property
+    def preview(self) -> Place | None:
+        """A PNG of what the trained concept looks like, when one was stored."""
+        preview = self.path.with_name(PREVIEW_FILE)
+        return preview if preview.exists() else None
 
 
 @dataclass(frozen=True)
 class Concept:
-    """A concept as it was when it was read; `created` is in UTC, and the pictures are PNG files."""
+    """A concept as it was when it was read; `created` is in UTC, and the pictures are PNG files.
+
+    `captions` and `masks` are those of the pictures, None where there is none.
+    """
 
     id: str
     name: str
     class_word: str
     created: datetime
-    pictures: tuple[Path, ...]
+    pictures: tuple[Place, ...]
     columns: tuple[ColumnBlock, ...]
     result: Result | None
+    captions: tuple[str | None, ...] = ()
+    masks: tuple[Place | None, ...] = ()
 
 
-def concept_of(record: ConceptRecord, root: Path, shared: Overlaps) -> Concept:
-    """The public form of a concept's record, in the library at `root`."""
+def concept_of(record: ConceptRecord, root: Place, shared: Overlaps, details: bool = True) -> Concept:
+    """The public form of a concept's record, in the library at `root`, with its result's details or without."""
     folder = pictures_folder(root, record)
     return Concept(
         id=record.id,
@@ -56,40 +68,49 @@ def concept_of(record: ConceptRecord, root: Path, shared: Overlaps) -> Concept:
         created=record.created,
         pictures=tuple(folder / f"{picture.id}.png" for picture in record.pictures),
         columns=tuple(column_block(block, shared) for block in record.columns),
-        result=record.result and result_of(record.result, root),
+        result=record.result and result_of(record.result, root, details),
+        captions=tuple(picture.caption for picture in record.pictures),
+        masks=tuple(mask_file(folder, picture) if picture.masked else None for picture in record.pictures),
     )
 
 
-def result_of(record: ResultRecord, root: Path) -> Result:
+def result_of(record: ResultRecord, root: Place, details: bool = True) -> Result:
     """The public form of a result's record, in the library at `root`."""
-    folder = result_folder(root, record)
-    preview = folder / PREVIEW_FILE
     return Result(
-        path=folder / CONCEPT_FILE,
-        preview=preview if preview.exists() else None,
+        path=result_folder(root, record) / CONCEPT_FILE,
         base=record.base,
         adapter=record.adapter,
         rank=record.rank,
         parameters=record.parameters,
         scores=record.scores,
         created=record.created,
-        details=record.details,
+        details=record.details if details else {},
     )
 
 
-def pictures_folder(root: Path, record: ConceptRecord) -> Path:
+def pictures_folder(root: Place, record: ConceptRecord) -> Place:
     """Where a concept's pictures lie."""
     return root / "pictures" / record.id
 
 
-def result_folder(root: Path, record: ResultRecord) -> Path:
+def mask_file(folder: Place, record: PictureRecord) -> Place:
+    """Where a picture's mask lies, among its concept's pictures."""
+    return folder / f"{record.id}-mask.png"
+
+
+def result_folder(root: Place, record: ResultRecord) -> Place:
     """Where a result's files lie."""
     return root / "results" / record.id
 
 
-def runs_folder(root: Path, concept: Concept | ConceptRecord) -> Path:
+def checkpoints_folder(root: Place, concept: Concept | ConceptRecord) -> Place:
+    """Where the checkpoints of a concept's training lie."""
+    return root / "checkpoints" / concept.id
+
+
+def runs_folder(local: Path, concept: Concept | ConceptRecord) -> Path:
     """Where what TensorBoard reads of a concept's training lies; people see this name there."""
-    return root / "runs" / f"{concept.name}-{concept.id[:8]}"
+    return local / "runs" / f"{concept.name}-{concept.id[:8]}"
 
 
 def result_record(details: Mapping[str, Any]) -> ResultRecord:

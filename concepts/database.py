@@ -18,7 +18,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import Session, sessionmaker
 
-from concepts.errors import LibraryError
+from concepts.errors import LibraryError, UnavailableError
+from concepts.storage import Place
 
 DATABASE_VARIABLE = "STUDIO_DATABASE"
 """The environment variable that holds the database's URL for programs: it is seen by child processes, and not by those
@@ -35,7 +36,7 @@ class Database:
     Threads may share it. Every failure is a LibraryError.
     """
 
-    def __init__(self, root: Path, url: str | None = None):
+    def __init__(self, root: Place, url: str | None = None):
         self.root, self.url = root, url
         with explained(root):
             engine = open_database(_located(root, url))
@@ -101,8 +102,8 @@ def now(session: Session) -> datetime:
 
 
 @contextmanager
-def explained(root: Path) -> Iterator[None]:
-    """Turns what a disk or a database refuses into a LibraryError."""
+def explained(root: Place) -> Iterator[None]:
+    """Turns what a disk, a store or a database refuses into an UnavailableError."""
     try:
         yield
     except DatabaseError as error:
@@ -111,16 +112,20 @@ def explained(root: Path) -> Iterator[None]:
         raise _unusable(root, error) from error
 
 
-def _unusable(root: Path, reason: BaseException | None) -> LibraryError:
-    return LibraryError(
+def _unusable(root: Place, reason: BaseException | None) -> UnavailableError:
+    return UnavailableError(
         f"The library at {root} cannot be used ({reason}): check that it is a library's folder, that you may "
         "write there, that the disk has room, and that no other program keeps it busy."
     )
 
 
-def _located(root: Path, url: str | None) -> URL:
+def _located(root: Place, url: str | None) -> URL:
     """The database's URL, with the driver that reads it."""
     if url is None:
+        if not isinstance(root, Path):
+            raise LibraryError(
+                f"Name a PostgreSQL database for {root}, by --database or {DATABASE_VARIABLE}: SQLite needs a folder."
+            )
         return sqlite_url(root / "studio.sqlite")
     try:
         parsed = make_url(url)

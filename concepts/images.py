@@ -1,23 +1,28 @@
 """Reading pictures that strangers hand in, safely."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image, ImageCms, ImageOps
 
-from concepts.errors import LibraryError
+from concepts.errors import LibraryError, UnavailableError
+from concepts.storage import Place, reached
 
+T = TypeVar("T")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+MASK_ENDINGS = ("-mask", "-masklabel")
+"""How the names of pictures end that are masks of others; the second is OneTrainer's."""
 MIN_SIDE = 64
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20  # more than MAX_PIXELS take as PNG, so that what is stored can be read again
 
 
-def read_picture(source: Path | bytes, name: str) -> Image.Image:
+def read_picture(source: Place | bytes, name: str) -> Image.Image:
     """The picture in a file, or in a file's bytes, as it is meant to be seen: RGB, upright, on white.
 
     Reads JPEG, PNG, WEBP, GIF, BMP and TIFF; of an animation, the first frame. EXIF orientation is applied, colours
@@ -27,6 +32,19 @@ def read_picture(source: Path | bytes, name: str) -> Image.Image:
     Raises LibraryError, naming `name`: not a picture, damaged or truncated, under 64 pixels a side, over 64
     million pixels or over 256 MiB.
     """
+    return _read(source, name, _as_rgb)
+
+
+def read_alpha(source: Place | bytes, name: str) -> Image.Image | None:
+    """How opaque a picture is, as a grey picture of its upright size; None for one without transparency.
+
+    Raises LibraryError as `read_picture` does.
+    """
+    return _read(source, name, _alpha)
+
+
+def _read(source: Place | bytes, name: str, convert: Callable[[Image.Image], T]) -> T:
+    """What `convert` makes of the upright picture."""
     data = source if isinstance(source, bytes) else _read_file(source, name)
     if len(data) > MAX_BYTES:
         raise _too_big(name)
@@ -35,7 +53,7 @@ def read_picture(source: Path | bytes, name: str) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with _opened(data, name) as image:
             _check_size(image, name)
-            return _decoded(image, name)
+            return _decoded(image, name, convert)
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -48,7 +66,7 @@ def encode_png(image: Image.Image) -> bytes:
 def picture_files(sources: Iterable[Path | str]) -> list[Path]:
     """The files that `sources` mean, each once and in order; a folder stands for its own pictures, by name.
 
-    In a folder, files without a picture's ending (captions, notes) and hidden files are passed over. Raises
+    In a folder, files without a picture's ending (captions, notes), masks and hidden files are passed over. Raises
     LibraryError for a path that does not exist and for a folder without pictures.
     """
     try:
@@ -68,18 +86,21 @@ def _expanded(source: Path) -> list[Path]:
 
 
 def _looks_like_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    is_mask = file.stem.endswith(MASK_ENDINGS)
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not is_mask and file.is_file()
 
 
-def _read_file(path: Path, name: str) -> bytes:
-    if not path.is_file():  # also keeps from waiting on a pipe or a device
-        raise LibraryError(f"There is no file {name}: check the path.")
+def _read_file(path: Place, name: str) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise _too_big(name)
-        return path.read_bytes()
+        with reached(path):
+            if not path.is_file():  # also keeps from waiting on a pipe or a device
+                raise LibraryError(f"There is no file {name}: check the path.")
+            if path.stat().st_size > MAX_BYTES:
+                raise _too_big(name)
+            return path.read_bytes()
     except OSError as error:
-        raise LibraryError(f"{name} could not be read ({error.strerror}): check its permissions.") from error
+        reason = error.strerror or error
+        raise UnavailableError(f"{name} could not be read ({reason}): check its permissions.") from error
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
@@ -102,15 +123,22 @@ def _check_size(image: Image.Image, name: str) -> None:
         )
 
 
-def _decoded(image: Image.Image, name: str) -> Image.Image:
+def _decoded(image: Image.Image, name: str, convert: Callable[[Image.Image], T]) -> T:
     if image.mode in ("I", "F"):
         raise LibraryError(f"{name} has 32 bits per channel: save it with 8 or 16 bits and try again.")
     try:
-        return _as_rgb(ImageOps.exif_transpose(image))
+        return convert(ImageOps.exif_transpose(image))
     except Exception as error:
         raise LibraryError(
             f"{name} is damaged or cut short: open it in an image editor, save it again, or leave it out."
         ) from error
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    if not image.has_transparency_data or image.mode.startswith("I;16"):
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    return None if alpha.getextrema() == (255, 255) else alpha
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

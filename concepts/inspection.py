@@ -8,6 +8,7 @@ from PIL import Image
 
 from concepts.errors import LibraryError
 from concepts.images import read_picture
+from concepts.storage import Place
 
 SQUARE_ENOUGH = 1.15
 """Up to this ratio of its sides a picture counts as square."""
@@ -26,7 +27,7 @@ class Inspected:
     notes: list[str] = field(default_factory=list)
 
 
-def inspect_pictures(files: Sequence[Path], stored: Sequence[Path] = ()) -> list[Inspected]:
+def inspect_pictures(files: Sequence[Path], stored: Sequence[Place] = ()) -> list[Inspected]:
     """Every file with its problem or its notes, in order; `stored` are pictures that the concept has already.
 
     Noted is what looks like an earlier picture, and what lies across while most pictures stand, or the other way.

@@ -89,11 +89,20 @@ class Jobs:
             found = {row[0]: row[1] for row in session.execute(query)}
         return {state: found.get(state, 0) for state in COUNTED}
 
-    def unfinished(self) -> bool:
-        """Whether any job is queued or running."""
+    def unfinished(self, most: int = 1, states: Sequence[JobState] = UNFINISHED) -> int:
+        """How many jobs are queued or running; `most` at most, so that a long queue need not be counted."""
+        found = 0
         with self._database.reading() as session:
-            states = (select(JobRecord.id).where(JobRecord.state == state).limit(1) for state in UNFINISHED)
-            return any(session.scalar(query) is not None for query in states)
+            for state in states:  # one by one: an index has the jobs of each
+                ids = select(JobRecord.id).where(JobRecord.state == state).limit(most - found)
+                found += session.scalars(select(func.count()).select_from(ids.subquery())).one()
+        return found
+
+    def last_beat(self) -> datetime | None:
+        """The moment until which the youngest lease holds: it moves on while anybody is at work."""
+        with self._database.reading() as session:
+            held = select(func.max(JobRecord.lease_until)).where(JobRecord.state == "running")
+            return session.scalar(held)
 
     def lease(self, worker: str, seconds: float = LEASE_SECONDS) -> Lease | None:
         """Takes the next job: one whose worker was lost, else the first of the highest priority; None if there is none.

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from concepts.database import Database, now
 from concepts.errors import LibraryError
 from concepts.job import Job
-from concepts.records import JobRecord
+from concepts.records import ConceptRecord, JobRecord
 
 LEASE_SECONDS = 60.0
 Chosen = TypeVar("Chosen", Select, Update)
@@ -77,6 +77,17 @@ class Lease:
         return statement.where(
             JobRecord.id == self.job.id, JobRecord.worker == self._worker, JobRecord.state == "running"
         )
+
+
+def concept_of_job(session: Session, job: Job) -> ConceptRecord:
+    """The concept that a job trains, whatever its name is by now; nobody else changes it until the transaction ends.
+
+    Raises LeaseLostError when it was removed.
+    """
+    record = session.get(ConceptRecord, job.concept_id, with_for_update=True)
+    if record is None:
+        raise LeaseLostError(f'"{job.concept}" was removed before its training ended.')
+    return record
 
 
 def take(session: Session, worker: str, seconds: float) -> JobRecord | None:

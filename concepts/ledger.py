@@ -3,34 +3,24 @@
 Orthogonal adaptation's basis rows are kept in the same way, as a space of their own beside the columns.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from concepts.database import wait_for_turn
+from concepts.database import Database, wait_for_turn
 from concepts.errors import LibraryError
+from concepts.names import find
 from concepts.records import ColumnRecord, ConceptRecord
+from concepts.sharing import SHOWN, Overlap, Overlaps, overlaps
+from concepts.uses import uses_of
 
 Space = Literal["columns", "rows"]
 """What is handed out: the singular columns of a base, or the rows of the basis of orthogonal adaptation."""
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """The columns [start, stop) that another concept, of this name, holds as well."""
-
-    name: str
-    start: int
-    stop: int
-
-    def __str__(self) -> str:
-        last = self.stop - 1
-        return f"{self.start} with {self.name}" if last == self.start else f"{self.start} to {last} with {self.name}"
 
 
 @dataclass(frozen=True)
@@ -50,23 +40,21 @@ class ColumnBlock:
         """A sentence that tells what is shared; None where nothing is."""
         if not self.overlaps:
             return None
-        return f"It shares {self.space} {', '.join(map(str, self.overlaps))}: merged, their changes add up there."
+        others = " and others" if len(self.overlaps) >= SHOWN else ""
+        shared = ", ".join(map(str, self.overlaps)) + others
+        return f"It shares {self.space} {shared}: merged, their changes add up there."
 
 
-Overlaps = Mapping[str, list[Overlap]]  # id of a block's record -> what other concepts hold of it
-
-
-def best_start(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> int:
+def best_start(taken: Mapping[tuple[int, int], int], width: int, capacity: int) -> int:
     """The start of the lowest free block of `width` columns out of `capacity`.
 
-    `taken` gives the [start, stop) of the blocks in use. When none is free it is the start of the block whose
-    columns are used least in all, the lowest of those: so a crowd spreads evenly. Raises LibraryError for a
-    width that cannot fit.
+    `taken` gives the [start, stop) of the blocks in use, and how often each is. When none is free it is the start of
+    the block whose columns are used least in all, the lowest of those: so a crowd spreads evenly. Raises LibraryError
+    for a width that cannot fit.
     """
     check_width(width, capacity)
-    taken = sorted(taken)
     free = 0  # the first column that no block up to here uses
-    for start, stop in taken:
+    for start, stop in sorted(block for block, uses in taken.items() if uses):
         if start - free >= width:
             break
         free = max(free, stop)
@@ -79,11 +67,11 @@ def check_width(width: int, capacity: int) -> None:
         raise LibraryError(f"A rank of {width} does not fit this base: choose a rank from 1 to {capacity}.")
 
 
-def _least_used(taken: Iterable[tuple[int, int]], width: int, capacity: int) -> int:
+def _least_used(taken: Mapping[tuple[int, int], int], width: int, capacity: int) -> int:
     edges = [0] * (capacity + 1)
-    for start, stop in taken:
-        edges[min(start, capacity)] += 1
-        edges[min(stop, capacity)] -= 1
+    for (start, stop), uses in taken.items():
+        edges[min(start, capacity)] += uses
+        edges[min(stop, capacity)] -= uses
     uses = accumulate(edges[:-1])  # of each column
     before = list(accumulate(uses, initial=0))  # of all the columns before each
     return min(range(capacity - width + 1), key=lambda start: before[start + width] - before[start])
@@ -108,15 +96,33 @@ def allocate(
     if held is None:
         held = ColumnRecord(concept_id=concept.id, base=base, space=space, start=-1, width=0)
     if held.width != width or held.stop > capacity or start not in (None, held.start):
-        blocks = select(ColumnRecord.start, (ColumnRecord.start + ColumnRecord.width).label("stop"))
-        of_base = (ColumnRecord.base == base) & (ColumnRecord.space == space)
-        others = session.execute(blocks.where(of_base, ColumnRecord.concept_id != concept.id))
-        taken = [(block.start, block.stop) for block in others]
-        held.start = best_start(taken, width, capacity) if start is None else start
-        held.width = width
+        if start is None:
+            taken = uses_of(session, base, space)
+            taken[held.start, held.stop] -= held.width > 0  # its own block is free to it
+            start = best_start(taken, width, capacity)
+        held.start, held.width = start, width
         session.add(held)
     session.flush()
-    return column_block(held, overlaps(session, concept))
+    return column_block(held, overlaps(session, [held]))
+
+
+@contextmanager
+def held_for_result(
+    database: Database, name: str, base: str, width: int, capacity: int, start: int | None, space: Space
+) -> Iterator[ColumnBlock]:
+    """What `Library.columns_for_result` promises."""
+    with database.writing() as session:
+        record = find(session, name)
+        identifier, result, before = record.id, record.result, block_of(session, record, base, space)
+        block = allocate(session, record, base, width, capacity, start, space)
+    try:
+        yield block
+    except BaseException:
+        with suppress(LibraryError), database.writing() as session:
+            now = session.get(ConceptRecord, identifier)
+            if now and (now.result and now.result.id) == (result and result.id):
+                give_back(session, now, base, before and (before.start, before.width), space)
+        raise
 
 
 def block_of(session: Session, concept: ConceptRecord, base: str, space: Space = "columns") -> ColumnBlock | None:
@@ -148,27 +154,3 @@ def column_block(record: ColumnRecord, found: Overlaps) -> ColumnBlock:
     shared = tuple(found.get(record.id, ()))
     names = tuple(overlap.name for overlap in shared)
     return ColumnBlock(record.base, record.start, record.width, names, record.space, shared)
-
-
-def overlaps(session: Session, concept: ConceptRecord | None = None) -> Overlaps:
-    """Who else holds columns of each block, of one concept or of all; only shared blocks are listed, and nobody who
-    was removed.
-    """
-    mine, other = aliased(ColumnRecord), aliased(ColumnRecord)
-    overlap = (
-        (mine.base == other.base)
-        & (mine.space == other.space)
-        & (mine.concept_id != other.concept_id)
-        & (mine.start < other.start + other.width)
-        & (other.start < mine.start + mine.width)
-    )
-    query = select(mine.id, ConceptRecord.name, mine.start, mine.width, other.start, other.width).join(other, overlap)
-    query = query.join(ConceptRecord, ConceptRecord.id == other.concept_id).order_by(ConceptRecord.key)
-    query = query.where(ConceptRecord.removed.is_(None))
-    if concept is not None:
-        query = query.where(mine.concept_id == concept.id)
-    found: dict[str, list[Overlap]] = defaultdict(list)
-    for block, name, start, width, other_start, other_width in session.execute(query):
-        shared = Overlap(name, max(start, other_start), min(start + width, other_start + other_width))
-        found[block].append(shared)
-    return found

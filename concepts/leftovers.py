@@ -1,41 +1,87 @@
-"""What a process that was killed left in the library's folder: temporary files, and folders that no row names."""
+"""Folders of files that no row names: on their way in, on their way out, or left by a process that died.
 
-import re
+A folder is noted in the database before anything is written to it, and struck off in the transaction that adds its
+row; the transaction that takes the row away notes it again. So nobody has to look through all folders for rubbish.
+"""
+
 import time
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import CursorResult, delete, select
 from sqlalchemy.orm import Session
 
-from concepts.records import ConceptRecord, ResultRecord
-from concepts.storage import TEMPORARY, remove
+from concepts.database import Database, explained, now
+from concepts.errors import LibraryError
+from concepts.records import LeftoverRecord
+from concepts.storage import TEMPORARY, Place, entries, make_folder, remove
 
 AGE_SECONDS = 24 * 3600
 """What is younger may belong to a process that is still at work."""
-_IDENTIFIER = re.compile(r"[0-9a-f]{32}")
-_OF_ROWS = {"pictures": ConceptRecord, "results": ResultRecord, "checkpoints": ConceptRecord}
+CACHES = (".", "columns", "priors")
+"""The folders in which temporary files may be left."""
+_AT_ONCE = 500
 
 
-def sweep(root: Path, session: Session) -> None:
-    """Removes leftovers that nothing has touched for a day.
+@contextmanager
+def adding(database: Database, folder: Place) -> Iterator[Place]:
+    """Makes a new folder for files whose row is still to come, in a transaction that also calls `keep`.
 
-    The rows are read after the folders were seen, so that a folder whose row came in between stays.
+    Without that, it is removed.
     """
-    found = {name: _old(root / name, _IDENTIFIER) for name in _OF_ROWS}
-    for name, table in _OF_ROWS.items():
-        known = set(session.scalars(select(table.id))) if found[name] else set()
-        for folder in found[name]:
-            if folder.name not in known:
-                remove(folder)
-    for folder in (root, *_entries(root)):
-        for temporary in _old(folder, TEMPORARY):
-            remove(temporary)
+    with database.writing() as session:
+        note(session, [folder])
+    try:
+        with explained(database.root):
+            make_folder(folder)
+            yield folder
+    except BaseException:
+        with database.reading() as session:  # an interrupt may come just after the commit
+            left = session.scalar(select(LeftoverRecord.id).where(LeftoverRecord.place == _named(folder)))
+        if left:
+            remove(folder)
+        raise
 
 
-def _old(folder: Path, names: re.Pattern[str]) -> list[Path]:
-    """What lies in a folder under such a name and was last changed long ago."""
-    return [path for path in _entries(folder) if names.fullmatch(path.name) and _age(path) > AGE_SECONDS]
+def note(session: Session, folders: Iterable[Place]) -> None:
+    """Says that no row names these folders of the library."""
+    session.add_all([LeftoverRecord(place=_named(folder), since=now(session)) for folder in folders])
+
+
+def keep(session: Session, folder: Place) -> None:
+    """Says that a row names this folder now. Raises LibraryError where it took so long that the folder is gone."""
+    noted = delete(LeftoverRecord).where(LeftoverRecord.place == _named(folder))
+    struck: CursorResult[Any] = session.execute(noted)  # pyright: ignore[reportAssignmentType]
+    if struck.rowcount != 1:
+        raise LibraryError("Try again: storing these files took more than a day, and they were cleared away meanwhile.")
+
+
+def sweep(root: Place, database: Database) -> None:
+    """Removes what was noted more than a day ago."""
+    with database.reading() as session:
+        old = LeftoverRecord.since < now(session) - timedelta(seconds=AGE_SECONDS)
+        places = session.scalars(select(LeftoverRecord.place).where(old).order_by(LeftoverRecord.since).limit(_AT_ONCE))
+        found = list(places)
+    for place in found:
+        remove(root / place)
+    if found:
+        with database.writing() as session:
+            session.execute(delete(LeftoverRecord).where(LeftoverRecord.place.in_(found)))
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Removes temporary files that nothing has touched for a day from the caches in this folder of the machine."""
+    for name in CACHES:
+        for path in entries(folder / name):
+            if isinstance(path, Path) and TEMPORARY.fullmatch(path.name) and _age(path) > AGE_SECONDS:
+                remove(path)
+
+
+def _named(folder: Place) -> str:
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def _age(path: Path) -> float:
@@ -43,10 +89,3 @@ def _age(path: Path) -> float:
     with suppress(OSError):
         return time.time() - path.lstat().st_mtime
     return 0.0
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:  # no folder, or one that another process has taken away
-        return []

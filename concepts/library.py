@@ -1,19 +1,19 @@
-"""The concept library: a folder with a database, every concept's pictures and what training made."""
+"""The concept library: a folder or URL with every concept's pictures and what training made, and a database."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
+from concepts.beside import store_picture
+from concepts.changes import delete_concept, replace_result, write_result
 from concepts.concept import (
-    CONCEPT_FILE,
-    PREVIEW_FILE,
     Concept,
     Result,
+    checkpoints_folder,
     concept_of,
     pictures_folder,
     plain,
@@ -24,66 +24,84 @@ from concepts.concept import (
 )
 from concepts.database import Database, explained
 from concepts.errors import LibraryError
-from concepts.images import encode_png, picture_files, read_picture
+from concepts.images import picture_files
 from concepts.job import Job
 from concepts.jobs import Jobs, cancel_unfinished
-from concepts.leases import Lease, LeaseLostError
-from concepts.ledger import ColumnBlock, Space, allocate, block_of, give_back, overlaps
-from concepts.leftovers import sweep
-from concepts.names import check_words, chosen_by_name, find, find_removed, refuse_taken
-from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
-from concepts.storage import atomic_write, make_folder, remove
+from concepts.leases import Lease, concept_of_job
+from concepts.ledger import ColumnBlock, Space, allocate, held_for_result
+from concepts.leftovers import adding, keep, sweep, sweep_temporary
+from concepts.names import check_words, chosen_by_name, find, find_or_removed, find_removed, refuse_taken
+from concepts.pages import by_age, by_name, concepts_of, with_details
+from concepts.records import ConceptRecord, new_id
+from concepts.sharing import overlaps
+from concepts.storage import Place, local_folder, make_folder, place_of, remove
 
 MAX_PICTURES = 100
 
 
 class Library:
-    """The library in a folder, made when missing; threads may share it, and each process opens its own.
+    """The library in a folder, or at a URL of fsspec; made when missing. Threads may share it; a process opens its own.
 
-    A change is either wholly in the database or not at all, and a file is removed only when no row names it.
-    Every method raises LibraryError, and leaves the library as it was, for what it refuses and for a disk or
-    a database that fails. The database is an SQLite file in the folder, or PostgreSQL at the URL `database`.
+    `root` is where its files are, and `local` a folder of this machine for what can be made again: the same one, or,
+    for a URL, one in the user's cache. The database is an SQLite file in the folder, or PostgreSQL at the URL
+    `database`. A change is either wholly in the database or not at all, and a file is removed only when no row names
+    it. Every method raises LibraryError, and leaves the library as it was, for what it refuses, and UnavailableError
+    for a disk, a store or a database that fails.
     """
 
-    def __init__(self, root: Path | str, database: str | None = None):
-        self.root = Path(root).expanduser().resolve()
+    def __init__(self, root: Place | str, database: str | None = None):
+        self.root = place_of(root)
+        self.local = local_folder(self.root)
         with explained(self.root):
-            for folder in ("pictures", "results"):
-                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            for folder in (self.root / "pictures", self.root / "results", self.local):
+                make_folder(folder, exist_ok=True)
         self.database = database
         self._database = Database(self.root, database)
         self.jobs = Jobs(self._database)
-        with self._database.reading() as session:
-            sweep(self.root, session)
+        with explained(self.root):
+            sweep(self.root, self._database)
+            sweep_temporary(self.local)
 
     def concepts(self) -> list[Concept]:
         """Every concept, the oldest first."""
+        return self.page(limit=None)
+
+    def page(
+        self, limit: int | None = 50, after: Concept | None = None, search: str = "", owner: str | None = None
+    ) -> list[Concept]:
+        """`limit` concepts at most, the oldest first; with `search` those whose names begin so, by name.
+
+        `after` is the last concept of a page: those that follow it. With `owner` only that owner's.
+        """
+        query = by_name(search, after) if search else by_age(after)
+        if owner is not None:
+            query = query.where(ConceptRecord.owner == owner)
         with self._database.reading() as session:
-            by_age = select(ConceptRecord).order_by(ConceptRecord.created, ConceptRecord.key)
-            shared = overlaps(session)
-            present = session.scalars(by_age.where(ConceptRecord.removed.is_(None)))
-            return [concept_of(record, self.root, shared) for record in present]
+            return concepts_of(session, self.root, query.limit(limit))
 
     def concept(self, name: str) -> Concept:
         """The concept of this name, in any case. Raises LibraryError with the nearest known names."""
         with self._database.reading() as session:
             record = find(session, name)
-            return concept_of(record, self.root, overlaps(session, record))
+            return concept_of(record, self.root, overlaps(session, record.columns))
 
-    def find_concepts(self, names: Sequence[str]) -> list[Concept]:
-        """Those of these names, in any case, that there are."""
+    def find_concepts(self, names: Sequence[str], details: bool = False) -> list[Concept]:
+        """Those of these names, in any case, that there are; with `details`, those of their results as well."""
         with self._database.reading() as session:
-            found = chosen_by_name(session, select(ConceptRecord), names)
-            return [concept_of(record, self.root, {}) for record in found]
+            found = chosen_by_name(session, with_details() if details else select(ConceptRecord), names)
+            return [concept_of(record, self.root, {}, details) for record in found]
 
     def concept_of_job(self, job: Job) -> Concept:
         """The concept that a job trains, whatever its name is by now. Raises LeaseLostError when it was removed."""
         with self._database.reading() as session:
-            record = _of_job(session, job)
-            return concept_of(record, self.root, overlaps(session, record))
+            record = concept_of_job(session, job)
+            return concept_of(record, self.root, overlaps(session, record.columns))
 
     def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
         """Adds a concept with 1 to 100 pictures, files or folders of them, stored upright as PNG.
+
+        A picture's caption is in a text file of its name beside it. Its mask is in one that ends in -mask or
+        -masklabel, white where the picture counts, or follows from its transparency.
 
         The name is a label: 1 to 40 letters, digits, _ and -, beginning with a letter, unique whatever the
         case. The class word is what the thing is ("dog", "tea pot").
@@ -95,14 +113,12 @@ class Library:
         if not 1 <= len(files) <= MAX_PICTURES:
             raise LibraryError(f"Give 1 to {MAX_PICTURES} pictures, not {len(files)}: 3 to 10 are best.")
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
-        with self._adding(record, pictures_folder(self.root, record)) as folder:
-            record.pictures = [PictureRecord(id=new_id(), position=i) for i in range(len(files))]
-            make_folder(folder)
-            for picture, file in zip(record.pictures, files, strict=True):
-                atomic_write(folder / f"{picture.id}.png", encode_png(read_picture(file, str(file))))
+        with adding(self._database, pictures_folder(self.root, record)) as folder:
+            record.pictures = [store_picture(folder, file, position) for position, file in enumerate(files)]
             with self._database.writing() as session:
                 refuse_taken(session, name)
                 session.add(record)
+                keep(session, folder)
         return self.concept(name)
 
     def rename_concept(self, name: str, new_name: str, class_word: str | None = None) -> Concept:
@@ -121,13 +137,13 @@ class Library:
         check_words(name, class_word)
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
         result = result_record(details)
-        with self._adding(result, result_folder(self.root, result)) as folder:
-            make_folder(folder)
-            atomic_write(folder / CONCEPT_FILE, data)
+        with adding(self._database, result_folder(self.root, result)) as folder:
+            write_result(folder, data)
             with self._database.writing() as session:
                 refuse_taken(session, name)
                 record.result = result
                 session.add(record)
+                keep(session, folder)
         return self.concept(name)
 
     def remove_concept(self, name: str, for_good: bool = True) -> str:
@@ -142,20 +158,10 @@ class Library:
                 cancel_unfinished(session, record)
                 record.key, record.removed = record.removed_key, datetime.now(UTC)
                 return record.name
-            try:
-                record = find(session, name)
-            except LibraryError as unknown:
-                record = _removed_or(session, name, unknown)
-            files = [
-                pictures_folder(self.root, record),
-                self.root / "checkpoints" / record.id,
-                runs_folder(self.root, record),
-            ]
-            if record.result is not None:
-                files.append(result_folder(self.root, record.result))
-            session.delete(record)
-        for file in files:
-            remove(file)
+            record = find_or_removed(session, name)
+            folders = delete_concept(session, record, self.root)
+        for folder in (*folders, runs_folder(self.local, record)):
+            remove(folder)
         return record.name
 
     def restore_concept(self, name: str) -> Concept:
@@ -190,7 +196,6 @@ class Library:
         with self._database.writing() as session:
             return allocate(session, find(session, name), base, width, capacity, start, space)
 
-    @contextmanager
     def columns_for_result(
         self,
         name: str,
@@ -199,23 +204,12 @@ class Library:
         capacity: int,
         start: int | None = None,
         space: Space = "columns",
-    ) -> Iterator[ColumnBlock]:
+    ) -> AbstractContextManager[ColumnBlock]:
         """`allocate_columns` for as long as a training takes: without a new result in the end they are given back.
 
         The concept then holds again what it held before.
         """
-        with self._database.writing() as session:
-            record = find(session, name)
-            identifier, result, before = record.id, record.result, block_of(session, record, base, space)
-            block = allocate(session, record, base, width, capacity, start, space)
-        try:
-            yield block
-        except BaseException:
-            with suppress(LibraryError), self._database.writing() as session:
-                now = session.get(ConceptRecord, identifier)
-                if now and (now.result and now.result.id) == (result and result.id):
-                    give_back(session, now, base, before and (before.start, before.width), space)
-            raise
+        return held_for_result(self._database, name, base, width, capacity, start, space)
 
     def store_result(
         self,
@@ -232,19 +226,12 @@ class Library:
         it is not stored where the job is no longer this worker's.
         """
         result = result_record(details)
-        with self._adding(result, result_folder(self.root, result)) as folder:
-            make_folder(folder)
-            atomic_write(folder / CONCEPT_FILE, data)
-            if preview is not None:
-                atomic_write(folder / PREVIEW_FILE, preview)
+        with adding(self._database, result_folder(self.root, result)) as folder:
+            write_result(folder, data, preview)
             with self._database.writing() as session:
-                record = _of_job(session, lease.job) if lease else find(session, name, lock=True)
-                replaced = [result_folder(self.root, record.result)] if record.result else []
-                if record.result is not None:
-                    session.delete(record.result)
-                    session.flush()  # one result a concept: the old row goes before the new one comes
-                result.concept_id = record.id
-                session.add(result)
+                record = concept_of_job(session, lease.job) if lease else find(session, name, lock=True)
+                replaced = replace_result(session, record, result, self.root)
+                keep(session, folder)
                 if lease is not None:
                     lease.finish(session, result.id)
         for old in replaced:
@@ -259,38 +246,10 @@ class Library:
                 raise LibraryError(f'"{record.name}" has no result to score: train it first.')
             record.result.scores = plain(scores)
 
-    def checkpoints(self, concept: Concept) -> Path:
+    def checkpoints(self, concept: Concept) -> Place:
         """The folder for the checkpoints of a concept's training, which its trainer makes and removes."""
-        return self.root / "checkpoints" / concept.id
+        return checkpoints_folder(self.root, concept)
 
     def runs(self, concept: Concept) -> Path:
         """The folder for what TensorBoard reads of a concept's training, which its trainer writes."""
-        return runs_folder(self.root, concept)
-
-    @contextmanager
-    def _adding(self, record: ConceptRecord | ResultRecord, path: Path) -> Iterator[Path]:
-        """Removes the folder of a record that did not get into the database."""
-        table, identifier = type(record), record.id
-        try:
-            with explained(self.root):
-                yield path
-        except BaseException:
-            with self._database.reading() as session:
-                if session.get(table, identifier) is None:  # an interrupt may come just after the commit
-                    remove(path)
-            raise
-
-
-def _of_job(session: Session, job: Job) -> ConceptRecord:
-    """The concept that a job trains, whatever its name is by now; nobody else changes it until the transaction ends."""
-    record = session.get(ConceptRecord, job.concept_id, with_for_update=True)
-    if record is None:
-        raise LeaseLostError(f'"{job.concept}" was removed before its training ended.')
-    return record
-
-
-def _removed_or(session: Session, name: str, unknown: LibraryError) -> ConceptRecord:
-    try:
-        return find_removed(session, name)
-    except LibraryError:
-        raise unknown from None
+        return runs_folder(self.local, concept)

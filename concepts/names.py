@@ -13,6 +13,7 @@ from concepts.errors import LibraryError
 from concepts.records import ConceptRecord
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_CANDIDATES = 2000
 _CHUNK = 500  # a statement takes only so many values
 CLASS_WORD = re.compile(r"[^\W\d_][\w '-]{0,39}")
 
@@ -65,6 +66,17 @@ def find_removed(session: Session, name: str) -> ConceptRecord:
     return record
 
 
+def find_or_removed(session: Session, name: str) -> ConceptRecord:
+    """The concept of this name, else the one that was removed last. Raises LibraryError with the nearest names."""
+    try:
+        return find(session, name)
+    except LibraryError as unknown:
+        try:
+            return find_removed(session, name)
+        except LibraryError:
+            raise unknown from None
+
+
 def refuse_taken(session: Session, name: str) -> None:
     """Raises LibraryError when a concept of this name is there already."""
     wait_for_turn(session, f"name {name.lower()}")
@@ -73,9 +85,17 @@ def refuse_taken(session: Session, name: str) -> None:
         raise LibraryError(f'There is a concept "{taken}" already: choose another name, or remove it first.')
 
 
-def _hint(session: Session, name: str) -> str:
+def _candidates(session: Session, prefix: str) -> dict[str, str]:
+    """Names that begin so, by key; one more than _CANDIDATES at most."""
     known = select(ConceptRecord.key, ConceptRecord.name).where(ConceptRecord.removed.is_(None))
-    names = {record.key: record.name for record in session.execute(known)}
+    known = known.where(ConceptRecord.key >= prefix, ConceptRecord.key < prefix + "\x7f")
+    return {record.key: record.name for record in session.execute(known.limit(_CANDIDATES + 1))}
+
+
+def _hint(session: Session, name: str) -> str:
+    names = _candidates(session, "")
+    if len(names) > _CANDIDATES:  # too many to compare with: those that begin like it
+        names = _candidates(session, name[:2].lower())
     near = difflib.get_close_matches(name.lower(), names)
     if near:
         return "did you mean " + " or ".join(f'"{names[key]}"' for key in near) + "?"

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -46,23 +47,28 @@ class Record(DeclarativeBase):
 
 
 class PictureRecord(Record):
-    """One picture of a concept; its file is named by the id."""
+    """One picture of a concept, what is said of it, and whether a mask lies beside it; both are named by the id."""
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("concept_id", "position"),)
 
     concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
     position: Mapped[int]
+    caption: Mapped[str | None] = mapped_column(Text)
+    masked: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class ColumnRecord(Record):
     """The singular columns, or basis rows, [start, start + width) of one base, held by one concept."""
 
     __tablename__ = "columns"
-    __table_args__ = (UniqueConstraint("concept_id", "base", "space"),)
+    __table_args__ = (
+        UniqueConstraint("concept_id", "base", "space"),
+        Index("ix_columns_block", "base", "space", "start", "width"),
+    )
 
     concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
-    base: Mapped[str] = mapped_column(String(128), index=True)
+    base: Mapped[str] = mapped_column(String(128))
     space: Mapped[Literal["columns", "rows"]] = mapped_column(String(8), default="columns")
     start: Mapped[int]
     width: Mapped[int]
@@ -71,6 +77,28 @@ class ColumnRecord(Record):
     def stop(self) -> int:
         """The first column after the block."""
         return self.start + self.width
+
+
+class UseRecord(Record):
+    """How many concepts hold the block [start, start + width) of one base; `concepts.uses` counts."""
+
+    __tablename__ = "column_uses"
+    __table_args__ = (UniqueConstraint("base", "space", "start", "width"),)
+
+    base: Mapped[str] = mapped_column(String(128))
+    space: Mapped[str] = mapped_column(String(8))
+    start: Mapped[int]
+    width: Mapped[int]
+    holders: Mapped[int]
+
+
+class LeftoverRecord(Record):
+    """A folder of the library that no row names, as pictures/ID; `concepts.leftovers` clears it away in time."""
+
+    __tablename__ = "leftovers"
+
+    place: Mapped[str] = mapped_column(String(80), unique=True)
+    since: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
 class ResultRecord(Record):
@@ -84,8 +112,13 @@ class ResultRecord(Record):
     rank: Mapped[int]
     parameters: Mapped[int]
     scores: Mapped[dict[str, Any]] = mapped_column(JSON)
-    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    details: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True)  # long: with the loss of every step
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """What makes an index one of some rows alone."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 class ConceptRecord(Record):
@@ -95,9 +128,16 @@ class ConceptRecord(Record):
     """
 
     __tablename__ = "concepts"
+    __table_args__ = (
+        Index("ix_concepts_page", "created", "id", **_where("removed IS NULL")),
+        Index("ix_concepts_owner", "owner", "created", "id", **_where("removed IS NULL")),
+        Index("ix_concepts_removed", "removed", **_where("removed IS NOT NULL")),
+    )
 
     name: Mapped[str] = mapped_column(String(40))
-    key: Mapped[str] = mapped_column(String(40), unique=True)
+    # PostgreSQL sorts it by its bytes, as SQLite does, so that the names which begin alike lie side by side
+    key: Mapped[str] = mapped_column(String(40).with_variant(String(40, collation="C"), "postgresql"), unique=True)
+    owner: Mapped[str] = mapped_column(String(64), default="", server_default="")
     class_word: Mapped[str] = mapped_column(String(40))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
     removed: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -129,23 +169,13 @@ class JobRecord(Record):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index(
-            "ix_jobs_unfinished", "concept_id", unique=True,
-            sqlite_where=text("state IN ('queued', 'running')"),
-            postgresql_where=text("state IN ('queued', 'running')"),
-        ),
-        Index(
-            "ix_jobs_queued", "nice", "created", "id",
-            sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'"),
-        ),
-        Index(
-            "ix_jobs_running", "lease_until",
-            sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'"),
-        ),
+        Index("ix_jobs_unfinished", "concept_id", unique=True, **_where("state IN ('queued', 'running')")),
+        Index("ix_jobs_queued", "nice", "created", "id", **_where("state = 'queued'")),
+        Index("ix_jobs_running", "lease_until", **_where("state = 'running'")),
         Index("ix_jobs_newest", "created", "id"),
         Index("ix_jobs_concept", "concept_id"),
         Index("ix_jobs_batch", "batch"),
-    )  # fmt: skip
+    )
 
     concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
     owner: Mapped[str] = mapped_column(String(64), default="")

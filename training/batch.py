@@ -3,10 +3,15 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from concepts import Concept, Job, Library, LibraryError, read_picture
+from concepts.beside import read_caption, read_mask
 from concepts.images import picture_files
+from concepts.storage import Place, read_file
 from studio.diffusion import Base
 from training.in_library import order_of
 from training.manifest import Manifest, Run
@@ -40,8 +45,9 @@ def submit(
     So it is safe to call again, after whatever happened. Raises LibraryError when the library holds other pictures, or
     another class word, under one of the names.
     """
-    present = {concept.name.lower(): concept for concept in library.find_concepts([run.name for run in runs])}
-    jobs = library.jobs.newest([run.name for run in runs])
+    names = [run.name for run in runs]
+    present = {concept.name.lower(): concept for concept in library.find_concepts(names, details=True)}
+    jobs = library.jobs.newest(names)
     orders = []
     for run in runs:
         concept = present.get(run.name.lower())
@@ -57,10 +63,10 @@ def submit(
     return library.jobs.queue(orders, batch=label)
 
 
-def outcomes(library: Library, runs: Sequence[Run]) -> list[Outcome]:
-    """How each training stands."""
+def outcomes(library: Library, runs: Sequence[Run], details: bool = False) -> list[Outcome]:
+    """How each training stands; with `details`, with all that its result tells, as a report needs it."""
     names = [run.name for run in runs]
-    concepts = {concept.name.lower(): concept for concept in library.find_concepts(names)}
+    concepts = {concept.name.lower(): concept for concept in library.find_concepts(names, details)}
     jobs = library.jobs.newest(names)
     found = ((run, concepts.get(run.name.lower())) for run in runs)
     return [Outcome(run, concept, jobs.get(concept.id)) for run, concept in found if concept]
@@ -84,7 +90,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         "image_alignment": scores.get("image_alignment"), "text_alignment": scores.get("text_alignment"),
         "backbone": scores.get("backbone"), "loss": job.loss if job else None, "seconds": took,
         "file": str(done.path) if done else None,
-        "sha256": hashlib.sha256(done.path.read_bytes()).hexdigest() if done else None,
+        "sha256": hashlib.sha256(read_file(done.path)).hexdigest() if done else None,
         "error": job.error if job else None,
     }  # fmt: skip
 
@@ -92,17 +98,28 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 def _check_same(run: Run, concept: Concept) -> None:
     """Raises LibraryError for a concept of this name that is another one."""
     files = picture_files([run.pictures])
-    same = concept.class_word == run.class_word and len(files) == len(concept.pictures)
-    pairs = zip(concept.pictures, files, strict=False)
-    if not same or any(_pixels(own) != _pixels(given) for own, given in pairs):
+    same = concept.class_word == run.class_word and concept.captions == tuple(map(read_caption, files))
+    stored = zip(concept.pictures, concept.masks, files, strict=True)  # as many as there are captions
+    if not same or not all(_is_stored(*each) for each in stored):
         raise LibraryError(
             f'Choose another name than "{run.name}" in the manifest, or another --library: this one holds a concept of '
-            "that name with other pictures or another class word."
+            "that name with other pictures, captions or masks, or another class word."
         )
 
 
-def _pixels(path: Any) -> tuple[tuple[int, int], bytes]:
-    picture = read_picture(path, str(path))
+def _is_stored(picture: Place, mask: Place | None, file: Path) -> bool:
+    """Whether these are the picture in a file and its mask."""
+    given = read_mask(file)
+    if (mask is None) != (given is None) or _pixels(_read(picture)) != _pixels(_read(file)):
+        return False
+    return mask is None or given is None or _pixels(_read(mask).convert("L")) == _pixels(given)
+
+
+def _read(path: Place) -> Image.Image:
+    return read_picture(path, str(path))
+
+
+def _pixels(picture: Image.Image) -> tuple[tuple[int, int], bytes]:
     return picture.size, picture.tobytes()
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from concepts.storage import atomic_write
+from concepts.storage import Place, atomic_write, read_file
 from training.batch import Outcome, rows_of
 from training.report import Section, loss_curves, write_report
 
@@ -84,6 +84,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _opened(preview: Path) -> Image.Image:
+def _opened(preview: Place) -> Image.Image:
     """A grid that the studio painted itself, however small."""
-    return Image.open(io.BytesIO(preview.read_bytes())).convert("RGB")
+    return Image.open(io.BytesIO(read_file(preview))).convert("RGB")

@@ -3,13 +3,12 @@
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load, save
 from torch import Tensor
 
-from concepts.storage import TEMPORARY, atomic_write, remove
+from concepts.storage import TEMPORARY, Place, atomic_write, entries, make_folder, reached, remove
 from studio.errors import StudioError
 
 KEPT = 2
@@ -25,10 +24,10 @@ class Checkpoints:
     entry is the rest as JSON, and is named by the step and by its own SHA-256 digest.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Place):
         self.folder = folder
 
-    def save(self, step: int, state: dict[str, Any]) -> Path:
+    def save(self, step: int, state: dict[str, Any]) -> Place:
         """Keeps the state after so many steps, and removes all but the newest few.
 
         Raises StudioError when the disk refuses; what was kept before is then still there.
@@ -38,11 +37,12 @@ class Checkpoints:
         data = save(tensors, {_KEY: description})
         path = self.folder / f"step-{step:08d}-{hashlib.sha256(data).hexdigest()}.safetensors"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder, exist_ok=True)
             atomic_write(path, data)
         except OSError as error:
+            reason = error.strerror or error
             raise StudioError(
-                f"The checkpoint at step {step} could not be written to {self.folder} ({error.strerror}): make room or "
+                f"The checkpoint at step {step} could not be written to {self.folder} ({reason}): make room or "
                 "let it be written, and run the same command again. It goes on from the checkpoint before, if any."
             ) from error
         for old in self._found()[:-KEPT]:
@@ -51,19 +51,21 @@ class Checkpoints:
 
     def newest(self) -> dict[str, Any] | None:
         """The newest good state; None if there is none. What is torn or unfinished is removed."""
-        for unfinished in self.folder.glob(".*.tmp"):
+        for unfinished in entries(self.folder):
             if TEMPORARY.fullmatch(unfinished.name):
                 remove(unfinished)
         for path in reversed(self._found()):
-            data = path.read_bytes()
+            with reached(path):
+                data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() == path.stem.rpartition("-")[2]:
                 return _read(data)
             remove(path)
         return None
 
-    def _found(self) -> list[Path]:
+    def _found(self) -> list[Place]:
         """The checkpoints' files, the oldest first."""
-        return sorted(path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name))
+        found = (path for path in entries(self.folder) if _NAME.fullmatch(path.name))
+        return sorted(found, key=lambda path: path.name)
 
 
 def _read(data: bytes) -> dict[str, Any]:

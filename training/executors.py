@@ -16,6 +16,8 @@ from training.worker_process import start_worker
 POLL_SECONDS = 0.5
 FRUITLESS = 3
 """So many workers that ended one after another, with an error and without taking a step further, are enough."""
+MOST_TASKS = 1000
+"""So many tasks at most wait in Ray at once; the queue itself may be longer."""
 
 
 class Executor(Protocol):
@@ -35,17 +37,17 @@ class LocalExecutor:
 
     def __call__(self, library: Library, on_poll: Callable[[], None]) -> None:
         """Raises StudioError when workers die before they do anything."""
-        died, before = 0, library.jobs.counts()
+        died, before = 0, library.jobs.last_beat()
         try:
             while library.jobs.unfinished():
                 ended = [worker for worker in self._workers if worker.poll() is not None]
                 self._workers = [worker for worker in self._workers if worker not in ended]
-                counts = library.jobs.counts()
-                died = 0 if counts != before else died + sum(worker.returncode != 0 for worker in ended)
-                before = counts
+                beat = library.jobs.last_beat()
+                died = 0 if beat != before else died + sum(worker.returncode != 0 for worker in ended)
+                before = beat
                 if died >= FRUITLESS:
                     raise StudioError("See above why the workers end: none of the last ones has got anything done.")
-                while len(self._workers) < min(self._count, counts["queued"] + counts["running"]):
+                while len(self._workers) < library.jobs.unfinished(self._count):
                     self._workers.append(start_worker(library, until_empty=True, seconds=self._seconds))
                 on_poll()
                 time.sleep(POLL_SECONDS)
@@ -83,9 +85,9 @@ class RayExecutor:
             task = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)(_train_one)
             waiting: list[Any] = []
             while library.jobs.unfinished():
-                free = library.jobs.counts()["queued"] - len(waiting)
+                wanted = library.jobs.unfinished(MOST_TASKS, ["queued"])
                 # one at least, which takes over a job whose task was lost
-                for _ in range(max(free, 0 if waiting else 1)):
+                for _ in range(max(wanted - len(waiting), 0 if waiting else 1)):
                     waiting.append(task.remote(str(library.root), library.database))
                 _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
                 on_poll()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from concepts.storage import atomic_write
+from concepts.storage import Place, atomic_write
 from studio.checkpoint import TrainedConcept, config_of, to_bytes
 from studio.diffusion import Base, paint
 from studio.paint_settings import PaintSettings
@@ -95,7 +95,7 @@ def train_concept(
     cache: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     start: TrainedConcept | None = None,
-    checkpoints: Path | None = None,
+    checkpoints: Place | None = None,
     every: int = 50,
     stop: Callable[[], bool] = never,
     on_preview: Callable[[Preview], None] = lambda _: None,

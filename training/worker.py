@@ -5,10 +5,11 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Thread
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
-from concepts import Lease, LeaseLostError, Library, LibraryError
+from concepts import Lease, LeaseLostError, Library, LibraryError, UnavailableError
 from concepts.leases import LEASE_SECONDS
 from studio.diffusion import Base, load_base
 from studio.errors import StudioError
@@ -17,6 +18,7 @@ from training.in_library import train_in_library
 from training.loop import Progress, Stopped, never
 from training.recipe import Recipe
 
+Answer = TypeVar("Answer")
 IDLE_SECONDS = 1.0
 REPORT_SECONDS = 1.0
 REPORT_STEPS = 50
@@ -54,7 +56,7 @@ class Trainer:
     def _loaded(self, name: str) -> Base:
         if self._base is None or self._base.name != name:
             self._base = None  # before the next one is loaded: two may not fit in memory
-            self._base = load_base(name, self._library.root / "columns")
+            self._base = load_base(name, self._library.local / "columns")
         return self._base
 
     def _scoring(self) -> Scorer:
@@ -84,19 +86,32 @@ class Worker:
 
     def run(self, once: bool = False, until_empty: bool = False) -> int:
         """Takes jobs as they come, and returns how many were taken: one at most with `once`, and with `until_empty` for
-        as long as any is queued or, maybe to be lost, at another worker.
+        as long as any is queued or, maybe to be lost, at another worker. A database that is away is waited for.
         """
         taken = 0
         while not self._stop():
-            lease = self._library.jobs.lease(self.name, self._seconds)
+            lease = self._answer(lambda: self._library.jobs.lease(self.name, self._seconds))
             if lease is not None:
                 taken += 1
                 self._work(lease)
-            if once or (until_empty and lease is None and not self._library.jobs.unfinished()):
+            if once or (until_empty and lease is None and not self._answer(self._library.jobs.unfinished)):
                 break
             if lease is None:
                 self._idle()
         return taken
+
+    def _answer(self, ask: Callable[[], Answer | None]) -> Answer | None:
+        """What the database answers, as soon as it can be reached; None if this worker is to stop before."""
+        told = False
+        while not self._stop():
+            try:
+                return ask()
+            except UnavailableError as error:
+                if not told:
+                    self._on_event(f"waiting. {error}")
+                told = True
+                self._idle()
+        return None
 
     def _idle(self) -> None:
         until = time.monotonic() + IDLE_SECONDS
@@ -111,6 +126,8 @@ class Worker:
                 outcome = self._outcome(lease, pulse)
         except LeaseLostError:
             outcome = "given up: it was cancelled, or another worker has it"
+        except UnavailableError as error:
+            outcome = f"left to another attempt. {error}"
         self._on_event(f"{job.concept}: {outcome}")
 
     def _outcome(self, lease: Lease, pulse: "Pulse") -> str:
@@ -123,6 +140,9 @@ class Worker:
             return "handed back"
         except LeaseLostError:
             raise
+        except UnavailableError as error:
+            lease.fail(str(error))
+            return f"interrupted. {error}"
         except (StudioError, LibraryError) as error:  # it would be no better another time
             lease.fail(str(error), again=False)
             return f"failed. {error}"
@@ -165,13 +185,15 @@ class Pulse:
             self.report()
 
     def report(self) -> None:
-        """Tells the database."""
-        self._lease.report(self._step, self._steps, self._losses)
+        """Tells the database; one that is away for a moment is told all of it another time."""
+        with suppress(UnavailableError):
+            self._lease.report(self._step, self._steps, self._losses)
         self._reported = time.monotonic()
 
     def lost(self) -> bool:
         """Whether the job is no longer this worker's; asked before every step, so that cancelling stops within one."""
-        self._lost = self._lost or not self._lease.alive()
+        with suppress(UnavailableError):
+            self._lost = self._lost or not self._lease.alive()
         return self._lost
 
     def _beat(self) -> None:
@@ -181,5 +203,5 @@ class Pulse:
             except LeaseLostError:
                 self._lost = True
                 return
-            except LibraryError:  # a database that is away for a moment; the next beat may reach it
+            except UnavailableError:  # a database that is away for a moment; the next beat may reach it
                 continue

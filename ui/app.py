@@ -53,7 +53,7 @@ def serve(workflow: Workflow, host: str, port: int | None, auth: tuple[str, str]
 
     Served are the page, what it uploads and what its events show, which are pictures of the library.
     """
-    root = workflow.library.root
+    root = workflow.library.local
     work = Path(tempfile.mkdtemp(prefix="concept-studio-"))
     os.environ["GRADIO_TEMP_DIR"] = str(work / "cache")
     tempfile.tempdir = str(work)  # what an event returns from there is served, so nobody else's files may lie there

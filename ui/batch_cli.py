@@ -44,7 +44,7 @@ def batch(
     _submit(opened, read, runs, label)
     with Live(console=errors, refresh_per_second=2) as live:
         work(opened, lambda: live.update(_table(opened, runs)))
-    found = outcomes(opened, runs)
+    found = outcomes(opened, runs, details=True)
     files = write_batch(output or manifest.with_name(f"{manifest.stem}-results"), f"Batch {manifest.stem}", found)
     report({"results": rows_of(found), "files": files}, as_json, lambda: typer.echo(f"Done. Open {files['html']}"))
     if failed := [outcome for outcome in found if outcome.state != "done"]:
@@ -65,7 +65,7 @@ def _submit(library: Library, manifest: Any, runs: Sequence[Any], label: str) ->
 
     with progress_bar() as bar:
         task = bar.add_task("queueing", total=len(runs), note="")
-        base = load_base(manifest.base, library.root / "columns")
+        base = load_base(manifest.base, library.local / "columns")
         submit(library, base, manifest, runs, label, lambda run: bar.update(task, advance=1, note=run.name))
 
 

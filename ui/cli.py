@@ -107,7 +107,7 @@ def main() -> None:
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where pictures and report go.")] = Path("studio-demo"),
     library: Annotated[
-        Path | None, typer.Option("--library", help="The library to use; one of its own in the output folder if unset.")
+        str | None, typer.Option("--library", help="The library to use; one of its own in the output folder if unset.")
     ] = None,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -115,7 +115,7 @@ def demo(
     """Learn two of the sample concepts, paint them alone and together, and score it all."""
     from ui.demo import run_demo
 
-    document = run_demo(out, library or out / "library", base)
+    document = run_demo(out, library or str(out / "library"), base)
     report(document, as_json, lambda: typer.echo(f"Done. Open {document['report']}"))
 
 

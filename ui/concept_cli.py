@@ -32,10 +32,16 @@ def add(
 
 @app.command("list")
 def list_concepts(
-    library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
+    search: Annotated[str, typer.Option(help="Only those whose names begin so, by name.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="So many at most; all if unset.")] = None,
+    after: Annotated[str | None, typer.Option(help="Those that follow this concept.")] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
 ) -> None:
-    """List all concepts."""
-    concepts = library_at(library).concepts()
+    """List concepts, the oldest first."""
+    opened = library_at(library)
+    concepts = opened.page(limit, opened.concept(after) if after else None, search)
     report([described(concept) for concept in concepts], as_json, lambda: _show_all(concepts))
 
 
@@ -76,7 +82,7 @@ def _told(details: dict[str, Any], name: str, plots: Path | None) -> dict[str, A
     return {**told, "plots": str(plots)}
 
 
-def _analysed(name: str, file: Path, library: Path, base: str) -> dict[str, Any]:
+def _analysed(name: str, file: Path, library: str, base: str) -> dict[str, Any]:
     from ui.analysis import analysis_of, heat_map
     from ui.workflow import Workflow
 
@@ -150,6 +156,8 @@ def described(concept: Concept) -> dict[str, Any]:
         "name": concept.name,
         "class": concept.class_word,
         "pictures": [str(path) for path in concept.pictures],
+        "captions": list(concept.captions),
+        "masks": [mask and str(mask) for mask in concept.masks],
         "columns": columns,
         "trained": trained,
     }

@@ -11,6 +11,7 @@ from rich.progress import Progress as Bar
 
 from concepts import LibraryError, read_picture
 from concepts.samples import SAMPLES
+from concepts.storage import Place
 from studio.paint_settings import PaintSettings
 from studio.regions import cut
 from training.loop import Progress
@@ -46,7 +47,7 @@ class Shown:
     prompts: list[str]
 
 
-def run_demo(out: Path, library: Path, base: str) -> dict[str, Any]:
+def run_demo(out: Path, library: Place | str, base: str) -> dict[str, Any]:
     """Runs the demo in this library; writes PNG grids and report.html to `out`, returns the scores.
 
     Raises LibraryError when the library holds other concepts of the demo's names.

@@ -16,13 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from concepts import Library
 from concepts.database import DATABASE_VARIABLE
+from concepts.storage import Place, cache_folder
 from studio.errors import StudioError
 
 if TYPE_CHECKING:
     from ui.workflow import Workflow
 
 LibraryOption = Annotated[
-    Path, typer.Option("--library", envvar="STUDIO_LIBRARY", help="The folder of the concept library.")
+    str, typer.Option("--library", envvar="STUDIO_LIBRARY", help="The folder, or fsspec URL, of the concept library.")
 ]
 BaseOption = Annotated[str, typer.Option("--base", help="toybox, a diffusers folder, or a model of the hub.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -30,7 +31,7 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option("--database", envvar=DATABASE_VARIABLE, help="postgresql://USER:PASSWORD@HOST/NAME; SQLite if unset."),
 ]
-DEFAULT_LIBRARY = Path("~/.concept-studio")
+DEFAULT_LIBRARY = "~/.concept-studio"
 _BOX = re.compile(r"([\w-]+):(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+)")
 
 errors = Console(stderr=True, highlight=False)
@@ -117,18 +118,18 @@ def parsed(text: str) -> Any:
         return text
 
 
-def workflow_of(library: Path, base: str, **options: Any) -> "Workflow":
+def workflow_of(library: str, base: str, **options: Any) -> "Workflow":
     """The verbs on this library and base; torch and diffusers take seconds to import, which --help should not."""
     from ui.workflow import Workflow
 
     return Workflow(library, base, **options)
 
 
-def library_at(root: Path | str) -> Library:
+def library_at(root: Place | str) -> Library:
     """The library at `root`, with the database that --database or its environment variable names."""
     return Library(root, os.environ.get(DATABASE_VARIABLE) or None)
 
 
 def default_work_folder() -> Path:
     """Where long trainings of a base keep their checkpoints: the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "concept-studio" / "toybox"
+    return cache_folder() / "toybox"

@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from threading import RLock
 
 from PIL import Image
 
-from concepts import LibraryError
+from concepts import LibraryError, UnavailableError
+from concepts.storage import Place, place_of, read_file
 from studio.checkpoint import TrainedConcept, from_bytes
 from studio.composition import sharing_notes
 from studio.composition.serving import Request, Serving
@@ -34,11 +34,11 @@ class Painter:
     Threads may share it: they paint one after the other.
     """
 
-    def __init__(self, root: Path | str, base: str = "toybox"):
+    def __init__(self, root: Place | str, base: str = "toybox"):
         self._base = base
         self._loaded: Base | None = None
         self.library = library_at(root)
-        self._read: dict[tuple[Path, str], TrainedConcept] = {}
+        self._read: dict[tuple[Place, str], TrainedConcept] = {}
         self._turn = RLock()
 
     @property
@@ -46,7 +46,7 @@ class Painter:
         """The base model; its singular columns are kept in the library."""
         if self._loaded is None:
             with self._turn:
-                self._loaded = self._loaded or load_base(self._base, self.library.root / "columns")
+                self._loaded = self._loaded or load_base(self._base, self.library.local / "columns")
         return self._loaded
 
     @cached_property
@@ -57,13 +57,13 @@ class Painter:
     def trained(self, name: str) -> TrainedConcept:
         """A concept as training left it: by its name, or from a file that `merge` wrote."""
         if name.endswith(".safetensors"):
-            return _read_file(Path(name))
+            return _read_file(name)
         concept = self.library.concept(name)
         if concept.result is None:
             raise LibraryError(f'"{name}" is not trained yet: run studio train {name} first.')
         path = concept.result.path  # a result's file never changes: another result is another file
         if (path, concept.name) not in self._read:
-            read = _called(from_bytes(path.read_bytes(), f'The file of "{name}"'), concept.name)
+            read = _called(from_bytes(read_file(path), f'The file of "{name}"'), concept.name)
             self._read = dict([*self._read.items(), ((path, concept.name), read)][-_KEPT:])
         return self._read[path, concept.name]
 
@@ -73,7 +73,8 @@ class Painter:
 
     def read_prompt(self, prompt: str) -> list[tuple[str, str]]:
         """The prompt in parts: each name, <NAME>, as known, untrained or unknown, and what stands between as plain."""
-        trained = {concept.name.lower(): concept.result is not None for concept in self.library.concepts()}
+        found = self.library.find_concepts(names_written(prompt))
+        trained = {concept.name.lower(): concept.result is not None for concept in found}
         kinds = {True: "known", False: "untrained", None: "unknown"}
         parts, read = [], 0
         for match in _NAMED.finditer(prompt):
@@ -214,8 +215,8 @@ def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str,
     return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
 
 
-def _read_file(path: Path) -> TrainedConcept:
+def _read_file(name: str) -> TrainedConcept:
     try:
-        return from_bytes(path.read_bytes(), str(path))
-    except OSError as error:
-        raise StudioError(f"Give a file that studio merge wrote: {path} cannot be read.") from error
+        return from_bytes(read_file(place_of(name)), name)
+    except UnavailableError as error:
+        raise StudioError(f"Give a file that studio merge wrote: {name} cannot be read.") from error

@@ -3,17 +3,18 @@
 import base64
 import io
 from functools import lru_cache
-from pathlib import Path
 
 from PIL import Image, ImageOps
+
+from concepts.storage import Place, read_file
 
 SIDE = 224
 
 
 @lru_cache(maxsize=1024)
-def thumbnail(path: Path) -> str:
+def thumbnail(path: Place) -> str:
     """The middle square of a picture of the library, as a data URI; such a file never changes."""
-    with Image.open(path) as picture:
+    with Image.open(io.BytesIO(read_file(path))) as picture:
         return data_uri(picture)
 
 
@@ -25,6 +26,6 @@ def data_uri(picture: Image.Image, side: int = SIDE) -> str:
 
 
 @lru_cache(maxsize=64)
-def whole(path: Path) -> str:
+def whole(path: Place) -> str:
     """A picture of the library as it is, as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(read_file(path)).decode()}"

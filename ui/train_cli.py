@@ -49,7 +49,7 @@ def train(
     ] = None,
     go_on: Annotated[bool, typer.Option("--continue", help="Go on from what the concept has learned.")] = False,
     go_on_from: Annotated[
-        Path | None, typer.Option("--continue-from", help="Go on from a concept's file, NAME.safetensors.")
+        str | None, typer.Option("--continue-from", help="Go on from a concept's file, NAME.safetensors.")
     ] = None,
     file: Annotated[
         Path | None,
@@ -71,7 +71,7 @@ def train(
     if low_memory:
         given["low_memory"] = True
     workflow = workflow_of(library, base)
-    earlier = str(go_on_from) if go_on_from else name
+    earlier = go_on_from or name
     start = workflow.trained(earlier) if go_on or go_on_from else None
     trained = _trained(workflow, name, recipe_from(given, settings or [], start), start, column)
     concept = workflow.library.concept(name)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import get_num_threads
 
 from concepts import ColumnBlock, Concept, Job, atomic_write
+from concepts.storage import Place
 from studio.adapters import ADAPTERS
 from studio.checkpoint import TrainedConcept, to_bytes
 from studio.composition import sharing_notes
@@ -41,7 +42,7 @@ from ui.painting import Painter, known_strengths
 class Workflow(Painter):
     """One library and one base, loaded when first needed."""
 
-    def __init__(self, root: Path | str, base: str = "toybox", backbone: str = "toybox-clip"):
+    def __init__(self, root: Place | str, base: str = "toybox", backbone: str = "toybox-clip"):
         super().__init__(root, base)
         self._backbone = backbone
 

@@ -130,7 +130,7 @@ def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], addre
     page.get_by_label("seed").fill("5")
     page.get_by_role("button", name="Paint", exact=True).click()
     expect(page.locator("#painted .grid-container button img")).to_have_count(2)
-    files = list((trained.root / "painted").glob("*.png"))
+    files = list((trained.local / "painted").glob("*.png"))
     assert len(files) == 2
     kept = {request.seed: request for request in map(settings_of, files)}
     assert set(kept) == {5, 6}

@@ -37,8 +37,8 @@ def files() -> Callable[[Library], set[str]]:
 
     def listed(library: Library) -> set[str]:
         return {
-            str(path.relative_to(library.root))
-            for path in library.root.rglob("*")
+            str(path.relative_to(library.local))
+            for path in library.local.rglob("*")
             if not path.name.startswith("studio.")
         }
 

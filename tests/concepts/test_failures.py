@@ -4,18 +4,22 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-import concepts.library
+import concepts.beside
+import concepts.changes
 from concepts import LibraryError
 
 
 @pytest.fixture
 def failing_commit(monkeypatch):
-    """Lets files be written and rows be sent, and then fails the commit."""
+    """Lets so many commits pass, and fails the next."""
 
-    def arm(error: BaseException):
+    def arm(error: BaseException, passing: int):
+        commits = iter(range(passing + 1))
+
         def fail(session):
-            event.remove(Session, "before_commit", fail)
-            raise error
+            if next(commits) == passing:
+                event.remove(Session, "before_commit", fail)
+                raise error
 
         event.listen(Session, "before_commit", fail)
 
@@ -30,12 +34,13 @@ def test_a_failure_between_file_and_commit_leaves_the_library_as_it_was(
     library.store_result("rex", b"data", details)
     unchanged()
     expected = LibraryError if isinstance(error, OSError) else KeyboardInterrupt
-    for call in (
-        lambda: library.add_concept("milo", "cat", [pictures]),
-        lambda: library.store_result("rex", b"new", details),
-        lambda: library.remove_concept("rex"),
+    for passing, call in (
+        (0, lambda: library.add_concept("milo", "cat", [pictures])),
+        (1, lambda: library.add_concept("milo", "cat", [pictures])),
+        (1, lambda: library.store_result("rex", b"new", details)),
+        (0, lambda: library.remove_concept("rex")),
     ):
-        failing_commit(error)
+        failing_commit(error, passing)
         with pytest.raises(expected):
             call()
     result = library.concept("rex").result
@@ -46,9 +51,12 @@ def test_a_failure_between_file_and_commit_leaves_the_library_as_it_was(
 def test_an_interrupt_just_after_the_commit_keeps_the_file(library, pictures, details):
     library.add_concept("rex", "dog", [pictures])
 
+    commits = iter((False, True))  # the first notes the folder
+
     def interrupt(session):
-        event.remove(Session, "after_commit", interrupt)
-        raise KeyboardInterrupt
+        if next(commits):
+            event.remove(Session, "after_commit", interrupt)
+            raise KeyboardInterrupt
 
     event.listen(Session, "after_commit", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -66,7 +74,8 @@ def test_a_full_disk(library, pictures, monkeypatch, unchanged, details):
         path.write_bytes(data[:1])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(concepts.library, "atomic_write", full)
+    for module in (concepts.beside, concepts.changes):
+        monkeypatch.setattr(module, "atomic_write", full)
     with pytest.raises(LibraryError, match=r"No space left on device.*the disk has room"):
         library.add_concept("milo", "cat", [pictures])
     with pytest.raises(LibraryError, match="No space left on device"):

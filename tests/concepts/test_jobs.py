@@ -43,6 +43,23 @@ def later(monkeypatch, **by: float) -> None:
         monkeypatch.setattr(module, "now", lambda session: now(session) + timedelta(**by))
 
 
+def test_a_long_queue_is_counted_no_further_than_asked(library):
+    queue(library, "abc")
+    assert [library.jobs.unfinished(most) for most in (1, 2, 9)] == [1, 2, 3]
+    assert library.jobs.last_beat() is None
+    lease = library.jobs.lease("w", seconds=60)
+    assert lease is not None
+    assert (library.jobs.unfinished(9), library.jobs.unfinished(9, ["queued"])) == (3, 2)
+    first = library.jobs.last_beat()
+    lease.renew()
+    second = library.jobs.last_beat()
+    assert first is not None
+    assert second is not None
+    assert first < second
+    lease.fail("it did not work", again=False)
+    assert (library.jobs.unfinished(9), library.jobs.last_beat()) == (2, None)
+
+
 def test_columns_are_allocated_in_the_order_of_the_orders(library):
     jobs = queue(library, "cab")
     assert [(job.concept, job.first_column) for job in jobs] == [("c", 0), ("a", 4), ("b", 8)]

@@ -1,4 +1,5 @@
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,21 +63,21 @@ def test_no_start_uses_fewer_columns_and_no_lower_one_as_few(taken, width):
     def used(start):
         return sum(lo <= column < hi for lo, hi in taken for column in range(start, start + width))
 
-    start = best_start(taken, width, capacity)
+    start = best_start(Counter(taken), width, capacity)
     assert start == min(range(capacity - width + 1), key=used)  # min takes the first of equals
 
 
 def test_the_lowest_gap_that_is_wide_enough():
     taken = [(0, 8), (12, 20), (28, 32)]
-    assert best_start(taken, 4, 64) == 8
-    assert best_start(taken, 8, 64) == 20
-    assert best_start(taken, 9, 64) == 32
+    assert best_start(Counter(taken), 4, 64) == 8
+    assert best_start(Counter(taken), 8, 64) == 20
+    assert best_start(Counter(taken), 9, 64) == 32
 
 
 def test_a_crowd_spreads_evenly():
     taken: list[tuple[int, int]] = []
     for _ in range(10):
-        start = best_start(taken, 8, 32)
+        start = best_start(Counter(taken), 8, 32)
         taken.append((start, start + 8))
     assert [start for start, _ in taken] == [0, 8, 16, 24, 0, 8, 16, 24, 0, 8]
 
@@ -84,7 +85,7 @@ def test_a_crowd_spreads_evenly():
 @pytest.mark.parametrize("width", [0, -1, 33])
 def test_a_width_that_cannot_fit(width):
     with pytest.raises(LibraryError, match="choose a rank from 1 to 32"):
-        best_start([], width, 32)
+        best_start({}, width, 32)
 
 
 def test_the_block_that_is_asked_for(library):
@@ -215,7 +216,7 @@ def test_the_migrations_give_postgresql_the_tables_of_the_records(postgresql_ses
         assert compare_metadata(context, Record.metadata) == []
 
 
-def test_an_older_library_keeps_its_blocks(tmp_path):
+def test_an_older_library_keeps_its_blocks_and_pictures(tmp_path):
     path = tmp_path / "studio.sqlite"
     engine = create_engine(f"sqlite:///{path}")
     migrate(engine, "0001")
@@ -225,6 +226,7 @@ def test_an_older_library_keeps_its_blocks(tmp_path):
                 f"INSERT INTO concepts VALUES ('{name}', '{name}', '{name}', 'dog', '2026-01-01 00:00:00')"
             )
             connection.exec_driver_sql(f"INSERT INTO columns VALUES ('{name}', '{name}', 'abc', 8, 4)")
+            connection.exec_driver_sql(f"INSERT INTO images VALUES ('{name}', '{name}', 0)")
         connection.exec_driver_sql(
             "INSERT INTO results VALUES ('r', 'b', 'abc', 'orthogonal', 4, 1, '{}', '{}', '2026-01-01 00:00:00')"
         )
@@ -232,3 +234,5 @@ def test_an_older_library_keeps_its_blocks(tmp_path):
     first, second = Library(tmp_path).concepts()
     assert first.columns == (ColumnBlock("abc", 8, 4),)
     assert second.columns == (ColumnBlock("abc", 8, 4, space="rows"),)
+    assert [path.name for path in first.pictures] == ["a.png"]
+    assert (first.captions, first.masks) == ((None,), (None,))

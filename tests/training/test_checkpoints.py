@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import training.checkpoints
+from concepts.storage import Place
 from studio.errors import StudioError
 from training.checkpoints import Checkpoints
 
@@ -28,8 +29,8 @@ def assert_state(found: dict | None, step: int) -> None:
     assert found == expected
 
 
-def files(kept: Checkpoints) -> list[Path]:
-    return sorted(kept.folder.iterdir())
+def files(kept: Checkpoints) -> list[Place]:
+    return sorted(kept.folder.iterdir(), key=str)
 
 
 def test_a_state_comes_back_as_it_was(kept: Checkpoints):

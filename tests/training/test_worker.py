@@ -1,13 +1,16 @@
 """Workers on a queue, with a training that is a stand-in, and with a real one on the tiny base."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy.orm import Session
 
-from concepts import Job, Lease, Library, Order
+from concepts import Job, Lease, Library, Order, UnavailableError
+from concepts.database import Database
 from studio.diffusion import Base
 from studio.errors import StudioError
 from training.in_library import order_of
@@ -173,6 +176,35 @@ def test_a_job_that_was_handed_back_goes_on_and_ends_in_the_same_bytes(library, 
     assert done == [1, 2, 3, 4, 5]
     assert library.concept("a").result.path.read_bytes() == whole
     assert len(library.jobs.losses(library.jobs.page()[0].id)) == STEPS
+
+
+@pytest.mark.parametrize(("step", "attempts"), [(2, 1), (STEPS, 2)])
+def test_a_database_that_is_away_for_a_moment_is_waited_for(library, monkeypatch, step: int, attempts: int):
+    """A report is made up for by the next; a result that could not be stored is stored by another attempt."""
+    queue(library, "a")
+    told: list[str] = []
+    refused = iter("")
+    writing = Database.writing
+
+    @contextmanager
+    def flaky(database: Database) -> Iterator[Session]:
+        if next(refused, None):
+            raise UnavailableError("connection refused")
+        with writing(database) as session:
+            yield session
+
+    def cut_off(lease: Lease, at: int) -> None:
+        nonlocal refused
+        if (lease.job.attempts, at) == (1, step):
+            refused = iter("1" if step < STEPS else "12345")
+
+    monkeypatch.setattr("training.worker.IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(Database, "writing", flaky)
+    Worker(library, QuickTrain(library, cut_off), on_event=told.append, seconds=1).run(until_empty=True)
+    job = library.jobs.page()[0]
+    assert (job.state, job.attempts) == ("done", attempts)
+    if attempts == 2:
+        assert told[1:3] == ["a: left to another attempt. connection refused", "waiting. connection refused"]
 
 
 def test_a_base_with_other_weights_is_refused(library, base: Base):

@@ -80,7 +80,7 @@ def whole_library(tmp_path_factory, tiny_folder: Path, make_concept) -> Path:
         concept = make_concept(base, name, adapter, seed, **options)
         details = {"base": fingerprint, "adapter": adapter, "rank": 4, "parameters": 1}
         library.store_result(name, to_bytes(concept), details)
-    return library.root
+    return library.local
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def state() -> Callable[[Library], tuple]:
 
 
 def _state(library: Library) -> tuple:
-    with closing(sqlite3.connect(library.root / "studio.sqlite")) as connection:
+    with closing(sqlite3.connect(library.local / "studio.sqlite")) as connection:
         dump = list(connection.iterdump())
     own = ("studio.sqlite", "studio.lock", "columns/")  # the columns are a cache of the base's
-    files = {str(path.relative_to(library.root)): path for path in library.root.rglob("*") if path.is_file()}
+    files = {str(path.relative_to(library.local)): path for path in library.root.rglob("*") if path.is_file()}
     return dump, {name: path.read_bytes() for name, path in files.items() if not name.startswith(own)}

@@ -181,6 +181,9 @@ def test_concepts_are_listed_shown_and_removed(studio, library: Library):
     at = ("--library", library.root)
     listed = studio("concept", "list", "--json", *at).document
     assert [concept["name"] for concept in listed] == ["rex", "Milo", "lora", "idle"]
+    page = studio("concept", "list", "--limit", 2, "--after", "REX", "--json", *at).document
+    assert page == listed[1:3]
+    assert studio("concept", "list", "--search", "mi", "--json", *at).document == [listed[1]]
     shown = studio("concept", "show", "milo", "--json", *at).document
     assert shown == listed[1]
     assert shown["class"] == "cat"

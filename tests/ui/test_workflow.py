@@ -344,7 +344,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 # TensorBoard's own thread, which has nobody to tell, ends on the full disk too.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_that_fills_up_while_a_checkpoint_is_written(workflow: Workflow, state, small_disk: Path):
-    shutil.copytree(workflow.library.root, small_disk / "library")
+    shutil.copytree(workflow.library.local, small_disk / "library")
     full = Workflow(small_disk / "library", workflow._base)
     full.base.decomposition.columns(next(iter(full.base.sites)))
     before = state(full.library)[1]

@@ -123,7 +123,7 @@ _SETTINGS = ("number", "seed", "method", "average", "steps", "guidance", "negati
 def _paint_events(
     workflow: Workflow, page: gr.Blocks, form: dict[str, Any], gallery: gr.Gallery, files: gr.State, message: gr.HTML
 ) -> None:
-    folder = workflow.library.root
+    folder = workflow.library.local
 
     def paint(prompt: str, placed: Any, progress: Any = _PROGRESS, *given: Any) -> Iterator[tuple[Any, ...]]:
         request = _request(workflow, prompt, placed, given)

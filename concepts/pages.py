@@ -1,0 +1,38 @@
+"""Concepts page by page, whatever their number: each page begins where an index says that the last one ended."""
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.orm import Session, selectinload
+
+from concepts.concept import Concept, concept_of
+from concepts.records import ConceptRecord, ResultRecord
+from concepts.sharing import overlaps
+from concepts.storage import Place
+
+
+def by_age(after: Concept | None = None) -> Select[ConceptRecord]:
+    """The concepts in the order in which they came."""
+    query = select(ConceptRecord).where(ConceptRecord.removed.is_(None))
+    if after is not None:
+        query = query.where(tuple_(ConceptRecord.created, ConceptRecord.id) > tuple_(after.created, after.id))
+    return query.order_by(ConceptRecord.created, ConceptRecord.id)
+
+
+def by_name(prefix: str, after: Concept | None = None) -> Select[ConceptRecord]:
+    """The concepts whose names begin so, in any case, by name."""
+    first = prefix.lower()
+    query = select(ConceptRecord).where(ConceptRecord.key >= first, ConceptRecord.key < first + "\x7f")
+    if after is not None:
+        query = query.where(ConceptRecord.key > after.name.lower())
+    return query.where(ConceptRecord.removed.is_(None)).order_by(ConceptRecord.key)
+
+
+def with_details() -> Select[ConceptRecord]:
+    """Concepts with all that their results have, in as few statements as without."""
+    return select(ConceptRecord).options(selectinload(ConceptRecord.result).undefer(ResultRecord.details))
+
+
+def concepts_of(session: Session, root: Place, query: Select[ConceptRecord]) -> list[Concept]:
+    """What the query finds, with whom each shares its columns."""
+    records = session.scalars(query).all()
+    shared = overlaps(session, [block for record in records for block in record.columns])
+    return [concept_of(record, root, shared, details=False) for record in records]
