@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from math import log
 from pathlib import Path
 from time import perf_counter
@@ -249,9 +250,9 @@ def _document(found: dict[int, dict[str, np.ndarray]], repeats: int, told: str) 
 @contextmanager
 def _server(folder: Path) -> Iterator[str]:
     with warnings.catch_warnings(action="ignore"):
-        import pgserver
+        pgserver: Any = import_module("pgserver")  # which makes its functions as it is imported
     folder.mkdir(parents=True, exist_ok=True)
-    server: Any = pgserver.get_server(folder.resolve(), cleanup_mode="stop")
+    server = pgserver.get_server(folder.resolve(), cleanup_mode="stop")
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             connection.execute(f"ALTER SYSTEM SET shared_buffers = '{MEMORY}'".encode())
