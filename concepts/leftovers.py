@@ -11,13 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import CursorResult, delete, select
+from sqlalchemy import CursorResult, Delete, delete, select
 from sqlalchemy.orm import Session
 
 from concepts.database import Database, explained, now
 from concepts.errors import LibraryError
 from concepts.records import LeftoverRecord
-from concepts.storage import TEMPORARY, Place, entries, make_folder, remove
+from concepts.storage import TEMPORARY, Place, entries, make_folder, reached, remove
 
 AGE_SECONDS = 24 * 3600
 """What is younger may belong to a process that is still at work."""
@@ -42,7 +42,7 @@ def adding(database: Database, folder: Place) -> Iterator[Place]:
         with database.reading() as session:  # an interrupt may come just after the commit
             left = session.scalar(select(LeftoverRecord.id).where(LeftoverRecord.place == _named(folder)))
         if left:
-            remove(folder)
+            _clear_away(folder, database)
         raise
 
 
@@ -53,8 +53,7 @@ def note(session: Session, folders: Iterable[Place]) -> None:
 
 def keep(session: Session, folder: Place) -> None:
     """Says that a row names this folder now. Raises LibraryError where it took so long that the folder is gone."""
-    noted = delete(LeftoverRecord).where(LeftoverRecord.place == _named(folder))
-    struck: CursorResult[Any] = session.execute(noted)  # pyright: ignore[reportAssignmentType]
+    struck: CursorResult[Any] = session.execute(_noted(folder))  # pyright: ignore[reportAssignmentType]
     if struck.rowcount != 1:
         raise LibraryError("Try again: storing these files took more than a day, and they were cleared away meanwhile.")
 
@@ -78,6 +77,19 @@ def sweep_temporary(folder: Path) -> None:
         for path in entries(folder / name):
             if isinstance(path, Path) and TEMPORARY.fullmatch(path.name) and _age(path) > AGE_SECONDS:
                 remove(path)
+
+
+def _clear_away(folder: Place, database: Database) -> None:
+    """Removes a folder at once; where that fails, it stays noted."""
+    remove(folder)
+    with suppress(LibraryError, OSError), reached(folder):
+        if not folder.exists():
+            with database.writing() as session:
+                session.execute(_noted(folder))
+
+
+def _noted(folder: Place) -> Delete:
+    return delete(LeftoverRecord).where(LeftoverRecord.place == _named(folder))
 
 
 def _named(folder: Place) -> str:

@@ -100,5 +100,5 @@ def _state(library: Library) -> tuple:
     with closing(sqlite3.connect(library.local / "studio.sqlite")) as connection:
         dump = list(connection.iterdump())
     own = ("studio.sqlite", "studio.lock", "columns/")  # the columns are a cache of the base's
-    files = {str(path.relative_to(library.local)): path for path in library.root.rglob("*") if path.is_file()}
+    files = {str(path.relative_to(library.local)): path for path in library.local.rglob("*") if path.is_file()}
     return dump, {name: path.read_bytes() for name, path in files.items() if not name.startswith(own)}
