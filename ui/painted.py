@@ -12,6 +12,8 @@ from training.pictures import png_bytes
 from ui.request import PaintRequest, request_from_text
 
 FOLDER = "painted"
+MOST_PICTURES = 16
+"""At a time, so that a page does not hold up the others for long."""
 _SHOWN = 12
 
 

@@ -11,14 +11,13 @@ from studio.errors import StudioError
 from ui import fragments
 from ui.assets import asset
 from ui.controls import control
-from ui.painted import keep, latest, settings_of
+from ui.painted import MOST_PICTURES, keep, latest, settings_of
 from ui.painting import UNMERGED, names_written
 from ui.request import PaintRequest
 from ui.tabs.events import listen
 from ui.workflow import Workflow
 
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
-MOST_PICTURES = 16
 MOST_NAMED = 6
 """Concepts in one prompt that get a slider."""
 _METHODS = [("what suits the concepts", ""), *((name, name) for name in (*MERGES, UNMERGED))]
