@@ -9,7 +9,7 @@ from typing import Any
 
 from concepts.errors import LibraryError
 from concepts.ledger import ColumnBlock, Overlaps, column_block
-from concepts.records import ConceptRecord, ResultRecord, new_id
+from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
 
 CONCEPT_FILE = "concept.safetensors"
 PREVIEW_FILE = "preview.png"
@@ -35,7 +35,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Concept:
-    """A concept as it was when it was read; `created` is in UTC, and the pictures are PNG files."""
+    """A concept as it was when it was read; `created` is in UTC, and the pictures are PNG files.
+
+    `captions` and `masks` are those of the pictures, None where there is none.
+    """
 
     id: str
     name: str
@@ -44,6 +47,8 @@ class Concept:
     pictures: tuple[Path, ...]
     columns: tuple[ColumnBlock, ...]
     result: Result | None
+    captions: tuple[str | None, ...] = ()
+    masks: tuple[Path | None, ...] = ()
 
 
 def concept_of(record: ConceptRecord, root: Path, shared: Overlaps) -> Concept:
@@ -57,6 +62,8 @@ def concept_of(record: ConceptRecord, root: Path, shared: Overlaps) -> Concept:
         pictures=tuple(folder / f"{picture.id}.png" for picture in record.pictures),
         columns=tuple(column_block(block, shared) for block in record.columns),
         result=record.result and result_of(record.result, root),
+        captions=tuple(picture.caption for picture in record.pictures),
+        masks=tuple(mask_file(folder, picture) if picture.masked else None for picture in record.pictures),
     )
 
 
@@ -80,6 +87,11 @@ def result_of(record: ResultRecord, root: Path) -> Result:
 def pictures_folder(root: Path, record: ConceptRecord) -> Path:
     """Where a concept's pictures lie."""
     return root / "pictures" / record.id
+
+
+def mask_file(folder: Path, record: PictureRecord) -> Path:
+    """Where a picture's mask lies, among its concept's pictures."""
+    return folder / f"{record.id}-mask.png"
 
 
 def result_folder(root: Path, record: ResultRecord) -> Path:

@@ -1,17 +1,21 @@
 """Reading pictures that strangers hand in, safely."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image, ImageCms, ImageOps
 
 from concepts.errors import LibraryError
 
+T = TypeVar("T")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+MASK_ENDINGS = ("-mask", "-masklabel")
+"""How the names of pictures end that are masks of others; the second is OneTrainer's."""
 MIN_SIDE = 64
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20  # more than MAX_PIXELS take as PNG, so that what is stored can be read again
@@ -27,6 +31,19 @@ def read_picture(source: Path | bytes, name: str) -> Image.Image:
     Raises LibraryError, naming `name`: not a picture, damaged or truncated, under 64 pixels a side, over 64
     million pixels or over 256 MiB.
     """
+    return _read(source, name, _as_rgb)
+
+
+def read_alpha(source: Path | bytes, name: str) -> Image.Image | None:
+    """How opaque a picture is, as a grey picture of its upright size; None for one without transparency.
+
+    Raises LibraryError as `read_picture` does.
+    """
+    return _read(source, name, _alpha)
+
+
+def _read(source: Path | bytes, name: str, convert: Callable[[Image.Image], T]) -> T:
+    """What `convert` makes of the upright picture."""
     data = source if isinstance(source, bytes) else _read_file(source, name)
     if len(data) > MAX_BYTES:
         raise _too_big(name)
@@ -35,7 +52,7 @@ def read_picture(source: Path | bytes, name: str) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with _opened(data, name) as image:
             _check_size(image, name)
-            return _decoded(image, name)
+            return _decoded(image, name, convert)
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -48,7 +65,7 @@ def encode_png(image: Image.Image) -> bytes:
 def picture_files(sources: Iterable[Path | str]) -> list[Path]:
     """The files that `sources` mean, each once and in order; a folder stands for its own pictures, by name.
 
-    In a folder, files without a picture's ending (captions, notes) and hidden files are passed over. Raises
+    In a folder, files without a picture's ending (captions, notes), masks and hidden files are passed over. Raises
     LibraryError for a path that does not exist and for a folder without pictures.
     """
     try:
@@ -68,7 +85,8 @@ def _expanded(source: Path) -> list[Path]:
 
 
 def _looks_like_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    is_mask = file.stem.endswith(MASK_ENDINGS)
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not is_mask and file.is_file()
 
 
 def _read_file(path: Path, name: str) -> bytes:
@@ -102,15 +120,22 @@ def _check_size(image: Image.Image, name: str) -> None:
         )
 
 
-def _decoded(image: Image.Image, name: str) -> Image.Image:
+def _decoded(image: Image.Image, name: str, convert: Callable[[Image.Image], T]) -> T:
     if image.mode in ("I", "F"):
         raise LibraryError(f"{name} has 32 bits per channel: save it with 8 or 16 bits and try again.")
     try:
-        return _as_rgb(ImageOps.exif_transpose(image))
+        return convert(ImageOps.exif_transpose(image))
     except Exception as error:
         raise LibraryError(
             f"{name} is damaged or cut short: open it in an image editor, save it again, or leave it out."
         ) from error
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    if not image.has_transparency_data or image.mode.startswith("I;16"):
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    return None if alpha.getextrema() == (255, 255) else alpha
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

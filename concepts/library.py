@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from concepts.beside import store_picture
 from concepts.concept import (
     CONCEPT_FILE,
     PREVIEW_FILE,
@@ -24,14 +25,14 @@ from concepts.concept import (
 )
 from concepts.database import Database, explained
 from concepts.errors import LibraryError
-from concepts.images import encode_png, picture_files, read_picture
+from concepts.images import picture_files
 from concepts.job import Job
 from concepts.jobs import Jobs, cancel_unfinished
 from concepts.leases import Lease, LeaseLostError
 from concepts.ledger import ColumnBlock, Space, allocate, block_of, give_back, overlaps
 from concepts.leftovers import sweep
 from concepts.names import check_words, chosen_by_name, find, find_removed, refuse_taken
-from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
+from concepts.records import ConceptRecord, ResultRecord, new_id
 from concepts.storage import atomic_write, make_folder, remove
 
 MAX_PICTURES = 100
@@ -85,6 +86,9 @@ class Library:
     def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
         """Adds a concept with 1 to 100 pictures, files or folders of them, stored upright as PNG.
 
+        A picture's caption is in a text file of its name beside it. Its mask is in one that ends in -mask or
+        -masklabel, white where the picture counts, or follows from its transparency.
+
         The name is a label: 1 to 40 letters, digits, _ and -, beginning with a letter, unique whatever the
         case. The class word is what the thing is ("dog", "tea pot").
         """
@@ -96,10 +100,8 @@ class Library:
             raise LibraryError(f"Give 1 to {MAX_PICTURES} pictures, not {len(files)}: 3 to 10 are best.")
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
         with self._adding(record, pictures_folder(self.root, record)) as folder:
-            record.pictures = [PictureRecord(id=new_id(), position=i) for i in range(len(files))]
             make_folder(folder)
-            for picture, file in zip(record.pictures, files, strict=True):
-                atomic_write(folder / f"{picture.id}.png", encode_png(read_picture(file, str(file))))
+            record.pictures = [store_picture(folder, file, position) for position, file in enumerate(files)]
             with self._database.writing() as session:
                 refuse_taken(session, name)
                 session.add(record)

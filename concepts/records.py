@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -46,13 +47,15 @@ class Record(DeclarativeBase):
 
 
 class PictureRecord(Record):
-    """One picture of a concept; its file is named by the id."""
+    """One picture of a concept, what is said of it, and whether a mask lies beside it; both are named by the id."""
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("concept_id", "position"),)
 
     concept_id: Mapped[str] = mapped_column(ForeignKey("concepts.id", ondelete="CASCADE"))
     position: Mapped[int]
+    caption: Mapped[str | None] = mapped_column(Text)
+    masked: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class ColumnRecord(Record):

@@ -3,9 +3,13 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from concepts import Concept, Job, Library, LibraryError, read_picture
+from concepts.beside import read_caption, read_mask
 from concepts.images import picture_files
 from studio.diffusion import Base
 from training.in_library import order_of
@@ -92,17 +96,28 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 def _check_same(run: Run, concept: Concept) -> None:
     """Raises LibraryError for a concept of this name that is another one."""
     files = picture_files([run.pictures])
-    same = concept.class_word == run.class_word and len(files) == len(concept.pictures)
-    pairs = zip(concept.pictures, files, strict=False)
-    if not same or any(_pixels(own) != _pixels(given) for own, given in pairs):
+    same = concept.class_word == run.class_word and concept.captions == tuple(map(read_caption, files))
+    stored = zip(concept.pictures, concept.masks, files, strict=True)  # as many as there are captions
+    if not same or not all(_is_stored(*each) for each in stored):
         raise LibraryError(
             f'Choose another name than "{run.name}" in the manifest, or another --library: this one holds a concept of '
-            "that name with other pictures or another class word."
+            "that name with other pictures, captions or masks, or another class word."
         )
 
 
-def _pixels(path: Any) -> tuple[tuple[int, int], bytes]:
-    picture = read_picture(path, str(path))
+def _is_stored(picture: Path, mask: Path | None, file: Path) -> bool:
+    """Whether these are the picture in a file and its mask."""
+    given = read_mask(file)
+    if (mask is None) != (given is None) or _pixels(_read(picture)) != _pixels(_read(file)):
+        return False
+    return mask is None or given is None or _pixels(_read(mask).convert("L")) == _pixels(given)
+
+
+def _read(path: Path) -> Image.Image:
+    return read_picture(path, str(path))
+
+
+def _pixels(picture: Image.Image) -> tuple[tuple[int, int], bytes]:
     return picture.size, picture.tobytes()
 
 

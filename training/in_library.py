@@ -15,6 +15,7 @@ from studio.checkpoint import TrainedConcept, to_bytes
 from studio.composition.session import MergeCache, Plan
 from studio.diffusion import Base, paint
 from studio.scoring import Scorer
+from training.cuts import Example
 from training.journal import Journal
 from training.loop import Preview, Progress, Training, never, train_concept
 from training.methods import adapter_config, kinds_of_recipe, within_budget
@@ -86,7 +87,8 @@ def _train(
     stop: Callable[[], bool],
 ) -> tuple[Training, Team]:
     """Trains with checkpoints, a journal for TensorBoard, and scores of previews where the recipe asks for any."""
-    pictures, journal, team = pictures_of(concept), Journal(library.runs(concept)), Team.gathered()
+    examples, journal, team = examples_of(concept), Journal(library.runs(concept)), Team.gathered()
+    references = [example.picture for example in examples]
 
     def told(progress: Progress) -> None:
         on_progress(progress)
@@ -98,12 +100,12 @@ def _train(
             journal.preview(preview)
 
     def score(shown: Sequence[Image.Image]) -> float:
-        return fmean(scorer().image_alignment(shown, pictures).tolist())
+        return fmean(scorer().image_alignment(shown, references).tolist())
 
     cache, checkpoints = library.root / "priors", library.checkpoints(concept)
     try:
         training = train_concept(
-            base, concept.name, concept.class_word, pictures, recipe, first_column, cache, told, start, checkpoints,
+            base, concept.name, concept.class_word, examples, recipe, first_column, cache, told, start, checkpoints,
             stop=stop, on_preview=previewed, score=score,
         )  # fmt: skip
     finally:
@@ -174,6 +176,12 @@ def refuse_without_pictures(concept: Concept) -> None:
 def pictures_of(concept: Concept) -> list[Image.Image]:
     """A concept's own pictures."""
     return [read_picture(path, str(path)) for path in concept.pictures]
+
+
+def examples_of(concept: Concept) -> list[Example]:
+    """A concept's own pictures, with their captions and masks."""
+    masks = [None if mask is None else read_picture(mask, str(mask)).convert("L") for mask in concept.masks]
+    return [Example(*parts) for parts in zip(pictures_of(concept), concept.captions, masks, strict=True)]
 
 
 def aligned(

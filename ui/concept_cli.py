@@ -150,6 +150,8 @@ def described(concept: Concept) -> dict[str, Any]:
         "name": concept.name,
         "class": concept.class_word,
         "pictures": [str(path) for path in concept.pictures],
+        "captions": list(concept.captions),
+        "masks": [mask and str(mask) for mask in concept.masks],
         "columns": columns,
         "trained": trained,
     }

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+import concepts.beside
 import concepts.library
 from concepts import LibraryError
 
@@ -66,7 +67,8 @@ def test_a_full_disk(library, pictures, monkeypatch, unchanged, details):
         path.write_bytes(data[:1])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(concepts.library, "atomic_write", full)
+    for module in (concepts.beside, concepts.library):
+        monkeypatch.setattr(module, "atomic_write", full)
     with pytest.raises(LibraryError, match=r"No space left on device.*the disk has room"):
         library.add_concept("milo", "cat", [pictures])
     with pytest.raises(LibraryError, match="No space left on device"):

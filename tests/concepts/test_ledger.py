@@ -215,7 +215,7 @@ def test_the_migrations_give_postgresql_the_tables_of_the_records(postgresql_ses
         assert compare_metadata(context, Record.metadata) == []
 
 
-def test_an_older_library_keeps_its_blocks(tmp_path):
+def test_an_older_library_keeps_its_blocks_and_pictures(tmp_path):
     path = tmp_path / "studio.sqlite"
     engine = create_engine(f"sqlite:///{path}")
     migrate(engine, "0001")
@@ -225,6 +225,7 @@ def test_an_older_library_keeps_its_blocks(tmp_path):
                 f"INSERT INTO concepts VALUES ('{name}', '{name}', '{name}', 'dog', '2026-01-01 00:00:00')"
             )
             connection.exec_driver_sql(f"INSERT INTO columns VALUES ('{name}', '{name}', 'abc', 8, 4)")
+            connection.exec_driver_sql(f"INSERT INTO images VALUES ('{name}', '{name}', 0)")
         connection.exec_driver_sql(
             "INSERT INTO results VALUES ('r', 'b', 'abc', 'orthogonal', 4, 1, '{}', '{}', '2026-01-01 00:00:00')"
         )
@@ -232,3 +233,5 @@ def test_an_older_library_keeps_its_blocks(tmp_path):
     first, second = Library(tmp_path).concepts()
     assert first.columns == (ColumnBlock("abc", 8, 4),)
     assert second.columns == (ColumnBlock("abc", 8, 4, space="rows"),)
+    assert [path.name for path in first.pictures] == ["a.png"]
+    assert (first.captions, first.masks) == ((None,), (None,))

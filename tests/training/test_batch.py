@@ -70,6 +70,21 @@ def test_a_name_that_is_taken_is_refused(tmp_path, base, manifest):
     assert library.jobs.page() == []
 
 
+@pytest.mark.parametrize("beside", ["caption", "mask"])
+def test_a_picture_whose_caption_or_mask_is_new_is_another_one(tmp_path, base, manifest, beside: str):
+    library = Library(tmp_path / "library")
+    folder = tmp_path / "photos" / "rex"
+    Image.new("L", (64, 64)).save(folder / "0-mask.png")
+    submitted(library, base, manifest, tmp_path)
+    submitted(library, base, manifest, tmp_path)
+    if beside == "caption":
+        (folder / "0.txt").write_text("a dog on the grass")
+    else:
+        Image.new("L", (64, 64), 255).save(folder / "0-mask.png")
+    with pytest.raises(LibraryError, match="with other pictures, captions or masks"):
+        submitted(library, base, manifest, tmp_path)
+
+
 def test_a_batch_from_order_to_report(tmp_path, base, manifest):
     library = Library(tmp_path / "library")
     runs, jobs = submitted(library, base, manifest, tmp_path)

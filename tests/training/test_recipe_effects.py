@@ -15,6 +15,7 @@ from studio.diffusion import Base
 from studio.errors import StudioError
 from studio.paint_settings import PaintSettings
 from training import loop
+from training.cuts import Example
 from training.loop import Preview, Stopped, Training, train_concept
 from training.optimizers import PACES
 from training.recipe import Recipe
@@ -215,3 +216,24 @@ def test_a_training_tells_what_it_did(train, base: Base):
     assert record.pictures_per_second == pytest.approx(STEPS * 4 / record.seconds)
     assert 50e6 < record.peak_bytes < 1e12
     assert all(math.isfinite(rate) for rates in record.rates.values() for rate in rates)
+
+
+def test_only_what_a_mask_shows_counts(base: Base, cache: Path):
+    def train(outside: float, colour: str, masked: bool = True) -> Training:
+        picture, mask = Image.new("RGB", (16, 16), "navy"), Image.new("L", (16, 16))
+        picture.paste(colour, (0, 0, 16, 8))
+        mask.paste(255, (0, 8, 16, 16))
+        recipe = Recipe(rank=4, steps=2, batch=4, prior_pictures=4, precision="float32", masked=masked, outside=outside)
+        return train_concept(base, "rex", "dog", [Example(picture, None, mask)], recipe, cache=cache)
+
+    everywhere, nowhere = train(1, "red"), train(1, "red", masked=False)
+    torch.testing.assert_close(numbers(everywhere.concept), numbers(nowhere.concept))
+    assert train(0, "red").losses != everywhere.losses
+
+
+def test_pictures_of_several_shapes_are_learned_together(base: Base, cache: Path):
+    pictures = [Image.new("RGB", size, "navy") for size in ((32, 16), (16, 32), (20, 20))]
+    recipe = Recipe(rank=4, steps=3, batch=6, prior_pictures=4, precision="float32", buckets=3, flip=True, crops=1)
+    training = train_concept(base, "rex", "dog", pictures, recipe, cache=cache)
+    assert len(training.losses) == 3
+    assert all(math.isfinite(loss) for loss in training.losses)
