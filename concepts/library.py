@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from concepts.annotations import Annotations
 from concepts.beside import store_picture
 from concepts.concept import (
     CONCEPT_FILE,
@@ -54,6 +55,7 @@ class Library:
         self.database = database
         self._database = Database(self.root, database)
         self.jobs = Jobs(self._database)
+        self.annotations = Annotations(self.root, self._database)
         with self._database.reading() as session:
             sweep(self.root, session)
 
