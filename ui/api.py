@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
-from pydantic import ValidationError
 
 from concepts import Concept, Job, LibraryError, read_picture
 from concepts.inspection import inspect_pictures
@@ -17,9 +16,10 @@ from studio.errors import StudioError
 from training.recipe import Recipe
 from ui.comparing import Axis, as_picture, compare
 from ui.exchange import export_for_download
-from ui.painted import MOST_PICTURES, keep
+from ui.painted import check_number, keep
+from ui.refusals import REFUSALS, sentence
 from ui.request import PaintRequest
-from ui.tabs.events import MODEL, sentence
+from ui.tabs.events import MODEL
 from ui.workers import Hands
 from ui.workflow import Workflow, summary
 
@@ -68,8 +68,7 @@ class Endpoints:
     def generate(self, prompt: str, settings: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Paints pictures, with the settings that differ from their defaults: number, seed, regions …."""
         request = Settings(prompt=prompt, **(settings or {}))
-        if request.number > MOST_PICTURES:
-            raise StudioError(f"Ask for at most {MOST_PICTURES} pictures at a time.")
+        check_number(request.number)
         painted = self._workflow.paint_each(_without_files(request))
         return [_file(keep(self._library.root, picture, request.text(seed))) for seed, picture in painted]
 
@@ -116,7 +115,7 @@ def _refusing(verb: Callable[..., Any]) -> Callable[..., Any]:
     def refusing(*given: Any, **options: Any) -> Any:
         try:
             return verb(*given, **options)
-        except (LibraryError, StudioError, ValidationError, OSError) as error:
+        except REFUSALS as error:
             raise gr.Error(sentence(error), print_exception=False) from error
 
     return refusing

@@ -38,15 +38,15 @@ def build(workflow: Workflow, api: bool = False) -> gr.Blocks:
         if api:
             open_api(workflow, hands)  # first, so that no event of the page has the name of an endpoint
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            with gr.Tab("Concepts", id="concepts") as concepts:
+            with gr.Tab("Concepts", id="concepts", elem_id="concepts-tab") as concepts:
                 concepts_tab(workflow, hands, tabs, concepts, page)
-            with gr.Tab("Train", id="train") as train:
+            with gr.Tab("Train", id="train", elem_id="train-tab") as train:
                 train_tab(workflow, hands, train, page)
-            with gr.Tab("Generate", id="generate") as generate:
+            with gr.Tab("Generate", id="generate", elem_id="generate-tab") as generate:
                 generate_tab(workflow, generate, page)
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab("Compare", id="compare", elem_id="compare-tab"):
                 compare_tab(workflow)
-            with gr.Tab("Score", id="score") as score:
+            with gr.Tab("Score", id="score", elem_id="score-tab") as score:
                 score_tab(workflow, score, page)
     return page.queue(api_open=False, max_size=MOST_WAITING, default_concurrency_limit=1)
 

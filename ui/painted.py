@@ -17,6 +17,12 @@ MOST_PICTURES = 16
 _SHOWN = 12
 
 
+def check_number(number: int | None) -> None:
+    """Raises StudioError for more pictures than the page paints at a time."""
+    if (number or 0) > MOST_PICTURES:
+        raise StudioError(f"Ask for at most {MOST_PICTURES} pictures at a time.")
+
+
 def keep(root: Path, picture: Image.Image, text: Mapping[str, str]) -> Path:
     """Stores a picture with its settings under a generated name, and returns its path."""
     folder = root / FOLDER

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
+from gradio_client.exceptions import AppError, AuthenticationError
 from PIL import Image
 
 from concepts import Library
@@ -96,9 +96,14 @@ def test_no_other_file_of_the_machine_is_read(client: Client, library: Library):
         client.predict("a dog", {"concepts": ["/tmp/other.safetensors"]}, api_name="/generate")
 
 
-def test_without_the_option_there_is_no_api(serve_page: Callable, library: Library, tiny_folder: Path):
-    with serve_page(library.root, "--base", str(tiny_folder)) as (_, address):
-        client = Client(address, analytics_enabled=False, verbose=False)
+def test_it_is_closed_without_the_option_and_behind_the_login(
+    serve_page: Callable, library: Library, tiny_folder: Path
+):
+    login = ("ada", "correct horse")
+    with serve_page(library.root, "--base", str(tiny_folder), "--auth", ":".join(login)) as (_, address):
+        with pytest.raises(AuthenticationError):
+            Client(address, analytics_enabled=False, verbose=False)
+        client = Client(address, auth=login, analytics_enabled=False, verbose=False)
         with pytest.raises(ValueError, match="concepts"):
             client.predict(api_name="/concepts")
         client.close()
