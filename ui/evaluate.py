@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from concepts import LibraryError
+from concepts import Concept, LibraryError
 from studio.backbones import load_backbone
 from studio.dreambench import PICTURES, Kind, Measured, kind_of, mean, measure
 from studio.paint_settings import PaintSettings
@@ -29,10 +29,7 @@ def dreambench(
     They are called CLIP-I, CLIP-T and DINO only where real backbones gave them. Pictures are kept in `folder`.
     Raises LibraryError for a concept that is not trained or has no pictures to compare with.
     """
-    concept = workflow.library.concept(name)
-    workflow.trained(name)
-    if not concept.pictures:
-        raise LibraryError(f'"{concept.name}" has no pictures to compare with: evaluate one that was added with some.')
+    concept = _comparable(workflow, name)
     chosen = kind or kind_of(concept.class_word)
     scorer, vision = workflow.scorer, load_backbone(dino) if dino else None
 
@@ -47,13 +44,19 @@ def dreambench(
     for measured in measure(paint, token_of(concept.name), concept.class_word, real, chosen, scorer, vision):
         rows.append(measured)
         yield {
-            "benchmark": "dreambench",
-            "concept": concept.name,
-            "kind": chosen,
-            "pictures_per_prompt": PICTURES,
+            "benchmark": "dreambench", "concept": concept.name, "kind": chosen, "pictures_per_prompt": PICTURES,
             "backbones": {"image_and_text": scorer.backbone, "dino": vision and vision.name},
             **_table(rows, real_clip=scorer.backbone != "toybox-clip"),
-        }
+        }  # fmt: skip
+
+
+def _comparable(workflow: Workflow, name: str) -> Concept:
+    """The concept, if it is trained and has pictures."""
+    concept = workflow.library.concept(name)
+    workflow.trained(name)
+    if not concept.pictures:
+        raise LibraryError(f'"{concept.name}" has no pictures to compare with: evaluate one that was added with some.')
+    return concept
 
 
 def _table(rows: Sequence[Measured], real_clip: bool) -> dict[str, Any]:

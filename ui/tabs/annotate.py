@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from concepts import Concept
+from concepts import Concept, Library
 from ui import fragments
 from ui.assets import asset
 from ui.masks import mask_from_uri, uri_of_mask
@@ -53,11 +53,8 @@ def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
         return [number, *show(name, number)]
 
     def store(name: str, number: int, text: str, painted: dict[str, Any] | None) -> list[Any]:
-        drawn = painted or {}
-        if drawn.get("drawn"):
-            with Image.open(library.concept(name).pictures[number]) as picture:
-                size = picture.size
-            library.annotations.set_mask(name, number, mask_from_uri(str(drawn.get("mask", "")), size))
+        if painted and painted.get("drawn"):
+            _store_mask(library, name, number, str(painted.get("mask", "")))
         library.annotations.set_caption(name, number, text)
         return [*show(name, number)[:-1], fragments.note(f"Saved for picture {number + 1}.", "good")]
 
@@ -68,3 +65,9 @@ def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
 
 def _brushed(concept: Concept, number: int) -> dict[str, Any]:
     return {"picture": fitted(concept.pictures[number]), "mask": uri_of_mask(concept.masks[number]), "drawn": False}
+
+
+def _store_mask(library: Library, name: str, number: int, uri: str) -> None:
+    with Image.open(library.concept(name).pictures[number]) as picture:
+        size = picture.size
+    library.annotations.set_mask(name, number, mask_from_uri(uri, size))
