@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from concepts.annotations import Annotations
 from concepts.beside import store_picture
 from concepts.changes import delete_concept, replace_result, write_result
 from concepts.concept import (
@@ -58,6 +59,7 @@ class Library:
         self.database = database
         self._database = Database(self.root, database)
         self.jobs = Jobs(self._database)
+        self.annotations = Annotations(self.root, self._database)
         with explained(self.root):
             sweep(self.root, self._database)
             sweep_temporary(self.local)

@@ -1,6 +1,6 @@
 """DreamBench's prompts and measures (Ruiz et al., 2023, "DreamBooth", section 4.1 and its data set, CC-BY-4.0)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,14 +67,13 @@ def measure(
     kind: Kind,
     scorer: Scorer,
     dino: Backbone | None = None,
-) -> list[Measured]:
-    """Every prompt's measures. `paint` gives the pictures of a prompt that names the token.
+) -> Iterator[Measured]:
+    """Every prompt's measures, one after the other. `paint` gives the pictures of a prompt that names the token.
 
     CLIP-I and DINO are the mean cosine of every picture with every real one; CLIP-T compares with the prompt in which
     the class word stands for the token.
     """
     own, own_dino = scorer.embed_pictures(real), dino and dino.embed_pictures(real)
-    rows = []
     for named, plain in zip(prompts(token, kind), prompts(class_word, kind), strict=True):
         pictures = paint(named)
         embedded = scorer.embed_pictures(pictures)
@@ -82,12 +81,11 @@ def measure(
         if dino is not None and own_dino is not None:
             alike = float((dino.embed_pictures(pictures) @ own_dino.T).mean())
         text = float((embedded @ scorer.embed_texts([plain])[0]).mean())
-        rows.append(Measured(plain, float((embedded @ own.T).mean()), text, alike))
-    return rows
+        yield Measured(plain, float((embedded @ own.T).mean()), text, alike)
 
 
 def mean(rows: Sequence[Measured]) -> Measured:
-    """The mean over all prompts, which have equally many pictures."""
+    """The mean over prompts, which have equally many pictures."""
     count, dinos = len(rows), [row.dino for row in rows if row.dino is not None]
     return Measured(
         "mean",

@@ -1,4 +1,4 @@
-"""TensorBoard files of a training, written while it goes on."""
+"""What a training tells while it goes on: TensorBoard files, and its previews as pictures."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,10 +8,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from concepts.storage import remove
 from training.loop import Preview, Progress
+from training.previews import keep_preview
 
 
 class Journal:
-    """Loss, learning rates, previews and their alignment by step, in a folder that `tensorboard --logdir` reads.
+    """Loss, learning rates, previews and their alignment by step, in a folder that `tensorboard --logdir` reads, and
+    the previews beside that as `training.previews` has them.
 
     A training from its first step begins the folder anew; one that goes on takes up where it stopped. What cannot be
     written, on a full disk, is left out: it must not end a training.
@@ -39,6 +41,7 @@ class Journal:
             writer.add_images("previews", levels, preview.step, dataformats="NHWC")
             if preview.alignment is not None:
                 writer.add_scalar("image alignment", preview.alignment, preview.step)
+            keep_preview(self._folder, preview.step, preview.pictures, preview.alignment)
 
     def close(self) -> None:
         """Writes what is still to be written."""

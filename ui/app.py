@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from ui.api import open_api
 from ui.assets import asset
 from ui.doors import doors
 from ui.painted import FOLDER
@@ -29,27 +30,32 @@ _HEADER = """
 _DARK = "element.querySelector('button').onclick = () => document.body.classList.toggle('dark');"
 
 
-def build(workflow: Workflow) -> gr.Blocks:
-    """The page."""
+def build(workflow: Workflow, api: bool = False) -> gr.Blocks:
+    """The page, with the verbs as endpoints if `api` says so."""
     with gr.Blocks(title="Concept Studio", analytics_enabled=False, delete_cache=(_HOUR, 24 * _HOUR)) as page:
         gr.HTML(_HEADER, js_on_load=_DARK)
         hands = Hands(workflow.library)
+        if api:
+            open_api(workflow, hands)  # first, so that no event of the page has the name of an endpoint
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            with gr.Tab("Concepts", id="concepts") as concepts:
+            with gr.Tab("Concepts", id="concepts", elem_id="concepts-tab") as concepts:
                 concepts_tab(workflow, hands, tabs, concepts, page)
-            with gr.Tab("Train", id="train") as train:
+            with gr.Tab("Train", id="train", elem_id="train-tab") as train:
                 train_tab(workflow, hands, train, page)
-            with gr.Tab("Generate", id="generate") as generate:
+            with gr.Tab("Generate", id="generate", elem_id="generate-tab") as generate:
                 generate_tab(workflow, generate, page)
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab("Compare", id="compare", elem_id="compare-tab"):
                 compare_tab(workflow)
-            with gr.Tab("Score", id="score") as score:
+            with gr.Tab("Score", id="score", elem_id="score-tab") as score:
                 score_tab(workflow, score, page)
     return page.queue(api_open=False, max_size=MOST_WAITING, default_concurrency_limit=1)
 
 
-def serve(workflow: Workflow, host: str, port: int | None, auth: tuple[str, str] | None) -> gr.Blocks:
-    """Serves the page from an empty folder of its own, and returns at once; `close()` ends it.
+def serve(
+    workflow: Workflow, host: str, port: int | None, auth: tuple[str, str] | None, api: bool = False
+) -> gr.Blocks:
+    """Serves the page from an empty folder of its own, and returns at once; `close()` ends it. `api` opens the verbs to
+    other programs, behind the same login.
 
     Served are the page, what it uploads and what its events show, which are pictures of the library.
     """
@@ -58,7 +64,7 @@ def serve(workflow: Workflow, host: str, port: int | None, auth: tuple[str, str]
     os.environ["GRADIO_TEMP_DIR"] = str(work / "cache")
     tempfile.tempdir = str(work)  # what an event returns from there is served, so nobody else's files may lie there
     os.chdir(work)
-    page = build(workflow)
+    page = build(workflow, api)
     options: dict[str, Any] = {"app_kwargs": {"middleware": doors(host), "docs_url": None, "redoc_url": None}}
     page.launch(
         server_name=host, server_port=port, auth=auth, prevent_thread_lock=True, quiet=True, share=False,

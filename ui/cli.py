@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from concepts import LibraryError, read_picture
+from concepts import read_picture
 from concepts.database import DATABASE_VARIABLE
 from concepts.images import picture_files
 from studio.errors import StudioError
@@ -22,6 +21,7 @@ from ui import (
     concept_cli,
     evaluate_cli,
     exchange_cli,
+    generate_cli,
     hub_cli,
     jobs_cli,
     page_cli,
@@ -30,19 +30,20 @@ from ui import (
 )
 from ui.options import (
     DEFAULT_LIBRARY,
+    AverageOption,
     BaseOption,
     DatabaseOption,
     JsonOption,
     LibraryOption,
+    MethodOption,
+    StrengthOption,
     errors,
-    progress_bar,
-    regions_from,
     report,
-    size_from,
     strengths_from,
     tell,
     workflow_of,
 )
+from ui.refusals import REFUSALS, sentence
 
 app = typer.Typer(
     help="Teach a diffusion model new concepts from a few pictures each, and paint several of them together.",
@@ -58,6 +59,7 @@ app.command()(jobs_cli.worker)
 app.command()(batch_cli.batch)
 app.command()(adapters_cli.adapters)
 app.command()(page_cli.ui)
+app.command()(generate_cli.generate)
 app.command()(train_cli.train)
 app.command()(train_cli.recipe)
 app.command()(exchange_cli.export)
@@ -76,19 +78,6 @@ def studio(database: DatabaseOption = None) -> None:
         os.environ[DATABASE_VARIABLE] = database
 
 
-StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
-MethodOption = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        help="spectral, fedavg, gradient, orthogonal, ties, dare or svd; by default what suits the concepts' adapters.",
-    ),
-]
-AverageOption = Annotated[
-    bool, typer.Option("--average", help="Divide all strengths by the number of concepts, as 1/k.")
-]
-
-
 def main() -> None:
     """Runs the command; bad input ends with exit status 2 and one sentence on stderr."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -97,9 +86,9 @@ def main() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         app()
-    except (LibraryError, StudioError, OSError) as error:
+    except REFUSALS as error:
         errors.print("Error:", style="red", end=" ")
-        errors.print(str(error), markup=False, soft_wrap=True)
+        errors.print(sentence(error), markup=False, soft_wrap=True)
         sys.exit(2)
 
 
@@ -136,76 +125,6 @@ def merge(
     merged = workflow_of(library, base).merge(names, output, method, strengths_from(strength), average, tell)
     document = {"file": str(output), **merged.metadata, "rank": merged.config.get("rank")}
     report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
-
-
-@app.command()
-def generate(
-    prompt: Annotated[str, typer.Argument(help="What to paint; concepts are written <NAME>.")],
-    concept: Annotated[list[str], typer.Option("--concept", help="A concept, or a merged file, to load as well.")] = [],  # noqa: B006
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method",
-            help="As for studio merge, or unmerged: each concept acts on its own, one with a region only inside it.",
-        ),
-    ] = None,
-    average: AverageOption = False,
-    strength: StrengthOption = [],  # noqa: B006
-    number: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 4,
-    seed: Annotated[int, typer.Option(help="The first picture's seed; the next has the next number.")] = 0,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
-    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 4.0,
-    negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
-    size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT in pixels; what the base was trained on if unset.")
-    ] = None,
-    region: Annotated[list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's place.")] = [],  # noqa: B006
-    condition: Annotated[
-        list[str], typer.Option("--condition", help="KIND:PICTURE, a sketch, pose or depth map to follow.")
-    ] = [],  # noqa: B006
-    condition_model: Annotated[
-        list[str], typer.Option("--condition-model", help="KIND:FOLDER or KIND:HUB_ID, its T2IAdapter or ControlNet.")
-    ] = [],  # noqa: B006
-    condition_strength: Annotated[
-        list[str], typer.Option("--condition-strength", help="KIND=1.0: how strictly it is followed.")
-    ] = [],  # noqa: B006
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the pictures.")] = Path(
-        "studio-pictures"
-    ),
-    library: LibraryOption = DEFAULT_LIBRARY,
-    base: BaseOption = "toybox",
-    as_json: JsonOption = False,
-) -> None:
-    """Paint pictures of a prompt, with the concepts that it names."""
-    from studio.paint_settings import PaintSettings, check_seeds
-    from ui.conditions import conditions_followed
-    from ui.pictures import png_bytes, save_new
-    from ui.request import PaintRequest
-
-    workflow = workflow_of(library, base)
-    strengths, boxes = strengths_from(strength), regions_from(region)
-    settings = PaintSettings(steps=steps, guidance=guidance, negative_prompt=negative, size=size_from(size))
-    seeds = range(seed, seed + number)
-    check_seeds(seeds)
-    request = PaintRequest(
-        prompt=prompt, concepts=tuple(concept), method=method, strengths=strengths, average=average, seed=seed,
-        number=number, steps=steps, guidance=guidance, negative_prompt=negative, regions=boxes,
-        size=settings.size,
-    )  # fmt: skip
-    following = conditions_followed(workflow, condition, condition_model, condition_strength)
-    with following, progress_bar() as bar:
-        task = bar.add_task("painting", total=steps * -(-number // settings.batch), note="")
-        pictures = workflow.generate(
-            prompt, concept, method, strengths, seeds, boxes, settings, lambda: bar.advance(task), average, tell
-        )
-    kept = {"base": base, "conditions": ", ".join(condition), "condition_models": ", ".join(condition_model)}
-    output.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
-    files = [
-        str(save_new(output, f"{stem}-{number}", png_bytes(picture, {**request.text(number), **kept})))
-        for number, picture in zip(seeds, pictures, strict=True)
-    ]
-    report({"prompt": prompt, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))
 
 
 @app.command()

@@ -1,15 +1,17 @@
 """Which requests reach the page: only those that the page itself makes, from the page itself."""
 
+import json
 import re
 import time
 from collections import defaultdict, deque
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OPEN = re.compile(
@@ -18,6 +20,9 @@ _OPEN = re.compile(
     r"|/gradio_api/(?:app_id|cancel|heartbeat/[\w-]+|info|login_check|queue/(?:data|join)|reset|startup-events"
     r"|theme\.css|token|upload|upload_progress|user|file=(?:/(?!/)|[A-Za-z]:[\\/]).*)/?"
 )
+_EVENT = re.compile(r"/gradio_api/queue/join/?")
+MOST_EVENT = 8 * 2**20
+"""Bytes of what an event of the page may hold; files are uploaded apart from it."""
 _LOGINS, _MINUTE = 10, 60.0
 
 
@@ -28,8 +33,8 @@ def doors(host: str) -> list[Middleware]:
 
 
 class Doors:
-    """Closes what Gradio opens beside the page (fetching URLs, proxying, direct calls), refuses other sites' pages, and
-    slows the guessing of passwords.
+    """Closes what Gradio opens beside the page (fetching URLs, proxying, direct calls), refuses other sites' pages and
+    files that the server would have to fetch, and slows the guessing of passwords.
     """
 
     def __init__(self, app: ASGIApp):
@@ -39,6 +44,9 @@ class Doors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or hands it on."""
         refusal = self._refusal(scope) if scope["type"] == "http" else None
+        if refusal is None and scope["type"] == "http" and _EVENT.fullmatch(scope["path"]):
+            body = await _body(receive)
+            refusal, receive = _refused_event(body), _replayed(body, receive)
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
@@ -57,3 +65,43 @@ class Doors:
         full = len(tries) == _LOGINS and time.monotonic() - tries[0] < _MINUTE
         tries.append(time.monotonic())
         return full
+
+
+async def _body(receive: Receive) -> bytes:
+    """A request's body, as far as it is not much too long."""
+    body, more = b"", True
+    while more and len(body) <= MOST_EVENT:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """What receives this body again, and then what comes after it."""
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return replay
+
+
+def _refused_event(body: bytes) -> PlainTextResponse | None:
+    if len(body) > MOST_EVENT:
+        return PlainTextResponse("Send less at a time.", 413)
+    try:
+        fetches = _names_an_address(json.loads(body))
+    except (ValueError, RecursionError):
+        return PlainTextResponse("Send what the page itself sends.", 400)
+    return PlainTextResponse("Upload the file: no address is fetched.", 403) if fetches else None
+
+
+def _names_an_address(value: Any) -> bool:
+    """Whether any file in an event's data lies at an address, from where Gradio would fetch it."""
+    if isinstance(value, list):
+        return any(map(_names_an_address, value))
+    if not isinstance(value, dict):
+        return False
+    path = value.get("path")
+    return (isinstance(path, str) and "://" in path) or any(map(_names_an_address, value.values()))

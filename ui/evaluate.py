@@ -1,12 +1,12 @@
 """A concept on DreamBench's prompts: the verb behind `studio evaluate`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from concepts import LibraryError
+from concepts import Concept, LibraryError
 from studio.backbones import load_backbone
 from studio.dreambench import PICTURES, Kind, Measured, kind_of, mean, measure
 from studio.paint_settings import PaintSettings
@@ -15,53 +15,62 @@ from ui.pictures import png_bytes, save_new
 from ui.workflow import Workflow
 
 
-def run_dreambench(
+def dreambench(
     workflow: Workflow,
     name: str,
     kind: Kind | None = None,
     dino: str | None = None,
     settings: PaintSettings | None = None,
     folder: Path | None = None,
-    on_prompt: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
-    """The measures of every prompt and their means, by the workflow's scorer and a DINO backbone if one is named.
+) -> Iterator[dict[str, Any]]:
+    """The measures of the prompts and their means, as far as they are painted, after each of the 25 prompts; by the
+    workflow's scorer, and a DINO backbone if one is named.
 
     They are called CLIP-I, CLIP-T and DINO only where real backbones gave them. Pictures are kept in `folder`.
     Raises LibraryError for a concept that is not trained or has no pictures to compare with.
     """
-    concept = workflow.library.concept(name)
-    workflow.trained(name)
-    if not concept.pictures:
-        raise LibraryError(f'"{concept.name}" has no pictures to compare with: evaluate one that was added with some.')
+    concept = _comparable(workflow, name)
     chosen = kind or kind_of(concept.class_word)
     scorer, vision = workflow.scorer, load_backbone(dino) if dino else None
 
     def paint(prompt: str) -> Sequence[Image.Image]:
         painted = workflow.generate(prompt, seeds=range(PICTURES), settings=settings)
-        for seed, picture in enumerate(painted if folder else ()):
-            assert folder is not None
-            folder.mkdir(parents=True, exist_ok=True)
-            stem = "-".join(prompt.replace("<", "").replace(">", "").split())
-            save_new(folder, f"{stem}-{seed}", png_bytes(picture, {"prompt": prompt, "seed": str(seed)}))
-        on_prompt()
+        if folder is not None:
+            _keep(folder, prompt, painted)
         return painted
 
+    rows: list[Measured] = []
     real = workflow.pictures(concept)
-    rows = measure(paint, token_of(concept.name), concept.class_word, real, chosen, scorer, vision)
-    real_clip = scorer.backbone != "toybox-clip"
+    for measured in measure(paint, token_of(concept.name), concept.class_word, real, chosen, scorer, vision):
+        rows.append(measured)
+        yield {
+            "benchmark": "dreambench", "concept": concept.name, "kind": chosen, "pictures_per_prompt": PICTURES,
+            "backbones": {"image_and_text": scorer.backbone, "dino": vision and vision.name},
+            **_table(rows, real_clip=scorer.backbone != "toybox-clip"),
+        }  # fmt: skip
+
+
+def _comparable(workflow: Workflow, name: str) -> Concept:
+    """The concept, if it is trained and has pictures."""
+    concept = workflow.library.concept(name)
+    workflow.trained(name)
+    if not concept.pictures:
+        raise LibraryError(f'"{concept.name}" has no pictures to compare with: evaluate one that was added with some.')
+    return concept
+
+
+def _table(rows: Sequence[Measured], real_clip: bool) -> dict[str, Any]:
     names = ("CLIP-I", "CLIP-T", "DINO") if real_clip else ("image_alignment", "text_alignment", "DINO")
 
     def row(measured: Measured) -> dict[str, Any]:
         values = dict(zip(names, (measured.image, measured.text, measured.dino), strict=True))
         return {"prompt": measured.prompt, **values}
 
-    return {
-        "benchmark": "dreambench",
-        "concept": concept.name,
-        "kind": chosen,
-        "pictures_per_prompt": PICTURES,
-        "backbones": {"image_and_text": scorer.backbone, "dino": vision and vision.name},
-        "measures": list(names),
-        "mean": row(mean(rows)),
-        "prompts": [row(measured) for measured in rows],
-    }
+    return {"measures": list(names), "mean": row(mean(rows)), "prompts": [row(measured) for measured in rows]}
+
+
+def _keep(folder: Path, prompt: str, pictures: Sequence[Image.Image]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = "-".join(prompt.replace("<", "").replace(">", "").split())
+    for seed, picture in enumerate(pictures):
+        save_new(folder, f"{stem}-{seed}", png_bytes(picture, {"prompt": prompt, "seed": str(seed)}))

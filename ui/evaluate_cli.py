@@ -33,17 +33,18 @@ def evaluate(
 ) -> None:
     """Score a concept on a benchmark's prompts, as the field reports it."""
     from studio.paint_settings import PaintSettings
-    from ui.evaluate import run_dreambench
+    from ui.evaluate import dreambench
 
     if benchmark != "dreambench":
         raise StudioError(f"There is no benchmark called {benchmark!r}: choose dreambench.")
     workflow = workflow_of(library, base, backbone=backbone)
+    settings = PaintSettings(steps=steps, guidance=guidance)
     with progress_bar() as bar:
         task = bar.add_task("painting", total=25, note="")
-        document = run_dreambench(
-            workflow, name, kind, dino, PaintSettings(steps=steps, guidance=guidance), pictures,
-            lambda: bar.advance(task),
-        )  # fmt: skip
+        document: dict[str, Any] = {}
+        for so_far in dreambench(workflow, name, kind, dino, settings, pictures):
+            document = so_far
+            bar.advance(task)
     report(document, as_json, lambda: _show(document))
 
 

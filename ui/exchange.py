@@ -1,5 +1,7 @@
 """Concepts to and from other tools' files: the verbs behind `studio export` and `studio import`."""
 
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +40,17 @@ def export_concepts(
     if made.lost_biases:
         notes.append(f"{made.lost_biases} layers' biases are left out: kohya's layout has no place for them.")
     return made, notes
+
+
+def export_for_download(workflow: Workflow, name: str, layout: str) -> tuple[list[Path], list[str]]:
+    """Exports a trained concept into a temporary folder of its own; the files, a folder packed into one, and notes."""
+    concept = workflow.library.concept(name)
+    folder = Path(tempfile.mkdtemp())
+    output = folder / (concept.name if layout == "peft" else f"{concept.name}.safetensors")
+    made, notes = export_concepts(workflow, [concept.name], layout, output)
+    if made.path.is_dir():
+        made = replace(made, path=Path(shutil.make_archive(str(folder / f"{concept.name}-peft"), "zip", made.path)))
+    return [made.path, *made.tokens.values()], notes
 
 
 def import_file(

@@ -6,7 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from ui.concept_cli import described
-from ui.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, report, strengths_from, tell, workflow_of
+from ui.options import (
+    DEFAULT_LIBRARY,
+    AverageOption,
+    BaseOption,
+    JsonOption,
+    LibraryOption,
+    StrengthOption,
+    report,
+    strengths_from,
+    tell,
+    workflow_of,
+)
 
 
 def export(
@@ -18,8 +29,8 @@ def export(
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
     method: Annotated[str | None, typer.Option(help="How several are merged, as for studio merge.")] = None,
-    average: Annotated[bool, typer.Option("--average", help="Divide all strengths by the number of concepts.")] = False,
-    strength: Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")] = [],  # noqa: B006
+    average: AverageOption = False,
+    strength: StrengthOption = [],  # noqa: B006
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,

@@ -9,7 +9,8 @@ from concepts import Concept, Job
 from concepts.inspection import Inspected
 from concepts.samples import SAMPLES
 from studio.counting import Cost
-from ui.thumbnails import data_uri, thumbnail, whole
+from training.previews import KeptPreview
+from ui.thumbnails import data_uri, fitted, thumbnail, whole
 
 _SHOWN = 60
 _TEMPLATES = Environment(
@@ -17,6 +18,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters["thumbnail"] = thumbnail
 _TEMPLATES.filters["data_uri"] = data_uri
+_TEMPLATES.filters["fitted"] = fitted
 _TEMPLATES.filters["whole"] = whole
 
 
@@ -36,14 +38,19 @@ def concept_facts(concept: Concept) -> str:
     return _render("concept.html", concept=concept)
 
 
+def picture_strip(concept: Concept, chosen: int) -> str:
+    """A concept's pictures, one of them chosen, with marks on those that have a caption or a mask."""
+    return _render("pictures.html", concept=concept, chosen=chosen)
+
+
 def inspection(items: Sequence[Inspected]) -> str:
     """Every picture with what is wrong with it."""
     return _render("inspection.html", items=items) if items else ""
 
 
-def problem(sentence: str) -> str:
-    """What is wrong, in red, beside the field that it is about."""
-    return _render("problem.html", sentence=sentence) if sentence else ""
+def problem(sentence: str, field: str = "") -> str:
+    """What is wrong, in red; the page puts it beside the field of this id."""
+    return _render("problem.html", sentence=sentence, field=field) if sentence else ""
 
 
 def note(sentence: str, level: str = "note") -> str:
@@ -61,9 +68,20 @@ def score_table(scores: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     return _render("scores.html", scores=scores, rows=rows)
 
 
+def benchmark_table(document: dict[str, Any]) -> str:
+    """The measures of a benchmark's prompts as far as they are painted, and their means."""
+    measured = [measure for measure in document["measures"] if document["mean"][measure] is not None]
+    return _render("benchmark.html", document=document, measures=measured)
+
+
 def job_list(jobs: Sequence[Job], chosen: str, words: Callable[[Job], str]) -> str:
     """Trainings with where they stand, in `words`, and buttons to cancel and resume them."""
     return _render("jobs.html", jobs=jobs, chosen=chosen, words=words)
+
+
+def preview_list(previews: Sequence[KeptPreview]) -> str:
+    """What a training would have given after some of its steps, the last first."""
+    return _render("previews.html", previews=previews[::-1]) if previews else ""
 
 
 def concept_outcome(concept: Concept) -> str:

@@ -31,6 +31,17 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option("--database", envvar=DATABASE_VARIABLE, help="postgresql://USER:PASSWORD@HOST/NAME; SQLite if unset."),
 ]
+StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="spectral, fedavg, gradient, orthogonal, ties, dare or svd; by default what suits the concepts' adapters.",
+    ),
+]
+AverageOption = Annotated[
+    bool, typer.Option("--average", help="Divide all strengths by the number of concepts, as 1/k.")
+]
 DEFAULT_LIBRARY = "~/.concept-studio"
 _BOX = re.compile(r"([\w-]+):(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+)")
 

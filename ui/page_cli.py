@@ -21,6 +21,9 @@ def ui(
     auth: Annotated[
         str | None, typer.Option(envvar="STUDIO_AUTH", help="NAME:PASSWORD, which the page then asks for.")
     ] = None,
+    api: Annotated[
+        bool, typer.Option("--api", help="Open the same verbs to gradio_client and other programs.")
+    ] = False,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -33,7 +36,7 @@ def ui(
     from ui.workflow import Workflow
 
     folder = str(Path(base).resolve()) if Path(base).exists() else base
-    page = serve(Workflow(library, folder), host, port, login)
+    page = serve(Workflow(library, folder), host, port, login, api)
     report({"address": page.local_url}, as_json, lambda: typer.echo(f"Open {page.local_url} in a browser."))
     try:
         threading.Event().wait()

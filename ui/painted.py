@@ -12,7 +12,15 @@ from training.pictures import png_bytes
 from ui.request import PaintRequest, request_from_text
 
 FOLDER = "painted"
+MOST_PICTURES = 16
+"""At a time, so that a page does not hold up the others for long."""
 _SHOWN = 12
+
+
+def check_number(number: int | None) -> None:
+    """Raises StudioError for more pictures than the page paints at a time."""
+    if (number or 0) > MOST_PICTURES:
+        raise StudioError(f"Ask for at most {MOST_PICTURES} pictures at a time.")
 
 
 def keep(root: Path, picture: Image.Image, text: Mapping[str, str]) -> Path:

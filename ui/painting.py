@@ -114,6 +114,19 @@ class Painter:
                 on_note(note)
             return self._paint(trained, prompt, seeds, plan, [*boxes.values()], settings, on_step)
 
+    def painted(
+        self,
+        request: PaintRequest,
+        on_step: Callable[[], None] = lambda: None,
+        on_note: Callable[[str], None] = lambda _: None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Image.Image]:
+        """The pictures of a request, of these seeds if any are given."""
+        return self.generate(
+            request.prompt, request.concepts, request.method, request.strengths, seeds or request.seeds,
+            request.regions, request.settings, on_step, request.average, on_note,
+        )  # fmt: skip
+
     def paint_each(
         self,
         request: PaintRequest,
@@ -122,12 +135,8 @@ class Painter:
     ) -> Iterator[tuple[int, Image.Image]]:
         """The seeds of a request with their pictures, each as soon as it is painted."""
         for seed in request.seeds:
-            told = on_note if seed == request.seed else lambda _: None
-            pictures = self.generate(
-                request.prompt, request.concepts, request.method, request.strengths, [seed], request.regions,
-                request.settings, on_step, request.average, told,
-            )  # fmt: skip
-            yield seed, pictures[0]
+            (picture,) = self.painted(request, on_step, on_note if seed == request.seed else lambda _: None, [seed])
+            yield seed, picture
 
     def _resolve(
         self, prompt: str, concepts: Sequence[str], regions: Mapping[str, object]

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from studio.errors import StudioError
-from studio.paint_settings import MOST_GUIDANCE, SEEDS, PaintSettings
+from studio.paint_settings import MOST_GUIDANCE, SEEDS, PaintSettings, check_seeds
 
 Box = tuple[float, float, float, float]
 """Top, left, bottom, right; shares of the picture's sides, or pixels if one is more than 1."""
@@ -38,6 +38,11 @@ class PaintRequest(BaseModel):
         default=None, description="Width and height in pixels; what the base was trained on if unset."
     )
     regions: dict[str, Box] = Field(default={}, description="The box in which each concept is painted.")
+
+    @model_validator(mode="after")
+    def _has_seeds(self) -> Self:
+        check_seeds([self.seeds[-1]])
+        return self
 
     @property
     def settings(self) -> PaintSettings:

@@ -22,10 +22,28 @@ def data_uri(picture: Image.Image, side: int = SIDE) -> str:
     """The middle square of a picture as a small WEBP inside a data URI."""
     buffer = io.BytesIO()
     ImageOps.fit(picture.convert("RGB"), (side, side)).save(buffer, "WEBP", quality=82)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return _uri(buffer)
+
+
+def fitted(path: Place, side: int = 640) -> str:
+    """All of a picture of the library, with its longer side so long at most, as a data URI."""
+    return _fitted(read_file(path), side)
+
+
+@lru_cache(maxsize=64)
+def _fitted(data: bytes, side: int) -> str:
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.thumbnail((side, side))
+        picture.convert("RGB").save(buffer, "WEBP", quality=88)
+    return _uri(buffer)
 
 
 @lru_cache(maxsize=64)
 def whole(path: Place) -> str:
     """A picture of the library as it is, as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(read_file(path)).decode()}"
+
+
+def _uri(webp: io.BytesIO) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(webp.getvalue()).decode()}"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from studio.errors import StudioError
 from training.interrupts import asked_to_stop
@@ -130,13 +129,7 @@ def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None)
     own = {key: value for key, value in values.items() if key in Recipe.model_fields and key != "options"}
     others = {**options.get("options", {}), **{key: value for key, value in values.items() if key not in own}}
     given = {**options, **own, **({"options": others} if others else {})}
-    try:
-        return Recipe(**given) if start is None else continued_recipe(start, given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        said, place = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"]))
-        said = said[0].lower() + said[1:]
-        raise StudioError(f"Change {place or 'the recipe'}: {said}.") from error
+    return Recipe(**given) if start is None else continued_recipe(start, given)
 
 
 def _advance(bar: Any, task: Any, progress: Any) -> None:

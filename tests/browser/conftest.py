@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,16 +84,25 @@ def library(tmp_path_factory) -> Library:
 @pytest.fixture(scope="session")
 def address(library: Library) -> Iterator[str]:
     """The address of a `studio ui` on that library."""
+    with served(library.root) as (_, found):
+        yield found
+
+
+@contextmanager
+def served(library: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process of a `studio ui` on this library, and its address."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}  # for its worker's sake, too
     process = subprocess.Popen(
-        [sys.executable, "-c", "from ui.cli import main; main()", "ui", "--library", str(library.root)],
+        [sys.executable, "-c", "from ui.cli import main; main()", "ui", "--library", str(library), *options],
         cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
-    yield _address(process)
-    process.terminate()
-    process.wait(30)
-    assert process.stdout
-    process.stdout.close()
+    try:
+        yield process, _address(process)
+    finally:
+        process.terminate()
+        process.wait(30)
+        assert process.stdout
+        process.stdout.close()
 
 
 def _address(process: subprocess.Popen[str]) -> str:
@@ -104,6 +114,12 @@ def _address(process: subprocess.Popen[str]) -> str:
     match = re.search(r"http://\S+", process.stdout.readline())
     assert match, "studio ui ended before it printed an address"
     return match[0]
+
+
+@pytest.fixture(scope="session")
+def serve_page() -> Callable[..., AbstractContextManager[tuple[subprocess.Popen[str], str]]]:
+    """`served`, for a test that wants a page of its own."""
+    return served
 
 
 @pytest.fixture(scope="session")

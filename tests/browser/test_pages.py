@@ -1,32 +1,18 @@
 """What each tab does, with real models and a real browser."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
+from steps import draw, tab
 
 from concepts import Library
 from concepts.samples import SAMPLES
 from ui.painted import settings_of
 
 TABS = ("Concepts", "Train", "Generate", "Compare", "Score")
-LONG = 240_000
-"""Milliseconds for a worker to start and to train, on a machine that is busy."""
-
-
-def tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
-
-
-def draw(canvas: Locator, *corners: tuple[float, float]) -> None:
-    """Clicks points of the square, each given as shares from the top and from the left."""
-    for top, left in corners:
-        frame = canvas.bounding_box()
-        assert frame
-        canvas.click(position={"x": left * frame["width"], "y": top * frame["height"]})
 
 
 def test_an_empty_library_offers_samples(open_page: Callable[..., Page], address: str):
@@ -68,36 +54,23 @@ def test_pictures_are_judged_before_anything_is_stored(open_page: Callable[..., 
     expect(page.locator("#cards button.card", has_text="Vase2")).to_be_visible()
 
 
-@pytest.mark.timeout(600)
-def test_a_training_outlives_the_page(open_page: Callable[..., Page], address: str, trained: Library):
+def test_an_error_stands_beside_its_field(open_page: Callable[..., Page], address: str, trained: Library):
     page = open_page(address)
     tab(page, "Train")
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("Choose at least one concept")
+    expect(page.locator("#train-names").get_by_role("alert")).to_contain_text("Choose at least one concept")
     page.get_by_label("Concepts").click()
     page.get_by_role("option", name="milo").click()
     page.keyboard.press("Tab")
-    page.get_by_label("Method").click()
-    page.get_by_role("option", name="svdiff").click()
-    expect(page.locator("#train-purpose")).to_contain_text("singular values alone")
-    page.get_by_label("Rank or budget").fill("")
-    expect(page.locator("#cost")).to_contain_text("numbers, a file of")
-    page.get_by_role("button", name="Every option").click()
-    for label, value in (("steps", "16"), ("batch", "2"), ("prior pictures", "2")):
-        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_label("Rank or budget").fill("eight")
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.locator("#train-message")).to_contain_text("milo: in the queue")
-    page.close()
-    again = open_page(address)
-    tab(again, "Train")
-    state = again.locator("#jobs .job", has_text="milo").locator(".state")
-    expect(state).to_have_text(re.compile("step|previews|done"), timeout=LONG)
-    expect(state).to_have_text("done", timeout=LONG)
-    assert again.locator("#curve svg, #curve canvas").count()
-    expect(again.locator("#outcome")).to_contain_text("milo is learned")
-    result = trained.concept("milo").result
-    assert result
-    assert len(result.details["losses"]) == 16
+    expect(page.locator("#train-rank").get_by_role("alert")).to_contain_text("as in 20000")
+    expect(page.get_by_role("alert")).to_have_count(1)
+    page.get_by_label("Rank or budget").fill("8")
+    page.get_by_role("button", name="Every option").click()
+    page.get_by_label("clip", exact=True).fill("-1")
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.locator("#train-clip").get_by_role("alert")).to_contain_text("Choose clip of at least 0")
 
 
 def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], address: str, trained: Library):

@@ -17,6 +17,7 @@ from concepts import Library
 from studio.checkpoint import to_bytes
 from studio.diffusion import load_base
 from ui.cli import main
+from ui.workflow import Workflow
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,11 @@ def library(tmp_path, whole_library: Path) -> Library:
     """Rex and Milo, trained in columns of their own; lora, trained with lora; and idle, which is not trained."""
     shutil.copytree(whole_library, tmp_path / "library")
     return Library(tmp_path / "library")
+
+
+@pytest.fixture
+def workflow(library: Library, tiny_folder: Path) -> Workflow:
+    return Workflow(library.root, str(tiny_folder))
 
 
 @pytest.fixture

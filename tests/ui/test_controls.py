@@ -25,34 +25,35 @@ class Options(BaseModel):
      ("some", gr.CheckboxGroup), ("word", gr.Textbox)],
 )  # fmt: skip
 def test_every_kind_of_field_has_its_control(name, kind):
-    made = control(Options, name)
+    made = control(Options, name, "form")
+    assert made.elem_id == f"form-{name}"
     assert type(made) is kind
     assert made.label == name
     assert made.info == Options.model_fields[name].description
 
 
-def test_bounds_and_defaults_are_the_fields():
-    share = control(Options, "share")
-    assert (share.minimum, share.maximum, share.value, share.precision) == (0, 1, 0.25, None)
-    steps = control(PaintRequest, "steps")
-    assert (steps.minimum, steps.maximum, steps.value, steps.precision) == (1, 1000, 20, 0)
-    assert control(Options, "kind").choices == [("one", "one"), ("two", "two")]
+def test_defaults_are_the_fields():
+    share = control(Options, "share", "form")
+    assert (share.value, share.precision) == (0.25, None)
+    steps = control(PaintRequest, "steps", "form")
+    assert (steps.value, steps.precision, steps.minimum) == (20, 0, None)
+    assert control(Options, "kind", "form").choices == [("one", "one"), ("two", "two")]
 
 
 def test_a_control_can_be_given_bounds_and_choices():
-    steps = control(PaintRequest, "steps", minimum=1, maximum=60)
+    steps = control(PaintRequest, "steps", "form", minimum=1, maximum=60)
     assert isinstance(steps, gr.Slider)
     assert (steps.value, steps.maximum, steps.step) == (20, 60, 1)
-    assert isinstance(control(PaintRequest, "method", choices=["a"], value="a"), gr.Dropdown)
+    assert isinstance(control(PaintRequest, "method", "form", choices=["a"], value="a"), gr.Dropdown)
 
 
 def test_what_is_empty_is_left_out_and_lines_are_lists():
     values = {"count": "", "share": 0.5, "some": [], "lines": "one\n\ntwo", "word": "dog"}
     assert given_values(Options, values) == {"share": 0.5, "lines": ("one", "two"), "word": "dog"}
     assert Options(**given_values(Options, {"count": "3"})).count == 3
-    assert control(Options, "lines").value == "a\nb"
+    assert control(Options, "lines", "form").value == "a\nb"
 
 
 def test_every_option_of_the_recipe_has_a_control():
     for name in set(Recipe.model_fields) - {"options"}:
-        assert control(Recipe, name).label == name.replace("_", " ")
+        assert control(Recipe, name, "form").label == name.replace("_", " ")

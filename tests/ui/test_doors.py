@@ -1,11 +1,12 @@
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from studio.errors import StudioError
-from ui.doors import doors
+from ui.doors import MOST_EVENT, doors
 from ui.page_cli import login_from
 
 
@@ -42,6 +43,24 @@ def test_other_sites_and_other_names_are_refused():
     assert page.post("/gradio_api/upload", headers={"origin": "null"}).status_code == 403
     assert page.get("/", headers={"host": "evil.example"}).status_code == 400
     assert client("0.0.0.0").get("/", headers={"host": "studio.example"}).text == "in"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b'{"data": ["a", {"path": "/tmp/a.png"}]}', 200), (b'{"data": [[{"a": {"path": "http://example.org/a"}}]]}', 403),
+     (b'{"data": [{"path": "ht\\u0074ps://example.org/a"}]}', 403), (b"no JSON", 400), (b"[" * 100_000, 400),
+     (b" " * (MOST_EVENT + 1), 413)],
+)  # fmt: skip
+def test_no_event_makes_the_server_fetch_an_address(body, status):
+    echo = Route("/gradio_api/queue/join", _echo, methods=["POST"])
+    page = TestClient(Starlette(routes=[echo], middleware=doors("127.0.0.1")), base_url="http://127.0.0.1:7860")
+    answer = page.post("/gradio_api/queue/join", content=body)
+    assert answer.status_code == status
+    assert (answer.content == body) == (status == 200)
+
+
+async def _echo(request: Request) -> Response:
+    return Response(await request.body())
 
 
 def test_passwords_cannot_be_tried_quickly():

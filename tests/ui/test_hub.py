@@ -115,11 +115,6 @@ def endpoint(monkeypatch, tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture
-def workflow(library: Library, tiny_folder: Path) -> Workflow:
-    return Workflow(library.root, str(tiny_folder))
-
-
 def test_there_and_back(workflow: Workflow, endpoint: str):
     address = hub.push(workflow, "rex", "me/rex", licence="cc-by-4.0", endpoint=endpoint)
     assert address.endswith("/me/rex")

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import gradio as gr
 import pytest
 from pydantic import ValidationError
 
@@ -9,8 +10,9 @@ from studio.errors import StudioError
 from training.presets import PRESETS
 from training.recipe import Recipe
 from ui import workers
+from ui.tabs.events import FieldError
 from ui.tabs.jobs import _frame, words
-from ui.tabs.train import OTHERS, recipe_of
+from ui.tabs.train import _PARTS, OTHERS, _options, recipe_of
 
 DEFAULTS = tuple(Recipe.model_fields[name].default for name in OTHERS)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,6 +25,12 @@ JOB = Job(
 
 def test_untouched_controls_are_the_default_recipe():
     assert recipe_of("lora", "rank", "", "", DEFAULTS) == Recipe(adapter="lora")
+
+
+def test_every_option_has_its_place():
+    with gr.Blocks():
+        made = [option for part in _PARTS for option in _options(part)]
+    assert [option.elem_id for option in made] == [f"train-{name}" for name in OTHERS]
 
 
 def test_controls_make_the_recipe():
@@ -45,6 +53,13 @@ def test_what_cannot_be_read_is_told(by, size, options, sentence):
 def test_impossible_values_are_refused():
     with pytest.raises(ValidationError):
         recipe_of("lora", "rank", "0", "", DEFAULTS)
+
+
+def test_a_refusal_is_about_its_field():
+    for by, size, options, field in (("rank", "eight", "", "train-rank"), ("rank", "8", "alpha", "train-options")):
+        with pytest.raises(FieldError) as refused:
+            recipe_of("lora", by, size, options, DEFAULTS)
+        assert refused.value.field == field
 
 
 def test_presets_are_recipes():

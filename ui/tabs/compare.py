@@ -7,15 +7,18 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from studio.errors import StudioError
 from ui import fragments
 from ui.comparing import Axis, Grid, as_html, as_picture, caption, compare, values_of
 from ui.controls import control
 from ui.request import PaintRequest
-from ui.tabs.events import listen
+from ui.tabs.events import FieldError, listen, problem_spot, result_spot
 from ui.workflow import Workflow
 
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
+_EMPTY = (
+    "Write a prompt and the values of one or two axes: every pair is painted from one seed, and scored. Train a "
+    "concept twice, under two names, to compare adapters or ranks."
+)
 _AXES = list(get_args(Axis))
 
 
@@ -30,16 +33,13 @@ def compare_tab(workflow: Workflow) -> None:
             across = _axis("Across", "concept", "rex, milo")
             down = _axis("Down", "strength", "0.5, 1")
             with gr.Row():
-                seed = control(PaintRequest, "seed", min_width=80)
-                steps = control(PaintRequest, "steps", min_width=80)
-                guidance = control(PaintRequest, "guidance", min_width=80)
+                seed = control(PaintRequest, "seed", "compare", min_width=80)
+                steps = control(PaintRequest, "steps", "compare", min_width=80)
+                guidance = control(PaintRequest, "guidance", "compare", min_width=80)
             paint = gr.Button("Compare", variant="primary")
-            problem = gr.HTML(elem_classes="spot")
+            problem = problem_spot()
         with gr.Column(scale=3, min_width=320):
-            shown = gr.HTML(fragments.note(
-                "Write a prompt and the values of one or two axes: every pair is painted from one seed, and scored. "
-                "Train a concept twice, under two names, to compare adapters or ranks.", "empty",
-            ), elem_id="compared")  # fmt: skip
+            shown = result_spot(_EMPTY, "compared")
             with gr.Row():
                 image = gr.DownloadButton("Save as an image", visible=False, size="sm")
                 page = gr.DownloadButton("Save as HTML", visible=False, size="sm")
@@ -49,7 +49,7 @@ def compare_tab(workflow: Workflow) -> None:
         progress: Any = _PROGRESS,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         if not text.strip():
-            raise StudioError("Write a prompt first: what is to be compared?")
+            raise FieldError("compare-prompt", "Write a prompt first: what is to be compared?")
         request = PaintRequest(prompt=text.strip(), number=1, seed=seed, steps=steps, guidance=guidance)
         total = len(values_of(x, xs)) * len(values_of(y, ys)) * request.steps
         done = iter(range(1, total + 1))
@@ -60,13 +60,15 @@ def compare_tab(workflow: Workflow) -> None:
         yield fragments.comparison(grid, caption), *_saved(grid, request.prompt)
 
     inputs = [prompt, *across, *down, seed, steps, guidance]
-    listen(paint.click, run, inputs, [shown, image, page], problem, model=True, show_progress_on=[shown])
+    listen(paint.click, run, inputs, [shown, image, page], problem, model=True, form="compare",
+           show_progress_on=[shown])  # fmt: skip
 
 
 def _axis(label: str, axis: Axis, example: str) -> tuple[gr.Dropdown, gr.Textbox]:
     with gr.Row():
         kind = gr.Dropdown(_AXES, value=axis, label=label, min_width=100)
-        values = gr.Textbox(label=f"{label}: values", placeholder=example, max_lines=1, min_width=140)
+        values = gr.Textbox(label=f"{label}: values", placeholder=example, max_lines=1, min_width=140,
+                            elem_id=f"compare-{label.lower()}")  # fmt: skip
     return kind, values
 
 

@@ -1,4 +1,4 @@
-"""The Concepts tab: the library as cards; adding, renaming, removing and bringing back."""
+"""The Concepts tab: the library as cards, beside it what is opened, and adding with every picture judged."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from concepts.samples import SAMPLES
 from training.presets import PRESETS
 from training.recipe import Recipe
 from ui import fragments
-from ui.tabs.events import listen
+from ui.tabs.details import detail_events, details_panel, open_events
+from ui.tabs.events import listen, refusal
+from ui.tabs.exchange import import_panel
 from ui.workers import Hands
 from ui.workflow import Workflow
 
@@ -28,6 +30,12 @@ element.addEventListener('click', (event) => {
 def concepts_tab(workflow: Workflow, hands: Hands, tabs: gr.Tabs, tab: gr.Tab, page: gr.Blocks) -> None:
     """Fills the tab."""
     library = workflow.library
+
+    def shown(text: str | None = None) -> str:
+        if concepts := library.concepts():
+            return fragments.concept_cards(concepts, (text or "").strip())
+        return fragments.sample_cards("Train this")
+
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             wanted = gr.Textbox(label="Find", placeholder="a part of a name or class word", elem_id="find", max_lines=1)
@@ -35,20 +43,16 @@ def concepts_tab(workflow: Workflow, hands: Hands, tabs: gr.Tabs, tab: gr.Tab, p
             cards = gr.HTML(js_on_load=_CLICKED, elem_id="cards")
             undo = gr.Button("Undo", visible=False, size="sm")
         with gr.Column(scale=2, min_width=320):
-            opened = gr.State("")
-            details = _details()
+            details = details_panel(workflow)
             form = _add_form()
-
-    def shown(text: str = "") -> str:
-        concepts = library.concepts()
-        return fragments.concept_cards(concepts, text.strip()) if concepts else fragments.sample_cards("Train this")
+            import_panel(workflow, [cards, message], shown)
 
     for trigger in (page.load, tab.select):
         listen(trigger, shown, [wanted], [cards])
     listen(wanted.input, shown, [wanted], [cards], trigger_mode="always_last")
     _add_events(workflow, form, [cards, message], shown)
-    _detail_events(workflow, details, opened, undo, [cards, message], shown)
-    _open_events(workflow, cards, message, opened, details)
+    detail_events(workflow, details, undo, [cards, message], shown)
+    open_events(workflow, cards, message, details)
     _sample_events(workflow, hands, tabs, cards, message, shown)
 
 
@@ -82,7 +86,7 @@ def _add_events(workflow: Workflow, form: dict[str, Any], shown: list[Any], card
 
     def add(files: list[str] | None, name: str, word: str) -> list[Any]:
         name, word = name.strip(), word.strip()
-        problems = [_refusal(check_name, name), _refusal(check_class_word, word), ""]
+        problems = [refusal(check_name, name), refusal(check_class_word, word), ""]
         good = [item.file for item in inspect_pictures([Path(f) for f in files or ()]) if item.picture]
         if not good:
             problems[2] = fragments.problem("Drop at least one picture that can be read.")
@@ -99,78 +103,6 @@ def _add_events(workflow: Workflow, form: dict[str, Any], shown: list[Any], card
     problems = form["problems"]
     listen(files.change, inspected, [files], [report, button, problems[2]])
     listen(button.click, add, [files, name, word], [*shown, files, report, name, word, *problems])
-
-
-def _refusal(check: Any, value: str) -> str:
-    try:
-        check(value)
-    except LibraryError as error:
-        return fragments.problem(str(error))
-    return ""
-
-
-def _details() -> dict[str, Any]:
-    with gr.Column(visible=False, elem_id="details", elem_classes="panel") as group:
-        title = gr.Markdown()
-        facts = gr.HTML(elem_classes="spot")
-        with gr.Row():
-            name = gr.Textbox(label="Name", min_width=120, max_lines=1)
-            word = gr.Textbox(label="Class word", min_width=120, max_lines=1)
-        problem = gr.HTML(elem_classes="spot")
-        with gr.Row():
-            save = gr.Button("Save", size="sm")
-            remove = gr.Button("Remove", variant="stop", size="sm")
-            close = gr.Button("Close", size="sm")
-    return {
-        "group": group, "title": title, "facts": facts, "name": name, "word": word, "problem": problem,
-        "save": save, "remove": remove, "close": close,
-    }  # fmt: skip
-
-
-def _detail_events(
-    workflow: Workflow, details: dict[str, Any], opened: gr.State, undo: gr.Button, shown: list[Any], cards: Any
-) -> None:
-    library = workflow.library
-
-    def save(name: str, new_name: str, word: str) -> tuple[Any, ...]:
-        concept = library.rename_concept(name, new_name.strip(), word.strip())
-        return cards(), fragments.note(f"Saved as {concept.name}.", "good"), concept.name, f"### {concept.name}"
-
-    def remove(name: str) -> tuple[Any, ...]:
-        removed = library.remove_concept(name, for_good=False)
-        told = fragments.note(f"Removed {removed}. It keeps its columns until it is removed for good.")
-        return cards(), told, gr.Column(visible=False), gr.Button(f"Undo: bring {removed} back", visible=True)
-
-    def restore(name: str) -> tuple[Any, ...]:
-        concept = library.restore_concept(name)
-        told = fragments.note(f"{concept.name} is back with all it had.", "good")
-        return cards(), told, gr.Button(visible=False)
-
-    group, problem = details["group"], details["problem"]
-    listen(
-        details["save"].click, save, [opened, details["name"], details["word"]],
-        [*shown, opened, details["title"]], problem,
-    )  # fmt: skip
-    listen(details["remove"].click, remove, [opened], [*shown, group, undo], problem)
-    listen(undo.click, restore, [opened], [*shown, undo], problem)
-    listen(details["close"].click, lambda: gr.Column(visible=False), [], [group])
-
-
-def _open_events(
-    workflow: Workflow, cards: gr.HTML, message: gr.HTML, opened: gr.State, details: dict[str, Any]
-) -> None:
-    def open_one(event: gr.EventData) -> list[Any]:
-        name = (event._data or {}).get("name")
-        if not name:
-            return [gr.skip()] * len(outputs)
-        concept = workflow.library.concept(name)
-        facts = fragments.concept_facts(concept)
-        return ["", concept.name, gr.Column(visible=True), f"### {concept.name}", facts, concept.name,
-                concept.class_word, ""]  # fmt: skip
-
-    parts = [details[key] for key in ("group", "title", "facts", "name", "word", "problem")]
-    outputs = [message, opened, *parts]
-    listen(cards.click, open_one, [], outputs)
 
 
 def _sample_events(

@@ -6,21 +6,24 @@ from typing import Any
 
 import gradio as gr
 
+from concepts import LibraryError
 from studio.composition import MERGES
-from studio.errors import StudioError
 from ui import fragments
 from ui.assets import asset
 from ui.controls import control
-from ui.painted import keep, latest, settings_of
+from ui.painted import check_number, keep, latest, settings_of
 from ui.painting import UNMERGED, names_written
 from ui.request import PaintRequest
-from ui.tabs.events import listen
+from ui.tabs.events import FieldError, about, listen, problem_spot
 from ui.workflow import Workflow
 
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
-MOST_PICTURES = 16
 MOST_NAMED = 6
 """Concepts in one prompt that get a slider."""
+_EMPTY = (
+    "Write a prompt and press Paint: pictures come here one after the other, and stay. Names of trained concepts stand "
+    "below the prompt; the tab Train teaches more."
+)
 _METHODS = [("what suits the concepts", ""), *((name, name) for name in (*MERGES, UNMERGED))]
 
 
@@ -40,7 +43,7 @@ def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
             use = gr.Button("Use these settings", visible=False, size="sm")
             with gr.Accordion("Settings of a picture painted earlier", open=False):
                 earlier = gr.File(label="A PNG file that was painted here", height=140)
-                earlier_problem = gr.HTML(elem_classes="spot")
+                earlier_problem = problem_spot()
     files = gr.State([])
     _prompt_events(workflow, tab, page, form)
     _paint_events(workflow, page, form, gallery, files, message)
@@ -55,7 +58,7 @@ def _form() -> dict[str, Any]:
         ),
         "names": gr.HTML(html_template='<div class="chips"></div>', js_on_load=asset("names.js"), value=[]),
         "highlighted": gr.HTML(elem_classes="spot"),
-        "problem": gr.HTML(elem_classes="spot"),
+        "problem": problem_spot(),
     }  # fmt: skip
     with gr.Row():
         form["paint"] = gr.Button("Paint", variant="primary", min_width=120, scale=3)
@@ -72,14 +75,14 @@ def _form() -> dict[str, Any]:
             elem_id="boxes",
         )  # fmt: skip
     with gr.Row():
-        form["number"] = control(PaintRequest, "number", label="pictures", maximum=MOST_PICTURES, min_width=100)
-        form["seed"] = control(PaintRequest, "seed", min_width=100)
+        form["number"] = control(PaintRequest, "number", "paint", label="pictures", min_width=100)
+        form["seed"] = control(PaintRequest, "seed", "paint", min_width=100)
     with gr.Accordion("More settings", open=False):
-        form["method"] = control(PaintRequest, "method", choices=_METHODS, value="", label="merge method")
-        form["average"] = control(PaintRequest, "average")
-        form["steps"] = control(PaintRequest, "steps", minimum=1, maximum=60)
-        form["guidance"] = control(PaintRequest, "guidance", minimum=0, maximum=15, step=0.5)
-        form["negative_prompt"] = control(PaintRequest, "negative_prompt")
+        form["method"] = control(PaintRequest, "method", "paint", choices=_METHODS, value="", label="merge method")
+        form["average"] = control(PaintRequest, "average", "paint")
+        form["steps"] = control(PaintRequest, "steps", "paint", minimum=1, maximum=60)
+        form["guidance"] = control(PaintRequest, "guidance", "paint", minimum=0, maximum=15, step=0.5)
+        form["negative_prompt"] = control(PaintRequest, "negative_prompt", "paint")
     return form
 
 
@@ -134,30 +137,34 @@ def _paint_events(
         def step() -> None:
             progress((next(steps), total), desc="painting", unit="steps")
 
-        for seed, picture in workflow.paint_each(request, step, notes.append):
-            painted.append(str(keep(folder, picture, request.text(seed))))
-            yield [*painted], [*painted], fragments.note(" ".join(notes))
+        with about("prompt", (LibraryError,)):
+            for seed, picture in workflow.paint_each(request, step, notes.append):
+                painted.append(str(keep(folder, picture, request.text(seed))))
+                yield [*painted], [*painted], fragments.note(" ".join(notes))
 
     inputs = [form["prompt"], form["boxes"], *(form[name] for name in _SETTINGS), *form["strengths"]]
     event = listen(
-        form["paint"].click, paint, inputs, [gallery, files, message], form["problem"], model=True,
+        form["paint"].click, paint, inputs, [gallery, files, message], form["problem"], model=True, form="paint",
         show_progress_on=[gallery],
     )  # fmt: skip
     form["stop"].click(None, cancels=[event])
 
-    def painted_before() -> tuple[list[str], list[str]]:
+    def painted_before() -> tuple[list[str], list[str], str]:
         found = [str(path) for path in latest(folder)]
-        return found, found
+        return found, found, "" if found else fragments.note(_EMPTY, "empty")
 
-    listen(page.load, painted_before, [], [gallery, files])
+    listen(page.load, painted_before, [], [gallery, files, message])
 
 
 def _request(workflow: Workflow, prompt: str, placed: dict[str, Any] | None, given: tuple[Any, ...]) -> PaintRequest:
     """What the controls ask for."""
     if not prompt.strip():
-        raise StudioError("Write a prompt first: what is to be painted?")
+        raise FieldError("prompt", "Write a prompt first: what is to be painted?")
     settings = dict(zip(_SETTINGS, given, strict=False))
-    names = workflow.named_in(prompt)
+    with about("paint-number"):
+        check_number(settings["number"])
+    with about("prompt"):
+        names = workflow.named_in(prompt)
     strengths = dict(zip(names, given[len(_SETTINGS) :], strict=False))
     boxes = (placed or {}).get("boxes") or {}
     return PaintRequest(**{

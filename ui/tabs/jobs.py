@@ -1,14 +1,16 @@
-"""The right half of the Train tab: the queue, the chosen training's curve, and what came of it."""
+"""The right half of the Train tab: the queue, the chosen training's curves and previews, and what came of it."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import gradio as gr
 import pandas as pd
 
-from concepts import Job, LibraryError
+from concepts import Concept, Job, LibraryError
+from training.previews import kept_previews
 from ui import fragments
-from ui.tabs.events import listen
+from ui.tabs.events import listen, problem_spot
 from ui.workers import Hands
 from ui.workflow import Workflow
 
@@ -16,6 +18,7 @@ SECONDS = 1.5
 """How often the page asks the database."""
 _SHOWN = 20
 _POINTS = 400
+_PREVIEWS = 6
 _TELLING = 0.1
 """The share of the steps after which the time that is left can be told: getting ready counts, too."""
 _CLICKED = """
@@ -30,20 +33,25 @@ def jobs_panel(workflow: Workflow, hands: Hands, page: gr.Blocks) -> gr.Timer:
     """Fills the panel, and returns the timer that keeps it up to date."""
     chosen, seen = gr.State(""), gr.State(None)
     table = gr.HTML(js_on_load=_CLICKED, elem_id="jobs")
-    problem = gr.HTML(elem_classes="spot")
+    problem = problem_spot()
     curve = gr.LinePlot(
         _frame([]), x="step", y="loss", label="Loss of each step, and its running mean", color="kind", height=260,
-        elem_id="curve", color_map={"each": "#c9c6bf", "mean": "#12a08a"},
+        elem_id="curve", color_map={"each": "#c9c6bf", "mean": "#12a08a"}, visible=False,
     )  # fmt: skip
+    alignment = gr.LinePlot(
+        _aligned([]), x="step", y="image alignment", label="Image alignment of the previews", height=200,
+        elem_id="alignment", visible=False,
+    )  # fmt: skip
+    previews = gr.HTML(elem_classes="spot", elem_id="previews")
     outcome = gr.HTML(elem_classes="spot", elem_id="outcome")
-    shown = [table, curve, outcome, seen]
+    shown = [table, curve, alignment, previews, outcome, seen]
     timer = gr.Timer(SECONDS)
 
     def refresh(job: str, before: Any) -> list[Any]:
         hands.lend()
         jobs = workflow.library.jobs.page(_SHOWN)
         now = [job, *((j.id, j.state, j.step, j.concept, j.attempts) for j in jobs)]
-        return [gr.skip()] * 4 if now == before else [*_shown(workflow, jobs, job), now]
+        return [gr.skip()] * len(shown) if now == before else [*_shown(workflow, jobs, job), now]
 
     def afresh(job: str) -> list[Any]:
         return refresh(job, None)
@@ -63,25 +71,36 @@ def jobs_panel(workflow: Workflow, hands: Hands, page: gr.Blocks) -> gr.Timer:
     return timer
 
 
-def _shown(workflow: Workflow, jobs: list[Job], wanted: str) -> tuple[str, pd.DataFrame, str]:
-    """The list, and the curve and outcome of the wanted job, else of the one at work, else of the newest."""
+def _shown(workflow: Workflow, jobs: list[Job], wanted: str) -> list[Any]:
+    """The list, and what is known of the wanted job, else of the one at work, else of the newest."""
     chosen = next((job for job in jobs if job.id == wanted), None)
     chosen = chosen or next((job for job in jobs if job.state == "running"), jobs[0] if jobs else None)
     if chosen is None:
-        return fragments.job_list([], "", words), _frame([]), ""
-    losses = workflow.library.jobs.losses(chosen.id)
-    return fragments.job_list(jobs, chosen.id, words), _frame(losses), _outcome(workflow, chosen)
+        return [fragments.job_list([], "", words), *[gr.LinePlot(visible=False)] * 2, "", ""]
+    concept, losses = _concept(workflow, chosen), workflow.library.jobs.losses(chosen.id)
+    newest = next(job for job in jobs if job.concept_id == chosen.concept_id)
+    kept = kept_previews(workflow.library.runs(concept)) if concept and newest.id == chosen.id else []
+    previews = [preview for preview in kept if preview.step <= chosen.step]  # later ones are an earlier training's
+    scored = [(preview.step, preview.alignment) for preview in previews if preview.alignment is not None]
+    return [
+        fragments.job_list(jobs, chosen.id, words),
+        gr.LinePlot(_frame(losses), visible=bool(losses)),
+        gr.LinePlot(_aligned(scored), visible=bool(scored)),
+        fragments.preview_list(previews[-_PREVIEWS:]),
+        fragments.concept_outcome(concept) if concept and concept.result and chosen.state == "done" else "",
+    ]
 
 
-def _outcome(workflow: Workflow, job: Job) -> str:
-    """What the finished training made."""
-    if job.state != "done":
-        return ""
+def _concept(workflow: Workflow, job: Job) -> Concept | None:
+    """The concept that a job trains, unless it was removed meanwhile."""
     try:
-        concept = workflow.library.concept(job.concept)
-    except LibraryError:  # removed meanwhile
-        return ""
-    return fragments.concept_outcome(concept) if concept.result else ""
+        return workflow.library.concept(job.concept)
+    except LibraryError:
+        return None
+
+
+def _aligned(scored: Sequence[tuple[int, float]]) -> pd.DataFrame:
+    return pd.DataFrame(scored, columns=["step", "image alignment"]).astype(float)
 
 
 def _frame(losses: list[float]) -> pd.DataFrame:

@@ -1,19 +1,22 @@
 """The Train tab: a method, its size, every option of the recipe; and the queue beside it."""
 
+import inspect
 from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
+from pydantic import BaseModel
 
 from studio.adapters import ADAPTERS
 from studio.adapters.purposes import GOOD_FOR
 from studio.errors import StudioError
 from training.presets import PRESETS
 from training.recipe import Recipe
+from training.recipe_parts import Group
 from ui import fragments
 from ui.controls import control, given_values
 from ui.options import number_from, pairs, parsed
-from ui.tabs.events import listen
+from ui.tabs.events import FieldError, about, listen, problem_spot
 from ui.tabs.jobs import jobs_panel
 from ui.workers import Hands
 from ui.workflow import Workflow
@@ -21,7 +24,11 @@ from ui.workflow import Workflow
 _OWN = ("adapter", "rank", "budget", "options")
 """Options of the recipe that have controls of their own; all others stand under "Every option"."""
 OTHERS = [name for name in Recipe.model_fields if name not in _OWN]
+_PARTS = [part for part in reversed(Recipe.__mro__) if issubclass(part, Group) and part not in (Group, Recipe)]
 _ADAPTER = Recipe.model_fields["adapter"].default
+_SEVERAL = "One or several: they are trained one after another."
+_PRESET = "standard"
+_PRESET_OPTIONS = tuple(dict.fromkeys(option for preset in PRESETS.values() for option in preset))
 _HIDDEN_OPTIONS = ("rank", "first_column")
 
 
@@ -39,36 +46,56 @@ def train_tab(workflow: Workflow, hands: Hands, tab: gr.Tab, page: gr.Blocks) ->
 def _form() -> dict[str, Any]:
     form: dict[str, Any] = {
         "names": gr.Dropdown(choices=[], multiselect=True, label="Concepts", elem_id="train-names",
-                             info="One or several: they are trained one after another."),
+                             info=_SEVERAL),
         "adapter": gr.Dropdown(list(ADAPTERS), value=_ADAPTER, label="Method",
                                elem_id="train-method"),
         "purpose": gr.HTML(fragments.note(GOOD_FOR[_ADAPTER]), elem_classes="spot", elem_id="train-purpose"),
-        "preset": gr.Radio(list(PRESETS), value="standard", label="Preset"),
+        "preset": gr.Radio(list(PRESETS), value=_PRESET, label="Preset"),
     }  # fmt: skip
     with gr.Row():
         form["by"] = gr.Radio([("rank", "rank"), ("parameter budget", "budget")], value="rank", label="Size by")
-        form["size"] = gr.Textbox(label="Rank or budget", value="8", max_lines=1, min_width=100,
+        form["size"] = gr.Textbox(label="Rank or budget", value="8", max_lines=1, min_width=100, elem_id="train-rank",
                                   info="A budget may be 20k or 1.5M.")  # fmt: skip
     form["cost"] = gr.HTML(elem_classes="spot", elem_id="cost")
     with gr.Accordion("Every option", open=False):
         form["options"] = gr.Textbox(label="Options of the method", placeholder="alpha=4", lines=2,
-                                     info="NAME=VALUE, one a line.")  # fmt: skip
-        form["others"] = [control(Recipe, name) for name in OTHERS]
+                                     elem_id="train-options", info="NAME=VALUE, one a line.")  # fmt: skip
+        form["others"] = [option for part in _PARTS for option in _options(part)]
     form["train"] = gr.Button("Train", variant="primary", elem_id="train")
-    form["problem"] = gr.HTML(elem_classes="spot")
+    form["problem"] = problem_spot()
     form["message"] = gr.HTML(elem_classes="spot", elem_id="train-message")
     return form
+
+
+def _options(part: type[BaseModel]) -> list[Any]:
+    """The controls of a part of the recipe, under its name."""
+    gr.Markdown(f"**{inspect.cleandoc(part.__doc__ or '').rstrip('.')}**")
+    with gr.Row():
+        return [_option(name) for name in part.__annotations__ if name in OTHERS]
+
+
+def _option(name: str) -> Any:
+    """The control of an option, as the preset has it with which the page begins."""
+    start = {"value": _shown(name, PRESETS[_PRESET][name])} if name in PRESETS[_PRESET] else {}
+    return control(Recipe, name, "train", min_width=190, **start)
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value as its control takes it: one that may be unset is written."""
+    return "" if value is None else str(value) if Recipe.model_fields[name].default is None else value
 
 
 def recipe_of(adapter: str, by: str, size: str, options: str, others: tuple[Any, ...]) -> Recipe:
     """What the controls ask for. Raises StudioError, or pydantic's ValidationError, for what cannot be."""
     chosen: dict[str, Any] = given_values(Recipe, dict(zip(OTHERS, others, strict=True)))
-    if size := (size or "").strip():
-        chosen[by] = number_from(size)
-    elif by == "budget":
-        raise StudioError("Write a budget, as in 20k, or choose the size by rank.")
-    lines = [line.strip() for line in (options or "").splitlines() if line.strip()]
-    given = {key: parsed(value) for key, value in pairs(lines, "an option").items()}
+    with about("train-rank"):
+        if size := (size or "").strip():
+            chosen[by] = number_from(size)
+        elif by == "budget":
+            raise StudioError("Write a budget, as in 20k, or choose the size by rank.")
+    with about("train-options"):
+        lines = [line.strip() for line in (options or "").splitlines() if line.strip()]
+        given = {key: parsed(value) for key, value in pairs(lines, "an option").items()}
     return Recipe(adapter=adapter, options=given, **chosen)
 
 
@@ -81,18 +108,20 @@ def _size_events(workflow: Workflow, form: dict[str, Any]) -> None:
         return fragments.note(GOOD_FOR[adapter]), gr.Textbox(info=info), size
 
     def cost(adapter: str, by: str, size: str, options: str, *others: Any) -> str:
-        return fragments.size(workflow.cost(recipe_of(adapter, by, size, options, others)))
+        with about("train-rank"):
+            return fragments.size(workflow.cost(recipe_of(adapter, by, size, options, others)))
 
     def preset(name: str) -> list[Any]:
         defaults = {option: Recipe.model_fields[option].default for option in OTHERS}
-        return [{**defaults, **PRESETS[name]}[option] for option in ("steps", "prior_pictures")]
+        return [_shown(option, {**defaults, **PRESETS[name]}[option]) for option in _PRESET_OPTIONS]
 
     inputs = [form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
     listen(form["adapter"].change, method, [form["adapter"]], [form["purpose"], form["options"], form["size"]])
     sites = form["others"][OTHERS.index("sites")]
     for part in (form["adapter"], form["by"], form["size"], form["options"], sites):
-        listen(part.change, cost, inputs, [form["cost"]], form["problem"], trigger_mode="always_last")
-    changed = [form["others"][OTHERS.index(name)] for name in ("steps", "prior_pictures")]
+        listen(part.change, cost, inputs, [form["cost"]], form["problem"], form="train",
+               trigger_mode="always_last")  # fmt: skip
+    changed = [form["others"][OTHERS.index(name)] for name in _PRESET_OPTIONS]
     listen(form["preset"].input, preset, [form["preset"]], changed)
 
 
@@ -100,11 +129,12 @@ def _queue_events(
     workflow: Workflow, hands: Hands, tab: gr.Tab, page: gr.Blocks, form: dict[str, Any], timer: gr.Timer
 ) -> None:
     def names() -> Any:
-        return gr.Dropdown(choices=[concept.name for concept in workflow.library.concepts() if concept.pictures])
+        known = [concept.name for concept in workflow.library.concepts() if concept.pictures]
+        return gr.Dropdown(choices=known, info=_SEVERAL if known else "Add one first, in the tab Concepts.")
 
     def queue(chosen: list[str], adapter: str, by: str, size: str, options: str, *others: Any) -> tuple[Any, str]:
         if not chosen:
-            raise StudioError("Choose at least one concept to train.")
+            raise FieldError("train-names", "Choose at least one concept to train.")
         jobs = workflow.queue(chosen, recipe_of(adapter, by, size, options, others))
         hands.lend()
         told = f"{', '.join(job.concept for job in jobs)}: in the queue. You may close the page meanwhile."
@@ -113,4 +143,4 @@ def _queue_events(
     for trigger in (page.load, tab.select):
         listen(trigger, names, [], [form["names"]])
     inputs = [form["names"], form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
-    listen(form["train"].click, queue, inputs, [form["names"], form["message"]], form["problem"])
+    listen(form["train"].click, queue, inputs, [form["names"], form["message"]], form["problem"], form="train")

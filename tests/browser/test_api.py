@@ -1,0 +1,109 @@
+"""The verbs for other programs, through the page's own doors."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError, AuthenticationError
+from PIL import Image
+
+from concepts import Library
+from concepts.samples import SAMPLES
+
+README = Path(__file__).parent.parent.parent / "README.md"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> Library:
+    return Library(tmp_path_factory.mktemp("api") / "library")
+
+
+@pytest.fixture(scope="module")
+def address(library: Library, serve_page: Callable, tiny_folder: Path) -> Iterator[str]:
+    with serve_page(library.root, "--api", "--base", str(tiny_folder)) as (_, found):
+        yield found
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    client = Client(address, analytics_enabled=False, verbose=False)
+    yield client
+    client.close()
+
+
+def example() -> str:
+    """The program in the README."""
+    section = README.read_text(encoding="utf-8").split("#### From another program")[1]
+    return dedent(section[section.index("    import sys") :].split("\n\n`train`")[0])
+
+
+@pytest.mark.timeout(600)
+def test_the_example_of_the_readme_runs(address: str, library: Library, tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    shutil.copytree(SAMPLES["rex"].pictures[0].parent, tmp_path / "photos" / "rex")
+    (tmp_path / "example.py").write_text(example(), encoding="utf-8")
+    done = subprocess.run([sys.executable, "example.py", address], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *_, scores, files = done.stdout.splitlines()
+    assert "'backbone': 'toybox-clip'" in scores
+    assert "rex.tokens.safetensors" in files
+    result = library.concept("rex").result
+    assert result
+    assert (result.adapter, len(result.details["losses"])) == ("lora", 200)
+
+
+def test_a_grid_and_the_list(client: Client):
+    rows, grid = client.predict(
+        "a <rex>", "strength", "0.5, 1", settings={"steps": 1, "seed": 3}, api_name="/compare"
+    )  # fmt: skip
+    assert [row["across"] for row in rows] == ["0.5", "1"]
+    with Image.open(grid) as picture:
+        assert picture.width > 100
+    (concept,) = client.predict(api_name="/concepts")
+    assert (concept["name"], concept["pictures"]) == ("rex", 5)
+    assert "/" not in json.dumps(concept)
+
+
+def test_what_is_refused_is_a_sentence(client: Client, library: Library, tmp_path: Path):
+    (tmp_path / "words.png").write_text("no picture")
+    wrong = [
+        ("/add_concept", ("odd name", "dog", []), "cannot be a name"),
+        ("/add_concept", ("milo", "cat", [handle_file(tmp_path / "words.png")]), "words.png is not a picture"),
+        ("/train", ("nobody",), "nobody"),
+        ("/train", ("rex", {"stepz": 3}), "stepz"),
+        ("/generate", ("a <rex>", {"colour": "red"}), "Change colour"),
+        ("/generate", ("a <rex>", {"number": 99}), "at most 16 pictures"),
+        ("/export", ("rex", "zip"), "kohya, diffusers, peft"),
+    ]
+    for name, given, sentence in wrong:
+        with pytest.raises(AppError, match=sentence):
+            client.predict(*given, api_name=name)
+    assert [concept.name for concept in library.concepts()] == ["rex"]
+
+
+def test_no_other_file_of_the_machine_is_read(client: Client, library: Library):
+    stored = str(library.concept("rex").pictures[0])
+    for path in (stored, "/etc/passwd", "../../etc/passwd", ""):
+        with pytest.raises(AppError, match="only what was uploaded is read"):
+            client.predict([{"path": path}], "a dog", api_name="/score")
+    with pytest.raises(AppError, match="Name concepts of the library"):
+        client.predict("a dog", {"concepts": ["/tmp/other.safetensors"]}, api_name="/generate")
+
+
+def test_it_is_closed_without_the_option_and_behind_the_login(
+    serve_page: Callable, library: Library, tiny_folder: Path
+):
+    login = ("ada", "correct horse")
+    with serve_page(library.root, "--base", str(tiny_folder), "--auth", ":".join(login)) as (_, address):
+        with pytest.raises(AuthenticationError):
+            Client(address, analytics_enabled=False, verbose=False)
+        client = Client(address, auth=login, analytics_enabled=False, verbose=False)
+        with pytest.raises(ValueError, match="concepts"):
+            client.predict(api_name="/concepts")
+        client.close()

@@ -1,0 +1,131 @@
+// A brush that paints over what of a picture counts. The value is {picture, mask, drawn}: data URIs, and whether a person has painted.
+const SIDE = 320, TINT = "#12a08a", STEP = 8;
+const picture = new Image(), canvas = document.createElement("canvas"), painted = document.createElement("canvas");
+let radius = 20, erasing = false, last = null, cursor = null, loaded = null;
+
+const state = () => ({ picture: "", mask: "", drawn: false, ...(props.value || {}) });
+
+function load() {
+  const { picture: source, mask } = state();
+  if (!source || loaded === source + mask) { draw(); return; }
+  loaded = source + mask;
+  picture.onload = () => {
+    const scale = SIDE / Math.max(picture.naturalWidth, picture.naturalHeight);
+    for (const each of [canvas, painted]) {
+      each.width = Math.round(picture.naturalWidth * scale);
+      each.height = Math.round(picture.naturalHeight * scale);
+    }
+    last = null;
+    if (!mask) { draw(); return; }
+    const old = new Image();
+    old.onload = () => { tint(old); draw(); };
+    old.src = mask;
+  };
+  picture.src = source;
+}
+
+function tint(mask) {
+  const context = painted.getContext("2d");
+  context.drawImage(mask, 0, 0, painted.width, painted.height);
+  const data = context.getImageData(0, 0, painted.width, painted.height), levels = data.data;
+  for (let i = 0; i < levels.length; i += 4) levels.set([18, 160, 138, levels[i] > 127 ? 255 : 0], i);
+  context.putImageData(data, 0, 0);
+}
+
+function stroke(from, to) {
+  const context = painted.getContext("2d");
+  context.globalCompositeOperation = erasing ? "destination-out" : "source-over";
+  context.strokeStyle = TINT;
+  context.lineWidth = 2 * radius;
+  context.lineCap = "round";
+  context.beginPath();
+  context.moveTo(...from);
+  context.lineTo(...to);
+  context.stroke();
+  paint();
+}
+
+function paint() {
+  const context = canvas.getContext("2d");
+  context.globalAlpha = 1;
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  context.globalAlpha = 0.55;
+  context.drawImage(painted, 0, 0);
+  context.globalAlpha = 1;
+  if (!cursor) return;
+  context.strokeStyle = "#fff";
+  context.beginPath();
+  context.arc(...cursor, radius, 0, 7);
+  context.stroke();
+}
+
+function store() {
+  const flat = document.createElement("canvas"), context = flat.getContext("2d");
+  [flat.width, flat.height] = [painted.width, painted.height];
+  context.drawImage(painted, 0, 0);
+  const data = context.getImageData(0, 0, flat.width, flat.height), levels = data.data;
+  for (let i = 0; i < levels.length; i += 4) levels.fill(levels[i + 3] > 127 ? 255 : 0, i, i + 3), (levels[i + 3] = 255);
+  context.putImageData(data, 0, 0);
+  const mask = flat.toDataURL("image/png");
+  loaded = state().picture + mask;
+  props.value = { ...state(), mask, drawn: true };
+  requestAnimationFrame(draw);
+}
+
+function place(event) {
+  const frame = canvas.getBoundingClientRect();
+  return [((event.clientX - frame.left) / frame.width) * canvas.width, ((event.clientY - frame.top) / frame.height) * canvas.height];
+}
+
+canvas.onpointerdown = (event) => {
+  canvas.setPointerCapture(event.pointerId);
+  cursor = null;
+  last = place(event);
+  stroke(last, last);
+};
+canvas.onpointermove = (event) => {
+  if (!last) return;
+  const to = place(event);
+  stroke(last, to);
+  last = to;
+};
+canvas.onpointerup = canvas.onpointercancel = () => { if (last) { last = null; store(); } };
+canvas.onkeydown = (event) => {
+  const moves = { ArrowUp: [0, -STEP], ArrowDown: [0, STEP], ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0] };
+  cursor = cursor || [canvas.width / 2, canvas.height / 2];
+  if (event.key in moves) cursor = cursor.map((value, axis) => value + moves[event.key][axis]);
+  else if (event.key === " ") { stroke(cursor, cursor); store(); canvas.focus(); }
+  else return;
+  event.preventDefault();
+  paint();
+};
+
+function button(label, act, pressed) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = label;
+  if (pressed !== undefined) made.setAttribute("aria-pressed", pressed);
+  made.onclick = () => { act(); draw(); };
+  return made;
+}
+
+function draw() {
+  const root = element.querySelector(".brush");
+  if (!root) return;
+  if (!state().picture) { root.replaceChildren(); return; }
+  const tools = document.createElement("div");
+  tools.className = "boxes-names";
+  tools.append(
+    button("Brush", () => { erasing = false; }, !erasing), button("Eraser", () => { erasing = true; }, erasing),
+    button("Smaller", () => { radius = Math.max(4, radius / 1.5); }), button("Larger", () => { radius = Math.min(90, radius * 1.5); }),
+    button("Clear", () => { painted.getContext("2d").clearRect(0, 0, painted.width, painted.height); store(); }),
+  );
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "application");
+  canvas.setAttribute("aria-label", "The picture. Paint over what counts; arrow keys move the brush, the space bar paints.");
+  root.replaceChildren(tools, canvas);
+  paint();
+}
+
+watch("value", load);
+load();

@@ -1,0 +1,73 @@
+"""Captions and masks of the opened concept's pictures."""
+
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from concepts import Concept, Library
+from ui import fragments
+from ui.assets import asset
+from ui.masks import mask_from_uri, uri_of_mask
+from ui.tabs.events import listen, problem_spot
+from ui.thumbnails import fitted
+from ui.workflow import Workflow
+
+_HINT = (
+    "Paint over what is to be learned; without paint, all of the picture is. A training reads captions with its option "
+    "captions: files, and masks with masked, under Every option."
+)
+_CLICKED = """
+element.addEventListener('click', (event) => {
+  const target = event.target.closest('[data-picture]');
+  if (target) trigger('click', { ...target.dataset });
+});
+"""
+
+
+def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
+    """Fills the panel, which follows the opened concept."""
+    library, chosen = workflow.library, gr.State(0)
+    strip = gr.HTML(js_on_load=_CLICKED, elem_id="pictures")
+    with gr.Accordion("Caption and mask", open=False, elem_id="annotate"):
+        caption = gr.Textbox(
+            "", label="Caption", lines=2, info="What this picture shows; the class word in it becomes the concept.",
+            placeholder="a dog asleep on a red sofa", elem_id="caption",
+        )  # fmt: skip
+        gr.HTML(fragments.note(_HINT))
+        brush = gr.HTML(html_template='<div class="brush"></div>', js_on_load=asset("brush.js"), value={},
+                        elem_id="brush")  # fmt: skip
+        save = gr.Button("Save caption and mask", size="sm", elem_id="annotate-save")
+        problem = problem_spot()
+        message = gr.HTML(elem_classes="spot")
+    shown = [strip, caption, brush, message]
+
+    def show(name: str, number: int = 0) -> list[Any]:
+        concept = library.concept(name) if name else None
+        if concept is None or not concept.pictures:
+            return ["", "", {}, ""]
+        return [fragments.picture_strip(concept, number), concept.captions[number] or "", _brushed(concept, number), ""]
+
+    def click(name: str, event: gr.EventData) -> list[Any]:
+        number = int((event._data or {}).get("picture", 0))
+        return [number, *show(name, number)]
+
+    def store(name: str, number: int, text: str, painted: dict[str, Any] | None) -> list[Any]:
+        if painted and painted.get("drawn"):
+            _store_mask(library, name, number, str(painted.get("mask", "")))
+        library.annotations.set_caption(name, number, text)
+        return [*show(name, number)[:-1], fragments.note(f"Saved for picture {number + 1}.", "good")]
+
+    listen(opened.change, lambda name: [0, *show(name)], [opened], [chosen, *shown])
+    listen(strip.click, click, [opened], [chosen, *shown])
+    listen(save.click, store, [opened, chosen, caption, brush], shown, problem)
+
+
+def _brushed(concept: Concept, number: int) -> dict[str, Any]:
+    return {"picture": fitted(concept.pictures[number]), "mask": uri_of_mask(concept.masks[number]), "drawn": False}
+
+
+def _store_mask(library: Library, name: str, number: int, uri: str) -> None:
+    with Image.open(library.concept(name).pictures[number]) as picture:
+        size = picture.size
+    library.annotations.set_mask(name, number, mask_from_uri(uri, size))

@@ -1,0 +1,58 @@
+"""A concept on DreamBench's prompts, in the Score tab."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from ui import fragments
+from ui.controls import control
+from ui.evaluate import dreambench
+from ui.request import PaintRequest
+from ui.tabs.events import FieldError, about, listen, problem_spot, result_spot
+from ui.workflow import Workflow
+
+_PROMPTS = 25
+_PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
+_EMPTY = (
+    "Choose a trained concept: four pictures of each of DreamBench's 25 prompts are painted and scored, one prompt "
+    "after the other. Others can paint meanwhile."
+)
+
+
+def benchmark_panel(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Fills the panel."""
+    with gr.Row(elem_id="benchmark"):
+        with gr.Column(scale=2, min_width=320):
+            gr.Markdown("### DreamBench's prompts")
+            concept = gr.Dropdown([], label="Concept", elem_id="benchmark-concept")
+            with gr.Row():
+                steps = control(PaintRequest, "steps", "benchmark", min_width=80)
+                guidance = control(PaintRequest, "guidance", "benchmark", min_width=80)
+            with gr.Row():
+                run = gr.Button("Run the prompts", variant="primary", scale=3)
+                stop = gr.Button("Stop", min_width=80, scale=1)
+            problem = problem_spot()
+        with gr.Column(scale=3, min_width=320):
+            table = result_spot(_EMPTY, "benchmarked")
+
+    def names() -> Any:
+        return gr.Dropdown([c.name for c in workflow.library.concepts() if c.result and c.pictures])
+
+    def measured(name: str | None, steps: int, guidance: float, progress: Any = _PROGRESS) -> Iterator[str]:
+        if not name:
+            raise FieldError("benchmark-concept", "Choose a trained concept; the tab Train teaches one.")
+        settings = PaintRequest(prompt=name, steps=steps, guidance=guidance).settings
+        progress((0, _PROMPTS), unit="prompts")
+        with about("benchmark-concept"):
+            for document in dreambench(workflow, name, settings=settings):
+                progress((len(document["prompts"]), _PROMPTS), unit="prompts")
+                yield fragments.benchmark_table(document)
+
+    for trigger in (page.load, tab.select):
+        listen(trigger, names, [], [concept])
+    event = listen(
+        run.click, measured, [concept, steps, guidance], [table], problem, form="benchmark",
+        concurrency_id="benchmark", concurrency_limit=1, show_progress="minimal", show_progress_on=[table],
+    )  # fmt: skip
+    stop.click(None, cancels=[event])
