@@ -102,7 +102,7 @@ def main(
     """Measure, and write page.md."""
     with tempfile.TemporaryDirectory() as folder, browser() as page:
         library = Library(Path(folder) / "library")
-        with served(library.root) as address:
+        with served(library.local) as address:
             usable = seconds_to_use(page, address)
             page.get_by_role("button", name=f"Train this: {next(iter(SAMPLES))}").click()
             wait_for_training(library)

@@ -70,7 +70,7 @@ class Endpoints:
         request = Settings(prompt=prompt, **(settings or {}))
         check_number(request.number)
         painted = self._workflow.paint_each(_without_files(request))
-        return [_file(keep(self._library.root, picture, request.text(seed))) for seed, picture in painted]
+        return [_file(keep(self._library.local, picture, request.text(seed))) for seed, picture in painted]
 
     def score(self, pictures: list[dict[str, Any]], prompt: str, concept: str = "") -> dict[str, Any]:
         """Alignment of pictures with a prompt and, if one is named, with a concept's pictures."""

@@ -3,10 +3,10 @@
 import base64
 import binascii
 import io
-from pathlib import Path
 
 from PIL import Image
 
+from concepts.storage import Place, read_file
 from studio.errors import StudioError
 
 _PREFIX = "data:image/png;base64,"
@@ -34,12 +34,12 @@ def mask_from_uri(uri: str, size: tuple[int, int]) -> Image.Image | None:
     return mask if mask.getbbox() else None
 
 
-def uri_of_mask(path: Path | None, side: int = 320) -> str:
+def uri_of_mask(path: Place | None, side: int = 320) -> str:
     """A stored mask as the brush takes it; empty for a picture that counts as a whole."""
     if path is None:
         return ""
     buffer = io.BytesIO()
-    with Image.open(path) as mask:
+    with Image.open(io.BytesIO(read_file(path))) as mask:
         mask.thumbnail((side, side))
         mask.convert("RGB").save(buffer, "PNG")
     return _PREFIX + base64.b64encode(buffer.getvalue()).decode()

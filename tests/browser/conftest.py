@@ -84,7 +84,7 @@ def library(tmp_path_factory) -> Library:
 @pytest.fixture(scope="session")
 def address(library: Library) -> Iterator[str]:
     """The address of a `studio ui` on that library."""
-    with served(library.root) as (_, found):
+    with served(library.local) as (_, found):
         yield found
 
 

@@ -1,5 +1,6 @@
 """What a crowd and what strangers do to the page; slow."""
 
+import io
 import re
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from visitors import Session
 
 from concepts import Library
 from concepts.samples import SAMPLES
+from concepts.storage import read_file
 
 pytestmark = pytest.mark.slow
 SESSIONS, SECONDS = 30, 180
@@ -37,7 +39,7 @@ def page(library: Library, serve_page: Callable, tiny_folder: Path) -> Iterator[
 def stored(library: Library, name: str) -> tuple[str, tuple[int, int]]:
     """Mode and size of a concept's only picture."""
     (file,) = library.concept(name).pictures
-    with Image.open(file) as picture:
+    with Image.open(io.BytesIO(read_file(file))) as picture:
         assert picture.format == "PNG"
         return picture.mode, picture.size
 

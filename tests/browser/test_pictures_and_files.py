@@ -1,5 +1,6 @@
 """What can be done with a concept in the library: captions, masks, export and import."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from playwright.sync_api import Page, expect
 from steps import opened
 
 from concepts import Library
+from concepts.storage import read_file
 
 
 def test_captions_and_masks_are_kept(open_page: Callable[..., Page], address: str, trained: Library):
@@ -30,7 +32,10 @@ def test_captions_and_masks_are_kept(open_page: Callable[..., Page], address: st
     concept = trained.concept("onyx")
     assert concept.captions[1] == "a vase on the beach"
     assert concept.masks[1]
-    with Image.open(concept.masks[1]) as mask, Image.open(concept.pictures[1]) as picture:
+    with (
+        Image.open(io.BytesIO(read_file(concept.masks[1]))) as mask,
+        Image.open(io.BytesIO(read_file(concept.pictures[1]))) as picture,
+    ):
         assert mask.size == picture.size
         assert mask.getpixel((mask.width // 8, mask.height // 15)) == 255
         assert mask.getpixel((mask.width - 2, mask.height - 2)) == 0

@@ -101,7 +101,7 @@ def test_the_whole_way(open_page: Callable[..., Page], address: str, trained: Li
     assert (result.adapter, len(result.details["losses"])) == ("svdiff", 40)
     assert [step for step, _ in result.details["alignments"]] == [10, 20, 30, 40]
     paint_both(page, "brun", "rex")
-    score(page, "brun", latest(trained.root)[0])
+    score(page, "brun", latest(trained.local)[0])
     compare(page, "brun", "rex")
     tab(page, "Concepts")
     opened(page, "brun")

@@ -1,9 +1,12 @@
 """Captions and masks that are given to pictures of the library."""
 
+import io
+
 import pytest
 from PIL import Image
 
 from concepts import Library, LibraryError
+from concepts.storage import read_file
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def test_masks_are_kept_and_taken_away(library: Library):
     library.annotations.set_mask("rex", 1, mask())
     _, kept, _ = library.concept("rex").masks
     assert kept
-    with Image.open(kept) as stored:
+    with Image.open(io.BytesIO(read_file(kept))) as stored:
         assert (stored.mode, stored.size) == ("L", (65, 64))
         assert (stored.getpixel((1, 1)), stored.getpixel((60, 1))) == (255, 0)
     library.annotations.set_mask("rex", 1, None)

@@ -3,9 +3,8 @@
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from concepts import Concept, Library
+from concepts import Concept, Library, read_picture
 from ui import fragments
 from ui.assets import asset
 from ui.masks import mask_from_uri, uri_of_mask
@@ -68,6 +67,6 @@ def _brushed(concept: Concept, number: int) -> dict[str, Any]:
 
 
 def _store_mask(library: Library, name: str, number: int, uri: str) -> None:
-    with Image.open(library.concept(name).pictures[number]) as picture:
-        size = picture.size
+    picture = library.concept(name).pictures[number]
+    size = read_picture(picture, picture.name).size
     library.annotations.set_mask(name, number, mask_from_uri(uri, size))
