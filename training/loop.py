@@ -11,7 +11,7 @@ from studio.checkpoint import TrainedConcept, config_of, to_bytes
 from studio.diffusion import Base, paint
 from studio.paint_settings import PaintSettings
 from training.checkpoints import Checkpoints
-from training.cuts import Example
+from training.cuts import Example, check_examples
 from training.dataset import TrainingSet, build_training_set, prior_steps
 from training.learner import Diverged, Learner
 from training.methods import adapter_config, parameter_groups
@@ -114,6 +114,7 @@ def train_concept(
     """
     config = adapter_config(recipe, first_column) if start is None else config_of(start)
     examples = [picture if isinstance(picture, Example) else Example(picture) for picture in pictures]
+    check_examples(examples, recipe)
     check_optimizer(recipe, base.device)
     cast_to(recipe.precision, base)  # what this machine cannot do is refused before anything is painted
     task = Task(base, name, class_word, examples, recipe, config, start)

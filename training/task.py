@@ -72,7 +72,7 @@ class Task:
 
     @property
     def vectors(self) -> dict[str, nn.Parameter]:
-        """The token's vectors (n, d) in each part that reads it, while the base is `ready`."""
+        """The token's vectors in each part that reads it, while the base is `ready`."""
         return vectors_by_part(self.base.readers, self.token)
 
     @cached_property
@@ -99,7 +99,8 @@ class Task:
         with ExitStack() as undo:
             # The token first: what adapts the vocabulary's output must see the concept's own vectors too.
             if self.start is None:
-                add_tokens(readers, self.token, self.class_word, self.recipe.token_vectors)
+                layers = len(self.base.attention_blocks) if self.recipe.layerwise_token else 1
+                add_tokens(readers, self.token, self.class_word, self.recipe.token_vectors, layers)
             else:
                 (parts,) = self.start.tokens.values()
                 load_tokens(readers, self.token, parts)
