@@ -16,10 +16,11 @@ from training.dataset import TrainingSet, build_training_set, prior_steps
 from training.learner import Diverged, Learner
 from training.methods import adapter_config, parameter_groups
 from training.optimizers import check_optimizer
+from training.precision import cast_to
 from training.reading import encoders_on_card, on_card
 from training.recipe import Recipe
 from training.record import Record, record_of
-from training.stepping import Stepper, cast_to
+from training.stepping import Stepper
 from training.task import Task, on_threads
 from training.team import Team
 

@@ -23,6 +23,7 @@ from studio.sites import Site
 from studio.tokens import add_tokens, load_tokens, remove_tokens, vectors_by_part
 from training.cuts import Example
 from training.methods import kinds_of_recipe
+from training.precision import cast_once
 from training.recipe import Recipe
 from training.silence import watchable
 
@@ -113,6 +114,8 @@ class Task:
                     undo.callback(part.to, self.base.device)
             if self.recipe.gradient_checkpointing or self.recipe.low_memory:
                 undo.enter_context(_checkpointed(pipeline.unet, encoders))
+            else:  # activations are kept, and with them the cast weights in any case
+                undo.enter_context(cast_once(self.base, self.recipe.precision))
             yield
 
     @property
