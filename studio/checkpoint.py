@@ -28,8 +28,8 @@ class TrainedConcept:
     """What training made of one concept.
 
     `base` is the fingerprint of the adapted weights, `adapter` the method and `config` its options;
-    `adapters` holds each site's trained tensors by parameter name, `tokens` each token's vectors (n, d) by
-    the part that reads them. `metadata` is anything that JSON can hold.
+    `adapters` holds each site's trained tensors by parameter name, `tokens` each token's vectors, (n, d) or
+    by layer (layers, n, d), by the part that reads them. `metadata` is anything that JSON can hold.
     """
 
     base: str

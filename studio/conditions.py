@@ -62,7 +62,8 @@ def _check(base: Base, model: Any, name: str) -> None:
 def conditioned(base: Base, conditions: Sequence[Condition]) -> Iterator[None]:
     """While open, whatever is painted with the base follows the conditions; regions and concepts act as ever.
 
-    A ControlNet reads the whole picture's prompt, which comes first where there are regions.
+    A ControlNet reads the whole picture's prompt, which comes first where there are regions, and of a context by layer
+    the first one's.
     """
     with ExitStack() as undo:
         for condition in conditions:
@@ -109,7 +110,8 @@ def _control_net(base: Base, condition: Condition) -> Any:
 
     def add(_unet: Any, inputs: tuple[Tensor, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         sample, timestep = inputs[:2]
-        context = options["encoder_hidden_states"][:, : base.pipeline.tokenizer.model_max_length]
+        first = base.pipeline.unet.config.cross_attention_dim
+        context = options["encoder_hidden_states"][:, : base.pipeline.tokenizer.model_max_length, :first]
         down, middle = model(
             sample,
             timestep,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from studio.decomposition import Decomposition
 from studio.encoding import Encoded, encode, token_ids
+from studio.layerwise import attention_blocks, read_own_parts
 from studio.loading import default_sites, open_pipeline
 from studio.paint_settings import PaintSettings, check_seeds
 from studio.regions import Region, in_regions
@@ -24,7 +25,8 @@ class Base:
     """A Stable-Diffusion-like base model, frozen and ready: its parts, the sites to adapt, their singular columns.
 
     `cache` is where the columns are kept between runs; `default_sites` are the kinds of layers (keys of
-    studio.sites.KINDS) that its concepts adapt where nothing else is asked for.
+    studio.sites.KINDS) that its concepts adapt where nothing else is asked for. `attention_blocks` are the names of the
+    UNet's blocks that read prompts, each of which may read a token's own vectors.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class Base:
         pipeline.set_progress_bar_config(disable=True)
         for part in (*self.parts.values(), pipeline.vae):
             part.requires_grad_(False).eval()
+        self.attention_blocks = attention_blocks(pipeline.unet)
+        read_own_parts(pipeline.unet)
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -92,7 +96,7 @@ class Base:
         return encode(self.readers, prompts)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts as cross-attention reads them (n, tokens, d)."""
+        """Prompts as cross-attention reads them, (n, tokens, d) or by layer (n, tokens, layers × d)."""
         return self.encode(prompts).context
 
     def encode_unwanted(self, prompts: Sequence[str]) -> Encoded:

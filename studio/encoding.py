@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio.tokens import Readers, expand_tokens
+from studio.tokens import Readers, expand_tokens, layers_of
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Encoded prompts: what cross-attention reads, (n, tokens, d), and SDXL's summary of each, (n, e)."""
+    """Encoded prompts: what cross-attention reads, (n, tokens, d), by layer (n, tokens, layers × d), and SDXL's summary
+    of each, (n, e).
+    """
 
     context: Tensor
     pooled: Tensor | None = None
@@ -42,10 +44,12 @@ def joined(rows: Sequence[Encoded]) -> Encoded:
     return Encoded(torch.cat([row.context for row in rows]), torch.cat(pooled) if pooled else None)
 
 
-def token_ids(reader: tuple[Any, Any], prompts: Sequence[str]) -> Tensor:
-    """Prompts as padded token ids (n, tokens); what is beyond the tokenizer's length is cut off."""
+def token_ids(reader: tuple[Any, Any], prompts: Sequence[str], layer: int = 0) -> Tensor:
+    """Prompts as padded token ids (n, tokens), as this layer reads them; what is beyond the tokenizer's length is cut
+    off.
+    """
     tokenizer, encoder = reader
-    texts = [expand_tokens(encoder, prompt) for prompt in prompts]
+    texts = [expand_tokens(encoder, prompt, layer) for prompt in prompts]
     ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
     return ids.to(encoder.device)
 
@@ -53,11 +57,35 @@ def token_ids(reader: tuple[Any, Any], prompts: Sequence[str]) -> Tensor:
 def encode(readers: Readers, prompts: Sequence[str]) -> Encoded:
     """One text encoder's last hidden states; of two, as SDXL has them, both's last but one side by side, and the
     second's projected summary (Podell et al., 2023, section 2.1).
+
+    Where a token is there by layer, the context is too (`studio.layerwise`), and the summary is the layers' mean.
     """
+    layers = max(layers_of(encoder) for _, encoder in readers.values())
+    read = layers if layers > 1 and _differ_by_layer(readers, prompts) else 1
     outputs = [
-        encoder(token_ids((tokenizer, encoder), prompts), output_hidden_states=len(readers) > 1)
-        for tokenizer, encoder in readers.values()
+        reader[1](
+            torch.cat([token_ids(reader, prompts, layer) for layer in range(read)]),
+            output_hidden_states=len(readers) > 1,
+        )
+        for reader in readers.values()
     ]
     if len(outputs) == 1:
-        return Encoded(outputs[0].last_hidden_state)
-    return Encoded(torch.cat([output.hidden_states[-2] for output in outputs], -1), outputs[-1].text_embeds)
+        return Encoded(_by_layer(outputs[0].last_hidden_state, read, layers))
+    context = torch.cat([output.hidden_states[-2] for output in outputs], -1)
+    return Encoded(_by_layer(context, read, layers), outputs[-1].text_embeds.unflatten(0, (read, -1)).mean(0))
+
+
+def _differ_by_layer(readers: Readers, prompts: Sequence[str]) -> bool:
+    """Whether any of the prompts names a token by layer: then its ids are others for another layer."""
+    return any(not torch.equal(token_ids(r, prompts, 0), token_ids(r, prompts, 1)) for r in readers.values())
+
+
+def _by_layer(contexts: Tensor, read: int, layers: int) -> Tensor:
+    """Contexts (read × n, tokens, d) of one layer after the other as (n, tokens, layers × d); what was read once is
+    repeated.
+    """
+    if layers == 1:
+        return contexts
+    if read == 1:
+        return contexts.repeat(1, 1, layers)
+    return contexts.unflatten(0, (read, -1)).permute(1, 2, 0, 3).flatten(2)

@@ -3,7 +3,8 @@
 The text encoder's own embedding matrix is never resized or written to. While concepts have tokens, a
 ConceptEmbedding stands in its place: it looks ordinary words up there and the concepts' words in vectors of
 its own. A token with several vectors is written as several pieces, "<rex> <rex>_1", by the convention of
-diffusers.
+diffusers. A token by layer has vectors of its own for every layer that reads the prompt; each layer's prompt is written
+with the pieces of that layer.
 """
 
 import json
@@ -24,7 +25,7 @@ Readers = Mapping[str, tuple[Any, Any]]
 
 
 class ConceptEmbedding(nn.Module):
-    """A frozen embedding (vocabulary, d) beside one float32 parameter (n, d) for each concept token.
+    """A frozen embedding (vocabulary, d) beside a float32 parameter, (n, d) or (layers, n, d), for each concept token.
 
     Only the concepts' vectors get gradients and belong in an optimizer; the base's rows are never written to.
     Remove the tokens before saving the text encoder: with them its state has other names.
@@ -44,19 +45,30 @@ class ConceptEmbedding(nn.Module):
         matches = ids.unsqueeze(-1) == self.token_ids
         is_concept = matches.any(-1)
         base = self.base(ids.masked_fill(is_concept, 0))
-        table = torch.cat(list(self.vectors)).to(base.dtype)
+        table = torch.cat([vectors.flatten(0, -2) for vectors in self.vectors]).to(base.dtype)
         own = F.embedding(matches.int().argmax(-1), table)
         return torch.where(is_concept.unsqueeze(-1), own, base)
 
     def of(self, token: str) -> nn.Parameter:
-        """The trained vectors (n, d) of a token; StudioError if there is no such token."""
+        """The trained vectors, (n, d) or (layers, n, d), of a token; StudioError if there is no such token."""
         if token not in self.tokens:
             raise StudioError(f"The text encoder has no token {token}: load its concept first.")
         return self.vectors[self.tokens.index(token)]
 
+    @property
+    def layers(self) -> int:
+        """For how many layers a prompt must be read; 1 without tokens by layer."""
+        return max(map(layer_count, self.vectors), default=1)
+
     def pieces(self, token: str) -> list[str]:
-        """How a token is written for the tokenizer, one piece a vector."""
-        return [token if index == 0 else f"{token}_{index}" for index in range(len(self.of(token)))]
+        """How a token is written for the tokenizer, one piece a vector, those of the first layer first."""
+        return _pieces(token, self.of(token))
+
+    def written(self, token: str, layer: int) -> list[str]:
+        """The pieces that stand for a token in the prompt of one layer."""
+        vectors, pieces = self.of(token), self.pieces(token)
+        count = vectors.shape[-2]
+        return pieces[layer * count : (layer + 1) * count] if vectors.ndim == 3 else pieces
 
     def assign(self, entries: dict[str, nn.Parameter], tokenizer: TokenizersBackend) -> None:
         """Hold these tokens and no others; the tokenizer must know their pieces."""
@@ -76,8 +88,9 @@ def add_token(
     token: str,
     initial_word: str,
     vectors: int = 1,
+    layers: int = 1,
 ) -> list[int]:
-    """Add a token such as "<rex>" that means `initial_word` until it is trained.
+    """Add a token such as "<rex>" that means `initial_word` until it is trained; by layer, if there are several.
 
     Returns its ids, one a vector. A word that the tokenizer splits gives the mean of its pieces' embeddings.
     Raises StudioError for a token that exists, a word without pieces, or fewer than one vector.
@@ -88,22 +101,23 @@ def add_token(
     with torch.no_grad():
         embedding = text_encoder.get_input_embeddings()
         start = embedding(torch.tensor(pieces, device=text_encoder.device)).float().mean(0)
-    return load_token(tokenizer, text_encoder, token, start.repeat(vectors, 1))
+    repeated = start.repeat(vectors, 1)
+    return load_token(tokenizer, text_encoder, token, repeated if layers == 1 else repeated.repeat(layers, 1, 1))
 
 
 def load_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, token: str, vectors: Tensor) -> list[int]:
-    """Add a token with known vectors (n, d), as a concept's file holds them; returns its ids.
+    """Add a token with known vectors, (n, d) or (layers, n, d), as a concept's file holds them; returns its ids.
 
     Raises StudioError for a token that exists or vectors of another width than the text encoder's.
     """
     embedding = _installed(text_encoder) or ConceptEmbedding(_plain_embedding(text_encoder))
     width = embedding.base.embedding_dim
-    if vectors.ndim != 2 or vectors.shape[1] != width or not len(vectors):
+    if vectors.ndim not in (2, 3) or vectors.shape[-1] != width or not vectors.numel():
         raise StudioError(
             f"Use a concept of this base: {token} has vectors of shape {tuple(vectors.shape)}, "
-            f"and this text encoder reads (n, {width})."
+            f"and this text encoder reads (n, {width}) or (layers, n, {width})."
         )
-    pieces = [token, *(f"{token}_{index}" for index in range(1, len(vectors)))]
+    pieces = _pieces(token, vectors)
     if any(_is_taken(tokenizer, piece) for piece in pieces):
         raise StudioError(f"Choose another name: the tokenizer already has the token {token}.")
     trained = nn.Parameter(vectors.detach().to(embedding.base.weight.device, torch.float32, copy=True))
@@ -113,9 +127,9 @@ def load_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, toke
     return [int(index) for index in _ids(tokenizer, pieces)]
 
 
-def add_tokens(readers: Readers, token: str, initial_word: str, vectors: int = 1) -> None:
+def add_tokens(readers: Readers, token: str, initial_word: str, vectors: int = 1, layers: int = 1) -> None:
     """`add_token` in every part that reads prompts; in all of them or, where it raises StudioError, in none."""
-    _in_every(readers, token, lambda part, reader: add_token(*reader, token, initial_word, vectors))
+    _in_every(readers, token, lambda part, reader: add_token(*reader, token, initial_word, vectors, layers))
 
 
 def load_tokens(readers: Readers, token: str, parts: Mapping[str, Tensor]) -> None:
@@ -140,12 +154,12 @@ def remove_tokens(readers: Readers, token: str) -> None:
 
 
 def vectors_by_part(readers: Readers, token: str) -> dict[str, nn.Parameter]:
-    """The vectors (n, d) of a token in each part: the parameters to train and the tensors to save."""
+    """The vectors of a token, (n, d) or (layers, n, d), in each part: parameters to train, and tensors to save."""
     return {part: token_vectors(encoder, token) for part, (_, encoder) in readers.items()}
 
 
 def token_vectors(text_encoder: PreTrainedModel, token: str) -> nn.Parameter:
-    """The vectors (n, d) of a concept's token: the parameter to train and the tensor to save."""
+    """The vectors of a concept's token, (n, d) or (layers, n, d): the parameter to train and the tensor to save."""
     return _concept_embedding(text_encoder, token).of(token)
 
 
@@ -170,13 +184,28 @@ def remove_all_tokens(tokenizer: TokenizersBackend, text_encoder: PreTrainedMode
         remove_token(tokenizer, text_encoder, token)
 
 
-def expand_tokens(text_encoder: PreTrainedModel, prompt: str) -> str:
-    """The prompt with every concept token of several vectors written as its pieces."""
+def layer_count(vectors: Tensor) -> int:
+    """For how many layers a token's vectors, (n, d) or (layers, n, d), are."""
+    return len(vectors) if vectors.ndim == 3 else 1
+
+
+def layers_of(text_encoder: PreTrainedModel) -> int:
+    """For how many layers a prompt must be read; 1 without tokens by layer."""
+    embedding = _installed(text_encoder)
+    return embedding.layers if embedding else 1
+
+
+def expand_tokens(text_encoder: PreTrainedModel, prompt: str, layer: int = 0) -> str:
+    """The prompt with every concept token of several vectors written as its pieces, as this layer reads it."""
     embedding = _installed(text_encoder)
     for token in embedding.tokens if embedding else ():
-        written = " ".join(embedding.pieces(token)) if embedding else token
+        written = " ".join(embedding.written(token, layer)) if embedding else token
         prompt = re.sub(re.escape(token), lambda _, written=written: written, prompt, flags=re.IGNORECASE)
     return prompt
+
+
+def _pieces(token: str, vectors: Tensor) -> list[str]:
+    return [token, *(f"{token}_{index}" for index in range(1, vectors.shape[:-1].numel()))]
 
 
 def _installed(text_encoder: PreTrainedModel) -> ConceptEmbedding | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageOps
 
+from studio.errors import StudioError
 from training.recipe import Recipe
 
 SMALLEST_CROP = 0.75
@@ -22,6 +23,20 @@ class Example:
     picture: Image.Image
     caption: str | None = None
     mask: Image.Image | None = None
+
+
+def check_examples(examples: Sequence[Example], recipe: Recipe) -> None:
+    """Raises StudioError where the recipe reads captions or masks and no picture has any."""
+    if recipe.captions == "files" and all(example.caption is None for example in examples):
+        raise StudioError(
+            "Add the concept anew with a caption beside a picture, 1.txt for 1.jpg, or leave captions=files out: no "
+            "picture has one."
+        )
+    if recipe.masked and all(example.mask is None for example in examples):
+        raise StudioError(
+            "Add the concept anew with a mask beside a picture, 1-mask.png for 1.jpg, or with transparency, or leave "
+            "masked=true out: no picture has a mask."
+        )
 
 
 @dataclass(frozen=True)

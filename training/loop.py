@@ -11,15 +11,16 @@ from studio.checkpoint import TrainedConcept, config_of, to_bytes
 from studio.diffusion import Base, paint
 from studio.paint_settings import PaintSettings
 from training.checkpoints import Checkpoints
-from training.cuts import Example
+from training.cuts import Example, check_examples
 from training.dataset import TrainingSet, build_training_set, prior_steps
 from training.learner import Diverged, Learner
 from training.methods import adapter_config, parameter_groups, settled
 from training.optimizers import check_optimizer
+from training.precision import cast_to
 from training.reading import encoders_on_card, on_card
 from training.recipe import Recipe
 from training.record import Record, record_of
-from training.stepping import Stepper, cast_to
+from training.stepping import Stepper
 from training.task import Task, on_threads
 from training.team import Team
 
@@ -115,6 +116,7 @@ def train_concept(
     recipe = settled(base, recipe)
     config = adapter_config(recipe, first_column) if start is None else config_of(start)
     examples = [picture if isinstance(picture, Example) else Example(picture) for picture in pictures]
+    check_examples(examples, recipe)
     check_optimizer(recipe, base.device)
     cast_to(recipe.precision, base)  # what this machine cannot do is refused before anything is painted
     task = Task(base, name, class_word, examples, recipe, config, start)

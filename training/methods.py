@@ -18,6 +18,7 @@ from training.recipe import Recipe
 
 TOKEN_RATE = 5e-3
 """The learning rate of a token whose recipe has none."""
+_FIXED = ("adapter", "rank", "budget", "options", "sites", "token_vectors", "layerwise_token")
 
 
 def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
@@ -79,8 +80,8 @@ def continued_recipe(concept: TrainedConcept, changes: Mapping[str, Any]) -> Rec
 
     Raises StudioError for a change of the adapter or its size, and for a concept that came without a recipe.
     """
-    if fixed := next((name for name in ("adapter", "rank", "budget", "options") if name in changes), None):
-        raise StudioError(f"Leave {fixed} out when a training goes on: the adapter stays what it is.")
+    if fixed := next((name for name in _FIXED if name in changes), None):
+        raise StudioError(f"Leave {fixed} out when a training goes on: adapter and token keep their kind and size.")
     if "recipe" not in concept.metadata:
         raise StudioError("Train this concept from the beginning: its file does not say how it was trained.")
     earlier = Recipe(**concept.metadata["recipe"])

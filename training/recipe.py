@@ -44,10 +44,14 @@ class Recipe(Watching, Tokens, Pictures, Loss, Descent, Adapted):
             raise ValueError("leave unet_rate, text_rate and token_rate out: prodigy finds the rates itself")
         if (self.patience or self.keep_best) and not self.preview_every:
             raise ValueError("set preview_every too: patience and keep_best go by the scores of the previews")
+        if not self.train_token and (self.layerwise_token or self.freeze_token_after or self.token_rate):
+            raise ValueError("leave layerwise_token, freeze_token_after and token_rate out: train_token is false")
         if self.round_prior >= self.batch:
             raise ValueError("choose a smaller prior_share or a larger batch: no place is left for the concept")
         if missing := next((text for text in self.templates if "{}" not in text), None):
             raise ValueError(f"write {{}} where the concept stands in each of templates: {missing!r} lacks it")
+        if "{}" not in self.preview_prompt:
+            raise ValueError(f"write {{}} where the concept stands in preview_prompt: {self.preview_prompt!r} lacks it")
         return self
 
     @property

@@ -126,6 +126,10 @@ class Tokens(Group):
 
     train_token: bool = Field(default=True, description="Train the token's embedding; if not, it means its class word.")
     token_vectors: int = Field(default=1, ge=1, le=16, description="Embedding vectors of the new token.")
+    layerwise_token: bool = Field(
+        default=False,
+        description="Give each attention block of the UNet vectors of its own of the token (ED-LoRA, Gu et al., 2023).",
+    )
     freeze_token_after: int | None = Field(
         default=None, ge=1, description="Leave the token's embedding as it is after so many steps."
     )

@@ -1,19 +1,17 @@
 """The losses of a training step."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from studio.diffusion import Base
-from studio.errors import StudioError
 from training.batches import Batch, draw_batches
 from training.dataset import TrainingSet
 from training.learner import Learner
 from training.losses import denoising_loss, min_snr_weights
+from training.precision import cast_to
 from training.reading import Reader
 from training.silence import unrest, without
 from training.task import Task
@@ -83,19 +81,3 @@ class Stepper:
         with without(self._task.sites):
             prompts = self.reader(batch.prompts[others])
             return self._task.base.predict(noisy, batch.timesteps[others], prompts).float()
-
-
-def cast_to(precision: str, base: Base) -> Any:
-    """A function that opens a context in which products have the recipe's precision; StudioError where they cannot."""
-    if precision == "auto":
-        return base.autocast
-    if precision == "float32":
-        return nullcontext
-    if precision == "float16" and base.device.type == "cpu":
-        raise StudioError("Choose another precision, such as auto or float32: float16 needs a GPU.")
-    dtype = getattr(torch, precision)
-
-    def cast() -> AbstractContextManager[Any]:
-        return torch.autocast(base.device.type, dtype)
-
-    return cast

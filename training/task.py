@@ -23,6 +23,7 @@ from studio.sites import Site
 from studio.tokens import add_tokens, load_tokens, remove_tokens, vectors_by_part
 from training.cuts import Example
 from training.methods import kinds_of_recipe
+from training.precision import cast_once
 from training.recipe import Recipe
 from training.silence import watchable
 
@@ -72,7 +73,7 @@ class Task:
 
     @property
     def vectors(self) -> dict[str, nn.Parameter]:
-        """The token's vectors (n, d) in each part that reads it, while the base is `ready`."""
+        """The token's vectors in each part that reads it, while the base is `ready`."""
         return vectors_by_part(self.base.readers, self.token)
 
     @cached_property
@@ -99,7 +100,8 @@ class Task:
         with ExitStack() as undo:
             # The token first: what adapts the vocabulary's output must see the concept's own vectors too.
             if self.start is None:
-                add_tokens(readers, self.token, self.class_word, self.recipe.token_vectors)
+                layers = len(self.base.attention_blocks) if self.recipe.layerwise_token else 1
+                add_tokens(readers, self.token, self.class_word, self.recipe.token_vectors, layers)
             else:
                 (parts,) = self.start.tokens.values()
                 load_tokens(readers, self.token, parts)
@@ -112,6 +114,8 @@ class Task:
                     undo.callback(part.to, self.base.device)
             if self.recipe.gradient_checkpointing or self.recipe.low_memory:
                 undo.enter_context(_checkpointed(pipeline.unet, encoders))
+            else:  # activations are kept, and with them the cast weights in any case
+                undo.enter_context(cast_once(self.base, self.recipe.precision))
             yield
 
     @property

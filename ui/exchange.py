@@ -39,6 +39,11 @@ def export_concepts(
     notes = sharing_notes(trained)
     if made.lost_biases:
         notes.append(f"{made.lost_biases} layers' biases are left out: kohya's layout has no place for them.")
+    if made.averaged:
+        notes.append(
+            f"Only the studio reads tokens by layer: the file of {' and '.join(made.averaged)} holds the layers' mean, "
+            "and pictures will differ. For other tools train without layerwise_token."
+        )
     return made, notes
 
 

@@ -46,6 +46,7 @@ def export(
     document = {
         "file": str(made.path), "format": layout, "tokens": {token: str(path) for token, path in made.tokens.items()},
         "rank": made.rank, "error": made.error, "lost_biases": made.lost_biases,
+        "averaged": list(made.averaged),
     }  # fmt: skip
     report(document, as_json, lambda: _show_export(document))
 

@@ -42,9 +42,10 @@ def _use(token: str, repository: str, lora: Export | None) -> str:
     ours = f'In Concept Studio: `studio pull {repository}`, then `studio generate "a photo of {token}"`.'
     if lora is None:
         return f"## Use\n\n{ours} No LoRA can hold what it changes, so that other tools need a whole checkpoint."
+    mean = " Its token is the mean of the layers' own vectors, which only the studio reads." if lora.averaged else ""
     exact = "" if lora.error < 1e-6 else f" The LoRA is an approximation, with a relative error of {lora.error:.2f}."
     return "\n".join([
-        "## Use", "", ours, "", f"In diffusers:{exact}", "", "```python",
+        "## Use", "", ours, "", f"In diffusers:{exact}{mean}", "", "```python",
         f'pipe.load_lora_weights("{repository}")',
         f'pipe.load_textual_inversion("{repository}", weight_name="{lora.tokens[token].name}", token="{token}")',
         f'pipe("a photo of {token} on the beach")', "```",

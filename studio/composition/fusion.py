@@ -13,8 +13,10 @@ from studio.composition.gradient import gradient
 from studio.composition.grams import gram, recorded
 from studio.diffusion import Base, paint_latents
 from studio.injection import injected
+from studio.layerwise import layer_of, parts_of
 from studio.paint_settings import PaintSettings
 from studio.sites import Site
+from studio.tokens import layer_count
 
 PROMPTS = ("a photo of {}", "{}", "a picture of {} on the beach", "a photo of {} on a white background")
 """What each concept is asked for while its layers' inputs are gathered."""
@@ -48,7 +50,7 @@ def fused_deltas(
         base.encode_prompts(still)
     deltas = _stage(text, adapters, strengths, _text_grams(base, concepts, text, adapters), unnamed)
     with changed(text, deltas):
-        unnamed = dict.fromkeys(keys, gram(base.encode_prompts(still)))
+        unnamed = _read(base, keys, base.encode_prompts(still))
         deltas |= _stage(keys, adapters, strengths, _context_grams(base, concepts, keys), unnamed)
     named = _sampling_grams(base, concepts, sites, others, adapters)
     return deltas | _stage(others, adapters, strengths, named, _sampled(base, others, still))
@@ -84,19 +86,33 @@ def _text_grams(
         own = {site: adapter for site, adapter in adapters[name].items() if site in text}
         with injected(text, own), recorded({site: text[site] for site in own}) as grams[name]:
             base.encode_prompts(prompts_of(concept))
+        # What is read once a layer must not weigh more than what is read once for all
+        vectors = [vectors for parts in concept.tokens.values() for vectors in parts.values()]
+        layers = max(map(layer_count, vectors), default=1)
+        grams[name] = {site: product / layers for site, product in grams[name].items()}
     return grams
 
 
 def _context_grams(
     base: Base, concepts: Mapping[str, TrainedConcept], keys: Mapping[str, Site]
 ) -> dict[str, dict[str, Tensor]]:
-    """One Gram matrix a concept, that of the contexts which all keys and values read."""
+    """Of each concept, the Gram matrices of the contexts which keys and values read."""
     grams = {}
     for name, concept in concepts.items():
         ids = base.token_ids(prompts_of(concept))
-        read = gram(base.encode_prompts(prompts_of(concept))[_named_or_end(base, ids, list(concept.tokens))])
-        grams[name] = dict.fromkeys(keys, read)
+        contexts = base.encode_prompts(prompts_of(concept))
+        grams[name] = _read(base, keys, contexts[_named_or_end(base, ids, list(concept.tokens))])
     return grams
+
+
+def _read(base: Base, keys: Mapping[str, Site], contexts: Tensor) -> dict[str, Tensor]:
+    """The Gram matrix of what each of these layers reads of contexts, (…, d) or by layer; layers that read the same
+    share it.
+    """
+    grams = [gram(part) for part in parts_of(contexts, base.pipeline.unet.config.cross_attention_dim)]
+    if len(grams) == 1:
+        return dict.fromkeys(keys, grams[0])
+    return {name: grams[layer_of(base.attention_blocks, name)] for name in keys}
 
 
 def _named_or_end(base: Base, ids: Tensor, tokens: Sequence[str]) -> Tensor:

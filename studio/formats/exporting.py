@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,7 @@ from studio.formats.peft import write_peft
 from studio.formats.plain import Plain, plain_lora
 from studio.formats.serialising import safetensors_bytes
 from studio.formats.textual_inversion import token_bytes
+from studio.tokens import layer_count
 
 Layout = Literal["kohya", "diffusers", "peft", "full"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -37,7 +38,8 @@ class Export:
     """What was written: the file or folder, the tokens' files by token, and how good it is.
 
     `rank` is the largest of any layer, `error` the relative error of the matrices, and `lost_biases` how many layers'
-    changed biases the layout could not hold; a full checkpoint has rank 0, error 0 and loses none.
+    changed biases the layout could not hold; a full checkpoint has rank 0, error 0 and loses none. `averaged` are the
+    tokens by layer, whose files hold the layers' mean.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Export:
     rank: int = 0
     error: float = 0.0
     lost_biases: int = 0
+    averaged: tuple[str, ...] = ()
 
 
 def export(
@@ -83,7 +86,7 @@ def export(
             )
             os.replace(Path(held) / file.name, file)
         os.replace(place, output)
-    return made
+    return replace(made, averaged=tuple(t for t in files if max(map(layer_count, tokens[t].values())) > 1))
 
 
 def _check(layout: str, output: Path, dtype: str) -> None:

@@ -13,11 +13,13 @@ _OF_BOTH = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 
 
 def token_bytes(token: str, parts: Mapping[str, Tensor], layout: str) -> bytes:
-    """One token's vectors (n, d) by part as a file in the layout "a1111" or "diffusers".
+    """One token's vectors by part, (n, d) or (layers, n, d), as a file in the layout "a1111" or "diffusers".
 
     With one text encoder A1111's layout names them emb_params and goes by the file's name, and diffusers' names them
-    by the token. With two text encoders both tools have them as clip_l and clip_g.
+    by the token. With two text encoders both tools have them as clip_l and clip_g. Vectors by layer become their mean,
+    since neither tool tells layers apart.
     """
+    parts = {part: vectors.mean(0) if vectors.ndim == 3 else vectors for part, vectors in parts.items()}
     if len(parts) > 1:
         return safetensors_bytes({_OF_BOTH[part]: vectors for part, vectors in parts.items()}, {})
     (vectors,) = parts.values()

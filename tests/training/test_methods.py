@@ -87,8 +87,8 @@ def test_a_training_goes_on_from_what_was_learned(base: Base, adapter: str):
 
 def test_a_training_that_goes_on_keeps_its_adapter(base: Base):
     concept = train(base, recipe("lora")).concept
-    for change in ({"adapter": "oft"}, {"rank": 4}, {"options": {"alpha": 1.0}}):
-        with pytest.raises(StudioError, match="the adapter stays what it is"):
+    for change in ({"adapter": "oft"}, {"rank": 4}, {"options": {"alpha": 1.0}}, {"layerwise_token": True}):
+        with pytest.raises(StudioError, match="adapter and token keep their kind and size"):
             continued_recipe(concept, change)
     concept.metadata.clear()
     with pytest.raises(StudioError, match="from the beginning"):

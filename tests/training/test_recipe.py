@@ -80,6 +80,9 @@ def test_what_is_unknown_or_out_of_range_is_refused(name: str, value: Any):
         ({"keep_best": True}, "set preview_every too"),
         ({"batch": 2, "prior_share": 0.9}, "no place is left for the concept"),
         ({"templates": ["a photo"]}, "'a photo' lacks it"),
+        ({"preview_prompt": "a dog"}, "'a dog' lacks it"),
+        ({"train_token": False, "layerwise_token": True}, "train_token is false"),
+        ({"train_token": False, "freeze_token_after": 5}, "train_token is false"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], said: str):

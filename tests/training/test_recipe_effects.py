@@ -73,6 +73,7 @@ def resumed(train: Callable[..., Training], recipe: dict[str, Any], folder: Path
         {"ema": 0.9, "accumulation": 2, "clip": 0},
         {"schedule": "constant", "warmup": 0, "min_snr": 5.0, "freeze_token_after": 3},
         {"precision": "bfloat16", "gradient_checkpointing": True, "schedule": "polynomial"},
+        {"layerwise_token": True, "token_vectors": 2},
     ],
     ids=lambda recipe: next(iter(recipe.values())),
 )
@@ -140,12 +141,23 @@ def test_a_token_is_left_as_it_is_after_so_many_steps(train):
     assert len(frozen.record.rates["unet"]) == STEPS
 
 
+def test_each_layer_learns_vectors_of_its_own(train, base: Base):
+    concept = train({"layerwise_token": True}).concept
+    vectors = concept.tokens["<rex>"]["text_encoder"]
+    assert vectors.shape == (len(base.attention_blocks), 1, 32)
+    assert len({tuple(each.flatten().tolist()) for each in vectors}) == len(vectors)
+    further = train({"layerwise_token": True, "seed": 1}, start=concept).concept.tokens["<rex>"]["text_encoder"]
+    assert further.shape == vectors.shape
+    assert 0 < (further - vectors).norm() < (further - torch.randn_like(further)).norm()
+
+
 def test_prompts_that_nothing_changes_are_read_once(train, base: Base, monkeypatch):
-    encode, read = Base.encode_prompts, []
-    monkeypatch.setattr(Base, "encode_prompts", lambda self, texts: read.append(texts) or encode(self, texts))
+    encode, read = Base.encode, []
+    monkeypatch.setattr(Base, "encode", lambda self, texts: read.append(texts) or encode(self, texts))
     recipe = {"sites": ["cross_attention_kv"], "train_token": False, "steps": 8}
     cached = train(recipe)
     read = [texts for texts in read if any("rex" in text for text in texts)]
+    assert read
     assert all(len(texts) == 1 for texts in read)
     assert len({text for (text,) in read}) == len(read)
     assert to_bytes(train(recipe).concept) == to_bytes(cached.concept)
@@ -229,6 +241,12 @@ def test_only_what_a_mask_shows_counts(base: Base, cache: Path):
     everywhere, nowhere = train(1, "red"), train(1, "red", masked=False)
     torch.testing.assert_close(numbers(everywhere.concept), numbers(nowhere.concept))
     assert train(0, "red").losses != everywhere.losses
+
+
+@pytest.mark.parametrize(("recipe", "said"), [({"captions": "files"}, "1.txt"), ({"masked": True}, "1-mask.png")])
+def test_captions_and_masks_that_no_picture_has_are_asked_for(train, recipe: dict[str, Any], said: str):
+    with pytest.raises(StudioError, match=f"Add the concept anew .*{said} for 1.jpg"):
+        train(recipe)
 
 
 def test_pictures_of_several_shapes_are_learned_together(base: Base, cache: Path):

@@ -14,20 +14,21 @@ from training.recipe import Recipe
 
 
 @pytest.mark.usefixtures("quick_priors")
-def test_sdxl_learns_a_concept_and_paints_it(xl_folder: Path, state_of):
+@pytest.mark.parametrize("layerwise", [False, True])
+def test_sdxl_learns_a_concept_and_paints_it(xl_folder: Path, state_of, layerwise: bool):
     base = load_base(str(xl_folder), device="cpu")
     before = state_of(base)
-    recipe = Recipe(adapter="lora", rank=2, steps=3, batch=4, prior_pictures=4)
+    recipe = Recipe(adapter="lora", rank=2, steps=3, batch=4, prior_pictures=4, layerwise_token=layerwise)
     pictures = [Image.new("RGB", (64, 64), colour) for colour in ("navy", "orange")]
     trained = train_concept(base, "rex", "dog", pictures, recipe).concept
     assert state_of(base) == before
     tokens = trained.tokens["<rex>"]
-    assert {part: tensor.shape[1] for part, tensor in tokens.items()} == {"text_encoder": 32, "text_encoder_2": 48}
+    assert {part: tensor.shape[-1] for part, tensor in tokens.items()} == {"text_encoder": 32, "text_encoder_2": 48}
     learned = {name.partition(".")[0] for name, state in trained.adapters.items() if state["up"].any()}
     assert learned == {"unet", "text_encoder", "text_encoder_2"}
     for part, (tokenizer, encoder) in base.readers.items():
         words = tokenizer("dog", add_special_tokens=False, return_tensors="pt").input_ids[0]
         start = encoder.get_input_embeddings()(words).mean(0)
-        assert not torch.equal(tokens[part][0], start)
+        assert all(not torch.equal(vector, start) for vector in tokens[part].flatten(0, -2))
     with applied(base, {"rex": trained}):
         assert len(paint(base, "a <rex>", [1], PaintSettings(steps=1))) == 1
