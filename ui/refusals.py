@@ -20,7 +20,8 @@ def sentence(error: Exception) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"])) or "the recipe"
     if bound := _BOUNDS.get(first["type"]):
-        return f"Choose {place} of {bound.format(**first.get('ctx', {}))}: {first['input']} is not."
+        limits = {name: _number(value) for name, value in first.get("ctx", {}).items()}
+        return f"Choose {place} of {bound.format(**limits)}: {first['input']} is not."
     said = first["msg"].removeprefix("Value error, ").rstrip(".")
     return f"Change {place}: {said[:1].lower()}{said[1:]}."
 

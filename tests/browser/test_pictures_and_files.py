@@ -74,7 +74,7 @@ def test_a_concept_goes_out_and_comes_back(
     file, token = panel.locator("input[type=file]").all()
     token.set_input_files(tmp_path / "azura.tokens.safetensors")  # first, since a field that is full has no input
     file.set_input_files(tmp_path / "azura.safetensors")
-    panel.get_by_label("Name").fill("their-azura")
+    panel.get_by_placeholder("dragon", exact=True).fill("their-azura")
     expect(panel.get_by_text("azura.tokens")).to_be_visible()
     panel.get_by_role("button", name="Import", exact=True).click()
     expect(page.locator("#cards button.card", has_text="their-azura")).to_contain_text("imported")
