@@ -98,13 +98,15 @@ def _cpu_lines() -> list[str]:
 
 def plot_ratios(path: Path, groups: Mapping[str, Sequence[Timing]], reference: str) -> None:
     """Every ratio of every round as a box plot, a panel a group, to a PNG file."""
-    figure = Figure(figsize=(4.6 * len(groups), 3.4), layout="constrained")
+    tallest = max(len(timings) for timings in groups.values())
+    figure = Figure(figsize=(5 * len(groups), 1.2 + 0.28 * tallest), layout="constrained")
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     for axes, (title, timings) in zip(panels, groups.items(), strict=True):
-        axes.boxplot([timing.ratios for timing in timings], tick_labels=[timing.name for timing in timings])
-        axes.axhline(1, color="#888888", linewidth=0.8)
-        axes.set(title=title, ylabel=f"time, {reference} = 1")
-        axes.tick_params(axis="x", labelrotation=15)
+        names = [timing.name for timing in timings]
+        axes.boxplot([timing.ratios for timing in timings], tick_labels=names, orientation="horizontal")
+        axes.invert_yaxis()
+        axes.axvline(1, color="#888888", linewidth=0.8)
+        axes.set(title=title, xlabel=f"time, {reference} = 1")
     figure.savefig(path, dpi=120)
 
 
