@@ -1,4 +1,5 @@
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -33,8 +34,11 @@ def test_every_option_has_its_place():
         with gr.Blocks():
             return [option.elem_id for part in _PARTS for option in _options(part)]
 
-    # In a loop of ours, which is closed in the end: outside of one, Gradio opens several and leaves them.
-    assert asyncio.run(placed()) == [f"train-{name}" for name in OTHERS]
+    # In a loop of its own, which is closed in the end: outside of one, Gradio opens several and leaves them. In a
+    # thread, since Playwright's loop may be running in this one.
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(asyncio.run, placed()).result()
+    assert found == [f"train-{name}" for name in OTHERS]
 
 
 def test_controls_make_the_recipe():
