@@ -92,14 +92,18 @@ def parts_of(base: Base) -> dict[str, Any]:
     return found if len(base.readers) == 2 else {**found, "safety_checker": None, "feature_extractor": None}
 
 
+def diffusers_own(base: Base, of_one: Any, of_two: Any, **model: Any) -> Any:
+    """diffusers' pipeline with the base's parts, for one text encoder or for SDXL's two."""
+    if len(base.readers) == 2:
+        return of_two(**parts_of(base), **model)
+    return of_one(**parts_of(base), **model, requires_safety_checker=False)
+
+
 @pytest.mark.filterwarnings("ignore:.*decode_latents")
 def test_a_t2i_adapter(any_base: Base, picture: Image.Image, tmp_path: Path):
     adapter_of(any_base).save_pretrained(tmp_path / "sketch")
     model: Any = load_condition_model(any_base, str(tmp_path / "sketch"))
-    two = len(any_base.readers) == 2
-    kind: Any = StableDiffusionXLAdapterPipeline if two else StableDiffusionAdapterPipeline
-    options = {} if two else {"requires_safety_checker": False}
-    pipeline = kind(**parts_of(any_base), adapter=model, **options)
+    pipeline = diffusers_own(any_base, StableDiffusionAdapterPipeline, StableDiffusionXLAdapterPipeline, adapter=model)
     expected = theirs(
         pipeline, picture.convert("L").resize((16, 16), Image.Resampling.LANCZOS), adapter_conditioning_scale=0.8
     )
@@ -111,10 +115,8 @@ def test_a_t2i_adapter(any_base: Base, picture: Image.Image, tmp_path: Path):
 def test_a_control_net(any_base: Base, picture: Image.Image, tmp_path: Path):
     control_net_of(any_base).save_pretrained(tmp_path / "pose")
     model: Any = load_condition_model(any_base, str(tmp_path / "pose"))
-    two = len(any_base.readers) == 2
-    kind: Any = StableDiffusionXLControlNetPipeline if two else StableDiffusionControlNetPipeline
-    options = {} if two else {"requires_safety_checker": False}
-    pipeline = kind(**parts_of(any_base), controlnet=model, **options)
+    kinds = StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
+    pipeline = diffusers_own(any_base, *kinds, controlnet=model)
     expected = theirs(pipeline, picture, controlnet_conditioning_scale=0.7)
     found = ours(any_base, [Condition(picture, model, 0.7)])
     assert np.abs(found - expected).max() <= 1
