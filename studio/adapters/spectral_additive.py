@@ -51,4 +51,4 @@ def spectral_delta(
     if change_s is not None:
         s = s + columns.s * change_s
         from_v = change_v * s + v * (columns.s * change_s)
-    return LowRank(up=torch.cat([change_u, u], 1), down=torch.cat([(v + change_v) * s, from_v], 1).T)
+    return LowRank(up=torch.cat([change_u.mT, u.mT]).mT, down=torch.cat([((v + change_v) * s).mT, from_v.mT]))
