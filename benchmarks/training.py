@@ -1,0 +1,185 @@
+"""Time of our loop's step at Stable Diffusion 1.5's size as a ratio to diffusers' train_dreambooth_lora, in one run.
+
+`uv run python -m benchmarks.training`; the weights are random, and the latents are there already.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import cast_training_params
+from peft import LoraConfig
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPTokenizer
+
+from benchmarks.common import RESULTS, TIMING_COLUMNS, Timing, interleaved, machine, table, write_results
+from studio.architectures import ARCHITECTURES
+from studio.bundled import TOYBOX
+from studio.diffusion import Base
+from training.dataset import Sample, TrainingSet, class_prompts, other_prompts
+from training.learner import Learner
+from training.methods import adapter_config, parameter_groups
+from training.recipe import Recipe
+from training.stepping import Stepper
+from training.task import Task
+from training.team import Team
+
+OURS, QUIET = "studio", "studio, silence 15"
+REFERENCE, EAGER = "diffusers and PEFT", "diffusers and PEFT, eager attention"
+UNET_TARGETS = ["to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj"]
+TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+"""What the script adapts: the sites of our attention kind."""
+STEPS = 1000
+
+
+def random_pipeline(device: str) -> StableDiffusionPipeline:
+    """Stable Diffusion 1.5 with random weights, toybox's words, and an autoencoder that nobody asks."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "block_out_channels": (32,) * 4,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
+    models: dict[str, Any] = ARCHITECTURES["sd15"]()
+    length = models["text_encoder"].config.max_position_embeddings
+    parts: dict[str, Any] = {
+        **models,
+        "vae": AutoencoderKL(**sizes),
+        "tokenizer": CLIPTokenizer.from_pretrained(TOYBOX / "tokenizer", model_max_length=length),
+        "scheduler": DDPMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False
+        ),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+    pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    pipeline.to(device)
+    pipeline.unet.to(memory_format=torch.channels_last)  # as `studio.diffusion.load_base` does
+    return pipeline
+
+
+def cached(base: Base, side: int) -> TrainingSet:
+    """Random latents of this side: a step's time does not depend on what they show."""
+    generator = torch.Generator().manual_seed(0)
+
+    def samples(prompts: list[str] | list[None]) -> list[Sample]:
+        return [Sample(torch.randn(4, side, side, generator=generator).to(base.device), text) for text in prompts]
+
+    return TrainingSet(samples([None] * 5), samples(class_prompts("cat", 8)), samples(other_prompts("cat", 8)))
+
+
+def by_studio(base: Base, data: TrainingSet, recipe: Recipe, adapters: dict[str, Any]) -> Callable[[], None]:
+    """A step of our loop, by a learner of these adapters; the base must be ready."""
+    task = Task(base, "tom", "cat", [], recipe, adapter_config(recipe))
+    groups = parameter_groups(base, task.sites, adapters, recipe, task.vectors)
+    learner = Learner(adapters, task.vectors, groups, recipe, torch.get_num_threads())
+    stepper = Stepper(task, data, learner, Team())
+    return lambda: learner.descend(stepper.losses())
+
+
+def by_diffusers(
+    parts: dict[str, Any], tokenizer: Any, scheduler: Any, data: TrainingSet, recipe: Recipe, dtype: torch.dtype
+) -> Callable[[], None]:
+    """A step of examples/dreambooth/train_dreambooth_lora.py with --train_text_encoder, --with_prior_preservation and
+    --mixed_precision, which keeps frozen weights in that precision; what it trains is float32.
+    """
+    unet, text_encoder = parts["unet"].to(dtype), parts["text_encoder"].to(dtype)
+    options: Any = {"r": recipe.rank, "lora_alpha": recipe.rank, "init_lora_weights": "gaussian"}
+    unet.add_adapter(LoraConfig(**options, target_modules=UNET_TARGETS))
+    text_encoder.add_adapter(LoraConfig(**options, target_modules=TEXT_TARGETS))
+    cast_training_params([unet, text_encoder], torch.float32)
+    trained = [p for part in (unet.train(), text_encoder.train()) for p in part.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4)
+    pace = get_scheduler("constant", optimizer)
+    half = recipe.batch // 2
+    latents = torch.stack([s.latents for s in (*data.concept[:half], *data.class_prior[:half])]).to(dtype)
+    prompts = ["a photo of a cat"] * recipe.batch
+    ids = tokenizer(prompts, padding="max_length", return_tensors="pt").input_ids.to(latents.device)
+
+    def step() -> None:
+        noise = torch.randn_like(latents)
+        timesteps = torch.randint(len(scheduler), (len(latents),), device=latents.device)
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+        with torch.autocast(latents.device.type, dtype, enabled=dtype != torch.float32):
+            said = unet(noisy, timesteps, text_encoder(ids)[0], return_dict=False)[0]
+        own, prior = (F.mse_loss(*pair) for pair in zip(said.float().chunk(2), noise.float().chunk(2), strict=True))
+        (own + prior).backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        pace.step()
+        optimizer.zero_grad()
+        (own + prior).item()
+
+    return step
+
+
+def with_attention(unet: Any, processor: Any, step: Callable[[], None]) -> Callable[[], None]:
+    """The step with this attention in the UNet."""
+
+    def taken() -> None:
+        unet.set_attn_processor(processor)
+        step()
+
+    return taken
+
+
+def measure(device: str, side: int, recipe: Recipe, rounds: int) -> list[Timing]:
+    """Every contender once a round; they share the latents, the batch, the rank and the sites."""
+    pipeline = random_pipeline(device)
+    copies: dict[str, Any] = {"unet": deepcopy(pipeline.unet), "text_encoder": deepcopy(pipeline.text_encoder)}
+    base = Base("random sd15", pipeline)
+    data = cached(base, side)
+    dtype = getattr(torch, recipe.precision)
+    reference = by_diffusers(copies, pipeline.tokenizer, pipeline.scheduler, data, recipe, dtype)
+    task = Task(base, "tom", "cat", [], recipe, adapter_config(recipe))
+    adapters = task.adapters()
+    with task.ready(adapters):
+        return interleaved(
+            {
+                OURS: by_studio(base, data, recipe, adapters),
+                QUIET: by_studio(base, data, recipe.model_copy(update={"silence": 15.0}), adapters),
+                REFERENCE: with_attention(copies["unet"], AttnProcessor2_0(), reference),
+                EAGER: with_attention(copies["unet"], AttnProcessor(), reference),
+            },
+            REFERENCE,
+            rounds,
+        )
+
+
+def main(
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 12,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    side: Annotated[int, typer.Option(min=8, help="Side of the latents; Stable Diffusion 1.5 paints 64.")] = 32,
+    batch: Annotated[int, typer.Option(min=2, help="Pictures in a step, half of them prior pictures.")] = 2,
+    rank: Annotated[int, typer.Option(min=1, help="The LoRA's rank.")] = 8,
+    precision: Annotated[str, typer.Option(help="Of the products: bfloat16 or float32.")] = "bfloat16",
+    results: Annotated[Path, typer.Option(help="Where the table and the plot go.")] = RESULTS,
+) -> None:
+    """Measure, and write training.md and training.png."""
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    recipe = Recipe.model_validate({
+        "adapter": "lora", "rank": rank, "batch": batch, "prior_share": 0.5, "silence": 0.0, "train_token": False,
+        "precision": precision, "steps": STEPS, "schedule": "constant",
+    })  # fmt: skip
+    timings = measure(device, side, recipe, rounds)
+    text = (
+        f"# A training step at Stable Diffusion 1.5's size\n\n{machine()} On {device}, random weights, latents "
+        f"{side}x{side} at hand ({8 * side} pixels), LoRA of rank {rank} at all attention sites of UNet and text "
+        f"encoder, batch {batch} with half of it prior pictures, {precision} products, AdamW, {rounds} interleaved "
+        f"rounds; ratios are to {REFERENCE} in the same round: diffusers' train_dreambooth_lora, which keeps frozen "
+        f"weights in {precision}, here without its data loader and logs. {QUIET} is our default loss, which asks the "
+        "frozen layers as well.\n\n" + table(("by", *TIMING_COLUMNS), [[t.name, *t.cells()] for t in timings])
+    )
+    write_results(results, "training", text, REFERENCE, {"a training step": timings})
+
+
+if __name__ == "__main__":
+    typer.run(main)
