@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -289,8 +290,10 @@ def _new_database(url: str) -> str:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """Says loudly, also in a quiet run, that tests were left out for want of a PostgreSQL."""
-    left_out = [r for r in terminalreporter.getreports("skipped") if "no PostgreSQL" in str(r.longrepr)]
+    """Says loudly, also in a quiet run, what was left out for want of a PostgreSQL, a small disk, Ray, …"""
+    reasons = [report.longrepr[2] for report in terminalreporter.getreports("skipped")]
+    left_out = Counter(reason.removeprefix("Skipped: ") for reason in reasons if "NOT RUN" in reason)
     if left_out:
-        terminalreporter.section("PostgreSQL")
-        terminalreporter.line(f"{len(left_out)} tests {NO_POSTGRESQL}")
+        terminalreporter.section("Tests that could not run here")
+    for reason, count in left_out.items():
+        terminalreporter.line(f"{count} tests {reason}")

@@ -38,18 +38,20 @@ def is_kohya(keys: list[str]) -> bool:
 
 
 def kohya_tensors(plain: Plain, sites: Mapping[str, Site], family: Family) -> dict[str, Tensor]:
-    """A plain LoRA's tensors by key; a convolution's factors have its kernel, and alpha is the rank.
+    """A plain LoRA's tensors by key; a convolution's factors have its kernel.
 
-    `sites` are all of the base's matrices, from which SDXL's names follow. Biases have no place in this layout.
+    Alpha is the highest rank in all layers, also where a layer's own is lower: of several alphas in a file diffusers
+    ignores, for layers of attention, all but the most common one. `sites` are all of the base's matrices, from which SDXL's names follow. Biases have no place in this layout.
     """
     names, tensors = kohya_names(sites, family), {}
+    alpha = max((low_rank.rank for low_rank in plain.factors.values()), default=0)
     for name, low_rank in plain.factors.items():
-        up, down, module = low_rank.up, low_rank.down, sites[name].module
+        up, down, module = low_rank.up * (low_rank.rank / alpha), low_rank.down, sites[name].module
         if isinstance(module, nn.Conv2d):
             up, down = up[:, :, None, None], down.unflatten(1, module.weight.shape[1:])
         tensors[f"{names[name]}.lora_down.weight"] = down
         tensors[f"{names[name]}.lora_up.weight"] = up
-        tensors[f"{names[name]}.alpha"] = torch.tensor(float(low_rank.rank))
+        tensors[f"{names[name]}.alpha"] = torch.tensor(float(alpha))
     return tensors
 
 
