@@ -11,7 +11,6 @@ from studio.adapters import ADAPTERS, READABLE, Adapter, SiteContext
 from studio.adapters.base import added
 from studio.decomposition import Decomposition
 from studio.errors import StudioError
-from studio.low_rank import LowRank
 from studio.sites import Site
 
 _GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
@@ -32,10 +31,6 @@ class AdaptedLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(…, in) to (…, out)."""
         return self.adapter(input, self.weight, self.bias)
-
-    def hidden(self, input: Tensor, factors: LowRank) -> Tensor:
-        """A low-rank change's product with the input before it is raised to the output's width, (…, r)."""
-        return F.linear(input, factors.down.to(input.dtype))
 
 
 class AdaptedConv2d(nn.Conv2d):
@@ -60,14 +55,10 @@ class AdaptedConv2d(nn.Conv2d):
         output = self._conv_forward(input, self.weight, bias)
         if factors.rank == 0:
             return output
-        return output + F.conv2d(self._reduced(input, factors), factors.up.to(input.dtype)[:, :, None, None])
-
-    def hidden(self, input: Tensor, factors: LowRank) -> Tensor:
-        """A low-rank change's product with the input before it is raised to the output's width, (n, h', w', r)."""
-        return self._reduced(input, factors).movedim(1, -1)
-
-    def _reduced(self, input: Tensor, factors: LowRank) -> Tensor:
-        return self._conv_forward(input, factors.down.to(input.dtype).unflatten(1, self.weight.shape[1:]), None)
+        down = factors.down.to(input.dtype).unflatten(1, self.weight.shape[1:])
+        hidden = self._conv_forward(input, down, None)
+        self.adapter.tell(hidden.movedim(1, -1).flatten(0, -2), factors)
+        return output + F.conv2d(hidden, factors.up.to(input.dtype)[:, :, None, None])
 
 
 class AdaptedLayerNorm(nn.LayerNorm):

@@ -8,11 +8,13 @@ they all make, is held to what the base gave.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from studio.injection import AdaptedConv2d, AdaptedLinear
+from studio.low_rank import LowRank
 from studio.sites import Site
 
 _LEAST = torch.finfo(torch.float32).tiny
@@ -41,7 +43,12 @@ def unrest(sites: Mapping[str, Site], first: int) -> Iterator[list[Tensor]]:
     with ExitStack() as undo:
         for site in watchable(sites):
             layer = getattr(site.parent, site.attribute)
-            undo.callback(layer.register_forward_hook(partial(_collect, site.module, first, moved)).remove)
+            products: list[tuple[Tensor, LowRank]] = []
+            if isinstance(layer, AdaptedLinear | AdaptedConv2d):
+                undo.callback(setattr, layer.adapter, "listener", layer.adapter.listener)
+                layer.adapter.listener = lambda *product, products=products: products.append(product)
+            collect = partial(_collect, site.module, first, moved, products)
+            undo.callback(layer.register_forward_hook(collect).remove)
         yield moved
 
 
@@ -51,31 +58,34 @@ def watchable(sites: Mapping[str, Site]) -> list[Site]:
 
 
 def _collect(
-    frozen: nn.Module, first: int, moved: list[Tensor], layer: nn.Module, inputs: Sequence[Tensor], output: Tensor
+    frozen: nn.Module,
+    first: int,
+    moved: list[Tensor],
+    products: list[tuple[Tensor, LowRank]],
+    layer: Any,
+    inputs: Sequence[Tensor],
+    output: Tensor,
 ) -> None:
-    rows, after = inputs[0][first:], output[first:].float()
-    squares = _low_rank_squares(layer, rows, after)
-    if squares is None:
+    rows, after = inputs[0][first:], output[first:]
+    product = products.pop() if products else None
+    if product and layer.adapter.bias_delta(layer.weight.flatten(1), layer.bias) is None:
+        hidden, factors = product
+        last = after.movedim(1, -1) if isinstance(layer, nn.Conv2d) else after
+        change, size = _squares(hidden.unflatten(0, (len(output), -1))[first:].flatten(0, 1), factors, last)
+    else:
         before = frozen(rows).float()
-        squares = (after - before).square().sum(), before.detach().square().sum()
-    change, size = squares
+        change, size = (after.float() - before).square().sum(), before.detach().square().sum()
     moved.append(change / size.clamp(min=_LEAST))
 
 
-def _low_rank_squares(layer: nn.Module, inputs: Tensor, after: Tensor) -> tuple[Tensor, Tensor] | None:
-    """|c|² of what the layer adds to its output and |y' − c|², where c is a product of thin factors alone, c = U h.
+def _squares(hidden: Tensor, factors: LowRank, after: Tensor) -> tuple[Tensor, Tensor]:
+    """|c|² of what a layer adds to its output, c = U h, and |y' − c|², the frozen layer's.
 
     |U h|² is hᵀ (UᵀU) h, and y'·c is (Uᵀy')·h, which spares the frozen layer and most of what is of the output's width.
     """
-    if not isinstance(layer, AdaptedLinear | AdaptedConv2d):
-        return None
-    matrix = layer.weight.flatten(1)
-    factors = layer.adapter.factors(matrix)
-    if factors is None or factors.rank == 0 or layer.adapter.bias_delta(matrix, layer.bias) is not None:
-        return None
-    hidden = layer.hidden(inputs, factors).flatten(0, -2).float()
-    change = torch.einsum("nr,ns,rs->", hidden, hidden, factors.up.mT @ factors.up)
+    hidden = hidden.float()
+    change = ((hidden.mT @ hidden) * (factors.up.mT @ factors.up)).sum()
     with torch.no_grad():
-        last = after.movedim(1, -1) if isinstance(layer, nn.Conv2d) else after
-        across = (last.flatten(0, -2) @ factors.up * hidden).sum()
-        return change, after.square().sum() - 2 * across + change
+        across = ((after.flatten(0, -2) @ factors.up.to(after.dtype)).float() * hidden).sum()
+        size = torch.linalg.vector_norm(after, dtype=torch.float32).square()
+        return change, size - 2 * across + change

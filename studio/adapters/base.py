@@ -1,7 +1,7 @@
 """The one contract that every method fulfils."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -34,6 +34,10 @@ class SiteContext:
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
+Listener = Callable[[Tensor, LowRank], object]
+"""Is told a low-rank change's product with all rows of an input, (rows, r), and its factors, in every pass."""
+
+
 class Adapter(nn.Module):
     """Adapts one frozen matrix W of shape (out, in) and its bias: W' = W + delta, b' = b + bias_delta.
 
@@ -57,6 +61,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.check(tuple(weight.shape), config, context.name if context else "")
         self.config = config
+        self.listener: Listener | None = None
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank | None:
         """The delta as two thin matrices, exactly; None for a method whose delta may have any rank."""
@@ -94,9 +99,15 @@ class Adapter(nn.Module):
         rows = x.reshape(-1, x.shape[-1])
         output = F.linear(rows, weight, added(bias, self.bias_delta(weight, bias), weight.dtype))
         if factors.rank:  # in place, and laid out as BLAS likes thin factors: up to four times as fast at r = 8
-            down, up = factors.down.contiguous(), factors.up.mT.contiguous()
-            output.addmm_(F.linear(rows, down.to(x.dtype)), up.to(output.dtype))
+            hidden = F.linear(rows, factors.down.contiguous().to(x.dtype))
+            output.addmm_(hidden, factors.up.mT.contiguous().to(output.dtype))
+            self.tell(hidden, factors)
         return output.view(*x.shape[:-1], -1)
+
+    def tell(self, hidden: Tensor, factors: LowRank) -> None:
+        """Passes on to the listener, if there is one, what a pass has computed in any case."""
+        if self.listener:
+            self.listener(hidden, factors)
 
     def penalty(self) -> Tensor | None:
         """A scalar that training adds to the loss, if the method has one."""
