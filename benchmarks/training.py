@@ -31,7 +31,7 @@ from training.stepping import Stepper
 from training.task import Task
 from training.team import Team
 
-OURS, QUIET = "studio", "studio, silence 15"
+OURS, QUIET = "studio", "studio, silence 30"
 REFERENCE, EAGER = "diffusers and PEFT", "diffusers and PEFT, eager attention"
 UNET_TARGETS = ["to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj"]
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -144,7 +144,7 @@ def measure(device: str, side: int, recipe: Recipe, rounds: int) -> list[Timing]
         return interleaved(
             {
                 OURS: by_studio(base, data, recipe, adapters),
-                QUIET: by_studio(base, data, recipe.model_copy(update={"silence": 15.0}), adapters),
+                QUIET: by_studio(base, data, recipe.model_copy(update={"silence": 30.0}), adapters),
                 REFERENCE: with_attention(copies["unet"], AttnProcessor2_0(), reference),
                 EAGER: with_attention(copies["unet"], AttnProcessor(), reference),
             },
