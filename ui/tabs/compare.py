@@ -17,13 +17,20 @@ from ui.workflow import Workflow
 
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
 _EMPTY = (
-    "Write a prompt and the values of one or two axes: every pair is painted from one seed, and scored. Train a "
-    "concept twice, under two names, to compare adapters or ranks."
+    "Write a prompt and the values of one or two axes: every pair is painted from one seed, and scored. To compare "
+    "methods of training or ranks, train a concept twice, under two names."
 )
+_COMMAS, _SEMICOLONS = "Separated by commas.", "Separated by semicolons."
 _EXAMPLES: dict[Axis, str] = {
-    "none": "", "concept": "rex, milo", "merge method": ", ".join([*MERGES][:2]), "strength": "0.5, 1",
-    "seed": "0, 1, 2", "steps": "10, 20, 40", "guidance": "2, 4, 8",
-}  # fmt: skip
+    "none": "",
+    "prompt": "a photo of {}; {} in the snow",
+    "concept": "rex, milo",
+    "merge method": ", ".join([*MERGES][:2]),
+    "strength": "0.5, 1",
+    "seed": "0, 1, 2",
+    "steps": "10, 20, 40",
+    "guidance": "2, 4, 8",
+}
 
 
 def compare_tab(workflow: Workflow) -> None:
@@ -43,7 +50,7 @@ def compare_tab(workflow: Workflow) -> None:
         text: str, x: Axis, xs: str, y: Axis, ys: str, seed: int, steps: int, guidance: float,
         progress: Any = _PROGRESS,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-        if not text.strip():
+        if not text.strip() and "prompt" not in (x, y):
             raise FieldError("compare-prompt", "Write a prompt first: what is to be compared?")
         request = PaintRequest(prompt=text.strip(), number=1, seed=seed, steps=steps, guidance=guidance)
         yield from _painted(workflow, request, (x, xs), (y, ys), progress)
@@ -70,11 +77,12 @@ def _axis(label: str, axis: Axis) -> tuple[gr.Dropdown, gr.Textbox]:
         kind = gr.Dropdown(list(get_args(Axis)), value=axis, label=label, info="What varies.", min_width=100)
         values = gr.Textbox(
             label=f"{label}: values", placeholder=_EXAMPLES[axis], max_lines=1, min_width=140,
-            info="Separated by commas.", elem_id=f"compare-{label.lower()}",
+            info=_COMMAS, elem_id=f"compare-{label.lower()}",
         )  # fmt: skip
 
     def chosen(axis: Axis) -> Any:
-        return gr.Textbox("", placeholder=_EXAMPLES[axis], interactive=axis != "none")
+        info = _SEMICOLONS if axis == "prompt" else _COMMAS
+        return gr.Textbox("", info=info, placeholder=_EXAMPLES[axis], interactive=axis != "none")
 
     listen(kind.input, chosen, [kind], [values])
     return kind, values

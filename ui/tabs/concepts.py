@@ -60,6 +60,7 @@ def _add_form() -> dict[str, Any]:
     with gr.Column(elem_id="add-form"):
         gr.Markdown("### Add a concept\nThree to ten pictures of one thing, in varied places and poses.")
         files = gr.File(label="Pictures", file_count="multiple", elem_id="add-files", height=140)
+        files_problem = gr.HTML(elem_classes="spot")
         report = gr.HTML(elem_classes="spot")
         name = gr.Textbox(label="Name", info="How you write it in prompts, <rex>.", placeholder="rex", max_lines=1)
         name_problem = gr.HTML(elem_classes="spot")
@@ -67,7 +68,6 @@ def _add_form() -> dict[str, Any]:
                           max_lines=1)  # fmt: skip
         word_problem = gr.HTML(elem_classes="spot")
         add = gr.Button("Add concept", variant="primary")
-        files_problem = gr.HTML(elem_classes="spot")
     return {
         "files": files, "report": report, "name": name, "word": word, "add": add,
         "problems": [name_problem, word_problem, files_problem],

@@ -64,6 +64,7 @@ def import_panel(workflow: Workflow, shown: list[Any], cards: Callable[[], str])
 def _import_form() -> tuple[list[Any], list[Any], gr.Button]:
     """File, textual inversion, name, class word and trigger words; where their problems are shown; the button."""
     file = gr.File(label="A LoRA, LoCon, LoHa, LoKr or OFT", file_types=[".safetensors"], height=140)
+    file_problem = gr.HTML(elem_classes="spot")
     tokens = gr.File(label="Its textual inversion, if it has one", file_types=[".safetensors"], height=140)
     name = gr.Textbox("", label="Name", placeholder="dragon", max_lines=1)
     name_problem = gr.HTML(elem_classes="spot")
@@ -74,5 +75,4 @@ def _import_form() -> tuple[list[Any], list[Any], gr.Button]:
         info="What <name> stands for without a textual inversion; what the file says if unset.",
     )  # fmt: skip
     button = gr.Button("Import", size="sm")
-    problems = [name_problem, word_problem, gr.HTML(elem_classes="spot")]
-    return [file, tokens, name, word, trigger], problems, button
+    return [file, tokens, name, word, trigger], [name_problem, word_problem, file_problem], button
