@@ -130,7 +130,8 @@ def _decoded(image: Image.Image, name: str, convert: Callable[[Image.Image], T])
         return convert(ImageOps.exif_transpose(image))
     except Exception as error:
         raise LibraryError(
-            f"{name} is damaged or cut short: open it in an image editor, save it again, or leave it out."
+            f"{name} is damaged, cut short or of a rare kind: open it in an image editor and save it again, or leave "
+            "it out."
         ) from error
 
 

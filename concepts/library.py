@@ -69,15 +69,19 @@ class Library:
         return self.page(limit=None)
 
     def page(
-        self, limit: int | None = 50, after: Concept | None = None, search: str = "", owner: str | None = None
-    ) -> list[Concept]:
-        """`limit` concepts at most, the oldest first; with `search` those whose names begin so, by name.
+        self, limit: int | None = 50, after: Concept | None = None, search: str = "", owner: str | None = None,
+        newest: bool = False, trained: bool = False,
+    ) -> list[Concept]:  # fmt: skip
+        """`limit` concepts at most, the oldest first, or the newest; with `search` those whose names begin so, by name.
 
-        `after` is the last concept of a page: those that follow it. With `owner` only that owner's.
+        `after` is the last concept of a page: those that follow it. With `owner` only that owner's, and with `trained`
+        only those that have a result.
         """
-        query = by_name(search, after) if search else by_age(after)
+        query = by_name(search, after) if search else by_age(after, newest)
         if owner is not None:
             query = query.where(ConceptRecord.owner == owner)
+        if trained:
+            query = query.where(ConceptRecord.result.has())
         with self._database.reading() as session:
             return concepts_of(session, self.root, query.limit(limit))
 

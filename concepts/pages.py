@@ -9,12 +9,14 @@ from concepts.sharing import overlaps
 from concepts.storage import Place
 
 
-def by_age(after: Concept | None = None) -> Select[ConceptRecord]:
-    """The concepts in the order in which they came."""
+def by_age(after: Concept | None = None, newest: bool = False) -> Select[ConceptRecord]:
+    """The concepts in the order in which they came, or in the opposite one."""
     query = select(ConceptRecord).where(ConceptRecord.removed.is_(None))
+    age = (ConceptRecord.created, ConceptRecord.id)
     if after is not None:
-        query = query.where(tuple_(ConceptRecord.created, ConceptRecord.id) > tuple_(after.created, after.id))
-    return query.order_by(ConceptRecord.created, ConceptRecord.id)
+        last = tuple_(after.created, after.id)
+        query = query.where(tuple_(*age) < last if newest else tuple_(*age) > last)
+    return query.order_by(*(column.desc() if newest else column for column in age))
 
 
 def by_name(prefix: str, after: Concept | None = None) -> Select[ConceptRecord]:

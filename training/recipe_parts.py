@@ -31,7 +31,7 @@ class Descent(Group):
         description="CPU threads; as many as the process has if unset. Only the same number gives the same bytes.",
     )
     unet_rate: float | None = Field(
-        default=None, gt=0, description="Learning rate of UNet layers; the adapter's own if unset."
+        title="UNet rate", default=None, gt=0, description="Learning rate of UNet layers; the adapter's own if unset."
     )
     text_rate: float | None = Field(
         default=None, gt=0, description="Learning rate of text-encoder layers; the adapter's own if unset."
@@ -65,7 +65,11 @@ class Descent(Group):
         "encoder and autoencoder off the card once their outputs are kept.",
     )
     ema: float | None = Field(
-        default=None, ge=0, lt=1, description="Keep a running average with this decay as the result, as 0.99."
+        title="EMA",
+        default=None,
+        ge=0,
+        lt=1,
+        description="Keep a running average with this decay as the result, as 0.99.",
     )
 
 
@@ -73,7 +77,10 @@ class Loss(Group):
     """What counts as an error, and how much."""
 
     min_snr: float | None = Field(
-        default=None, gt=0, description="Min-SNR weighting (Hang et al., 2023) with this gamma; 5 is usual."
+        title="Min-SNR",
+        default=None,
+        gt=0,
+        description="Min-SNR weighting (Hang et al., 2023) with this gamma; 5 is usual.",
     )
     noise_offset: float = Field(
         default=0.0, ge=0, le=1, description="Shared noise per channel, for very dark or bright pictures."

@@ -63,7 +63,8 @@ def serve(
     work = Path(tempfile.mkdtemp(prefix="concept-studio-"))
     os.environ["GRADIO_TEMP_DIR"] = str(work / "cache")
     tempfile.tempdir = str(work)  # what an event returns from there is served, so nobody else's files may lie there
-    os.chdir(work)
+    (work / "empty").mkdir()
+    os.chdir(work / "empty")  # Gradio takes no file below here whose name begins with a dot, as an upload's may
     page = build(workflow, api)
     options: dict[str, Any] = {"app_kwargs": {"middleware": doors(host), "docs_url": None, "redoc_url": None}}
     page.launch(

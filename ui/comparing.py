@@ -12,8 +12,9 @@ from ui.painting import names_written
 from ui.request import PaintRequest
 from ui.workflow import Workflow, summary
 
-Axis = Literal["none", "concept", "merge method", "strength", "seed", "steps", "guidance"]
+Axis = Literal["none", "prompt", "concept", "merge method", "strength", "seed", "steps", "guidance"]
 MOST_CELLS = 64
+_FIRST = ("prompt", "concept")
 _NUMBERS: dict[str, type] = {"strength": float, "seed": int, "steps": int, "guidance": float}
 _LABEL, _GAP, _CAPTION = 150, 8, 34
 
@@ -42,9 +43,10 @@ def compare(
     workflow: Workflow, request: PaintRequest, across: tuple[Axis, str], down: tuple[Axis, str],
     on_step: Callable[[], None] = lambda: None,
 ) -> Iterator[Grid]:  # fmt: skip
-    """Paints one picture for each pair of values, and yields the grid after each. An axis is what varies, and its
-    values, separated by commas. "concept" takes the place of {} in the prompt; a concept trained with another adapter
-    or rank is another concept.
+    """Paints one picture for each pair of values, and yields the grid after each.
+
+    An axis is what varies, and its values, as `values_of` reads them. "concept" takes the place of {} in the prompt; a
+    concept trained with another adapter or rank is another concept.
 
     Raises StudioError for an axis that does not fit, before anything is painted.
     """
@@ -61,19 +63,20 @@ def compare(
 
 
 def _cell(request: PaintRequest, *values: tuple[Axis, str]) -> PaintRequest:
-    """The request with both values; the concept first, since a strength is that of what the prompt names."""
-    for axis, value in sorted(values, key=lambda pair: pair[0] != "concept"):
+    """The request with both values: the prompt, then the concept in it, then a strength of what the prompt names."""
+    for axis, value in sorted(values, key=lambda pair: [*_FIRST, pair[0]].index(pair[0])):
         request = varied(request, axis, value)
     return request
 
 
 def values_of(axis: Axis, text: str) -> list[str]:
-    """The values along an axis."""
+    """The values along an axis, separated by commas; prompts, which have commas, by semicolons."""
     if axis == "none":
         return [""]
-    values = [value.strip() for value in text.split(",") if value.strip()]
+    separator, called = (";", "semicolons") if axis == "prompt" else (",", "commas")
+    values = [value.strip() for value in text.split(separator) if value.strip()]
     if not values:
-        raise StudioError(f"Write the values of {axis}, separated by commas.")
+        raise StudioError(f"Write the values of {axis}, separated by {called}.")
     return values
 
 
@@ -85,6 +88,8 @@ def varied(request: PaintRequest, axis: Axis, value: str) -> PaintRequest:
         if "{}" not in request.prompt:
             raise StudioError("Write {} in the prompt where the concept stands.")
         change: Mapping[str, Any] = {"prompt": request.prompt.replace("{}", f"<{value.strip('<>')}>")}
+    elif axis == "prompt":
+        change = {"prompt": value}
     elif axis == "merge method":
         change = {"method": value}
     elif axis == "strength":

@@ -18,7 +18,8 @@ def control(model: type[BaseModel], name: str, form: str, **options: Any) -> Any
     of the field's bounds is for the model to refuse: Gradio would tell it far from the field.
     """
     field = model.model_fields[name]
-    shared: dict[str, Any] = {"label": name.replace("_", " "), "info": field.description, "value": field.default}
+    label = field.title or name.replace("_", " ").capitalize()
+    shared: dict[str, Any] = {"label": label, "info": field.description, "value": field.default}
     shared["elem_id"] = f"{form}-{name}"
     return _component(_kind(field), field, {**shared, **options})
 

@@ -12,7 +12,7 @@ from studio.counting import Cost
 from training.previews import KeptPreview
 from ui.thumbnails import data_uri, fitted, thumbnail, whole
 
-_SHOWN = 60
+MOST_CARDS = 60
 _TEMPLATES = Environment(
     loader=PackageLoader("ui", "templates"), autoescape=select_autoescape(default=True), trim_blocks=True
 )
@@ -22,10 +22,9 @@ _TEMPLATES.filters["fitted"] = fitted
 _TEMPLATES.filters["whole"] = whole
 
 
-def concept_cards(concepts: Sequence[Concept], wanted: str = "") -> str:
-    """A card for each concept whose name or class word contains `wanted`; the newest first."""
-    found = [c for c in reversed(concepts) if wanted.lower() in f"{c.name} {c.class_word}".lower()]
-    return _render("cards.html", concepts=found[:_SHOWN], hidden=len(found) - _SHOWN, wanted=wanted)
+def concept_cards(concepts: Sequence[Concept]) -> str:
+    """A card for each of these concepts, MOST_CARDS at most, and how to find others."""
+    return _render("cards.html", concepts=concepts[:MOST_CARDS], more=len(concepts) > MOST_CARDS)
 
 
 def sample_cards(action: str) -> str:

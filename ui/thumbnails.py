@@ -12,16 +12,19 @@ SIDE = 224
 
 
 @lru_cache(maxsize=1024)
-def thumbnail(path: Place) -> str:
-    """The middle square of a picture of the library, as a data URI; such a file never changes."""
+def thumbnail(path: Place, across: float = 0.5) -> str:
+    """A square of a picture of the library, as a data URI; such a file never changes.
+
+    `across` says which one: 0 is the leftmost, as the first picture of a row of previews, and 0.5 the middle one.
+    """
     with Image.open(io.BytesIO(read_file(path))) as picture:
-        return data_uri(picture)
+        return data_uri(picture, across=across)
 
 
-def data_uri(picture: Image.Image, side: int = SIDE) -> str:
-    """The middle square of a picture as a small WEBP inside a data URI."""
+def data_uri(picture: Image.Image, side: int = SIDE, across: float = 0.5) -> str:
+    """A square of a picture as a small WEBP inside a data URI."""
     buffer = io.BytesIO()
-    ImageOps.fit(picture.convert("RGB"), (side, side)).save(buffer, "WEBP", quality=82)
+    ImageOps.fit(picture.convert("RGB"), (side, side), centering=(across, 0.5)).save(buffer, "WEBP", quality=82)
     return _uri(buffer)
 
 

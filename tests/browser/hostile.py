@@ -109,7 +109,11 @@ def unusual(chance: random.Random, number: int) -> Upload:
              ("LA", "PNG"), ("RGBA", "WEBP"), ("L", "JPEG"), ("YCbCr", "TIFF"))  # fmt: skip
     mode, kind = modes[number % len(modes)]
     image = picture(chance).convert("L").convert("I;16") if mode == "I;16" else picture(chance, "RGB").convert(mode)
-    return Upload(f"odd.{kind.lower()}", encoded(image, kind), (96, 72))
+    if mode != "YCbCr":
+        return Upload(f"odd.{kind.lower()}", encoded(image, kind), (96, 72))
+    if number // len(modes) % 2:  # Pillow cannot read such a file when nothing in it is compressed
+        return Upload("odd.tiff", encoded(image, kind), None)
+    return Upload("odd.tiff", encoded(image, kind, compression="tiff_lzw"), (96, 72))
 
 
 def rotated(chance: random.Random, number: int) -> Upload:

@@ -47,12 +47,12 @@ def stored(library: Library, name: str) -> tuple[str, tuple[int, int]]:
 @pytest.mark.timeout(1800)
 def test_every_malformed_upload_is_taken_rightly_or_refused(page: tuple, library: Library):
     process, address = page
-    session = Session(address)
-    taken = [is_taken(session, library, upload, f"c{number}") for number, upload in enumerate(uploads())]
-    assert len(taken) == 300
-    assert 120 <= sum(taken) <= 200
-    assert process.poll() is None
-    assert session.http.get("/").status_code == 200
+    with Session(address) as session:
+        taken = [is_taken(session, library, upload, f"c{number}") for number, upload in enumerate(uploads())]
+        assert len(taken) == 300
+        assert 120 <= sum(taken) <= 200
+        assert process.poll() is None
+        assert session.http.get("/").status_code == 200
     assert not (library.root.parent / "x.png").exists()
 
 
@@ -74,21 +74,23 @@ def is_taken(session: Session, library: Library, upload: Upload, name: str) -> b
 
 
 def test_a_file_of_129_megabytes_is_refused(page: tuple):
-    answer = Session(page[1]).http.post("/gradio_api/upload", files={"files": ("huge.png", bytes(129 * 2**20))})
-    assert answer.status_code == 413
+    with Session(page[1]) as session:
+        answer = session.http.post("/gradio_api/upload", files={"files": ("huge.png", bytes(129 * 2**20))})
+        assert answer.status_code == 413
 
 
 def test_nothing_outside_the_library_is_readable(page: tuple, library: Library):
-    session, address = Session(page[1]), page[1]
+    address = page[1]
     library.add_concept("rex", "dog", SAMPLES["rex"].pictures)
     picture, database = library.concept("rex").pictures[0], library.root / "studio.sqlite"
-    for path in ("/etc/passwd", "/proc/self/environ", database, picture, Path(__file__),
-                 f"{library.root}/painted/../studio.sqlite", "/etc/./passwd", "//etc/passwd"):  # fmt: skip
-        assert session.http.get(f"{address}gradio_api/file={path}").status_code in (403, 404), path
-    for path in (str(database), "/etc/passwd", str(picture)):
-        for marked in ({"meta": {"_type": "gradio.FileData"}}, {}):
-            with pytest.raises(RuntimeError):
-                session.call("inspected", [{"path": path, **marked}])
+    with Session(address) as session:
+        for path in ("/etc/passwd", "/proc/self/environ", database, picture, Path(__file__),
+                     f"{library.root}/painted/../studio.sqlite", "/etc/./passwd", "//etc/passwd"):  # fmt: skip
+            assert session.http.get(f"{address}gradio_api/file={path}").status_code in (403, 404), path
+        for path in (str(database), "/etc/passwd", str(picture)):
+            for marked in ({"meta": {"_type": "gradio.FileData"}}, {}):
+                with pytest.raises(RuntimeError):
+                    session.call("inspected", [{"path": path, **marked}])
 
 
 @pytest.mark.timeout(1800)
@@ -104,11 +106,12 @@ def test_a_crowd_is_served(page: tuple, library: Library):
             client = Client(address, analytics_enabled=False, verbose=False)
             recipe = {"adapter": "lora", "steps": 4, "batch": 2, "prior_pictures": 2}
             jobs[number] = client.predict(f"c{number}", recipe, api_name="/train")["id"]
-            session = Session(address)
-            while time.monotonic() < end:
-                session.http.get("/").raise_for_status()
-                assert "c29" in session.call("shown", "")[0]
-                assert len(client.predict("a dog on the beach", {"number": 1, "steps": 2}, api_name="/generate")) == 1
+            asked = {"number": 1, "steps": 2}
+            with Session(address) as session:
+                while time.monotonic() < end:
+                    session.http.get("/").raise_for_status()
+                    assert "c29" in session.call("shown", "")[0]
+                    assert len(client.predict("a dog on the beach", asked, api_name="/generate")) == 1
             client.close()
         except Exception as error:
             errors.append(error)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
-from steps import draw, tab
+from steps import draw, photograph, tab
 
 from concepts import Library
 from concepts.samples import SAMPLES
@@ -15,9 +15,10 @@ from ui.painted import settings_of
 TABS = ("Concepts", "Train", "Generate", "Compare", "Score")
 
 
-def test_an_empty_library_offers_samples(open_page: Callable[..., Page], address: str):
+def test_an_empty_library_offers_samples(open_page: Callable[..., Page], address: str, screenshots: Path):
     page = open_page(address)
     expect(page.locator("#cards")).to_contain_text("Your library is empty.")
+    photograph(page, screenshots, "empty")
     page.get_by_role("button", name="Train this: gizmo").click()
     job = page.locator("#jobs .job", has_text="gizmo")
     job.get_by_role("button", name="Cancel").click()
@@ -26,7 +27,9 @@ def test_an_empty_library_offers_samples(open_page: Callable[..., Page], address
     expect(page.locator("#cards button.card")).to_contain_text("gizmo")
 
 
-def test_pictures_are_judged_before_anything_is_stored(open_page: Callable[..., Page], address: str, tmp_path: Path):
+def test_pictures_are_judged_before_anything_is_stored(
+    open_page: Callable[..., Page], address: str, screenshots: Path, tmp_path: Path
+):
     Image.new("RGB", (20, 20)).save(tmp_path / "tiny.png")
     (tmp_path / "words.png").write_text("no picture")
     files = [*SAMPLES["onyx"].pictures[:2], tmp_path / "tiny.png", tmp_path / "words.png"]
@@ -34,8 +37,10 @@ def test_pictures_are_judged_before_anything_is_stored(open_page: Callable[..., 
     page.locator("#add-files input[type=file]").set_input_files(files)
     report = page.locator("#add-form .inspection")
     expect(report.locator("li")).to_have_count(4)
+    expect(report).to_be_visible()
     expect(report).to_contain_text("tiny.png is only 20x20 pixels")
     expect(report).to_contain_text("words.png is not a picture")
+    photograph(page, screenshots, "judged")
     page.get_by_role("button", name="Add with 2 pictures").click()
     expect(page.locator("#add-form")).to_contain_text('"" cannot be a name')
     page.locator("#add-form").get_by_label("Name").fill("Vase-1")
@@ -68,7 +73,7 @@ def test_an_error_stands_beside_its_field(open_page: Callable[..., Page], addres
     expect(page.get_by_role("alert")).to_have_count(1)
     page.get_by_label("Rank or budget").fill("8")
     page.get_by_role("button", name="Every option").click()
-    page.get_by_label("clip", exact=True).fill("-1")
+    page.get_by_label("Clip", exact=True).fill("-1")
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.locator("#train-clip").get_by_role("alert")).to_contain_text("Choose clip of at least 0")
 
@@ -87,7 +92,7 @@ def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], addre
     expect(marks).to_have_text(["<rex>", "<onyx>", "<azura>"])
     expect(marks.nth(1)).to_have_class("untrained")
     prompt.fill("a photo of <rex> and <azura>")
-    expect(page.get_by_label("strength of azura").first).to_be_visible()
+    expect(page.get_by_label("Strength of azura").first).to_be_visible()
     page.get_by_role("button", name="Places").click()
     canvas = page.locator("#boxes svg")
     draw(canvas, (0.02, 0.02), (0.9, 0.45))
@@ -99,7 +104,7 @@ def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], addre
     page.get_by_label("merge method").click()
     page.get_by_role("option", name="unmerged").click()
     page.get_by_label("number input for steps").fill("2")
-    page.get_by_label("pictures", exact=True).fill("2")
+    page.get_by_label("Pictures", exact=True).locator("visible=true").fill("2")
     page.get_by_label("seed").fill("5")
     page.get_by_role("button", name="Paint", exact=True).click()
     expect(page.locator("#painted .grid-container button img")).to_have_count(2)
@@ -124,7 +129,7 @@ def test_a_grid_is_compared_and_saved(open_page: Callable[..., Page], address: s
     page.locator("#compare-prompt textarea").fill("a photo of {}")
     page.get_by_label("Across: values").fill("rex, azura")
     page.get_by_label("Down: values").fill("0.5, 1")
-    page.get_by_label("steps", exact=True).locator("visible=true").fill("1")
+    page.get_by_label("Steps", exact=True).locator("visible=true").fill("1")
     page.get_by_role("button", name="Compare", exact=True).click()
     table = page.locator("#compared table")
     expect(table.locator("img")).to_have_count(4)

@@ -27,7 +27,7 @@ def test_captions_and_masks_are_kept(open_page: Callable[..., Page], address: st
     canvas.hover(position={"x": 60, "y": 20})
     page.mouse.up()
     page.locator("#annotate-save").click()
-    expect(page.locator("#annotate")).to_contain_text("Saved for picture 2.")
+    expect(page.locator("#annotate").get_by_text("Saved for picture 2.")).to_be_visible()
     expect(pictures.nth(1)).to_have_accessible_name("Picture 2, described, masked")
     concept = trained.concept("onyx")
     assert concept.captions[1] == "a vase on the beach"

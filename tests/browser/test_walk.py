@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from steps import add, draw, opened, tab
+from steps import add, draw, opened, photograph, tab
 
 from concepts import Library
 from concepts.samples import SAMPLES
@@ -27,7 +27,7 @@ def train(page: Page, name: str) -> None:
     page.get_by_role("option", name="svdiff").click()
     expect(page.locator("#train-purpose")).to_contain_text("singular values alone")
     page.get_by_label("Rank or budget").fill("")
-    expect(page.locator("#cost")).to_contain_text("numbers, a file of")
+    expect(page.locator("#cost").get_by_text("numbers, a file of")).to_be_visible()
     page.get_by_role("button", name="Every option").click()
     for option, value in SMALL.items():
         page.locator(f"#train-{option}").locator("input, textarea").fill(value)
@@ -44,6 +44,7 @@ def see_it_learned(page: Page, name: str) -> None:
     tab(page, "Train")
     expect(job.locator(".state")).to_have_text(re.compile("step|previews|done"), timeout=LONG)
     expect(page.locator("#previews li").first).to_contain_text("image alignment", timeout=LONG)
+    expect(page.locator("#previews img").first).to_be_visible()
     expect(page.locator("#alignment")).to_be_visible()
     expect(job.locator(".state")).to_have_text("done", timeout=LONG)
     expect(page.locator("#outcome")).to_contain_text(f"{name} is learned")
@@ -63,7 +64,7 @@ def paint_both(page: Page, one: str, other: str) -> None:
     expect(canvas.locator("rect")).to_have_count(2)
     page.get_by_role("button", name="More settings").click()
     page.get_by_label("number input for steps").fill("2")
-    page.get_by_label("pictures", exact=True).fill("1")
+    page.get_by_label("Pictures", exact=True).locator("visible=true").fill("1")
     page.get_by_role("button", name="Paint", exact=True).click()
     expect(page.locator("#painted .grid-container button img")).to_have_count(1)
 
@@ -91,22 +92,30 @@ def compare(page: Page, one: str, other: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_whole_way(open_page: Callable[..., Page], address: str, trained: Library, tmp_path: Path):
+def test_the_whole_way(
+    open_page: Callable[..., Page], address: str, trained: Library, screenshots: Path, tmp_path: Path
+):
     page = open_page(address)
     add(page, "brun", "bear", SAMPLES["bruno"].pictures[:3])
     train(page, "brun")
     see_it_learned(page, "brun")
+    photograph(page, screenshots, "trained")
     result = trained.concept("brun").result
     assert result
     assert (result.adapter, len(result.details["losses"])) == ("svdiff", 40)
     assert [step for step, _ in result.details["alignments"]] == [10, 20, 30, 40]
     paint_both(page, "brun", "rex")
+    photograph(page, screenshots, "painted")
     score(page, "brun", latest(trained.local)[0])
+    photograph(page, screenshots, "scored")
     compare(page, "brun", "rex")
+    photograph(page, screenshots, "compared")
     tab(page, "Concepts")
     opened(page, "brun")
     page.get_by_role("button", name="Export").click()
     page.get_by_role("button", name="Make the files").click()
+    page.locator("#exported a").first.wait_for()
+    photograph(page, screenshots, "opened")
     with page.expect_download() as saved:
         page.locator("#exported a").first.click()
     saved.value.save_as(tmp_path / "brun.safetensors")

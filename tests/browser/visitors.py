@@ -16,6 +16,12 @@ class Session:
         config = self.http.get("/config").raise_for_status().json()
         self.events = {event["api_name"]: event["id"] for event in config["dependencies"]}
 
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
     def upload(self, name: str, data: bytes) -> dict[str, Any]:
         """Uploads a file; what a component then holds of it."""
         answer = self.http.post("/gradio_api/upload", files={"files": (name, data)}).raise_for_status()

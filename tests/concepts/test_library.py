@@ -162,3 +162,13 @@ def test_home_is_expanded_and_folders_are_made(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Library("~/a/b").root == tmp_path.resolve() / "a" / "b"
     assert (tmp_path / "a" / "b" / "studio.sqlite").is_file()
+
+
+def test_the_newest_come_first_page_by_page_and_the_trained_alone(library, pictures, details):
+    for name in ("one", "two", "three"):
+        library.add_concept(name, "dog", [pictures])
+    first = library.page(2, newest=True)
+    assert [concept.name for concept in first] == ["three", "two"]
+    assert [concept.name for concept in library.page(2, after=first[-1], newest=True)] == ["one"]
+    library.store_result("two", b"trained", details)
+    assert [concept.name for concept in library.page(newest=True, trained=True)] == ["two"]

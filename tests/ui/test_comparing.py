@@ -5,7 +5,7 @@ from PIL import Image
 
 from concepts import Library
 from studio.errors import StudioError
-from ui.comparing import Axis, Grid, as_html, as_picture, compare, values_of, varied
+from ui.comparing import Axis, Grid, _cell, as_html, as_picture, compare, values_of, varied
 from ui.request import PaintRequest
 from ui.workflow import Workflow
 
@@ -58,7 +58,15 @@ def test_every_axis_varies_its_own():
     assert varied(REQUEST, "merge method", "ties").method == "ties"
     assert varied(REQUEST, "seed", "7").seed == 7
     assert varied(REQUEST, "guidance", "2.5").guidance == 2.5
+    assert varied(REQUEST, "prompt", "a {}, asleep").prompt == "a {}, asleep"
     assert varied(REQUEST, "none", "") == REQUEST
+
+
+def test_a_prompt_of_one_axis_takes_the_concept_of_the_other():
+    prompt: tuple[Axis, str] = ("prompt", "a {}")
+    concept: tuple[Axis, str] = ("concept", "rex")
+    for pair in ((prompt, concept), (concept, prompt)):
+        assert _cell(PaintRequest(prompt=""), *pair).prompt == "a <rex>"
 
 
 def test_axes_that_do_not_fit_are_refused(workflow: Workflow):
@@ -72,3 +80,4 @@ def test_axes_that_do_not_fit_are_refused(workflow: Workflow):
     with pytest.raises(StudioError, match="where the concept stands"):
         varied(PaintRequest(prompt="a cat"), "concept", "rex")
     assert values_of("none", "anything") == [""]
+    assert values_of("prompt", "a {}, asleep; a {} in the snow") == ["a {}, asleep", "a {} in the snow"]

@@ -28,7 +28,7 @@ def test_every_kind_of_field_has_its_control(name, kind):
     made = control(Options, name, "form")
     assert made.elem_id == f"form-{name}"
     assert type(made) is kind
-    assert made.label == name
+    assert made.label == name.capitalize()
     assert made.info == Options.model_fields[name].description
 
 
@@ -56,4 +56,4 @@ def test_what_is_empty_is_left_out_and_lines_are_lists():
 
 def test_every_option_of_the_recipe_has_a_control():
     for name in set(Recipe.model_fields) - {"options"}:
-        assert control(Recipe, name, "form").label == name.replace("_", " ")
+        assert control(Recipe, name, "form").label.lower().replace("-", " ") == name.replace("_", " ")

@@ -87,9 +87,9 @@ def test_a_job_is_told_in_words():
 
 def test_the_curve_is_thinned_and_has_a_mean():
     frame = _frame([1.0, 0.0] * 2000)
-    assert set(frame["kind"]) == {"each", "mean"}
+    assert set(frame["kind"]) == {"of each step", "mean of 20 steps"}
     assert len(frame) <= 2 * 800
-    assert frame.loc[frame["kind"] == "mean", "loss"].tolist()[-1] == pytest.approx(0.5, abs=0.05)
+    assert frame.loc[frame["kind"] == "mean of 20 steps", "loss"].tolist()[-1] == pytest.approx(0.5, abs=0.05)
     assert list(_frame([]).dtypes[:2]) == [float, float]
 
 

@@ -25,6 +25,7 @@ function draw() {
   const begun = unfinished(), names = props.value || [];
   fitting = begun ? names.filter((name) => name.toLowerCase().startsWith(begun[1].toLowerCase())) : names;
   bar.replaceChildren();
+  if (!names.length) bar.textContent = "No concept is trained yet: the tab Train teaches one. Any other prompt can be painted.";
   for (const name of fitting.slice(0, 24)) {
     const button = document.createElement("button");
     button.type = "button";

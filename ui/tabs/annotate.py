@@ -13,8 +13,8 @@ from ui.thumbnails import fitted
 from ui.workflow import Workflow
 
 _HINT = (
-    "Paint over what is to be learned; without paint, all of the picture is. A training reads captions with its option "
-    "captions: files, and masks with masked, under Every option."
+    "Paint over what is to be learned; where nothing is painted, the whole picture counts. For a training that uses "
+    "captions and masks, open Every option in the tab Train, choose Captions: files, and tick Masked."
 )
 _CLICKED = """
 element.addEventListener('click', (event) => {
@@ -29,14 +29,7 @@ def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
     library, chosen = workflow.library, gr.State(0)
     strip = gr.HTML(js_on_load=_CLICKED, elem_id="pictures")
     with gr.Accordion("Caption and mask", open=False, elem_id="annotate"):
-        caption = gr.Textbox(
-            "", label="Caption", lines=2, info="What this picture shows; the class word in it becomes the concept.",
-            placeholder="a dog asleep on a red sofa", elem_id="caption",
-        )  # fmt: skip
-        gr.HTML(fragments.note(_HINT))
-        brush = gr.HTML(html_template='<div class="brush"></div>', js_on_load=asset("brush.js"), value={},
-                        elem_id="brush")  # fmt: skip
-        save = gr.Button("Save caption and mask", size="sm", elem_id="annotate-save")
+        caption, brush, save = _form()
         problem = problem_spot()
         message = gr.HTML(elem_classes="spot")
     shown = [strip, caption, brush, message]
@@ -60,6 +53,17 @@ def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
     listen(opened.change, lambda name: [0, *show(name)], [opened], [chosen, *shown])
     listen(strip.click, click, [opened], [chosen, *shown])
     listen(save.click, store, [opened, chosen, caption, brush], shown, problem)
+
+
+def _form() -> tuple[gr.Textbox, gr.HTML, gr.Button]:
+    """Caption, brush and button."""
+    caption = gr.Textbox(
+        "", label="Caption", lines=2, info="What this picture shows; the class word in it becomes the concept.",
+        placeholder="a dog asleep on a red sofa", elem_id="caption",
+    )  # fmt: skip
+    gr.HTML(fragments.note(_HINT))
+    brush = gr.HTML(html_template='<div class="brush"></div>', js_on_load=asset("brush.js"), value={}, elem_id="brush")
+    return caption, brush, gr.Button("Save caption and mask", size="sm", elem_id="annotate-save")
 
 
 def _brushed(concept: Concept, number: int) -> dict[str, Any]:

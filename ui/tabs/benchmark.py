@@ -9,7 +9,7 @@ from ui import fragments
 from ui.controls import control
 from ui.evaluate import dreambench
 from ui.request import PaintRequest
-from ui.tabs.events import FieldError, about, listen, problem_spot, result_spot
+from ui.tabs.events import MOST_LISTED, FieldError, about, listen, problem_spot, result_spot
 from ui.workflow import Workflow
 
 _PROMPTS = 25
@@ -24,11 +24,7 @@ def benchmark_panel(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
     """Fills the panel."""
     with gr.Row(elem_id="benchmark"):
         with gr.Column(scale=2, min_width=320):
-            gr.Markdown("### DreamBench's prompts")
-            concept = gr.Dropdown([], label="Concept", elem_id="benchmark-concept")
-            with gr.Row():
-                steps = control(PaintRequest, "steps", "benchmark", min_width=80)
-                guidance = control(PaintRequest, "guidance", "benchmark", min_width=80)
+            fields = _fields()
             with gr.Row():
                 run = gr.Button("Run the prompts", variant="primary", scale=3)
                 stop = gr.Button("Stop", min_width=80, scale=1)
@@ -37,7 +33,9 @@ def benchmark_panel(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
             table = result_spot(_EMPTY, "benchmarked")
 
     def names() -> Any:
-        return gr.Dropdown([c.name for c in workflow.library.concepts() if c.result and c.pictures])
+        return gr.Dropdown(
+            [c.name for c in workflow.library.page(MOST_LISTED, newest=True, trained=True) if c.pictures]
+        )
 
     def measured(name: str | None, steps: int, guidance: float, progress: Any = _PROGRESS) -> Iterator[str]:
         if not name:
@@ -50,9 +48,18 @@ def benchmark_panel(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
                 yield fragments.benchmark_table(document)
 
     for trigger in (page.load, tab.select):
-        listen(trigger, names, [], [concept])
+        listen(trigger, names, [], [fields[0]])
     event = listen(
-        run.click, measured, [concept, steps, guidance], [table], problem, form="benchmark",
+        run.click, measured, fields, [table], problem, form="benchmark",
         concurrency_id="benchmark", concurrency_limit=1, show_progress="minimal", show_progress_on=[table],
     )  # fmt: skip
     stop.click(None, cancels=[event])
+
+
+def _fields() -> list[Any]:
+    """Concept, steps and guidance."""
+    gr.Markdown("### DreamBench's prompts")
+    concept = gr.Dropdown([], label="Concept", allow_custom_value=True, elem_id="benchmark-concept")
+    with gr.Row():
+        others = [control(PaintRequest, name, "benchmark", min_width=80) for name in ("steps", "guidance")]
+    return [concept, *others]

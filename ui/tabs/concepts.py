@@ -32,13 +32,13 @@ def concepts_tab(workflow: Workflow, hands: Hands, tabs: gr.Tabs, tab: gr.Tab, p
     library = workflow.library
 
     def shown(text: str | None = None) -> str:
-        if concepts := library.concepts():
-            return fragments.concept_cards(concepts, (text or "").strip())
-        return fragments.sample_cards("Train this")
+        wanted = (text or "").strip()
+        found = library.page(fragments.MOST_CARDS + 1, search=wanted, newest=True)
+        return fragments.concept_cards(found) if found or wanted else fragments.sample_cards("Train this")
 
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            wanted = gr.Textbox(label="Find", placeholder="a part of a name or class word", elem_id="find", max_lines=1)
+            wanted = gr.Textbox(label="Find a concept", placeholder="how its name begins", elem_id="find", max_lines=1)
             message = gr.HTML(elem_classes="spot")
             cards = gr.HTML(js_on_load=_CLICKED, elem_id="cards")
             undo = gr.Button("Undo", visible=False, size="sm")
@@ -57,9 +57,10 @@ def concepts_tab(workflow: Workflow, hands: Hands, tabs: gr.Tabs, tab: gr.Tab, p
 
 
 def _add_form() -> dict[str, Any]:
-    with gr.Column(elem_id="add-form", elem_classes="panel"):
+    with gr.Column(elem_id="add-form"):
         gr.Markdown("### Add a concept\nThree to ten pictures of one thing, in varied places and poses.")
         files = gr.File(label="Pictures", file_count="multiple", elem_id="add-files", height=140)
+        files_problem = gr.HTML(elem_classes="spot")
         report = gr.HTML(elem_classes="spot")
         name = gr.Textbox(label="Name", info="How you write it in prompts, <rex>.", placeholder="rex", max_lines=1)
         name_problem = gr.HTML(elem_classes="spot")
@@ -67,7 +68,6 @@ def _add_form() -> dict[str, Any]:
                           max_lines=1)  # fmt: skip
         word_problem = gr.HTML(elem_classes="spot")
         add = gr.Button("Add concept", variant="primary")
-        files_problem = gr.HTML(elem_classes="spot")
     return {
         "files": files, "report": report, "name": name, "word": word, "add": add,
         "problems": [name_problem, word_problem, files_problem],

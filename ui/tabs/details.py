@@ -15,7 +15,7 @@ from ui.workflow import Workflow
 def details_panel(workflow: Workflow) -> dict[str, Any]:
     """Fills the panel, which is hidden until a concept is opened; its parts by name."""
     opened = gr.State("")
-    with gr.Column(visible=False, elem_id="details", elem_classes="panel") as group:
+    with gr.Column(visible=False, elem_id="details") as group:
         title = gr.Markdown()
         facts = gr.HTML(elem_classes="spot")
         with gr.Row():

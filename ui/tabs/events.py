@@ -20,6 +20,10 @@ MODEL = "model"
 """Events that use the models run one at a time, whatever page they come from."""
 
 
+MOST_LISTED = 200
+"""Concepts that a list of names offers, the newest; any other name can be typed."""
+
+
 class FieldError(StudioError):
     """A refusal of what one field holds, by the `elem_id` of its component."""
 

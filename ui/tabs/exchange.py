@@ -38,18 +38,7 @@ def export_panel(workflow: Workflow, opened: gr.State) -> None:
 def import_panel(workflow: Workflow, shown: list[Any], cards: Callable[[], str]) -> None:
     """Fills the panel; what comes in goes onto the cards, `shown`, with a sentence beside them."""
     with gr.Accordion("Import a file of another tool", open=False, elem_id="import"):
-        file = gr.File(label="A LoRA, LoCon, LoHa, LoKr or OFT", file_types=[".safetensors"], height=140)
-        tokens = gr.File(label="Its textual inversion, if it has one", file_types=[".safetensors"], height=140)
-        name = gr.Textbox("", label="Name", placeholder="dragon", max_lines=1)
-        name_problem = gr.HTML(elem_classes="spot")
-        word = gr.Textbox("", label="Class word", placeholder=DEFAULT_CLASS, max_lines=1)
-        word_problem = gr.HTML(elem_classes="spot")
-        trigger = gr.Textbox(
-            "", label="Trigger words", placeholder="drgn dragon", max_lines=1,
-            info="What <name> stands for without a textual inversion; what the file says if unset.",
-        )  # fmt: skip
-        button = gr.Button("Import", size="sm")
-        problem = gr.HTML(elem_classes="spot")
+        fields, problems, button = _import_form()
 
     def bring(source: str | None, beside: str | None, called: str, kind: str, words: str) -> list[Any]:
         called, kind = called.strip(), kind.strip() or DEFAULT_CLASS
@@ -69,5 +58,21 @@ def import_panel(workflow: Workflow, shown: list[Any], cards: Callable[[], str])
         )
         return [cards(), told, None, None, "", "", "", "", "", ""]
 
-    outputs = [*shown, file, tokens, name, word, trigger, name_problem, word_problem, problem]
-    listen(button.click, bring, [file, tokens, name, word, trigger], outputs, model=True)
+    listen(button.click, bring, fields, [*shown, *fields, *problems], model=True)
+
+
+def _import_form() -> tuple[list[Any], list[Any], gr.Button]:
+    """File, textual inversion, name, class word and trigger words; where their problems are shown; the button."""
+    file = gr.File(label="A LoRA, LoCon, LoHa, LoKr or OFT", file_types=[".safetensors"], height=140)
+    file_problem = gr.HTML(elem_classes="spot")
+    tokens = gr.File(label="Its textual inversion, if it has one", file_types=[".safetensors"], height=140)
+    name = gr.Textbox("", label="Name", placeholder="dragon", max_lines=1)
+    name_problem = gr.HTML(elem_classes="spot")
+    word = gr.Textbox("", label="Class word", placeholder=DEFAULT_CLASS, max_lines=1)
+    word_problem = gr.HTML(elem_classes="spot")
+    trigger = gr.Textbox(
+        "", label="Trigger words", placeholder="drgn dragon", max_lines=1,
+        info="What <name> stands for without a textual inversion; what the file says if unset.",
+    )  # fmt: skip
+    button = gr.Button("Import", size="sm")
+    return [file, tokens, name, word, trigger], [name_problem, word_problem, file_problem], button

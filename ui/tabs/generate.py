@@ -14,7 +14,7 @@ from ui.controls import control
 from ui.painted import check_number, keep, latest, settings_of
 from ui.painting import UNMERGED, names_written
 from ui.request import PaintRequest
-from ui.tabs.events import FieldError, about, listen, problem_spot
+from ui.tabs.events import MOST_LISTED, FieldError, about, listen, problem_spot
 from ui.workflow import Workflow
 
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
@@ -33,11 +33,11 @@ def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
         with gr.Column(scale=2, min_width=320):
             form = _form()
         with gr.Column(scale=3, min_width=320):
-            gallery = gr.Gallery(
-                label="Pictures", columns=4, height=460, object_fit="contain", interactive=False, elem_id="painted",
-                buttons=["download", "fullscreen"],
-            )  # fmt: skip
             message = gr.HTML(elem_classes="spot")
+            gallery = gr.Gallery(
+                label="Painted pictures", show_label=False, height=460, object_fit="contain", interactive=False,
+                elem_id="painted", columns=4, buttons=["download", "fullscreen"],
+            )  # fmt: skip
             chosen = gr.State("")
             facts = gr.HTML(elem_classes="spot")
             use = gr.Button("Use these settings", visible=False, size="sm")
@@ -64,7 +64,7 @@ def _form() -> dict[str, Any]:
         form["paint"] = gr.Button("Paint", variant="primary", min_width=120, scale=3)
         form["stop"] = gr.Button("Stop", min_width=80, scale=1)
     form["strengths"] = [
-        gr.Slider(0, 2, 1, step=0.05, label="strength", visible=False, elem_classes="strength")
+        gr.Slider(0, 2, 1, step=0.05, label="Strength", visible=False, elem_classes="strength")
         for _ in range(MOST_NAMED)
     ]
     with gr.Accordion("Places", open=False, elem_id="places"):
@@ -75,10 +75,10 @@ def _form() -> dict[str, Any]:
             elem_id="boxes",
         )  # fmt: skip
     with gr.Row():
-        form["number"] = control(PaintRequest, "number", "paint", label="pictures", min_width=100)
+        form["number"] = control(PaintRequest, "number", "paint", label="Pictures", min_width=100)
         form["seed"] = control(PaintRequest, "seed", "paint", min_width=100)
     with gr.Accordion("More settings", open=False):
-        form["method"] = control(PaintRequest, "method", "paint", choices=_METHODS, value="", label="merge method")
+        form["method"] = control(PaintRequest, "method", "paint", choices=_METHODS, value="", label="Merge method")
         form["average"] = control(PaintRequest, "average", "paint")
         form["steps"] = control(PaintRequest, "steps", "paint", minimum=1, maximum=60)
         form["guidance"] = control(PaintRequest, "guidance", "paint", minimum=0, maximum=15, step=0.5)
@@ -88,14 +88,14 @@ def _form() -> dict[str, Any]:
 
 def _prompt_events(workflow: Workflow, tab: gr.Tab, page: gr.Blocks, form: dict[str, Any]) -> None:
     def trained() -> list[str]:
-        return [concept.name for concept in workflow.library.concepts() if concept.result]
+        return [concept.name for concept in workflow.library.page(MOST_LISTED, newest=True, trained=True)]
 
     def read(prompt: str, placed: dict[str, Any] | None) -> list[Any]:
         parts = workflow.read_prompt(prompt)
         names = list(dict.fromkeys(text[1:-1] for text, kind in parts if kind == "known"))[:MOST_NAMED]
         boxes = {name: box for name, box in ((placed or {}).get("boxes") or {}).items() if name in names}
-        sliders = [gr.Slider(visible=True, label=f"strength of {name}") for name in names]
-        sliders += [gr.Slider(visible=False, label="strength")] * (MOST_NAMED - len(names))
+        sliders = [gr.Slider(visible=True, label=f"Strength of {name}") for name in names]
+        sliders += [gr.Slider(visible=False, label="Strength")] * (MOST_NAMED - len(names))
         return [fragments.highlighted(parts), {"names": names, "boxes": boxes}, *sliders]
 
     def laid_out(layout: str, placed: dict[str, Any] | None) -> dict[str, Any]:

@@ -18,6 +18,8 @@ SECONDS = 1.5
 """How often the page asks the database."""
 _SHOWN = 20
 _POINTS = 400
+_EACH, _MEAN = "of each step", "mean of 20 steps"
+_COLOURS = {_EACH: "#a8a49c", _MEAN: "#12a08a"}
 _PREVIEWS = 6
 _TELLING = 0.1
 """The share of the steps after which the time that is left can be told: getting ready counts, too."""
@@ -29,23 +31,12 @@ element.addEventListener('click', (event) => {
 """
 
 
-def jobs_panel(workflow: Workflow, hands: Hands, page: gr.Blocks) -> gr.Timer:
-    """Fills the panel, and returns the timer that keeps it up to date."""
+def jobs_panel(workflow: Workflow, hands: Hands, page: gr.Blocks) -> None:
+    """Fills the panel, and keeps it up to date."""
     chosen, seen = gr.State(""), gr.State(None)
     table = gr.HTML(js_on_load=_CLICKED, elem_id="jobs")
     problem = problem_spot()
-    curve = gr.LinePlot(
-        _frame([]), x="step", y="loss", label="Loss of each step, and its running mean", color="kind", height=260,
-        elem_id="curve", color_map={"each": "#c9c6bf", "mean": "#12a08a"}, visible=False,
-    )  # fmt: skip
-    alignment = gr.LinePlot(
-        _aligned([]), x="step", y="image alignment", label="Image alignment of the previews", height=200,
-        elem_id="alignment", visible=False,
-    )  # fmt: skip
-    previews = gr.HTML(elem_classes="spot", elem_id="previews")
-    outcome = gr.HTML(elem_classes="spot", elem_id="outcome")
-    shown = [table, curve, alignment, previews, outcome, seen]
-    timer = gr.Timer(SECONDS)
+    shown = [table, *_parts(), seen]
 
     def refresh(job: str, before: Any) -> list[Any]:
         hands.lend()
@@ -66,9 +57,24 @@ def jobs_panel(workflow: Workflow, hands: Hands, page: gr.Blocks) -> gr.Timer:
         return [job, *refresh(job, None)]
 
     listen(page.load, afresh, [chosen], shown)
-    listen(timer.tick, refresh, [chosen, seen], shown)
+    listen(gr.Timer(SECONDS).tick, refresh, [chosen, seen], shown)
     listen(table.click, click, [chosen], [chosen, *shown], problem)
-    return timer
+
+
+def _parts() -> list[Any]:
+    """What came of the chosen training, its curves and its previews."""
+    return [
+        gr.HTML(elem_classes="spot", elem_id="outcome"),
+        gr.LinePlot(
+            _frame([]), x="step", y="loss", label="Loss", title="Loss", show_label=False, color="kind", height=280,
+            elem_id="curve", color_map=_COLOURS, color_title="loss", buttons=[], visible=False,
+        ),
+        gr.LinePlot(
+            _aligned([]), x="step", y="image alignment", y_title="alignment", height=220, label="Image alignment",
+            title="Image alignment of the previews", show_label=False, elem_id="alignment", buttons=[], visible=False,
+        ),
+        gr.HTML(elem_classes="spot", elem_id="previews"),
+    ]  # fmt: skip
 
 
 def _shown(workflow: Workflow, jobs: list[Job], wanted: str) -> list[Any]:
@@ -76,7 +82,7 @@ def _shown(workflow: Workflow, jobs: list[Job], wanted: str) -> list[Any]:
     chosen = next((job for job in jobs if job.id == wanted), None)
     chosen = chosen or next((job for job in jobs if job.state == "running"), jobs[0] if jobs else None)
     if chosen is None:
-        return [fragments.job_list([], "", words), *[gr.LinePlot(visible=False)] * 2, "", ""]
+        return [fragments.job_list([], "", words), "", *[gr.LinePlot(visible=False)] * 2, ""]
     concept, losses = _concept(workflow, chosen), workflow.library.jobs.losses(chosen.id)
     newest = next(job for job in jobs if job.concept_id == chosen.concept_id)
     kept = kept_previews(workflow.library.runs(concept)) if concept and newest.id == chosen.id else []
@@ -84,10 +90,10 @@ def _shown(workflow: Workflow, jobs: list[Job], wanted: str) -> list[Any]:
     scored = [(preview.step, preview.alignment) for preview in previews if preview.alignment is not None]
     return [
         fragments.job_list(jobs, chosen.id, words),
+        fragments.concept_outcome(concept) if concept and concept.result and chosen.state == "done" else "",
         gr.LinePlot(_frame(losses), visible=bool(losses)),
         gr.LinePlot(_aligned(scored), visible=bool(scored)),
         fragments.preview_list(previews[-_PREVIEWS:]),
-        fragments.concept_outcome(concept) if concept and concept.result and chosen.state == "done" else "",
     ]
 
 
@@ -108,7 +114,7 @@ def _frame(losses: list[float]) -> pd.DataFrame:
     stride = max(1, len(losses) // _POINTS)
     means = pd.Series(losses, dtype=float).rolling(20, min_periods=1).mean().tolist()
     steps = range(1, len(losses) + 1, stride)
-    rows = [(step, part[step - 1], kind) for kind, part in (("each", losses), ("mean", means)) for step in steps]
+    rows = [(step, part[step - 1], kind) for kind, part in ((_EACH, losses), (_MEAN, means)) for step in steps]
     return pd.DataFrame(rows, columns=["step", "loss", "kind"]).astype({"step": float, "loss": float, "kind": str})
 
 

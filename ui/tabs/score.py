@@ -10,7 +10,7 @@ from PIL import Image
 from concepts import read_picture
 from ui import fragments
 from ui.tabs.benchmark import benchmark_panel
-from ui.tabs.events import FieldError, about, listen, problem_spot, result_spot
+from ui.tabs.events import MOST_LISTED, FieldError, about, listen, problem_spot, result_spot
 from ui.workflow import Workflow, summary
 
 _MOST = 64
@@ -31,7 +31,9 @@ def score_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
             table = result_spot(_EMPTY, "scores")
 
     def names() -> Any:
-        return gr.Dropdown(choices=[("none", ""), *((c.name, c.name) for c in workflow.library.concepts())])
+        return gr.Dropdown(
+            choices=[("none", ""), *((c.name, c.name) for c in workflow.library.page(MOST_LISTED, newest=True))]
+        )
 
     def score(*given: Any) -> str:
         return _scored(workflow, *given)
@@ -51,7 +53,8 @@ def _fields() -> list[Any]:
             placeholder="a photo of <rex> in the snow", elem_id="score-prompt",
         ),
         gr.Dropdown(
-            choices=[("none", "")], value="", label="References: the pictures of a concept",
+            choices=[("none", "")], value="", allow_custom_value=True, label="References: the pictures of a concept",
+            elem_id="score-concept",
             info="Image alignment is the mean cosine with all reference pictures.",
         ),
         gr.File(label="Or reference pictures", file_count="multiple", height=140, elem_id="score-references"),
@@ -69,7 +72,8 @@ def _scored(workflow: Workflow, files: list[str] | None, words: str, name: str, 
     with about("score-prompt"):
         plain = workflow.plain(words)
     loaded = _read("score-pictures", files)
-    compared = workflow.pictures(workflow.library.concept(name)) if name else []
+    with about("score-concept"):
+        compared = workflow.pictures(workflow.library.concept(name)) if name else []
     scores = workflow.score(loaded, plain, [*compared, *_read("score-references", others or ())])
     images = scores.image or [None] * len(loaded)
     rows = [

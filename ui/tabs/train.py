@@ -1,12 +1,14 @@
 """The Train tab: a method, its size, every option of the recipe; and the queue beside it."""
 
 import inspect
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 from pydantic import BaseModel
 
+from concepts import LibraryError
 from studio.adapters import ADAPTERS
 from studio.adapters.purposes import GOOD_FOR
 from studio.errors import StudioError
@@ -16,7 +18,8 @@ from training.recipe_parts import Group
 from ui import fragments
 from ui.controls import control, given_values
 from ui.options import number_from, pairs, parsed
-from ui.tabs.events import FieldError, about, listen, problem_spot
+from ui.refusals import REFUSALS
+from ui.tabs.events import MOST_LISTED, FieldError, about, listen, problem_spot
 from ui.tabs.jobs import jobs_panel
 from ui.workers import Hands
 from ui.workflow import Workflow
@@ -28,6 +31,7 @@ _PARTS = [part for part in reversed(Recipe.__mro__) if issubclass(part, Group) a
 _ADAPTER = Recipe.model_fields["adapter"].default
 _SEVERAL = "One or several: they are trained one after another."
 _PRESET = "standard"
+_STEPS = "Training steps: " + ", ".join(f"{name} {preset['steps']}" for name, preset in PRESETS.items()) + "."
 _PRESET_OPTIONS = tuple(dict.fromkeys(option for preset in PRESETS.values() for option in preset))
 _HIDDEN_OPTIONS = ("rank", "first_column")
 
@@ -38,24 +42,26 @@ def train_tab(workflow: Workflow, hands: Hands, tab: gr.Tab, page: gr.Blocks) ->
         with gr.Column(scale=2, min_width=320):
             form = _form()
         with gr.Column(scale=3, min_width=320):
-            timer = jobs_panel(workflow, hands, page)
-    _size_events(workflow, form)
-    _queue_events(workflow, hands, tab, page, form, timer)
+            jobs_panel(workflow, hands, page)
+    _size_events(workflow, tab, form)
+    _queue_events(workflow, hands, tab, page, form)
 
 
 def _form() -> dict[str, Any]:
     form: dict[str, Any] = {
-        "names": gr.Dropdown(choices=[], multiselect=True, label="Concepts", elem_id="train-names",
-                             info=_SEVERAL),
+        "names": gr.Dropdown(
+            choices=[], multiselect=True, allow_custom_value=True, label="Concepts", elem_id="train-names",
+            info=_SEVERAL,
+        ),
         "adapter": gr.Dropdown(list(ADAPTERS), value=_ADAPTER, label="Method",
                                elem_id="train-method"),
         "purpose": gr.HTML(fragments.note(GOOD_FOR[_ADAPTER]), elem_classes="spot", elem_id="train-purpose"),
-        "preset": gr.Radio(list(PRESETS), value=_PRESET, label="Preset"),
+        "preset": gr.Radio(list(PRESETS), value=_PRESET, label="Preset", info=_STEPS),
     }  # fmt: skip
     with gr.Row():
         form["by"] = gr.Radio([("rank", "rank"), ("parameter budget", "budget")], value="rank", label="Size by")
         form["size"] = gr.Textbox(label="Rank or budget", value="8", max_lines=1, min_width=100, elem_id="train-rank",
-                                  info="A budget may be 20k or 1.5M.")  # fmt: skip
+                                  info="As in 8, or 20k for a budget.")  # fmt: skip
     form["cost"] = gr.HTML(elem_classes="spot", elem_id="cost")
     with gr.Accordion("Every option", open=False):
         form["options"] = gr.Textbox(label="Options of the method", placeholder="alpha=4", lines=2,
@@ -99,7 +105,7 @@ def recipe_of(adapter: str, by: str, size: str, options: str, others: tuple[Any,
     return Recipe(adapter=adapter, options=given, **chosen)
 
 
-def _size_events(workflow: Workflow, form: dict[str, Any]) -> None:
+def _size_events(workflow: Workflow, tab: gr.Tab, form: dict[str, Any]) -> None:
     def method(adapter: str) -> tuple[str, Any, str]:
         config = asdict(ADAPTERS[adapter].Config())
         options = [f"{name}={value}" for name, value in config.items() if name not in _HIDDEN_OPTIONS]
@@ -111,6 +117,11 @@ def _size_events(workflow: Workflow, form: dict[str, Any]) -> None:
         with about("train-rank"):
             return fragments.size(workflow.cost(recipe_of(adapter, by, size, options, others)))
 
+    def cost_again(*given: Any) -> Any:
+        with suppress(*REFUSALS):  # which were told when they were written
+            return cost(*given)
+        return gr.skip()
+
     def preset(name: str) -> list[Any]:
         defaults = {option: Recipe.model_fields[option].default for option in OTHERS}
         return [_shown(option, {**defaults, **PRESETS[name]}[option]) for option in _PRESET_OPTIONS]
@@ -118,6 +129,7 @@ def _size_events(workflow: Workflow, form: dict[str, Any]) -> None:
     inputs = [form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
     listen(form["adapter"].change, method, [form["adapter"]], [form["purpose"], form["options"], form["size"]])
     sites = form["others"][OTHERS.index("sites")]
+    listen(tab.select, cost_again, inputs, [form["cost"]])
     for part in (form["adapter"], form["by"], form["size"], form["options"], sites):
         listen(part.change, cost, inputs, [form["cost"]], form["problem"], form="train",
                trigger_mode="always_last")  # fmt: skip
@@ -125,17 +137,17 @@ def _size_events(workflow: Workflow, form: dict[str, Any]) -> None:
     listen(form["preset"].input, preset, [form["preset"]], changed)
 
 
-def _queue_events(
-    workflow: Workflow, hands: Hands, tab: gr.Tab, page: gr.Blocks, form: dict[str, Any], timer: gr.Timer
-) -> None:
+def _queue_events(workflow: Workflow, hands: Hands, tab: gr.Tab, page: gr.Blocks, form: dict[str, Any]) -> None:
     def names() -> Any:
-        known = [concept.name for concept in workflow.library.concepts() if concept.pictures]
+        known = [concept.name for concept in workflow.library.page(MOST_LISTED, newest=True) if concept.pictures]
         return gr.Dropdown(choices=known, info=_SEVERAL if known else "Add one first, in the tab Concepts.")
 
     def queue(chosen: list[str], adapter: str, by: str, size: str, options: str, *others: Any) -> tuple[Any, str]:
         if not chosen:
             raise FieldError("train-names", "Choose at least one concept to train.")
-        jobs = workflow.queue(chosen, recipe_of(adapter, by, size, options, others))
+        recipe = recipe_of(adapter, by, size, options, others)
+        with about("train-names", (LibraryError,)):
+            jobs = workflow.queue(chosen, recipe)
         hands.lend()
         told = f"{', '.join(job.concept for job in jobs)}: in the queue. You may close the page meanwhile."
         return [], fragments.note(told, "good")
