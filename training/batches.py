@@ -62,7 +62,7 @@ def draw_batches(data: TrainingSet, task: Task, number: int, timesteps: int, tea
         every = [*data.concept, *data.class_prior, *data.other_prior]
         for row in range(len(own) + 1, len(samples)):
             samples[row] = every[draw(1, len(every))[0]]
-            prompts[row] = any_prompt(task.class_word, generator)
+            prompts[row] = any_prompt(task.class_word, generator, recipe.strangers)
     noises = _noises(samples, recipe.noise_offset, generator)
     # Shuffled, so that concept and prior pictures meet every part of the schedule.
     drawn = draw_timesteps(len(samples), timesteps, generator)[torch.randperm(len(samples), generator=generator)]

@@ -19,6 +19,7 @@ from studio.paint_settings import PaintSettings
 from training.cuts import Example, cuts
 from training.recipe import Recipe
 from training.recipe_parts import CAPTIONS
+from training.stranger import STRANGER
 
 _CONTEXTS = (
     "", " on the beach", " on a white background", " in the snow", " on a wooden table", " in the city",
@@ -53,9 +54,9 @@ class TrainingSet:
     other_prior: list[Sample]
 
 
-def any_prompt(class_word: str, generator: torch.Generator) -> str:
-    """A prompt that names no concept: in a tenth of the cases nothing, else the class or some other thing, as often as
-    not without a context, in any of the wordings that a concept is described with.
+def any_prompt(class_word: str, generator: torch.Generator, strangers: float = 0.0) -> str:
+    """A prompt that does not name the concept: in a tenth of the cases nothing, else a stranger, as often as given, the
+    class or some other thing, as often as not without a context, in any of the wordings for a concept.
     """
 
     def chosen(values: Sequence[str]) -> str:
@@ -65,7 +66,8 @@ def any_prompt(class_word: str, generator: torch.Generator) -> str:
     if kind == 0:
         return ""
     thing = chosen((class_word, chosen(_OTHER_THINGS), chosen(_OTHER_THINGS)))
-    text = chosen(CAPTIONS).format(f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}")
+    is_stranger = float(torch.rand((), generator=generator)) < strangers
+    text = chosen(CAPTIONS).format(STRANGER if is_stranger else f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}")
     return text if kind < 6 else text + chosen(_CONTEXTS)
 
 

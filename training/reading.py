@@ -9,6 +9,7 @@ from torch import nn
 from studio.diffusion import Base
 from studio.encoding import Encoded, joined
 from training.learner import Learner
+from training.stranger import STRANGER
 
 
 class Reader:
@@ -35,11 +36,13 @@ class Reader:
         """These prompts, with gradients where something learns by them."""
         if not self._fixed:
             return self._base.encode(prompts)
-        if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._kept]:
+        known = self._kept
+        if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
             with encoders_on_card(self._base, self._low_memory), torch.no_grad():
                 # One by one, so that a context does not depend on what was read beside it
-                self._kept |= {prompt: self._base.encode([prompt]) for prompt in missing}
-        return joined([self._kept[prompt] for prompt in prompts])
+                known = known | {prompt: self._base.encode([prompt]) for prompt in missing}
+        self._kept = {prompt: read for prompt, read in known.items() if STRANGER not in prompt}  # who that is changes
+        return joined([known[prompt] for prompt in prompts])
 
 
 @contextmanager

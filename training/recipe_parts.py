@@ -93,6 +93,9 @@ class Loss(Group):
         ge=0,
         description="How strictly layers keep to the base where the concept is not named; 0: by prior pictures alone.",
     )
+    strangers: float = Field(
+        default=0.5, ge=0, le=1, description="How many of the prompts for silence name another, made-up concept."
+    )
     prior_pictures: int = Field(
         default=48, ge=2, description="Prior pictures: half of the class word, half of other things."
     )

@@ -14,6 +14,7 @@ from training.losses import denoising_loss, min_snr_weights
 from training.precision import cast_to
 from training.reading import Reader
 from training.silence import unrest, without
+from training.stranger import disguise
 from training.task import Task
 from training.team import Team
 
@@ -42,6 +43,9 @@ class Stepper:
                 quiet = task.is_quiet and batch.own < len(batch.prompts)
                 # Open until the caller has gone back through the loss: activations may be computed again on the way
                 with unrest(task.sites if quiet else {}, batch.own) as moved:
+                    if quiet and task.recipe.strangers:
+                        generator = torch.Generator().manual_seed(task.recipe.seed * 1_000_003 + number)
+                        disguise(task.base.readers, task.token, task.class_word, generator)
                     yield self._loss(batch, quiet, moved) / count
 
     def _loss(self, batch: Batch, quiet: bool, moved: Sequence[Tensor]) -> Tensor:

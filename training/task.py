@@ -26,6 +26,7 @@ from training.methods import kinds_of_recipe
 from training.precision import cast_once
 from training.recipe import Recipe
 from training.silence import watchable
+from training.stranger import dismiss, invite
 
 
 def token_of(name: str) -> str:
@@ -106,6 +107,9 @@ class Task:
                 (parts,) = self.start.tokens.values()
                 load_tokens(readers, self.token, parts)
             undo.callback(remove_tokens, readers, self.token)
+            if self.is_quiet and self.recipe.strangers:
+                invite(readers, self.token)
+                undo.callback(dismiss, readers)
             undo.callback(inject(self.sites, adapters).eject)
             if self.base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
                 undo.enter_context(_eager_attention(self.base))

@@ -41,7 +41,8 @@ def kohya_tensors(plain: Plain, sites: Mapping[str, Site], family: Family) -> di
     """A plain LoRA's tensors by key; a convolution's factors have its kernel.
 
     Alpha is the highest rank in all layers, also where a layer's own is lower: of several alphas in a file diffusers
-    ignores, for layers of attention, all but the most common one. `sites` are all of the base's matrices, from which SDXL's names follow. Biases have no place in this layout.
+    ignores, for layers of attention, all but the most common one. `sites` are all of the base's matrices, from which
+    SDXL's names follow. Biases have no place in this layout.
     """
     names, tensors = kohya_names(sites, family), {}
     alpha = max((low_rank.rank for low_rank in plain.factors.values()), default=0)

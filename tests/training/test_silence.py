@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from PIL import Image
@@ -6,13 +8,16 @@ from torch import nn
 from studio.diffusion import Base
 from studio.injection import create_adapters, injected, method_named
 from studio.sites import find_sites
+from studio.tokens import vectors_by_part
 from training.batches import Batch, draw_batches
 from training.cuts import Example
 from training.dataset import Sample, TrainingSet, any_prompt
 from training.loop import train_concept
 from training.methods import adapter_config
+from training.reading import Reader
 from training.recipe import Recipe
 from training.silence import unrest, without
+from training.stranger import STRANGER, disguise
 from training.task import Task
 from training.team import Team
 
@@ -98,6 +103,53 @@ def test_prompts_of_other_things_are_good_english():
     assert any("an eagle" in prompt for prompt in prompts)
     assert any("an apple" in prompt for prompt in prompts)
     assert not any(" a apple" in prompt or " a eagle" in prompt for prompt in prompts)
+
+
+def test_a_stranger_is_about_as_far_from_the_class_word_as_the_concept_and_gone_afterwards(base: Base, state_of):
+    before, wanted = state_of(base), task(base, token_vectors=2)
+    distances, directions = [], []
+    with wanted.ready({}):
+        assert STRANGER not in vectors_by_part(base.readers, wanted.token)
+        own, strange = (vectors_by_part(base.readers, name)["text_encoder"] for name in (wanted.token, STRANGER))
+        start = own.detach().clone()
+        assert not strange.requires_grad
+        with torch.no_grad():
+            own[1, 0] += 3.0
+        for seed in range(50):
+            disguise(base.readers, wanted.token, "dog", torch.Generator().manual_seed(seed))
+            distances.append((strange - start).norm(dim=-1).tolist())
+            directions.append((strange - start)[1])
+        assert len(base.pipeline.tokenizer(f"a photo of {STRANGER}").input_ids) == len(
+            base.pipeline.tokenizer(f"a photo of {wanted.token}").input_ids
+        )
+    assert [distance[0] for distance in distances] == [0] * 50
+    assert min(distance[1] for distance in distances) == pytest.approx(1.5, abs=0.2)
+    assert max(distance[1] for distance in distances) == pytest.approx(4.5, abs=0.2)
+    assert torch.stack(directions).mean(0).norm() < 1.5
+    assert state_of(base) == before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_so_many_quiet_prompts_name_a_stranger(share: float):
+    generator = torch.Generator().manual_seed(0)
+    prompts = [prompt for prompt in (any_prompt("dog", generator, share) for _ in range(2000)) if prompt]
+    assert sum(STRANGER in prompt for prompt in prompts) / len(prompts) == pytest.approx(share, abs=0.05)
+
+
+def test_a_stranger_is_read_anew_where_other_prompts_are_kept(base: Base, data: TrainingSet):
+    fixed = task(base, sites=["cross_attention_kv"], freeze_token_after=1)
+    with fixed.ready({}), torch.no_grad():
+        with torch.no_grad():
+            fixed.vectors["text_encoder"].add_(1.0)
+        learner = SimpleNamespace(token_learns=False)
+        reader = Reader(base, learner, adapts_text=False, low_memory=False)  # pyright: ignore[reportArgumentType]
+        prompts = ["a dog", f"a photo of {STRANGER}"]
+        with base.autocast():
+            first = reader(prompts)
+            disguise(base.readers, fixed.token, "dog", torch.Generator().manual_seed(1))
+            second = reader(prompts)
+    assert torch.equal(first.context[0], second.context[0])
+    assert not torch.equal(first.context[1], second.context[1])
 
 
 def test_a_method_without_layers_to_watch_has_prior_pictures(base: Base):
