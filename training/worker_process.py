@@ -15,7 +15,7 @@ from training.worker import Worker
 
 def start_worker(library: Library, **options: Any) -> subprocess.Popen[bytes]:
     """Starts a process that works on the library's queue until it gets SIGTERM; `options` are those of Worker.run, and
-    `seconds`, the length of a lease.
+    `seconds`, the length of a lease, and `niceness`, how far it gives way to other processes, 0 to 19.
 
     It outlives this process, and says what happens on stderr.
     """
@@ -37,4 +37,6 @@ def work(library: Library, seconds: float = LEASE_SECONDS, **options: Any) -> in
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
+    if (niceness := given.pop("niceness", 0)) and hasattr(os, "nice"):
+        os.nice(niceness)
     work(Library(given.pop("library"), os.environ.get(DATABASE_VARIABLE) or None), **given)

@@ -19,4 +19,4 @@ class Hands:
         with self._turn:
             at_work = self._process is not None and self._process.poll() is None
             if not at_work and self._library.jobs.unfinished():
-                self._process = start_worker(self._library, until_empty=True)
+                self._process = start_worker(self._library, until_empty=True, niceness=10)
