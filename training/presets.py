@@ -3,8 +3,8 @@
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"steps": 150, "preview_every": 50},
-    "standard": {"steps": 300, "preview_every": 100},
-    "thorough": {"steps": 600, "prior_pictures": 96, "preview_every": 150},
+    "quick": {"steps": 100, "preview_every": 50},
+    "standard": {"steps": 200, "preview_every": 100},
+    "thorough": {"steps": 400, "prior_pictures": 96, "preview_every": 100},
 }
 """What each changes of the recipe's defaults. On toybox the standard one is what the README's figures are of."""
