@@ -29,7 +29,7 @@ def composition(
         typer.Option(help="ADAPTER+MERGE, with +average or a variant as in +few_sites; repeatable; all if unset."),
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="The rank of all adapters.")] = 8,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of each concept.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each concept.")] = 120,
     pictures: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
     paint_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
     prior_pictures: Annotated[int, typer.Option(min=2, help="Prior pictures of each training.")] = 48,

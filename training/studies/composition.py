@@ -44,7 +44,7 @@ class Settings:
 
     base: str
     rank: int = 8
-    steps: int = 200
+    steps: int = 120
     batch: int = 8
     prior_pictures: int = 48
     pictures: int = 4
