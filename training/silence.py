@@ -37,7 +37,8 @@ def without(sites: Mapping[str, Site]) -> Iterator[None]:
 def unrest(sites: Mapping[str, Site], first: int) -> Iterator[list[Tensor]]:
     """While open, collects how far each adapted layer moves the rows of a batch from `first` on.
 
-    That is |y' − y|² / |y|² for the layer's output y' and what the frozen layer makes of the same rows, y.
+    That is |y' − y|² / |y|² for a row y' of the layer's output and what the frozen layer makes of the same row, y; each
+    layer that is called adds its rows' ratios, (rows,). As means over rows they add up from any parts of a batch.
     """
     moved: list[Tensor] = []
     with ExitStack() as undo:
@@ -71,21 +72,23 @@ def _collect(
     if product and layer.adapter.bias_delta(layer.weight.flatten(1), layer.bias) is None:
         hidden, factors = product
         last = after.movedim(1, -1) if isinstance(layer, nn.Conv2d) else after
-        change, size = _squares(hidden.unflatten(0, (len(output), -1))[first:].flatten(0, 1), factors, last)
+        hidden = hidden.unflatten(0, (len(output), -1))[first:]
+        change, size = _squares(hidden, factors, last.reshape(*hidden.shape[:2], -1))
     else:
         before = frozen(rows).float()
-        change, size = (after.float() - before).square().sum(), before.detach().square().sum()
+        change, size = (each.flatten(1).square().sum(1) for each in (after.float() - before, before.detach()))
     moved.append(change / size.clamp(min=_LEAST))
 
 
 def _squares(hidden: Tensor, factors: LowRank, after: Tensor) -> tuple[Tensor, Tensor]:
-    """|c|² of what a layer adds to its output, c = U h, and |y' − c|², the frozen layer's.
+    """|c|² of what a layer adds to each row of its output, c = U h, and |y' − c|², the frozen layer's, both (rows,).
 
-    |U h|² is hᵀ (UᵀU) h, and y'·c is (Uᵀy')·h, which spares the frozen layer and most of what is of the output's width.
+    `hidden` is (rows, tokens, r), `after` (rows, tokens, out). |U h|² is hᵀ (UᵀU) h, and y'·c is (Uᵀy')·h, which spares
+    the frozen layer and most of what is of the output's width.
     """
     hidden = hidden.float()
-    change = ((hidden.mT @ hidden) * (factors.up.mT @ factors.up)).sum()
+    change = ((hidden @ (factors.up.mT @ factors.up)) * hidden).sum((1, 2))
     with torch.no_grad():
-        across = ((after.flatten(0, -2) @ factors.up.to(after.dtype)).float() * hidden).sum()
-        size = torch.linalg.vector_norm(after, dtype=torch.float32).square()
+        across = ((after @ factors.up.to(after.dtype)).float() * hidden).sum((1, 2))
+        size = torch.linalg.vector_norm(after, dim=(1, 2), dtype=torch.float32).square()
         return change, size - 2 * across + change

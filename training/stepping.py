@@ -69,7 +69,8 @@ class Stepper:
             return loss
         change = (said[0][batch.own :].float() - before).square().mean()
         share = (len(batch.prompts) - batch.own) / batch.all_others
-        return loss + task.recipe.silence * share * (torch.stack(list(moved)).mean() + OF_PREDICTION * change)
+        layers = torch.stack([rows.mean() for rows in moved]).mean()
+        return loss + task.recipe.silence * share * (layers + OF_PREDICTION * change)
 
     def _errors(self, batch: Batch, predict: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Each picture's denoising loss (n,)."""

@@ -63,7 +63,7 @@ def test_unrest_is_what_the_rows_move_by_its_definition(base: Base, adapter: str
         layer = getattr(site.parent, site.attribute)
         with unrest(chosen, 2) as moved:
             layer(x)
-        assert moved[0] < 1e-9
+        assert moved[0].max() < 1e-9
         for parameter in adapters[site.name].parameters():
             nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
         with unrest(chosen, 2) as moved:
@@ -71,8 +71,9 @@ def test_unrest_is_what_the_rows_move_by_its_definition(base: Base, adapter: str
         layer(x)
     assert len(moved) == 1
     frozen = site.module(x)[2:]
-    expected = (output[2:] - frozen).square().mean() / frozen.square().mean()
-    assert expected > 1e-4
+    change, size = ((each.flatten(1) ** 2).mean(1) for each in (output[2:] - frozen, frozen))
+    expected = change / size
+    assert expected.min() > 1e-4
     torch.testing.assert_close(moved[0], expected, rtol=1e-4, atol=0)
 
 

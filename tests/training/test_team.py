@@ -29,7 +29,7 @@ team = Team.gathered()
 dataset._PRIOR_SETTINGS = PaintSettings(steps=2, batch=4)
 base, folder = load_base(sys.argv[1], device="cpu"), Path(sys.argv[2])
 pictures = [Image.new("RGB", (20, 20), colour) for colour in ("navy", "orange", "teal")]
-recipe = Recipe(rank=4, steps=4, batch=5, prior_pictures=4, precision="float32", threads=1, accumulation=2, silence=0)
+recipe = Recipe(rank=4, steps=4, batch=5, prior_pictures=4, precision="float32", threads=1, accumulation=2)
 trained = train_concept(base, "rex", "dog", pictures, recipe, cache=folder / "priors", checkpoints=folder / "kept")
 (folder / f"{team.size}-{team.rank}").write_bytes(to_bytes(trained.concept))
 (folder / f"{team.size}-{team.rank}.txt").write_text(str(trained.losses))
