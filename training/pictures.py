@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-_GAP = 6
+GAP = 6
+"""Pixels between the pictures of a grid, and around them."""
 _TITLE = 22
 
 
@@ -28,16 +29,16 @@ def grid(pictures: Sequence[Image.Image], columns: int = 4) -> Image.Image:
 def labelled_grid(rows: Sequence[tuple[str, Sequence[Image.Image]]], side: int | None = None) -> Image.Image:
     """Rows of pictures, each under its title where it has one; `side` scales every picture to a square."""
     sized = [(title, [p.resize((side, side)) if side else p for p in pictures]) for title, pictures in rows]
-    width = max(sum(p.width + _GAP for p in pictures) for _, pictures in sized) + _GAP
-    heights = [max(p.height for p in pictures) + _GAP + (_TITLE if title else 0) for title, pictures in sized]
-    sheet = Image.new("RGB", (width, sum(heights) + _GAP), "white")
-    draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(15), _GAP
+    width = max(sum(p.width + GAP for p in pictures) for _, pictures in sized) + GAP
+    heights = [max(p.height for p in pictures) + GAP + (_TITLE if title else 0) for title, pictures in sized]
+    sheet = Image.new("RGB", (width, sum(heights) + GAP), "white")
+    draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(15), GAP
     for (title, pictures), height in zip(sized, heights, strict=True):
         if title:
-            draw.text((_GAP, top), title, fill="#222222", font=font)
-        left = _GAP
+            draw.text((GAP, top), title, fill="#222222", font=font)
+        left = GAP
         for picture in pictures:
             sheet.paste(picture, (left, top + (_TITLE if title else 0)))
-            left += picture.width + _GAP
+            left += picture.width + GAP
         top += height
     return sheet

@@ -10,13 +10,14 @@ from concepts.inspection import Inspected
 from concepts.samples import SAMPLES
 from studio.counting import Cost
 from training.previews import KeptPreview
-from ui.thumbnails import data_uri, fitted, thumbnail, whole
+from ui.thumbnails import data_uri, first_preview, fitted, thumbnail, whole
 
 MOST_CARDS = 60
 _TEMPLATES = Environment(
     loader=PackageLoader("ui", "templates"), autoescape=select_autoescape(default=True), trim_blocks=True
 )
 _TEMPLATES.filters["thumbnail"] = thumbnail
+_TEMPLATES.filters["first_preview"] = first_preview
 _TEMPLATES.filters["data_uri"] = data_uri
 _TEMPLATES.filters["fitted"] = fitted
 _TEMPLATES.filters["whole"] = whole

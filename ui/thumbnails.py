@@ -7,24 +7,30 @@ from functools import lru_cache
 from PIL import Image, ImageOps
 
 from concepts.storage import Place, read_file
+from training.pictures import GAP
 
 SIDE = 224
 
 
 @lru_cache(maxsize=1024)
-def thumbnail(path: Place, across: float = 0.5) -> str:
-    """A square of a picture of the library, as a data URI; such a file never changes.
-
-    `across` says which one: 0 is the leftmost, as the first picture of a row of previews, and 0.5 the middle one.
-    """
+def thumbnail(path: Place) -> str:
+    """A square of a picture of the library, as a data URI; such a file never changes."""
     with Image.open(io.BytesIO(read_file(path))) as picture:
-        return data_uri(picture, across=across)
+        return data_uri(picture)
 
 
-def data_uri(picture: Image.Image, side: int = SIDE, across: float = 0.5) -> str:
+@lru_cache(maxsize=1024)
+def first_preview(path: Place) -> str:
+    """The first picture of a row of previews, as a data URI, without the white around it."""
+    with Image.open(io.BytesIO(read_file(path))) as row:
+        end = row.height - GAP
+        return data_uri(row.crop((GAP, GAP, end, end)))
+
+
+def data_uri(picture: Image.Image, side: int = SIDE) -> str:
     """A square of a picture as a small WEBP inside a data URI."""
     buffer = io.BytesIO()
-    ImageOps.fit(picture.convert("RGB"), (side, side), centering=(across, 0.5)).save(buffer, "WEBP", quality=82)
+    ImageOps.fit(picture.convert("RGB"), (side, side)).save(buffer, "WEBP", quality=82)
     return _uri(buffer)
 
 

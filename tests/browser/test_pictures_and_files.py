@@ -1,6 +1,7 @@
 """What can be done with a concept in the library: captions, masks, export and import."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,37 @@ def test_captions_and_masks_are_kept(open_page: Callable[..., Page], address: st
     page.locator("#annotate-save").click()
     expect(pictures.nth(1)).to_have_accessible_name("Picture 2, described")
     assert trained.concept("onyx").masks[1] is None
+
+
+def test_the_brush_paints_by_keyboard(open_page: Callable[..., Page], address: str, trained: Library):
+    page = open_page(address)
+    opened(page, "onyx")
+    page.get_by_role("button", name="Caption and mask").click()
+    page.locator("#pictures button").nth(2).click()
+    canvas = page.locator("#brush canvas")
+    expect(canvas).to_have_accessible_name(re.compile("arrow keys move the brush, Space paints"))
+    expect(page.locator("#brush").get_by_text("By keyboard")).to_be_visible()
+    clear = page.get_by_role("button", name="Clear")
+    clear.focus()
+    page.keyboard.press("Tab")
+    expect(canvas).to_be_focused()
+    page.keyboard.press("Space")
+    page.keyboard.down("Shift")
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    page.keyboard.up("Shift")
+    for key in ("e", "-", "-", "Space"):  # a hole in the end of the stroke
+        page.keyboard.press(key)
+    expect(canvas).to_be_focused()
+    expect(page.get_by_role("button", name="Eraser")).to_have_attribute("aria-pressed", "true")
+    page.locator("#annotate-save").press("Enter")
+    expect(page.locator("#annotate").get_by_text("Saved for picture 3.")).to_be_visible()
+    mask = trained.concept("onyx").masks[2]
+    assert mask
+    with Image.open(io.BytesIO(read_file(mask))) as picture:
+        levels = [picture.getpixel((round(picture.width * x), picture.height // 2)) for x in (0.1, 0.25, 0.5, 0.8)]
+    assert levels == [0, 0, 255, 0]
+    trained.annotations.set_mask("onyx", 2, None)
 
 
 def test_a_concept_goes_out_and_comes_back(

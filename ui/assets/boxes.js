@@ -1,9 +1,11 @@
 // A square on which two clicks give the chosen concept its box. The value is {names, boxes: {name: [top, left, bottom, right]}}.
 const COLOURS = ["#35bda5", "#f2a65a", "#7aa5f0", "#e58fb5", "#b6c85a", "#b39ae6"];
 const SVG = "http://www.w3.org/2000/svg";
+const HINT = "By keyboard: arrow keys move the box, with Shift they resize it, Delete removes it.";
 let chosen = null, corner = null;
 
 const state = () => ({ names: [], boxes: {}, ...(props.value || {}) });
+const shown = (share) => +(share * 100).toFixed(1);
 const colour = (name) => COLOURS[state().names.indexOf(name) % COLOURS.length];
 
 function node(tag, attributes, parent) {
@@ -36,9 +38,9 @@ function drawNames(root) {
 
 function drawSquare(root) {
   const svg = node("svg", { viewBox: "0 0 100 100", class: "boxes-canvas", tabindex: "0", role: "application",
-    "aria-label": `The picture. Two clicks draw the box of ${chosen}; arrow keys move it, with Shift they resize it, Delete removes it.` }, root);
+    "aria-label": `The picture. Two clicks draw the box of ${chosen}. ${HINT}` }, root);
   for (const [name, [top, left, bottom, right]] of Object.entries(state().boxes)) {
-    node("rect", { x: left * 100, y: top * 100, width: (right - left) * 100, height: (bottom - top) * 100, rx: 1.5,
+    node("rect", { x: shown(left), y: shown(top), width: shown(right - left), height: shown(bottom - top), rx: 1.5,
       fill: colour(name), "fill-opacity": name === chosen ? 0.4 : 0.2, stroke: colour(name), "stroke-width": 0.8 }, svg);
     node("text", { x: left * 100 + 2, y: top * 100 + 6.5 }, svg).textContent = name;
   }
@@ -65,7 +67,7 @@ function click(svg, event) {
 function keyed(event) {
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   const boxes = { ...state().boxes };
-  if (event.key === "Delete" && chosen in boxes) delete boxes[chosen];
+  if (["Delete", "Backspace"].includes(event.key) && chosen in boxes) delete boxes[chosen];
   else if (event.key in moves && chosen) {
     const [top, left, bottom, right] = boxes[chosen] || [0.25, 0.25, 0.75, 0.75];
     const [down, across] = moves[event.key].map((value) => value * 0.05);
@@ -75,13 +77,14 @@ function keyed(event) {
   } else return;
   event.preventDefault();
   store(boxes);
-  requestAnimationFrame(() => element.querySelector("svg")?.focus());
 }
 
 function draw() {
   const root = element.querySelector(".boxes");
   const { names } = state();
   if (!root) return;
+  const parts = () => [...root.querySelectorAll("button, svg")];
+  const focused = parts().indexOf(document.activeElement);
   root.replaceChildren();
   if (!names.includes(chosen)) { chosen = names[0] || null; corner = null; }
   if (!names.length) {
@@ -90,6 +93,11 @@ function draw() {
   }
   drawNames(root);
   drawSquare(root);
+  const hint = document.createElement("p");
+  hint.className = "quiet";
+  hint.textContent = HINT;
+  root.append(hint);
+  parts()[focused]?.focus({ preventScroll: true });
 }
 
 watch("value", draw);

@@ -1,7 +1,8 @@
 // A brush that paints over what of a picture counts. The value is {picture, mask, drawn}: data URIs, and whether a person has painted.
 const SIDE = 320, TINT = "#12a08a", STEP = 8;
 const picture = new Image(), canvas = document.createElement("canvas"), painted = document.createElement("canvas");
-let radius = 20, erasing = false, last = null, cursor = null, loaded = null;
+const HINT = "By keyboard: arrow keys move the brush, Space paints, Shift with an arrow key paints along, E takes the eraser or the brush, + and - change its size.";
+let radius = 20, erasing = false, last = null, cursor = null, loaded = null, changed = false;
 
 const state = () => ({ picture: "", mask: "", drawn: false, ...(props.value || {}) });
 
@@ -52,11 +53,18 @@ function paint() {
   context.globalAlpha = 0.55;
   context.drawImage(painted, 0, 0);
   context.globalAlpha = 1;
-  if (!cursor) return;
-  context.strokeStyle = "#fff";
-  context.beginPath();
-  context.arc(...cursor, radius, 0, 7);
-  context.stroke();
+  if (cursor && document.activeElement === canvas) drawCursor(context);
+}
+
+function drawCursor(context) {
+  for (const [colour, width] of [["#000", 4], ["#fff", 2]]) {
+    Object.assign(context, { strokeStyle: colour, lineWidth: width });
+    context.setLineDash(erasing ? [6, 6] : []);
+    context.beginPath();
+    context.arc(...cursor, radius, 0, 7);
+    context.stroke();
+  }
+  context.setLineDash([]);
 }
 
 function store() {
@@ -90,15 +98,32 @@ canvas.onpointermove = (event) => {
   last = to;
 };
 canvas.onpointerup = canvas.onpointercancel = () => { if (last) { last = null; store(); } };
+canvas.onfocus = () => { cursor = cursor || [canvas.width / 2, canvas.height / 2]; paint(); };
+canvas.onblur = paint;
 canvas.onkeydown = (event) => {
   const moves = { ArrowUp: [0, -STEP], ArrowDown: [0, STEP], ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0] };
+  const acts = { " ": () => along(cursor), e: take, E: take, "+": larger, "-": smaller };
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   cursor = cursor || [canvas.width / 2, canvas.height / 2];
-  if (event.key in moves) cursor = cursor.map((value, axis) => value + moves[event.key][axis]);
-  else if (event.key === " ") { stroke(cursor, cursor); store(); canvas.focus(); }
+  if (event.key in moves) {
+    const sides = [canvas.width, canvas.height], from = cursor;
+    cursor = cursor.map((value, axis) => Math.min(sides[axis], Math.max(0, value + moves[event.key][axis])));
+    if (event.shiftKey) along(from);
+  } else if (event.key in acts) acts[event.key]();
   else return;
   event.preventDefault();
-  paint();
+  draw();
 };
+canvas.onkeyup = () => { if (changed) { changed = false; store(); } };  // not for every repeat of a key that is held
+
+function along(from) {
+  stroke(from, cursor);
+  changed = true;
+}
+
+const take = () => { erasing = !erasing; };
+const smaller = () => { radius = Math.max(4, radius / 1.5); };
+const larger = () => { radius = Math.min(90, radius * 1.5); };
 
 function button(label, act, pressed) {
   const made = document.createElement("button");
@@ -113,17 +138,22 @@ function draw() {
   const root = element.querySelector(".brush");
   if (!root) return;
   if (!state().picture) { root.replaceChildren(); return; }
-  const tools = document.createElement("div");
+  const parts = () => [...root.querySelectorAll("button, canvas")];
+  const focused = parts().indexOf(document.activeElement);
+  const tools = document.createElement("div"), hint = document.createElement("p");
   tools.className = "boxes-names";
   tools.append(
     button("Brush", () => { erasing = false; }, !erasing), button("Eraser", () => { erasing = true; }, erasing),
-    button("Smaller", () => { radius = Math.max(4, radius / 1.5); }), button("Larger", () => { radius = Math.min(90, radius * 1.5); }),
+    button("Smaller", smaller), button("Larger", larger),
     button("Clear", () => { painted.getContext("2d").clearRect(0, 0, painted.width, painted.height); store(); }),
   );
+  hint.className = "quiet";
+  hint.textContent = HINT;
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "application");
-  canvas.setAttribute("aria-label", "The picture. Paint over what counts; arrow keys move the brush, the space bar paints.");
-  root.replaceChildren(tools, canvas);
+  canvas.setAttribute("aria-label", `The picture. Paint over what counts. ${HINT}`);
+  root.replaceChildren(tools, canvas, hint);
+  if (focused >= 0) parts()[focused].focus({ preventScroll: true });
   paint();
 }
 

@@ -28,29 +28,20 @@ _METHODS = [("what suits the concepts", ""), *((name, name) for name in (*MERGES
 
 
 def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
-    """Fills the tab."""
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
-            form = _form()
-        with gr.Column(scale=3, min_width=320):
-            message = gr.HTML(elem_classes="spot")
-            gallery = gr.Gallery(
-                label="Painted pictures", show_label=False, height=460, object_fit="contain", interactive=False,
-                elem_id="painted", columns=4, buttons=["download", "fullscreen"],
-            )  # fmt: skip
-            chosen = gr.State("")
-            facts = gr.HTML(elem_classes="spot")
-            use = gr.Button("Use these settings", visible=False, size="sm")
-            with gr.Accordion("Settings of a picture painted earlier", open=False):
-                earlier = gr.File(label="A PNG file that was painted here", height=140)
-                earlier_problem = problem_spot()
-    files = gr.State([])
+    """Fills the tab. Where it is narrow, page.css puts the pictures between the prompt and the settings."""
+    with gr.Row(elem_id="painting"):
+        with gr.Column(elem_id="painting-prompt", min_width=0):
+            form = _prompt()
+        with gr.Column(elem_id="painting-settings", min_width=0):
+            form |= _settings()
+        with gr.Column(elem_id="painting-pictures", min_width=0):
+            shown = _pictures()
     _prompt_events(workflow, tab, page, form)
-    _paint_events(workflow, page, form, gallery, files, message)
-    _settings_events(form, gallery, files, chosen, facts, use, earlier, earlier_problem)
+    _paint_events(workflow, page, form, shown)
+    _settings_events(form, shown)
 
 
-def _form() -> dict[str, Any]:
+def _prompt() -> dict[str, Any]:
     form: dict[str, Any] = {
         "prompt": gr.Textbox(
             label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <rex> on the beach",
@@ -63,10 +54,16 @@ def _form() -> dict[str, Any]:
     with gr.Row():
         form["paint"] = gr.Button("Paint", variant="primary", min_width=120, scale=3)
         form["stop"] = gr.Button("Stop", min_width=80, scale=1)
-    form["strengths"] = [
-        gr.Slider(0, 2, 1, step=0.05, label="Strength", visible=False, elem_classes="strength")
-        for _ in range(MOST_NAMED)
-    ]
+    return form
+
+
+def _settings() -> dict[str, Any]:
+    form: dict[str, Any] = {
+        "strengths": [
+            gr.Slider(0, 2, 1, step=0.05, label="Strength", visible=False, elem_classes="strength")
+            for _ in range(MOST_NAMED)
+        ]
+    }
     with gr.Accordion("Places", open=False, elem_id="places"):
         form["layout"] = gr.Radio(["free", "side by side", "one above the other"], value="free", label="Layout",
                                   info="Or draw: choose a name, then click two corners.")  # fmt: skip
@@ -84,6 +81,24 @@ def _form() -> dict[str, Any]:
         form["guidance"] = control(PaintRequest, "guidance", "paint", minimum=0, maximum=15, step=0.5)
         form["negative_prompt"] = control(PaintRequest, "negative_prompt", "paint")
     return form
+
+
+def _pictures() -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "message": gr.HTML(elem_classes="spot"),
+        "gallery": gr.Gallery(
+            label="Painted pictures", show_label=False, height=460, object_fit="contain", interactive=False,
+            elem_id="painted", columns=4, buttons=["download", "fullscreen"],
+        ),
+        "files": gr.State([]),
+        "chosen": gr.State(""),
+        "facts": gr.HTML(elem_classes="spot"),
+        "use": gr.Button("Use these settings", visible=False, size="sm"),
+    }  # fmt: skip
+    with gr.Accordion("Settings of a picture painted earlier", open=False):
+        shown["earlier"] = gr.File(label="A PNG file that was painted here", height=140)
+        shown["problem"] = problem_spot()
+    return shown
 
 
 def _prompt_events(workflow: Workflow, tab: gr.Tab, page: gr.Blocks, form: dict[str, Any]) -> None:
@@ -123,9 +138,7 @@ def _places(layout: str, names: list[str]) -> dict[str, list[float]]:
 _SETTINGS = ("number", "seed", "method", "average", "steps", "guidance", "negative_prompt")
 
 
-def _paint_events(
-    workflow: Workflow, page: gr.Blocks, form: dict[str, Any], gallery: gr.Gallery, files: gr.State, message: gr.HTML
-) -> None:
+def _paint_events(workflow: Workflow, page: gr.Blocks, form: dict[str, Any], shown: dict[str, Any]) -> None:
     folder = workflow.library.local
 
     def paint(prompt: str, placed: Any, progress: Any = _PROGRESS, *given: Any) -> Iterator[tuple[Any, ...]]:
@@ -142,18 +155,16 @@ def _paint_events(
                 painted.append(str(keep(folder, picture, request.text(seed))))
                 yield [*painted], [*painted], fragments.note(" ".join(notes))
 
-    inputs = [form["prompt"], form["boxes"], *(form[name] for name in _SETTINGS), *form["strengths"]]
-    event = listen(
-        form["paint"].click, paint, inputs, [gallery, files, message], form["problem"], model=True, form="paint",
-        show_progress_on=[gallery],
-    )  # fmt: skip
-    form["stop"].click(None, cancels=[event])
-
     def painted_before() -> tuple[list[str], list[str], str]:
         found = [str(path) for path in latest(folder)]
         return found, found, "" if found else fragments.note(_EMPTY, "empty")
 
-    listen(page.load, painted_before, [], [gallery, files, message])
+    outputs = [shown["gallery"], shown["files"], shown["message"]]
+    inputs = [form["prompt"], form["boxes"], *(form[name] for name in _SETTINGS), *form["strengths"]]
+    event = listen(form["paint"].click, paint, inputs, outputs, form["problem"], model=True, form="paint",
+                   show_progress_on=[shown["gallery"]])  # fmt: skip
+    form["stop"].click(None, cancels=[event])
+    listen(page.load, painted_before, [], outputs)
 
 
 def _request(workflow: Workflow, prompt: str, placed: dict[str, Any] | None, given: tuple[Any, ...]) -> PaintRequest:
@@ -176,10 +187,7 @@ def _request(workflow: Workflow, prompt: str, placed: dict[str, Any] | None, giv
     })  # fmt: skip
 
 
-def _settings_events(
-    form: dict[str, Any], gallery: gr.Gallery, files: gr.State, chosen: gr.State, facts: gr.HTML, use: gr.Button,
-    earlier: gr.File, problem: gr.HTML,
-) -> None:  # fmt: skip
+def _settings_events(form: dict[str, Any], shown: dict[str, Any]) -> None:
     def select(painted: list[str], event: gr.SelectData) -> tuple[str, str, Any]:
         path = painted[int(event.index)]
         request = settings_of(Path(path))
@@ -196,6 +204,7 @@ def _settings_events(
         return [placed, request.prompt, *values, *sliders]
 
     outputs = [form["boxes"], form["prompt"], *(form[name] for name in _SETTINGS), *form["strengths"]]
-    listen(gallery.select, select, [files], [chosen, facts, use], problem)
-    listen(use.click, back, [chosen], outputs, problem)
-    listen(earlier.upload, back, [earlier], outputs, problem)
+    chosen, problem = shown["chosen"], shown["problem"]
+    listen(shown["gallery"].select, select, [shown["files"]], [chosen, shown["facts"], shown["use"]], problem)
+    listen(shown["use"].click, back, [chosen], outputs, problem)
+    listen(shown["earlier"].upload, back, [shown["earlier"]], outputs, problem)
