@@ -14,7 +14,8 @@ from concepts import Concept, Job, LibraryError, read_picture
 from concepts.inspection import inspect_pictures
 from studio.errors import StudioError
 from training.recipe import Recipe
-from ui.comparing import Axis, as_picture, compare
+from ui.comparing import Axis, compare
+from ui.comparison_files import as_picture
 from ui.exchange import export_for_download
 from ui.painted import check_number, keep
 from ui.refusals import REFUSALS, sentence

@@ -45,7 +45,7 @@ def build(workflow: Workflow, api: bool = False) -> gr.Blocks:
             with gr.Tab("Generate", id="generate", elem_id="generate-tab") as generate:
                 generate_tab(workflow, generate, page)
             with gr.Tab("Compare", id="compare", elem_id="compare-tab"):
-                compare_tab(workflow)
+                compare_tab(workflow, hands)
             with gr.Tab("Score", id="score", elem_id="score-tab") as score:
                 score_tab(workflow, score, page)
     return page.queue(api_open=False, max_size=MOST_WAITING, default_concurrency_limit=1)

@@ -1,22 +1,27 @@
 """Comparing: the same prompt and seeds, varied along two axes, with the scores of every cell."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from studio.errors import StudioError
-from training.report import Section, report_html
+from studio.injection import method_named
+from training.variants import Training, Variants
 from ui.painting import names_written
 from ui.request import PaintRequest
 from ui.workflow import Workflow, summary
 
-Axis = Literal["none", "prompt", "concept", "merge method", "strength", "seed", "steps", "guidance"]
+Axis = Literal[
+    "none", "prompt", "concept", "adapter", "rank", "merge method", "strength", "seed", "steps", "guidance"
+]  # fmt: skip
 MOST_CELLS = 64
 _FIRST = ("prompt", "concept")
-_NUMBERS: dict[str, type] = {"strength": float, "seed": int, "steps": int, "guidance": float}
-_LABEL, _GAP, _CAPTION = 150, 8, 34
+OF_TRAININGS = ("adapter", "rank")
+"""What tells trainings of the same pictures apart."""
+_NUMBERS: dict[str, type] = {"rank": int, "strength": float, "seed": int, "steps": int, "guidance": float}
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Cell:
 
     row: int
     column: int
+    prompt: str
     picture: Image.Image
     scores: dict[str, Any]
 
@@ -45,38 +51,103 @@ def compare(
 ) -> Iterator[Grid]:  # fmt: skip
     """Paints one picture for each pair of values, and yields the grid after each.
 
-    An axis is what varies, and its values, as `values_of` reads them. "concept" takes the place of {} in the prompt; a
-    concept trained with another adapter or rank is another concept.
+    An axis is what varies, and its values, as `values_of` reads them. "concept" takes the place of {} in the prompt;
+    "adapter" and "rank" put another training of the same pictures in the place of every concept that the prompt names.
 
-    Raises StudioError for an axis that does not fit, before anything is painted.
+    Raises StudioError for an axis that does not fit, and for a training that there is not, before anything is painted.
     """
+    columns, rows = both_values(across, down)
+    variants = Variants(workflow.library)
+    plan = [(y, x, _with_training(variants, *cell)) for y, x, cell in _cells(request, across, down)]
+    cells: list[Cell] = []
+    for y, x, wanted in plan:
+        ((_, picture),) = workflow.paint_each(wanted, on_step)
+        cells.append(Cell(y, x, wanted.prompt, picture, _scores(workflow, wanted.prompt, picture)))
+        yield Grid(rows, columns, workflow.scorer.backbone, [*cells])
+
+
+def missing(
+    workflow: Workflow, request: PaintRequest, across: tuple[Axis, str], down: tuple[Axis, str]
+) -> list[Training]:
+    """The trainings that these axes ask for and the library lacks, each once."""
+    variants = Variants(workflow.library)
+    lacking = [
+        variants.training(name, wanted)
+        for _, _, (cell, wanted) in _cells(request, across, down) if wanted
+        for name in names_written(cell.prompt) if variants.trained(name, wanted) is None
+    ]  # fmt: skip
+    return [*{training.name.lower(): training for training in lacking}.values()]
+
+
+def _cells(
+    request: PaintRequest, across: tuple[Axis, str], down: tuple[Axis, str]
+) -> list[tuple[int, int, tuple[PaintRequest, dict[str, Any]]]]:
+    """Row, column, request and the training that is wanted, of every pair of values."""
+    columns, rows = both_values(across, down)
+    return [
+        (y, x, _cell(request, (across[0], column), (down[0], row)))
+        for y, row in enumerate(rows) for x, column in enumerate(columns)
+    ]  # fmt: skip
+
+
+def _cell(request: PaintRequest, *values: tuple[Axis, str]) -> tuple[PaintRequest, dict[str, Any]]:
+    """The request with both values: the prompt, then the concept in it, then a strength of what the prompt names.
+
+    Beside it the training that is wanted of what the prompt names, as its adapter and rank.
+    """
+    wanted = {axis: _number(axis, value) if axis == "rank" else value
+              for axis, value in values if axis in OF_TRAININGS}  # fmt: skip
+    for axis, value in sorted(values, key=lambda pair: [*_FIRST, pair[0]].index(pair[0])):
+        request = request if axis in wanted else varied(request, axis, value)
+    if wanted and not names_written(request.prompt):
+        raise StudioError(
+            "Name a concept in the prompt, as in a photo of <rex>: it is its trainings that are compared."
+        )
+    return request, wanted
+
+
+def _with_training(variants: Variants, request: PaintRequest, wanted: Mapping[str, Any]) -> PaintRequest:
+    """The request with these trainings in the place of the concepts that its prompt names."""
+    if not wanted:
+        return request
+    names = {name: _trained(variants, name, wanted) for name in names_written(request.prompt)}
+    prompt = re.sub("|".join(f"<{name}>" for name in names), lambda match: f"<{names[match[0][1:-1]]}>", request.prompt)
+    strengths = {names.get(name, name): value for name, value in request.strengths.items()}
+    return PaintRequest(**{**request.model_dump(), "prompt": prompt, "strengths": strengths})
+
+
+def _trained(variants: Variants, name: str, wanted: Mapping[str, Any]) -> str:
+    found = variants.trained(name, wanted)
+    if found is None:
+        words = " and ".join(f"{key} {value}" for key, value in wanted.items())
+        raise StudioError(f'Train the pictures of "{name}" with {words} first: no concept was trained so.')
+    return found.name
+
+
+def both_values(across: tuple[Axis, str], down: tuple[Axis, str]) -> tuple[list[str], list[str]]:
+    """The values across and those down. Raises StudioError for more pairs than a grid may have."""
     columns, rows = values_of(*across), values_of(*down)
     if len(columns) * len(rows) > MOST_CELLS:
         raise StudioError(f"Ask for at most {MOST_CELLS} pictures: these axes have {len(columns) * len(rows)}.")
-    cells: list[Cell] = []
-    plan = [[_cell(request, (across[0], x), (down[0], y)) for x in columns] for y in rows]
-    for y, row in enumerate(plan):
-        for x, wanted in enumerate(row):
-            ((_, picture),) = workflow.paint_each(wanted, on_step)
-            cells.append(Cell(y, x, picture, _scores(workflow, wanted.prompt, picture)))
-            yield Grid(rows, columns, workflow.scorer.backbone, [*cells])
-
-
-def _cell(request: PaintRequest, *values: tuple[Axis, str]) -> PaintRequest:
-    """The request with both values: the prompt, then the concept in it, then a strength of what the prompt names."""
-    for axis, value in sorted(values, key=lambda pair: [*_FIRST, pair[0]].index(pair[0])):
-        request = varied(request, axis, value)
-    return request
+    return columns, rows
 
 
 def values_of(axis: Axis, text: str) -> list[str]:
-    """The values along an axis, separated by commas; prompts, which have commas, by semicolons."""
+    """The values along an axis, separated by commas; prompts, which have commas, by semicolons.
+
+    Raises StudioError where there is none, for what should be a number, and for an adapter that there is not.
+    """
     if axis == "none":
         return [""]
     separator, called = (";", "semicolons") if axis == "prompt" else (",", "commas")
     values = [value.strip() for value in text.split(separator) if value.strip()]
     if not values:
         raise StudioError(f"Write the values of {axis}, separated by {called}.")
+    for value in values:
+        if axis in _NUMBERS:
+            _number(axis, value)
+        elif axis == "adapter":
+            method_named(value)
     return values
 
 
@@ -117,29 +188,3 @@ def caption(scores: Mapping[str, Any]) -> str:
     """A cell's scores in a line."""
     image = scores["image_alignment"]
     return f"text {scores['text_alignment']:.3f}" + ("" if image is None else f"  image {image:.3f}")
-
-
-def as_picture(grid: Grid, title: str) -> Image.Image:
-    """The grid as one picture, with its axes and scores."""
-    side = max(cell.picture.width for cell in grid.cells)
-    width = _LABEL + len(grid.columns) * (side + _GAP)
-    sheet = Image.new("RGB", (width, 60 + len(grid.rows) * (side + _CAPTION)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    draw.text((_GAP, 6), f"{title}   scored by {grid.backbone}", fill="#222222", font=font)
-    for x, value in enumerate(grid.columns):
-        draw.text((_LABEL + x * (side + _GAP), 34), value, fill="#222222", font=font)
-    for y, value in enumerate(grid.rows):
-        draw.text((_GAP, 60 + y * (side + _CAPTION)), value, fill="#222222", font=font)
-    for cell in grid.cells:
-        left, top = _LABEL + cell.column * (side + _GAP), 60 + cell.row * (side + _CAPTION)
-        sheet.paste(cell.picture, (left, top))
-        draw.text((left, top + side + 4), caption(cell.scores), fill="#555555", font=ImageFont.load_default(11))
-    return sheet
-
-
-def as_html(grid: Grid, title: str) -> str:
-    """The grid as a page of its own: the picture, and the scores as a table."""
-    rows = [
-        {"row": grid.rows[cell.row], "column": grid.columns[cell.column], **cell.scores} for cell in grid.cells
-    ]  # fmt: skip
-    return report_html("Comparison", [Section(title, f"Scored by {grid.backbone}.", [as_picture(grid, title)], rows)])

@@ -36,6 +36,7 @@ from training.in_library import summary as summary
 from training.loop import Progress, Stopped, never
 from training.methods import adapter_config, kinds_of_recipe, settled
 from training.recipe import Recipe
+from training.variants import Training, add_variant, refuse_other_pictures
 from ui.painting import Painter, known_strengths
 
 
@@ -105,11 +106,26 @@ class Workflow(Painter):
 
     def queue(self, names: Sequence[str], recipe: Recipe, column: int | None = None, priority: int = 0) -> list[Job]:
         """Queues trainings for a worker, all or none; their columns are allocated now, in this order."""
-        threads = recipe.threads or get_num_threads()  # what it becomes must not depend on who trains it
-        recipe = recipe.model_copy(update={"threads": threads})
-        for name in names:
-            refuse_without_pictures(self.library.concept(name))
-        return self.library.jobs.queue([order_of(self.base, name, recipe, column, priority=priority) for name in names])
+        return self.queue_trainings([Training(name, name, recipe) for name in names], column, priority)
+
+    def queue_trainings(
+        self, trainings: Sequence[Training], column: int | None = None, priority: int = 0
+    ) -> list[Job]:  # fmt: skip
+        """Queues trainings as `queue` does; variants that the library lacks are added to it as concepts."""
+        for known in self.library.find_concepts([training.name for training in trainings]):
+            self.library.jobs.refuse_waiting(known.name)
+        for training in trainings:
+            refuse_without_pictures(self.library.concept(training.source))
+            refuse_other_pictures(self.library, training.source, training.name)
+        orders = [order_of(self.base, training.name, self._on_any_machine(training.recipe), column, priority=priority)
+                  for training in trainings]  # fmt: skip
+        for training in trainings:
+            add_variant(self.library, training.source, training.name)
+        return self.library.jobs.queue(orders)
+
+    def _on_any_machine(self, recipe: Recipe) -> Recipe:
+        """The recipe with its threads: what it becomes must not depend on who trains it."""
+        return recipe.model_copy(update={"threads": recipe.threads or get_num_threads()})
 
     def claim(self, name: str, trained: TrainedConcept) -> ColumnBlock | None:
         """Enters the columns of a concept that was trained elsewhere in the ledger; the block tells what overlaps.

@@ -1,7 +1,10 @@
 """What each tab does, with real models and a real browser."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,8 +18,15 @@ from ui.painted import settings_of
 TABS = ("Concepts", "Train", "Generate", "Compare", "Score")
 
 
-def test_an_empty_library_offers_samples(open_page: Callable[..., Page], address: str, screenshots: Path):
-    page = open_page(address)
+@pytest.fixture
+def empty(tmp_path: Path, serve_page: Callable[..., AbstractContextManager[tuple[Any, str]]]) -> Iterator[str]:
+    """The address of a page on an empty library of its own; asked for first, it is there until the browser is gone."""
+    with serve_page(tmp_path / "library") as (_, found):
+        yield found
+
+
+def test_an_empty_library_offers_samples(empty: str, open_page: Callable[..., Page], screenshots: Path):
+    page = open_page(empty)
     expect(page.locator("#cards")).to_contain_text("Your library is empty.")
     photograph(page, screenshots, "empty")
     page.get_by_role("button", name="Train this: gizmo").click()
@@ -123,6 +133,29 @@ def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], addre
     expect(canvas.locator("rect")).to_have_count(2)
 
 
+def test_boxes_are_placed_by_keyboard(open_page: Callable[..., Page], address: str, trained: Library):
+    page = open_page(address)
+    tab(page, "Generate")
+    page.locator("#prompt textarea").fill("a photo of <rex> and <azura>")
+    page.get_by_role("button", name="Places").click()
+    canvas, azura = page.locator("#boxes svg"), page.locator("#boxes").get_by_role("button", name="azura")
+    azura.focus()
+    page.keyboard.press("Enter")
+    expect(azura).to_be_focused()
+    expect(azura).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Tab")
+    expect(canvas).to_be_focused()
+    expect(canvas).to_have_accessible_name(re.compile("box of azura.*arrow keys move the box"))
+    box = canvas.locator("rect")
+    for key in ("ArrowRight", "ArrowRight", "Shift+ArrowDown"):
+        page.keyboard.press(key)
+    expect(box).to_have_attribute("x", "35")
+    expect(box).to_have_attribute("height", "55")
+    expect(canvas).to_be_focused()
+    page.keyboard.press("Delete")
+    expect(box).to_have_count(0)
+
+
 def test_a_grid_is_compared_and_saved(open_page: Callable[..., Page], address: str, trained: Library, tmp_path: Path):
     page = open_page(address)
     tab(page, "Compare")
@@ -140,6 +173,54 @@ def test_a_grid_is_compared_and_saved(open_page: Callable[..., Page], address: s
     saved.value.save_as(tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.width > 2 * 128
+
+
+def test_what_a_comparison_lacks_is_trained(open_page: Callable[..., Page], address: str, trained: Library):
+    page = open_page(address)
+    tab(page, "Compare")
+    page.locator("#compare-prompt textarea").fill("a photo of <azura>")
+    page.get_by_label("Across", exact=True).click()
+    page.get_by_role("option", name="adapter").click()
+    values = page.get_by_label("Across: values")
+    expect(values).to_have_value("lora")
+    values.fill("lora, svdiff")
+    page.get_by_label("Down", exact=True).click()
+    page.get_by_role("option", name="none").locator("visible=true").click()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.locator("#compare-across").get_by_role("alert")).to_contain_text("Train azura-svdiff first")
+    page.get_by_role("button", name="Train what is missing").click()
+    expect(page.locator("#compare-message")).to_contain_text("azura-svdiff: in the queue")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.locator("#compare-across").get_by_role("alert")).to_contain_text("Wait for azura-svdiff")
+    expect(page.get_by_role("button", name="Train what is missing")).to_be_hidden()
+    tab(page, "Train")
+    job = page.locator("#jobs .job", has_text="azura-svdiff")
+    job.get_by_role("button", name="Cancel").click()
+    expect(job.locator(".state")).to_have_text("cancelled")
+    trained.remove_concept("azura-svdiff")
+
+
+def test_several_trainings_are_queued_at_once(open_page: Callable[..., Page], address: str, trained: Library):
+    page = open_page(address)
+    tab(page, "Train")
+    page.get_by_label("Concepts").click()
+    page.get_by_role("option", name="milo").click()
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Several trainings, to compare").click()
+    page.get_by_label("Other ranks").fill("four")
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.locator("#train-ranks").get_by_role("alert")).to_contain_text("as in 4, 16")
+    page.get_by_label("Other ranks").fill("4")
+    page.get_by_label("Other methods").click()
+    page.get_by_role("option", name="svdiff").click()
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.locator("#train-message")).to_contain_text("milo, milo-r4, milo-svdiff: in the queue")
+    for name in ("milo-svdiff", "milo-r4", "milo"):
+        page.get_by_role("button", name=f"Cancel the training of {name}", exact=True).click()
+        expect(page.get_by_role("button", name=f"Resume the training of {name}", exact=True)).to_be_visible()
+    for name in ("milo-svdiff", "milo-r4"):
+        trained.remove_concept(name)
 
 
 def test_a_refusal_stands_beside_the_prompt(open_page: Callable[..., Page], address: str, trained: Library):

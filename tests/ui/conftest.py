@@ -16,6 +16,7 @@ from PIL import Image
 from concepts import Library
 from studio.checkpoint import to_bytes
 from studio.diffusion import load_base
+from training.variants import add_variant
 from ui.cli import main
 from ui.workflow import Workflow
 
@@ -94,6 +95,19 @@ def library(tmp_path, whole_library: Path) -> Library:
 @pytest.fixture
 def workflow(library: Library, tiny_folder: Path) -> Workflow:
     return Workflow(library.root, str(tiny_folder))
+
+
+@pytest.fixture
+def store_variant(make_concept) -> Callable[[Workflow, str, str, str, int], None]:
+    """A function that adds a variant of a concept, as if it had been trained with this adapter and rank."""
+
+    def store(workflow: Workflow, source: str, name: str, adapter: str, rank: int) -> None:
+        add_variant(workflow.library, source, name)
+        made = make_concept(workflow.base, name, adapter, 0, rank=rank)
+        details = {"base": made.base, "adapter": adapter, "rank": rank, "parameters": 1}
+        workflow.library.store_result(name, to_bytes(made), details)
+
+    return store
 
 
 @pytest.fixture

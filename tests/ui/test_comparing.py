@@ -5,7 +5,8 @@ from PIL import Image
 
 from concepts import Library
 from studio.errors import StudioError
-from ui.comparing import Axis, Grid, _cell, as_html, as_picture, compare, values_of, varied
+from ui.comparing import Axis, Grid, _cell, compare, missing, values_of, varied
+from ui.comparison_files import as_html, as_picture
 from ui.request import PaintRequest
 from ui.workflow import Workflow
 
@@ -46,6 +47,7 @@ def grid(workflow: Workflow) -> Grid:
 def test_a_grid_is_saved_with_its_scores(grid: Grid):
     picture = as_picture(grid, "a title")
     assert picture.width > 64
+    assert as_picture(grid, "a title " * 30).height > picture.height
     html = as_html(grid, "a <title>")
     assert "a &lt;title&gt;" in html
     assert "data:image/png" in html
@@ -66,13 +68,13 @@ def test_a_prompt_of_one_axis_takes_the_concept_of_the_other():
     prompt: tuple[Axis, str] = ("prompt", "a {}")
     concept: tuple[Axis, str] = ("concept", "rex")
     for pair in ((prompt, concept), (concept, prompt)):
-        assert _cell(PaintRequest(prompt=""), *pair).prompt == "a <rex>"
+        assert _cell(PaintRequest(prompt=""), *pair)[0].prompt == "a <rex>"
 
 
 def test_axes_that_do_not_fit_are_refused(workflow: Workflow):
     wrong: tuple[tuple[Axis, str, str], ...] = (
         ("seed", "one", "Write numbers"), ("strength", "a", "Write numbers"), ("seed", " , ", "Write the values"),
-        ("seed", ",".join("1" * 65), "at most 64"),
+        ("seed", ",".join("1" * 65), "at most 64"), ("rank", "4.5", "Write numbers"), ("adapter", "lara", "lora"),
     )  # fmt: skip
     for axis, text, sentence in wrong:
         with pytest.raises(StudioError, match=sentence):
@@ -81,3 +83,36 @@ def test_axes_that_do_not_fit_are_refused(workflow: Workflow):
         varied(PaintRequest(prompt="a cat"), "concept", "rex")
     assert values_of("none", "anything") == [""]
     assert values_of("prompt", "a {}, asleep; a {} in the snow") == ["a {}, asleep", "a {} in the snow"]
+
+
+@pytest.fixture
+def swept(workflow: Workflow, store_variant) -> Workflow:
+    """Rex's pictures trained with lora of rank 4 and of rank 2 as well."""
+    for name, rank in (("rex-lora", 4), ("rex-lora-r2", 2)):
+        store_variant(workflow, "rex", name, "lora", rank)
+    return workflow
+
+
+def test_adapters_of_one_concept_are_compared(swept: Workflow):
+    request = PaintRequest(prompt="a photo of <rex>", number=1, steps=1)
+    (*_, grid) = compare(swept, request, ("adapter", "spectral_additive, lora"), ("strength", "0.5, 1"))
+    assert list(grid.columns) == ["spectral_additive", "lora"]
+    assert [cell.prompt for cell in grid.cells] == ["a photo of <rex>", "a photo of <rex-lora>"] * 2
+    assert missing(swept, request, ("adapter", "lora, spectral_additive"), ("rank", "4")) == []
+
+
+def test_ranks_are_compared_within_an_adapter(swept: Workflow):
+    request = PaintRequest(prompt="a <rex-lora>", number=1, steps=1)
+    (*_, grid) = compare(swept, request, ("rank", "2, 4"), ("none", ""))
+    assert [cell.prompt for cell in grid.cells] == ["a <rex-lora-r2>", "a <rex-lora>"]
+
+
+def test_trainings_that_there_are_not_are_named(swept: Workflow):
+    request = PaintRequest(prompt="a <rex> and <Milo>", number=1, steps=1)
+    lacking = missing(swept, request, ("adapter", "spectral_additive, lora"), ("rank", "2, 4"))
+    assert [training.name for training in lacking] == ["rex-r2", "Milo-r2", "Milo-lora-r2", "Milo-lora"]
+    assert [training.recipe.rank for training in lacking] == [2, 2, 2, 4]
+    with pytest.raises(StudioError, match='pictures of "rex" with rank 2'):
+        next(iter(compare(swept, request, ("rank", "2"), ("none", ""))))
+    with pytest.raises(StudioError, match="Name a concept"):
+        missing(swept, PaintRequest(prompt="a cat"), ("rank", "2"), ("none", ""))

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from concepts import LibraryError
 from studio.errors import StudioError
 from training import in_library
 from training.loop import Progress, Stopped
 from training.recipe import Recipe
+from training.variants import same_pictures, trainings_of
 from ui import workflow as module
 from ui.workflow import Workflow, summary
 
@@ -192,3 +194,20 @@ def test_what_a_training_tells_is_kept(workflow: Workflow):
     assert [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("loss")] == [1, 2]
     workflow.library.remove_concept("idle")
     assert not folder.exists()
+
+
+def test_variants_are_queued_as_concepts_of_their_own(workflow: Workflow):
+    trainings = trainings_of("rex", SMALL, ["svdiff"], [2])
+    jobs = workflow.queue_trainings(trainings)
+    assert [job.concept for job in jobs] == ["rex", "rex-r2", "rex-svdiff"]
+    assert [job.recipe["rank"] for job in jobs] == [4, 2, None]
+    assert same_pictures(workflow.library.concept("rex-r2"), workflow.library.concept("rex"))
+
+
+def test_variants_that_cannot_be_queued_are_not_added(workflow: Workflow):
+    workflow.queue(["rex"], SMALL)
+    for adapters, ranks, sentence in ([["svdiff"], [], "in the queue already"], [[], [1000], "rank"]):
+        source = "rex" if adapters else "Milo"
+        with pytest.raises((LibraryError, StudioError), match=sentence):
+            workflow.queue_trainings(trainings_of(source, SMALL, adapters, ranks))
+    assert [concept.name for concept in workflow.library.concepts()] == ["rex", "Milo", "lora", "idle"]

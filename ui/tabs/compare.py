@@ -8,23 +8,29 @@ from typing import Any, get_args
 import gradio as gr
 
 from studio.composition import MERGES
+from training.variants import Training, Variants
 from ui import fragments
-from ui.comparing import Axis, Grid, as_html, as_picture, caption, compare, values_of
+from ui.comparing import OF_TRAININGS, Axis, Grid, both_values, caption, compare, missing, values_of
+from ui.comparison_files import as_html, as_picture
 from ui.controls import control
+from ui.painting import names_written
 from ui.request import PaintRequest
 from ui.tabs.events import FieldError, about, listen, problem_spot, result_spot
+from ui.workers import Hands
 from ui.workflow import Workflow
 
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
 _EMPTY = (
-    "Write a prompt and the values of one or two axes: every pair is painted from one seed, and scored. To compare "
-    "methods of training or ranks, train a concept twice, under two names."
+    "Write a prompt and the values of one or two axes: every pair is painted from one seed, and scored. The axes "
+    "adapter and rank compare trainings of the same pictures; what is not trained yet can be trained from here."
 )
 _COMMAS, _SEMICOLONS = "Separated by commas.", "Separated by semicolons."
 _EXAMPLES: dict[Axis, str] = {
     "none": "",
     "prompt": "a photo of {}; {} in the snow",
     "concept": "rex, milo",
+    "adapter": "spectral_additive, lora",
+    "rank": "4, 8, 16",
     "merge method": ", ".join([*MERGES][:2]),
     "strength": "0.5, 1",
     "seed": "0, 1, 2",
@@ -33,45 +39,67 @@ _EXAMPLES: dict[Axis, str] = {
 }
 
 
-def compare_tab(workflow: Workflow) -> None:
+def compare_tab(workflow: Workflow, hands: Hands) -> None:
     """Fills the tab."""
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            form = _form()
+            form = _form(workflow)
             paint = gr.Button("Compare", variant="primary")
             problem = problem_spot()
+            message = gr.HTML(elem_classes="spot", elem_id="compare-message")
+            train = gr.Button("Train what is missing", visible=False)
         with gr.Column(scale=3, min_width=320):
             shown = result_spot(_EMPTY, "compared")
             with gr.Row():
                 image = gr.DownloadButton("Save as an image", visible=False, size="sm")
                 page = gr.DownloadButton("Save as HTML", visible=False, size="sm")
 
-    def run(
-        text: str, x: Axis, xs: str, y: Axis, ys: str, seed: int, steps: int, guidance: float,
-        progress: Any = _PROGRESS,
-    ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-        if not text.strip() and "prompt" not in (x, y):
-            raise FieldError("compare-prompt", "Write a prompt first: what is to be compared?")
-        request = PaintRequest(prompt=text.strip(), number=1, seed=seed, steps=steps, guidance=guidance)
-        yield from _painted(workflow, request, (x, xs), (y, ys), progress)
+    def run(text: str, progress: Any = _PROGRESS, *given: Any) -> Iterator[tuple[Any, ...]]:
+        asked = _asked(text, *given)
+        wanted, waiting = _lacking(workflow, *asked)
+        yield *[gr.skip()] * 3, "", gr.Button(visible=bool(wanted))
+        _refuse_untrained(asked, wanted, waiting)
+        for parts in _painted(workflow, *asked, progress):
+            yield *parts, gr.skip(), gr.skip()
 
-    listen(paint.click, run, form, [shown, image, page], problem, model=True, form="compare",
+    def train_missing(*given: Any) -> tuple[str, Any]:
+        wanted, _ = _lacking(workflow, *_asked(*given))
+        jobs = workflow.queue_trainings(wanted)
+        hands.lend()
+        told = f"{', '.join(job.concept for job in jobs)}: in the queue. The tab Train shows when all is done."
+        return fragments.note(told, "good"), gr.Button(visible=False)
+
+    listen(paint.click, run, form, [shown, image, page, message, train], problem, model=True, form="compare",
            show_progress_on=[shown])  # fmt: skip
+    listen(train.click, train_missing, form, [message, train], problem, form="compare")
 
 
-def _form() -> list[Any]:
+def _asked(
+    text: str, x: Axis, xs: str, y: Axis, ys: str, seed: int, steps: int, guidance: float
+) -> tuple[PaintRequest, tuple[Axis, str], tuple[Axis, str]]:
+    """What the controls ask for."""
+    if not text.strip() and "prompt" not in (x, y):
+        raise FieldError("compare-prompt", "Write a prompt first: what is to be compared?")
+    with about("compare-across"):
+        values_of(x, xs)
+    with about("compare-down"):
+        both_values((x, xs), (y, ys))
+    return PaintRequest(prompt=text.strip(), number=1, seed=seed, steps=steps, guidance=guidance), (x, xs), (y, ys)
+
+
+def _form(workflow: Workflow) -> list[Any]:
     """Prompt, both axes with their values, seed, steps and guidance."""
     prompt = gr.Textbox(
         label="Prompt", lines=2, placeholder="a photo of {} on the beach", elem_id="compare-prompt",
         info="{} is where the concepts of an axis stand; <name> stands everywhere.",
     )  # fmt: skip
-    axes = [*_axis("Across", "concept"), *_axis("Down", "strength")]
+    axes = [*_axis(workflow, prompt, "Across", "concept"), *_axis(workflow, prompt, "Down", "strength")]
     with gr.Row():
         others = [control(PaintRequest, name, "compare", min_width=80) for name in ("seed", "steps", "guidance")]
     return [prompt, *axes, *others]
 
 
-def _axis(label: str, axis: Axis) -> tuple[gr.Dropdown, gr.Textbox]:
+def _axis(workflow: Workflow, prompt: gr.Textbox, label: str, axis: Axis) -> tuple[gr.Dropdown, gr.Textbox]:
     """What varies along an axis, and its values."""
     with gr.Row():
         kind = gr.Dropdown(list(get_args(Axis)), value=axis, label=label, info="What varies.", min_width=100)
@@ -80,22 +108,49 @@ def _axis(label: str, axis: Axis) -> tuple[gr.Dropdown, gr.Textbox]:
             info=_COMMAS, elem_id=f"compare-{label.lower()}",
         )  # fmt: skip
 
-    def chosen(axis: Axis) -> Any:
+    def chosen(axis: Axis, text: str) -> Any:
         info = _SEMICOLONS if axis == "prompt" else _COMMAS
-        return gr.Textbox("", info=info, placeholder=_EXAMPLES[axis], interactive=axis != "none")
+        there_are = _trained_with(workflow, axis, text) if axis in OF_TRAININGS else ""
+        return gr.Textbox(there_are, info=info, placeholder=_EXAMPLES[axis], interactive=axis != "none")
 
-    listen(kind.input, chosen, [kind], [values])
+    listen(kind.select, chosen, [kind, prompt], [values])
     return kind, values
+
+
+def _trained_with(workflow: Workflow, axis: Axis, prompt: str) -> str:
+    """The adapters or ranks with which the pictures of what a prompt names were trained."""
+    variants = Variants(workflow.library)
+    known = [concept.name for concept in workflow.library.find_concepts(names_written(prompt))]
+    results = [each.result for name in known for each in variants.of(name) if each.result]
+    return ", ".join(map(str, sorted({getattr(result, axis) for result in results})))
+
+
+def _lacking(
+    workflow: Workflow, request: PaintRequest, across: tuple[Axis, str], down: tuple[Axis, str]
+) -> tuple[list[Training], list[str]]:
+    """The trainings that the axes ask for and the library lacks: those to be queued, and the names of those in it."""
+    with about("compare-prompt"):
+        lacking = missing(workflow, request, across, down)
+    jobs = workflow.library.jobs.newest([training.name for training in lacking])
+    waiting = [job.concept for job in jobs.values() if job.unfinished]
+    return [training for training in lacking if training.name not in waiting], waiting
+
+
+def _refuse_untrained(asked: tuple[Any, tuple[Axis, str], Any], wanted: list[Training], waiting: list[str]) -> None:
+    """Raises FieldError, beside the axis of trainings, where any is missing."""
+    field = "compare-across" if asked[1][0] in OF_TRAININGS else "compare-down"
+    if wanted:
+        names = ", ".join(training.name for training in wanted)
+        raise FieldError(field, f"Train {names} first: these pictures were not trained so yet.")
+    if waiting:
+        raise FieldError(field, f"Wait for {', '.join(waiting)}: the tab Train shows when all is done.")
 
 
 def _painted(
     workflow: Workflow, request: PaintRequest, across: tuple[Axis, str], down: tuple[Axis, str], progress: Any
 ) -> Iterator[tuple[Any, ...]]:
     """The grid after each picture, and in the end both files."""
-    with about("compare-across"):
-        columns = values_of(*across)
-    with about("compare-down"):
-        rows = values_of(*down)
+    columns, rows = both_values(across, down)
     total = len(columns) * len(rows) * request.steps
     done = iter(range(1, total + 1))
     grid: Grid | None = None

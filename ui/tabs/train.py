@@ -15,6 +15,7 @@ from studio.errors import StudioError
 from training.presets import PRESETS
 from training.recipe import Recipe
 from training.recipe_parts import Group
+from training.variants import trainings_of
 from ui import fragments
 from ui.controls import control, given_values
 from ui.options import number_from, pairs, parsed
@@ -30,6 +31,10 @@ OTHERS = [name for name in Recipe.model_fields if name not in _OWN]
 _PARTS = [part for part in reversed(Recipe.__mro__) if issubclass(part, Group) and part not in (Group, Recipe)]
 _ADAPTER = Recipe.model_fields["adapter"].default
 _SEVERAL = "One or several: they are trained one after another."
+_VARIANTS = (
+    "Trains the same pictures with other methods and ranks as well. Each becomes a concept of its own, named as "
+    "rex-lora or rex-r4; the axes adapter and rank of the tab Compare put them side by side."
+)
 _PRESET = "standard"
 _STEPS = "Training steps: " + ", ".join(f"{name} {preset['steps']}" for name, preset in PRESETS.items()) + "."
 _PRESET_OPTIONS = tuple(dict.fromkeys(option for preset in PRESETS.values() for option in preset))
@@ -63,6 +68,15 @@ def _form() -> dict[str, Any]:
         form["size"] = gr.Textbox(label="Rank or budget", value="8", max_lines=1, min_width=100, elem_id="train-rank",
                                   info="As in 8, or 20k for a budget.")  # fmt: skip
     form["cost"] = gr.HTML(elem_classes="spot", elem_id="cost")
+    with gr.Accordion("Several trainings, to compare", open=False):
+        gr.HTML(fragments.note(_VARIANTS))
+        form["adapters"] = gr.Dropdown(
+            list(ADAPTERS), multiselect=True, label="Other methods", elem_id="train-adapters",
+            info="Each at its own size, or at the ranks below.",
+        )  # fmt: skip
+        form["ranks"] = gr.Textbox(
+            label="Other ranks", placeholder="4, 16", max_lines=1, elem_id="train-ranks", info="Separated by commas."
+        )
     with gr.Accordion("Every option", open=False):
         form["options"] = gr.Textbox(label="Options of the method", placeholder="alpha=4", lines=2,
                                      elem_id="train-options", info="NAME=VALUE, one a line.")  # fmt: skip
@@ -105,6 +119,14 @@ def recipe_of(adapter: str, by: str, size: str, options: str, others: tuple[Any,
     return Recipe(adapter=adapter, options=given, **chosen)
 
 
+def _ranks(text: str) -> list[int]:
+    """Further ranks, separated by commas."""
+    try:
+        return [int(rank) for rank in (text or "").split(",") if rank.strip()]
+    except ValueError:
+        raise FieldError("train-ranks", f"Write ranks as in 4, 16: {text!r} are none.") from None
+
+
 def _size_events(workflow: Workflow, tab: gr.Tab, form: dict[str, Any]) -> None:
     def method(adapter: str) -> tuple[str, Any, str]:
         config = asdict(ADAPTERS[adapter].Config())
@@ -142,17 +164,22 @@ def _queue_events(workflow: Workflow, hands: Hands, tab: gr.Tab, page: gr.Blocks
         known = [concept.name for concept in workflow.library.page(MOST_LISTED, newest=True) if concept.pictures]
         return gr.Dropdown(choices=known, info=_SEVERAL if known else "Add one first, in the tab Concepts.")
 
-    def queue(chosen: list[str], adapter: str, by: str, size: str, options: str, *others: Any) -> tuple[Any, str]:
+    def queue(
+        chosen: list[str], adapters: list[str], ranks: str, adapter: str, by: str, size: str, options: str, *others: Any
+    ) -> tuple[Any, str]:
         if not chosen:
             raise FieldError("train-names", "Choose at least one concept to train.")
-        recipe = recipe_of(adapter, by, size, options, others)
+        recipe, further = recipe_of(adapter, by, size, options, others), _ranks(ranks)
         with about("train-names", (LibraryError,)):
-            jobs = workflow.queue(chosen, recipe)
+            jobs = workflow.queue_trainings(
+                [training for name in chosen for training in trainings_of(name, recipe, adapters, further)]
+            )
         hands.lend()
         told = f"{', '.join(job.concept for job in jobs)}: in the queue. You may close the page meanwhile."
         return [], fragments.note(told, "good")
 
     for trigger in (page.load, tab.select):
         listen(trigger, names, [], [form["names"]])
-    inputs = [form["names"], form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
+    several = [form["names"], form["adapters"], form["ranks"]]
+    inputs = [*several, form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
     listen(form["train"].click, queue, inputs, [form["names"], form["message"]], form["problem"], form="train")
