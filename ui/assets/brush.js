@@ -1,5 +1,6 @@
 // A brush that paints over what of a picture counts. The value is {picture, mask, drawn}: data URIs, and whether a person has painted.
 const SIDE = 320, TINT = "#12a08a", STEP = 8;
+const own = new Set();  // what was painted here comes back late, when more may be painted already
 const picture = new Image(), canvas = document.createElement("canvas"), painted = document.createElement("canvas");
 const HINT = "By keyboard: arrow keys move the brush, Space paints, Shift with an arrow key paints along, E takes the eraser or the brush, + and - change its size.";
 let radius = 20, erasing = false, last = null, cursor = null, loaded = null, changed = false;
@@ -8,7 +9,8 @@ const state = () => ({ picture: "", mask: "", drawn: false, ...(props.value || {
 
 function load() {
   const { picture: source, mask } = state();
-  if (!source || loaded === source + mask) { draw(); return; }
+  if (!source || loaded === source + mask || own.has(source + mask)) { draw(); return; }
+  own.clear();
   loaded = source + mask;
   picture.onload = () => {
     const scale = SIDE / Math.max(picture.naturalWidth, picture.naturalHeight);
@@ -75,7 +77,8 @@ function store() {
   for (let i = 0; i < levels.length; i += 4) levels.fill(levels[i + 3] > 127 ? 255 : 0, i, i + 3), (levels[i + 3] = 255);
   context.putImageData(data, 0, 0);
   const mask = flat.toDataURL("image/png");
-  loaded = state().picture + mask;
+  own.add(state().picture + mask);
+  loaded = null;
   props.value = { ...state(), mask, drawn: true };
   requestAnimationFrame(draw);
 }

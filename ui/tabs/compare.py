@@ -63,10 +63,11 @@ def compare_tab(workflow: Workflow, hands: Hands) -> None:
             yield *parts, gr.skip(), gr.skip()
 
     def train_missing(*given: Any) -> tuple[str, Any]:
-        wanted, _ = _lacking(workflow, *_asked(*given))
-        jobs = workflow.queue_trainings(wanted)
+        wanted, waiting = _lacking(workflow, *_asked(*given))
+        workflow.queue_trainings(wanted)
         hands.lend()
-        told = f"{', '.join(job.concept for job in jobs)}: in the queue. The tab Train shows when all is done."
+        names = ", ".join([*waiting, *(training.name for training in wanted)])
+        told = f"{names}: in the queue. The tab Train shows when all is done." if names else "Nothing is missing."
         return fragments.note(told, "good"), gr.Button(visible=False)
 
     listen(paint.click, run, form, [shown, image, page, message, train], problem, model=True, form="compare",

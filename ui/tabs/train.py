@@ -68,15 +68,7 @@ def _form() -> dict[str, Any]:
         form["size"] = gr.Textbox(label="Rank or budget", value="8", max_lines=1, min_width=100, elem_id="train-rank",
                                   info="As in 8, or 20k for a budget.")  # fmt: skip
     form["cost"] = gr.HTML(elem_classes="spot", elem_id="cost")
-    with gr.Accordion("Several trainings, to compare", open=False):
-        gr.HTML(fragments.note(_VARIANTS))
-        form["adapters"] = gr.Dropdown(
-            list(ADAPTERS), multiselect=True, label="Other methods", elem_id="train-adapters",
-            info="Each at its own size, or at the ranks below.",
-        )  # fmt: skip
-        form["ranks"] = gr.Textbox(
-            label="Other ranks", placeholder="4, 16", max_lines=1, elem_id="train-ranks", info="Separated by commas."
-        )
+    form |= _several()
     with gr.Accordion("Every option", open=False):
         form["options"] = gr.Textbox(label="Options of the method", placeholder="alpha=4", lines=2,
                                      elem_id="train-options", info="NAME=VALUE, one a line.")  # fmt: skip
@@ -85,6 +77,20 @@ def _form() -> dict[str, Any]:
     form["problem"] = problem_spot()
     form["message"] = gr.HTML(elem_classes="spot", elem_id="train-message")
     return form
+
+
+def _several() -> dict[str, Any]:
+    """Further methods and ranks for the same pictures."""
+    with gr.Accordion("Several trainings, to compare", open=False):
+        gr.HTML(fragments.note(_VARIANTS))
+        adapters = gr.Dropdown(
+            list(ADAPTERS), multiselect=True, label="Other methods", elem_id="train-adapters",
+            info="Each at its own size, or at the ranks below.",
+        )  # fmt: skip
+        ranks = gr.Textbox(
+            label="Other ranks", placeholder="4, 16", max_lines=1, elem_id="train-ranks", info="Separated by commas."
+        )
+    return {"adapters": adapters, "ranks": ranks}
 
 
 def _options(part: type[BaseModel]) -> list[Any]:
