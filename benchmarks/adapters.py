@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,23 +16,14 @@ from peft import LoraConfig, OFTConfig, VeraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import (
-    RESULTS,
-    TIMING_COLUMNS,
-    Timing,
-    added_at_peak,
-    interleaved,
-    machine,
-    own_process,
-    table,
-    write_results,
-)
+from benchmarks.common import RESULTS, TIMING_COLUMNS, table, write_results
 from studio.adapters import ADAPTERS, SiteContext
 from studio.architectures import architecture_sites
 from studio.counting import shapes_of
 from studio.decomposition import Decomposition, singular_columns
 from studio.injection import inject
 from studio.sites import Site
+from training.measuring import Timing, added_at_peak, interleaved, machine, own_process, seconds_of
 
 REFERENCE = "PEFT LoRA"
 DENSE = "dense spectral"
@@ -130,8 +120,8 @@ def set_up_seconds(architecture: str) -> dict[str, float]:
         sites[name] = Site(name, site.part, weight, nn.Sequential(weight), "0")
     with tempfile.TemporaryDirectory() as folder:
         return {
-            "cold": _seconds(lambda: _columns(sites, Path(folder))),
-            "stored": _seconds(lambda: _columns(sites, Path(folder))),
+            "cold": seconds_of(lambda: _columns(sites, Path(folder))),
+            "stored": seconds_of(lambda: _columns(sites, Path(folder))),
             "full SVD": _full_svd_seconds(sites),
         }
 
@@ -145,15 +135,9 @@ def _columns(sites: dict[str, Site], cache: Path) -> None:
 def _full_svd_seconds(sites: dict[str, Site]) -> float:
     """The sum over all sites, with one of each shape measured."""
     return sum(
-        count * _seconds(lambda shape=shape: torch.linalg.svd(torch.randn(*shape), full_matrices=False))
+        count * seconds_of(lambda shape=shape: torch.linalg.svd(torch.randn(*shape), full_matrices=False))
         for (shape, _), count in shapes_of(sites).items()
     )
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    began = perf_counter()
-    action()
-    return perf_counter() - began
 
 
 def main(

@@ -19,12 +19,13 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from benchmarks.common import RESULTS, TIMING_COLUMNS, Timing, interleaved, machine, table, write_results
+from benchmarks.common import RESULTS, TIMING_COLUMNS, table, write_results
 from studio.architectures import ARCHITECTURES
 from studio.bundled import TOYBOX
 from studio.diffusion import Base
 from training.dataset import Sample, TrainingSet, class_prompts, other_prompts
 from training.learner import Learner
+from training.measuring import Timing, interleaved, machine
 from training.methods import adapter_config, parameter_groups
 from training.recipe import Recipe
 from training.stepping import Stepper

@@ -49,7 +49,7 @@ def loss_curves(losses: Mapping[str, Sequence[float]], window: int = 20) -> Imag
         axes.plot(np.arange(width, len(values) + 1), mean, label=name)
     axes.set(xlabel="step", ylabel="loss")
     axes.legend()
-    return _picture(figure)
+    return picture_of(figure)
 
 
 def training_curves(details: Mapping[str, Any], name: str) -> Image.Image:
@@ -70,10 +70,11 @@ def training_curves(details: Mapping[str, Any], name: str) -> Image.Image:
     if details["alignments"]:
         axes[2].plot(*zip(*details["alignments"], strict=True), marker="o")
         axes[2].set(xlabel="step", ylabel="image alignment of previews")
-    return _picture(figure)
+    return picture_of(figure)
 
 
-def _picture(figure: Figure) -> Image.Image:
+def picture_of(figure: Figure) -> Image.Image:
+    """A plot as a picture."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return Image.open(buffer).convert("RGB")

@@ -1,16 +1,14 @@
 """The report of a composition study: a table, plots by number of concepts, and picture grids."""
 
-import io
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from training.report import Section, write_report
+from training.report import Section, picture_of, write_report
+from training.studies.summaries import summarised, with_spread
 
 MEASURES = {
     "alone_identity": "identity accuracy, one at a time",
@@ -31,27 +29,13 @@ PLOTTED = ("alone_identity", "region_identity", "leak_class_word", "leak_unrelat
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Mean and spread (standard deviation over the seeds) of every measure, by number of concepts and pair."""
-    groups: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["count"], row["pair"]].append(row)
-    found = []
-    for (count, pair), members in sorted(groups.items(), key=lambda group: group[0][0]):
-        line: dict[str, Any] = {"concepts": count, "pair": pair, "seeds": len(members)}
-        for measure in MEASURES:
-            values = np.array([row[measure] for row in members])
-            line[measure] = float(values.mean())
-            line[f"{measure}_spread"] = float(values.std(ddof=1)) if len(values) > 1 else None
-        found.append(line)
-    return found
+    return sorted(summarised(rows, ("count", "pair"), tuple(MEASURES)), key=lambda line: line["count"])
 
 
 def _cells(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the summary as a table shows it: mean ± spread."""
-    cells = {key: line[key] for key in ("concepts", "pair", "seeds")}
-    for measure, title in MEASURES.items():
-        spread = line[f"{measure}_spread"]
-        cells[title] = f"{line[measure]:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
-    return cells
+    cells = {"concepts": line["count"], "pair": line["pair"], "seeds": line["n"]}
+    return cells | {title: with_spread(line, measure) for measure, title in MEASURES.items()}
 
 
 def plots(lines: Sequence[Mapping[str, Any]]) -> Image.Image:
@@ -62,14 +46,12 @@ def plots(lines: Sequence[Mapping[str, Any]]) -> Image.Image:
             own = [line for line in lines if line["pair"] == pair]
             spread = [line[f"{measure}_spread"] or 0.0 for line in own]
             axes.errorbar(
-                [line["concepts"] for line in own], [line[measure] for line in own], spread, label=pair, marker="o",
+                [line["count"] for line in own], [line[measure] for line in own], spread, label=pair, marker="o",
                 markersize=3, capsize=2, linewidth=1,
             )  # fmt: skip
         axes.set(title=MEASURES[measure], xlabel="concepts")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return Image.open(buffer).convert("RGB")
+    return picture_of(figure)
 
 
 def write_composition_report(
@@ -89,7 +71,7 @@ def write_composition_report(
         Section("Table", "", rows=[_cells(line) for line in lines]),
     ]
     first = min(row["seed"] for row in rows)
-    for count in dict.fromkeys(line["concepts"] for line in lines):
+    for count in dict.fromkeys(line["count"] for line in lines):
         pictures = {
             row["pair"]: Image.open(folder / "grids" / f"{row['pair']}-{count}-{first}.png").convert("RGB")
             for row in rows if row["count"] == count and row["seed"] == first
