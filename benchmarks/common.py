@@ -12,12 +12,6 @@ RESULTS = Path(__file__).parent / "results"
 TIMING_COLUMNS = ("median seconds", "median ratio", "middle half of the ratios")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def plot_ratios(path: Path, groups: Mapping[str, Sequence[Timing]], reference: str) -> None:
     """Every ratio of every round as a box plot, a panel a group, to a PNG file."""
     tallest = max(len(timings) for timings in groups.values())

@@ -25,7 +25,7 @@ from training.loop import train_concept
 from training.recipe import Recipe
 from training.studies.judging import Judge
 from training.studies.painters import Merged, Painter, Unmerged
-from training.studies.pairs import PAIRS, UNMERGED, VARIANTS, Pair
+from training.studies.pairs import PAIRS, UNMERGED, VARIANTS, Pair, first_column
 from training.studies.rows import Row, Rows
 from training.studies.summaries import mean_of
 from training.task import token_of
@@ -122,7 +122,8 @@ class CompositionStudy:
         }  # fmt: skip
         recipe = Recipe(**options)
         pictures = self.judge.references[name]
-        first = ORDER.index(name) * own.rank if method_named(adapter).owns_block else 0
+        place, capacity = ORDER.index(name), self.base.decomposition.capacity
+        first = first_column(variant, place, own.rank, capacity, seed) if method_named(adapter).owns_block else 0
         trained = train_concept(
             self.base, name, SAMPLES[name].class_word, pictures, recipe, first, self.folder / "priors"
         )

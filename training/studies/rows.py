@@ -37,6 +37,10 @@ class Rows:
         atomic_write(path, json.dumps(row, indent=2).encode())
         return row
 
+    def found(self) -> list[Row]:
+        """All rows that are there."""
+        return [json.loads(path.read_text()) for path in sorted((self.folder / "rows").glob("*.json"))]
+
     def place(self, kind: str, name: str) -> Path:
         """Where a file beside the rows lies, in a folder of its kind."""
         (self.folder / kind).mkdir(exist_ok=True)
