@@ -49,9 +49,12 @@ def test_costs_are_reported_from_what_is_there(studio, tiny_folder: Path, tmp_pa
     (out / "rows").mkdir(parents=True)
     common = ["study", "cost", "--out", out, "--base", tiny_folder, "--only-report", "--json"]
     assert "without --only-report first" in studio(*common).err
-    row = {"kind": "sd15", "adapter": "lora", "width": 320, "layers": 40, "set_up_seconds": 0.1, "step_seconds": 0.5}
-    row |= {"merged_seconds": 0.2, "unmerged_seconds": 0.25, "peak_megabytes": None, "row_seconds": 1.0}
-    (out / "rows" / "sd15-lora-320.json").write_text(json.dumps(row))
+    layer = {"kind": "sd15", "adapter": "lora", "set_up_seconds": 0.1, "step_seconds": 0.5, "merged_seconds": 0.2}
+    layer |= {"unmerged_seconds": 0.25, "row_seconds": 1.0}
+    layers = {320: 40, 640: 40, 768: 48, 1280: 48}
+    rows = [layer | {"width": width, "layers": number} for width, number in layers.items()]
+    for row in rows:
+        (out / "rows" / f"sd15-lora-{row['width']}.json").write_text(json.dumps(row))
     document = studio(*common).document
-    assert document["rows"] == [row]
-    assert "20.000" in Path(document["report"]).read_text(), "40 layers of 0.5 s"
+    assert sorted(row["width"] for row in document["rows"]) == list(layers)
+    assert "88.000" in Path(document["report"]).read_text(), "176 layers of 0.5 s"

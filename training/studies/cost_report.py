@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from training.report import Section, picture_of
-from training.studies.cost import ARCHITECTURE, REFERENCE, sizes_at_stable_diffusion
+from training.studies.cost import ARCHITECTURE, REFERENCE, sizes_at_stable_diffusion, widths
 from training.studies.page import Page
 
 Rows = Sequence[Mapping[str, Any]]
@@ -18,12 +18,12 @@ def at_stable_diffusion(rows: Rows) -> list[dict[str, Any]]:
     one layer's figures times the number of such layers.
     """
     own = [row for row in rows if row["kind"] == ARCHITECTURE]
-    widths, adapters = {row["width"] for row in own}, list(dict.fromkeys(row["adapter"] for row in own))
+    adapters = list(dict.fromkeys(row["adapter"] for row in own))
     sizes = sizes_at_stable_diffusion(adapters)
     found = []
     for adapter in adapters:
         members = [row for row in own if row["adapter"] == adapter]
-        if {row["width"] for row in members} == widths:
+        if {row["width"] for row in members} == widths().keys():
             sums = {
                 key: sum(row["layers"] * row[key] for row in members)
                 for key in ("set_up_seconds", "step_seconds", "merged_seconds", "unmerged_seconds")

@@ -17,7 +17,7 @@ def verdicts(rows: Rows) -> list[dict[str, Any]]:
     the same concept and seed with its standard deviation, and whether it is as it should be.
 
     The candidate is the largest spectral rotation with at most a tenth of LoRA's smallest size; a rival is the largest
-    of its sizes with no more numbers than the candidate, or its smallest.
+    of its sizes within the same tenth, or its smallest.
     """
     references = _sizes(rows, REFERENCE)
     small = [size for size in _sizes(rows, CANDIDATE) if references and size <= references[0] / 10]
@@ -26,7 +26,9 @@ def verdicts(rows: Rows) -> list[dict[str, Any]]:
     lines = [_compared(rows, small[-1], REFERENCE, references[0], -WITHIN)]
     for rival in RIVALS:
         if sizes := _sizes(rows, rival):
-            lines.append(_compared(rows, small[-1], rival, max([s for s in sizes if s <= small[-1]] or sizes[:1]), 0.0))
+            lines.append(
+                _compared(rows, small[-1], rival, max([s for s in sizes if s <= references[0] / 10] or sizes[:1]), 0.0)
+            )
     return lines
 
 

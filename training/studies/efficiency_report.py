@@ -111,8 +111,8 @@ def _bar_text(compared: Rows) -> str:
     kept = sum(line["holds"] == "yes" for line in lines)
     return (
         f"The largest spectral rotation with at most a tenth of LoRA's numbers at rank 1, beside that LoRA, and beside "
-        f"OFT and LiDB of no more numbers, or of as few as they can have: {kept} of {len(lines)} comparisons come out "
-        "as the paper lets one expect. Differences are of the same concept and seed."
+        f"OFT and LiDB within the same tenth, or with as few as they can have: {kept} of {len(lines)} comparisons "
+        "come out as the paper lets one expect. Differences are of the same concept and seed."
     )
 
 
