@@ -5,9 +5,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,29 +15,18 @@ from peft import LoraConfig, OFTConfig, VeraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import (
-    RESULTS,
-    TIMING_COLUMNS,
-    Timing,
-    added_at_peak,
-    interleaved,
-    machine,
-    own_process,
-    table,
-    write_results,
-)
-from studio.adapters import ADAPTERS, SiteContext
+from benchmarks.common import RESULTS, TIMING_COLUMNS, write_results
+from studio.adapters import ADAPTERS
 from studio.architectures import architecture_sites
 from studio.counting import shapes_of
 from studio.decomposition import Decomposition, singular_columns
-from studio.injection import inject
 from studio.sites import Site
+from training.measuring import Timing, added_at_peak, interleaved, machine, own_process, seconds_of
+from training.report import table
+from training.studies.measured import NO_LAYER, TOKENS, adapted_layer, layer, step_of
 
 REFERENCE = "PEFT LoRA"
 DENSE = "dense spectral"
-TOKENS = 1024
-NO_LAYER = {"ada_link", "layer_norm"}
-"""Methods that adapt neither a Linear nor a Conv2d."""
 
 
 class DenseSpectral(nn.Module):
@@ -61,23 +48,6 @@ class DenseSpectral(nn.Module):
         return F.linear(x, u @ torch.diag(self.s) @ v.mT)
 
 
-def layer(out_features: int, in_features: int) -> nn.Sequential:
-    """A model of one frozen layer with random weights, the same ones every time."""
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(in_features, out_features, bias=False)).requires_grad_(False)
-
-
-def ours(name: str, shape: tuple[int, int], rank: int) -> nn.Module:
-    """The layer with our adapter of this rank, or of its own size where it has none."""
-    model, method = layer(*shape), ADAPTERS[name]
-    config = method.Config()
-    config = replace(config, rank=rank) if "rank" in asdict(config) else config
-    frozen: Any = model[0]
-    site = Site("unet.0", "unet", frozen, model, "0")
-    inject({site.name: site}, {site.name: method(site.weight, config, SiteContext(name=site.name))})
-    return model
-
-
 def peft(config: Any, shape: tuple[int, int]) -> nn.Module:
     """The layer with one of PEFT's adapters."""
     model: Any = layer(*shape)
@@ -93,20 +63,7 @@ def contenders(shape: tuple[int, int], rank: int) -> dict[str, Callable[[], nn.M
         DENSE: lambda: DenseSpectral(layer(*shape)[0], rank),  # pyright: ignore[reportArgumentType]
     }
     names = [name for name in ADAPTERS if name not in NO_LAYER]
-    return built | {name: lambda name=name: ours(name, shape, rank) for name in names}
-
-
-def step_of(model: nn.Module, in_features: int) -> Callable[[], None]:
-    """Forward and backward of 1,024 tokens from a given gradient to that of the input, as inside a model."""
-    x = torch.randn(1, TOKENS, in_features, requires_grad=True)
-    gradient = torch.randn_like(model(x))
-
-    def step() -> None:
-        model(x).backward(gradient)
-        model.zero_grad()
-        x.grad = None
-
-    return step
+    return built | {name: lambda name=name: adapted_layer(name, shape, rank) for name in names}
 
 
 def peak_memory(name: str, shape: tuple[int, int], rank: int) -> float:
@@ -130,8 +87,8 @@ def set_up_seconds(architecture: str) -> dict[str, float]:
         sites[name] = Site(name, site.part, weight, nn.Sequential(weight), "0")
     with tempfile.TemporaryDirectory() as folder:
         return {
-            "cold": _seconds(lambda: _columns(sites, Path(folder))),
-            "stored": _seconds(lambda: _columns(sites, Path(folder))),
+            "cold": seconds_of(lambda: _columns(sites, Path(folder))),
+            "stored": seconds_of(lambda: _columns(sites, Path(folder))),
             "full SVD": _full_svd_seconds(sites),
         }
 
@@ -145,15 +102,9 @@ def _columns(sites: dict[str, Site], cache: Path) -> None:
 def _full_svd_seconds(sites: dict[str, Site]) -> float:
     """The sum over all sites, with one of each shape measured."""
     return sum(
-        count * _seconds(lambda shape=shape: torch.linalg.svd(torch.randn(*shape), full_matrices=False))
+        count * seconds_of(lambda shape=shape: torch.linalg.svd(torch.randn(*shape), full_matrices=False))
         for (shape, _), count in shapes_of(sites).items()
     )
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    began = perf_counter()
-    action()
-    return perf_counter() - began
 
 
 def main(

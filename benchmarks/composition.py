@@ -15,7 +15,7 @@ import typer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import RESULTS, added_at_peak, machine, own_process, table
+from benchmarks.common import RESULTS
 from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.architectures import architecture_sites
@@ -28,6 +28,8 @@ from studio.decomposition import SingularColumns
 from studio.diffusion import Base, load_base
 from studio.injection import create_adapters
 from studio.paint_settings import PaintSettings
+from training.measuring import added_at_peak, machine, own_process
+from training.report import table
 
 CONCEPTS, RANK = 3, 8
 ADAPTER_OF = {"spectral": "spectral_additive", "orthogonal": "orthogonal"}

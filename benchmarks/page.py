@@ -19,10 +19,12 @@ import numpy as np
 import typer
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.common import RESULTS, machine, table
+from benchmarks.common import RESULTS
 from concepts import Library, atomic_write
 from concepts.samples import SAMPLES
 from studio.errors import StudioError
+from training.measuring import machine
+from training.report import table
 
 TABS = ("Concepts", "Train", "Generate", "Compare", "Score")
 USABLE, SWITCH = 3.0, 0.3

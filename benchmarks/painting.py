@@ -12,10 +12,12 @@ import typer
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from benchmarks.common import RESULTS, TIMING_COLUMNS, Timing, interleaved, machine, table, write_results
+from benchmarks.common import RESULTS, TIMING_COLUMNS, write_results
 from studio.bundled import TOYBOX
 from studio.diffusion import Base, load_base, paint
 from studio.paint_settings import PaintSettings
+from training.measuring import Timing, interleaved, machine
+from training.report import table
 
 OURS, SAME, PLAIN = "studio.diffusion.paint", "diffusers", "diffusers in float32"
 PROMPT = "a photo of a cat on the beach"

@@ -22,11 +22,12 @@ import numpy as np
 import psycopg
 import typer
 
-from benchmarks.common import RESULTS, table
+from benchmarks.common import RESULTS
 from concepts import Columns, Library, Order
 from concepts.records import new_id
 from concepts.storage import atomic_write
 from training.recipe import Recipe
+from training.report import table
 
 OWNED = 50
 """So many concepts each owner has, and a page as well, so that every answer has as many rows whatever the size."""

@@ -13,14 +13,16 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.common import RESULTS, machine, table
+from benchmarks.common import RESULTS
 from concepts import LibraryError, atomic_write
 from concepts.samples import SAMPLES
 from studio.adapters import ADAPTERS
 from studio.errors import StudioError
 from training.cuts import Example
 from training.dataset import build_training_set
+from training.measuring import machine
 from training.recipe import Recipe
+from training.report import table
 from ui.demo import RECIPE
 from ui.workflow import PREVIEWS, Trained, Workflow, summary
 

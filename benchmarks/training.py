@@ -19,17 +19,17 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from benchmarks.common import RESULTS, TIMING_COLUMNS, Timing, interleaved, machine, table, write_results
+from benchmarks.common import RESULTS, TIMING_COLUMNS, write_results
 from studio.architectures import ARCHITECTURES
 from studio.bundled import TOYBOX
 from studio.diffusion import Base
-from training.dataset import Sample, TrainingSet, class_prompts, other_prompts
-from training.learner import Learner
-from training.methods import adapter_config, parameter_groups
+from training.dataset import TrainingSet
+from training.measuring import Timing, interleaved, machine
+from training.methods import adapter_config
 from training.recipe import Recipe
-from training.stepping import Stepper
+from training.report import table
+from training.studies.measured import random_set, step_of_training
 from training.task import Task
-from training.team import Team
 
 OURS, QUIET = "studio", "studio, silence 30"
 REFERENCE, EAGER = "diffusers and PEFT", "diffusers and PEFT, eager attention"
@@ -63,25 +63,6 @@ def random_pipeline(device: str) -> StableDiffusionPipeline:
     pipeline.to(device)
     pipeline.unet.to(memory_format=torch.channels_last)  # as `studio.diffusion.load_base` does
     return pipeline
-
-
-def cached(base: Base, side: int) -> TrainingSet:
-    """Random latents of this side: a step's time does not depend on what they show."""
-    generator = torch.Generator().manual_seed(0)
-
-    def samples(prompts: list[str] | list[None]) -> list[Sample]:
-        return [Sample(torch.randn(4, side, side, generator=generator).to(base.device), text) for text in prompts]
-
-    return TrainingSet(samples([None] * 5), samples(class_prompts("cat", 8)), samples(other_prompts("cat", 8)))
-
-
-def by_studio(base: Base, data: TrainingSet, recipe: Recipe, adapters: dict[str, Any]) -> Callable[[], None]:
-    """A step of our loop, by a learner of these adapters; the base must be ready."""
-    task = Task(base, "tom", "cat", [], recipe, adapter_config(recipe))
-    groups = parameter_groups(base, task.sites, adapters, recipe, task.vectors)
-    learner = Learner(adapters, task.vectors, groups, recipe, torch.get_num_threads())
-    stepper = Stepper(task, data, learner, Team())
-    return lambda: learner.descend(stepper.losses())
 
 
 def by_diffusers(
@@ -135,17 +116,18 @@ def measure(device: str, side: int, recipe: Recipe, rounds: int) -> list[Timing]
     pipeline = random_pipeline(device)
     copies: dict[str, Any] = {"unet": deepcopy(pipeline.unet), "text_encoder": deepcopy(pipeline.text_encoder)}
     base = Base("random sd15", pipeline)
-    data = cached(base, side)
+    data = random_set(base, side)
     dtype = getattr(torch, recipe.precision)
     reference = by_diffusers(copies, pipeline.tokenizer, pipeline.scheduler, data, recipe, dtype)
     quiet = recipe.model_copy(update={"silence": 30.0})
-    task = Task(base, "tom", "cat", [], quiet, adapter_config(recipe))
+    config = adapter_config(recipe)
+    task = Task(base, "tom", "cat", [], quiet, config)
     adapters = task.adapters()
     with task.ready(adapters):  # of the quiet one, which needs more tokens
         return interleaved(
             {
-                OURS: by_studio(base, data, recipe, adapters),
-                QUIET: by_studio(base, data, quiet, adapters),
+                OURS: step_of_training(Task(base, "tom", "cat", [], recipe, config), data, adapters),
+                QUIET: step_of_training(task, data, adapters),
                 REFERENCE: with_attention(copies["unet"], AttnProcessor2_0(), reference),
                 EAGER: with_attention(copies["unet"], AttnProcessor(), reference),
             },

@@ -15,12 +15,14 @@ from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from benchmarks.common import RESULTS, TIMING_COLUMNS, interleaved, machine, table, write_results
+from benchmarks.common import RESULTS, TIMING_COLUMNS, write_results
 from studio.adapters import ADAPTERS
 from studio.diffusion import Base, load_base
 from studio.injection import create_adapters, inject
 from training.dataset import class_prompts
 from training.losses import denoising_loss
+from training.measuring import interleaved, machine
+from training.report import table
 
 REFERENCE = "PEFT LoRA"
 RANK = 8

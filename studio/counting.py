@@ -39,17 +39,25 @@ def number_trained(adapter: str, config: Any, shapes: Shapes) -> int:
     return sum(count * method.number_trained(shape, config, role) for (shape, role), count in shapes.items())
 
 
+def sizes_of(adapter: str, config: Any, shapes: Shapes, budget: int) -> list[tuple[int, Any]]:
+    """The numbers trained by every size of the method that fits these shapes, each with its configuration.
+
+    Sizes beyond `budget` may be left out; `config` decides the rest.
+    """
+    narrowest = min(min(shape) for shape, _ in shapes)
+    return [
+        (number_trained(adapter, candidate, shapes), candidate)
+        for candidate in method_named(adapter).sizes(config, narrowest, budget // shapes.total() + 1)
+        if _fits(adapter, candidate, shapes)
+    ]
+
+
 def fit_budget(adapter: str, config: Any, shapes: Shapes, budget: int) -> Any:
     """The configuration whose size comes closest to `budget` trained numbers from below; `config` decides the rest.
 
     Raises StudioError, with the smallest number there is, when no size is that small.
     """
-    narrowest = min(min(shape) for shape, _ in shapes)
-    candidates = [
-        (number_trained(adapter, candidate, shapes), candidate)
-        for candidate in method_named(adapter).sizes(config, narrowest, budget // shapes.total() + 1)
-        if _fits(adapter, candidate, shapes)
-    ]
+    candidates = sizes_of(adapter, config, shapes, budget)
     within = [pair for pair in candidates if pair[0] <= budget]
     if not within:
         smallest = min((number for number, _ in candidates), default=0)

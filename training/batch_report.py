@@ -1,6 +1,5 @@
 """What a batch leaves behind: its table as CSV and Parquet, and a report."""
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 
 from concepts.storage import Place, atomic_write, read_file
 from training.batch import Outcome, rows_of
-from training.report import Section, loss_curves, write_report
+from training.report import Section, as_csv, loss_curves, write_report
 
 SHOWN = 48
 """Previews in a report at most; every concept's own lies beside its file."""
@@ -28,18 +27,10 @@ def write_batch(folder: Path, title: str, found: Sequence[Outcome]) -> dict[str,
     folder.mkdir(parents=True, exist_ok=True)
     rows = rows_of(found)
     table, parquet = folder / "results.csv", folder / "results.parquet"
-    atomic_write(table, _csv(rows).encode())
+    atomic_write(table, as_csv(rows).encode())
     atomic_write(parquet, _parquet(rows))
     report = write_report(folder / "report.html", title, _sections(found, rows))
     return {"csv": str(table.resolve()), "parquet": str(parquet.resolve()), "html": str(report)}
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:

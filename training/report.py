@@ -1,6 +1,7 @@
 """HTML reports in one file: sections of text, pictures and tables."""
 
 import base64
+import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ def report_html(title: str, sections: Sequence[Section]) -> str:
     """The report as one HTML document, its pictures inside it."""
     environment = Environment(loader=PackageLoader("training", "templates"), autoescape=select_autoescape(default=True))
     environment.filters["data_uri"] = _data_uri
-    environment.filters["shown"] = _shown
+    environment.filters["shown"] = shown
     return environment.get_template("report.html").render(title=title, sections=sections)
 
 
@@ -49,7 +50,7 @@ def loss_curves(losses: Mapping[str, Sequence[float]], window: int = 20) -> Imag
         axes.plot(np.arange(width, len(values) + 1), mean, label=name)
     axes.set(xlabel="step", ylabel="loss")
     axes.legend()
-    return _picture(figure)
+    return picture_of(figure)
 
 
 def training_curves(details: Mapping[str, Any], name: str) -> Image.Image:
@@ -70,13 +71,29 @@ def training_curves(details: Mapping[str, Any], name: str) -> Image.Image:
     if details["alignments"]:
         axes[2].plot(*zip(*details["alignments"], strict=True), marker="o")
         axes[2].set(xlabel="step", ylabel="image alignment of previews")
-    return _picture(figure)
+    return picture_of(figure)
 
 
-def _picture(figure: Figure) -> Image.Image:
+def picture_of(figure: Figure) -> Image.Image:
+    """A plot as a picture."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return Image.open(buffer).convert("RGB")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as CSV, with the first one's keys as its heading."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _data_uri(picture: Image.Image) -> str:
@@ -85,5 +102,6 @@ def _data_uri(picture: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a table has it."""
     return f"{value:.3f}" if isinstance(value, float) else str(value)

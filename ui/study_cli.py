@@ -6,10 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.errors import StudioError
-from ui.options import BaseOption, JsonOption, progress_bar, report
+from ui.options import BaseOption, JsonOption
+from ui.studying import Told, finish, followed, layers_from, numbers_from, rates_from, those_there, with_presets
 
 app = typer.Typer(help="Compare what the studio offers, on the sample concepts.", no_args_is_help=True)
+
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="A smaller study, of under 15 minutes on two idle cores; options given win.")
+]
+PublishOption = Annotated[
+    Path | None, typer.Option(help="Also write a Markdown page with its figures into this folder, as docs/studies.")
+]
+OnlyReportOption = Annotated[
+    bool, typer.Option("--only-report", help="Train nothing: report on the rows that are there, as of a stopped study.")
+]
 
 
 @app.callback()
@@ -17,12 +27,22 @@ def study() -> None:
     """Compare what the studio offers, on the sample concepts."""
 
 
+COMPOSITION_QUICK: dict[str, Any] = {
+    "counts": "2,4", "seeds": 1, "steps": 60, "pictures": 1, "paint_steps": 10,
+    "pair": [
+        "spectral_additive+spectral", "spectral_additive+unmerged", "spectral_additive+spectral+bottom_columns",
+        "spectral_additive+spectral+random_columns", "lora+fedavg",
+    ],
+}  # fmt: skip
+
+
 @app.command()
 def composition(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", help="The study's folder; what it holds is not made again.")] = Path(
         "studio-study-composition"
     ),
-    counts: Annotated[str, typer.Option(help="How many concepts are put together: some of 2,3,4,6,8.")] = "2,3,4,6,8",
+    counts: Annotated[str, typer.Option(help="How many concepts are put together: some of 1,2,3,4,6,8.")] = "2,3,4,6,8",
     seeds: Annotated[int, typer.Option(min=1, help="How often all of it is done, with seeds from 0.")] = 3,
     pair: Annotated[
         list[str] | None,
@@ -34,36 +54,137 @@ def composition(
     paint_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
     prior_pictures: Annotated[int, typer.Option(min=2, help="Prior pictures of each training.")] = 48,
     base: BaseOption = "toybox",
+    quick: QuickOption = False,
+    only_report: OnlyReportOption = False,
+    publish: PublishOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train sample concepts apart, put 2 to 8 of them together by every method, and report what is left of each."""
     from studio.diffusion import load_base
     from studio.scoring import load_scorer
     from training.studies.composition import CompositionStudy, Settings
-    from training.studies.composition_report import summary, write_composition_report
+    from training.studies.composition_report import composition_page, summary
     from training.studies.pairs import PAIRS, pair_from
 
-    numbers, chosen = _numbers(counts), [pair_from(text) for text in pair] if pair else PAIRS
+    given = with_presets(context, COMPOSITION_QUICK if quick else {})
+    numbers, chosen = numbers_from(given["counts"]), [pair_from(text) for text in given["pair"] or ()] or PAIRS
     loaded, scorer = load_base(base, out / "columns"), load_scorer()
     settings = Settings(
-        loaded.decomposition.fingerprint, rank, steps, prior_pictures=prior_pictures, pictures=pictures,
-        paint_steps=paint_steps,
+        loaded.decomposition.fingerprint, rank, given["steps"], prior_pictures=prior_pictures,
+        pictures=given["pictures"], paint_steps=given["paint_steps"],
     )  # fmt: skip
     work = CompositionStudy(out, loaded, scorer, settings)
-    with progress_bar() as bar:
-        task = bar.add_task("composing", total=len(numbers) * len(chosen) * seeds, note="")
 
-        def told(row: dict[str, Any]) -> None:
-            bar.update(task, advance=1, note=f"{row['pair']}, {row['count']} concepts: {row['alone_identity']:.2f}")
+    def run(told: Told) -> list[dict[str, Any]]:
+        return work.run(numbers, range(given["seeds"]), chosen, told)
 
-        rows = work.run(numbers, range(seeds), chosen, told)
-    written = write_composition_report(out, rows, asdict(settings), scorer.backbone)
-    document = {"backbone": scorer.backbone, "report": str(written), "rows": rows, "summary": summary(rows)}
-    report(document, as_json, lambda: typer.echo(f"Done. Open {written}"))
+    rows = work.rows.found() if only_report else followed(len(numbers) * len(chosen) * given["seeds"], run, "pair")
+    page = composition_page(out, those_there(rows), asdict(settings), scorer.backbone)
+    finish(context, page, out, publish, as_json, {"backbone": scorer.backbone, "rows": rows, "summary": summary(rows)})
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise StudioError(f"Write --counts as numbers with commas, as in 2,3,4: {text!r} is not.") from error
+EFFICIENCY_QUICK: dict[str, Any] = {
+    "budgets": 2, "concepts": 1, "seeds": 1, "steps": 60, "search_steps": 60, "rates": "5e-3,2e-2", "pictures": 1,
+}  # fmt: skip
+
+
+@app.command()
+def efficiency(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", help="The study's folder; what it holds is not made again.")] = Path(
+        "studio-study-efficiency"
+    ),
+    method: Annotated[list[str] | None, typer.Option(help="A method to compare; repeatable; all if unset.")] = None,
+    budgets: Annotated[int, typer.Option(min=1, max=4, help="Sizes of each method.")] = 4,
+    concepts: Annotated[int, typer.Option(min=1, max=3, help="How many of the three sample concepts.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="How often all of it is done, with seeds from 0.")] = 2,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 120,
+    search_steps: Annotated[int, typer.Option(min=1, help="Training steps in the search of learning rates.")] = 60,
+    rates: Annotated[str, typer.Option(help="Learning rates to search, the same for all.")] = "1e-3,3e-3,1e-2,3e-2",
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures of each of four prompts.")] = 2,
+    sites: Annotated[str, typer.Option(help="Layers to adapt, with commas; the base's own if empty.")] = "attention",
+    paint_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
+    prior_pictures: Annotated[int, typer.Option(min=2, help="Prior pictures of each training.")] = 48,
+    base: BaseOption = "toybox",
+    quick: QuickOption = False,
+    only_report: OnlyReportOption = False,
+    publish: PublishOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Teach sample concepts by every method at several sizes, and report alignment against trained numbers.
+
+    All of it is some 190 trainings and 120 short ones for the learning rates: about three hours on two idle cores.
+    """
+    from studio.diffusion import load_base
+    from studio.scoring import load_scorer
+    from training.studies.budgets import METHODS
+    from training.studies.efficiency import CONCEPTS, EfficiencyStudy, Settings
+    from training.studies.efficiency_report import efficiency_page, summary
+
+    given = with_presets(context, EFFICIENCY_QUICK if quick else {})
+    loaded, scorer = load_base(base, out / "columns"), load_scorer()
+    settings = Settings(
+        loaded.decomposition.fingerprint, given["steps"], given["search_steps"], rates_from(given["rates"]),
+        prior_pictures=prior_pictures, pictures=given["pictures"], paint_steps=paint_steps,
+        sites=layers_from(sites) or loaded.default_sites,
+    )  # fmt: skip
+    work = EfficiencyStudy(out, loaded, scorer, settings)
+    sizes = work.sizes(method or METHODS, given["budgets"])
+    names = CONCEPTS[: given["concepts"]]
+    trainings = len(names) * given["seeds"]
+
+    def run(told: Told) -> list[dict[str, Any]]:
+        return work.run(sizes, names, range(given["seeds"]), told)
+
+    total = len(sizes) * (trainings + len(settings.rates)) + trainings
+    rows = work.found(sizes) if only_report else followed(total, run, "method")
+    page = efficiency_page(out, those_there(rows), asdict(settings), scorer.backbone)
+    finish(context, page, out, publish, as_json, {"backbone": scorer.backbone, "rows": rows, "summary": summary(rows)})
+
+
+COST_QUICK: dict[str, Any] = {"rounds": 3, "pictures": 4, "paint_steps": 5}
+
+
+@app.command()
+def cost(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", help="The study's folder; what it holds is not made again.")] = Path(
+        "studio-study-cost"
+    ),
+    method: Annotated[list[str] | None, typer.Option(help="A method to measure; repeatable; all if unset.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each step is timed.")] = 15,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures to time generation by.")] = 8,
+    paint_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
+    base: BaseOption = "toybox",
+    quick: QuickOption = False,
+    only_report: OnlyReportOption = False,
+    publish: PublishOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what every adapter takes in time, memory and bytes, on a base and at Stable Diffusion's sizes."""
+    import torch
+
+    from studio.adapters import ADAPTERS
+    from studio.diffusion import load_base
+    from studio.injection import method_named
+    from training.measuring import machine
+    from training.studies.cost import CostStudy, Settings, widths
+    from training.studies.cost_report import cost_page
+    from training.studies.measured import NO_LAYER
+
+    given = with_presets(context, COST_QUICK if quick else {})
+    loaded, chosen = load_base(base, out / "columns"), method or [*ADAPTERS]
+    for name in chosen:
+        method_named(name)
+    settings = Settings(
+        loaded.decomposition.fingerprint, base, given["rounds"], given["pictures"], given["paint_steps"],
+        torch.get_num_threads(), machine(),
+    )  # fmt: skip
+    work = CostStudy(out, loaded, settings)
+
+    def run(told: Told) -> list[dict[str, Any]]:
+        return work.run(chosen, told)
+
+    total = len(chosen) + len(widths()) * len([name for name in chosen if name not in NO_LAYER])
+    rows = work.rows.found() if only_report else followed(total, run, "adapter")
+    finish(context, cost_page(those_there(rows), asdict(settings)), out, publish, as_json, {"rows": rows})

@@ -1,18 +1,15 @@
 """The composition study: 2 to 8 sample concepts, trained apart, put together by every method, and judged."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
-from concepts import atomic_write, read_picture
+from concepts import atomic_write
 from concepts.samples import SAMPLES
 from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
 from studio.composition.serving import Serving
@@ -26,13 +23,15 @@ from studio.regions import Region, cut
 from studio.scoring import Scorer
 from training.loop import train_concept
 from training.recipe import Recipe
+from training.studies.judging import Judge
 from training.studies.painters import Merged, Painter, Unmerged
-from training.studies.pairs import PAIRS, UNMERGED, VARIANTS, Pair
+from training.studies.pairs import PAIRS, UNMERGED, VARIANTS, Pair, first_column
+from training.studies.rows import Row, Rows
+from training.studies.summaries import mean_of
 from training.task import token_of
 
 ORDER = ("milo", "rex", "azura", "gizmo", "saffron", "bruno", "rosa", "volta")
 """The sample concepts in the order in which they join: four kinds first, then a second one of each."""
-ALONE = ("a photo of {}", "a photo of {} on the beach", "a photo of {} in the snow", "a photo of {} on a wooden table")
 TOGETHER = "a photo of {} on the grass"
 GRIDS = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3), 8: (2, 4)}
 """Rows and columns of the boxes in which so many concepts are painted together, each as large as a picture of one."""
@@ -72,35 +71,18 @@ class CompositionStudy:
 
     def __init__(self, folder: Path, base: Base, scorer: Scorer, settings: Settings):
         self.folder, self.base, self.scorer, self.settings = folder, base, scorer, settings
+        self.rows = Rows(folder, asdict(settings) | {"backbone": scorer.backbone})
+        self.judge = Judge(scorer)
         self.merges = MergeCache(base, 1)
         self._plain: dict[int, Pictures] = {}
-        for name in ("concepts", "rows", "grids"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        self._agree_on_settings()
-
-    def _agree_on_settings(self) -> None:
-        path, wanted = self.folder / "settings.json", asdict(self.settings) | {"backbone": self.scorer.backbone}
-        if path.exists() and json.loads(path.read_text()) != wanted:
-            raise StudioError(f"Choose another folder, or the same settings: {path} holds those of an earlier study.")
-        atomic_write(path, json.dumps(wanted, indent=2).encode())
-
-    @cached_property
-    def references(self) -> dict[str, list[Image.Image]]:
-        """The pictures of all twelve sample concepts."""
-        return {name: [read_picture(p, p.name) for p in sample.pictures] for name, sample in SAMPLES.items()}
-
-    @cached_property
-    def _reference_means(self) -> Tensor:
-        """The mean embedding of each sample concept's pictures, (12, d)."""
-        return self.scorer.mean_embeddings(self.references)
 
     def run(
         self,
         counts: Sequence[int],
         seeds: Sequence[int],
         pairs: Sequence[Pair] = PAIRS,
-        on_row: Callable[[dict[str, Any]], None] = lambda _: None,
-    ) -> list[dict[str, Any]]:
+        on_row: Callable[[Row], None] = lambda _: None,
+    ) -> list[Row]:
         """Every row that is asked for, seed by seed; those of an earlier run are read."""
         for count in counts:
             boxes(count)
@@ -112,11 +94,11 @@ class CompositionStudy:
                     on_row(rows[-1])
         return rows
 
-    def row(self, pair: Pair, count: int, seed: int) -> dict[str, Any]:
+    def row(self, pair: Pair, count: int, seed: int) -> Row:
         """What one pair gives for so many concepts and one seed, from the folder if it is there."""
-        path = self.folder / "rows" / f"{pair}-{count}-{seed}.json"
-        if path.exists():
-            return json.loads(path.read_text())
+        return self.rows.row(f"{pair}-{count}-{seed}", lambda: self._measured(pair, count, seed))
+
+    def _measured(self, pair: Pair, count: int, seed: int) -> Row:
         concepts = {name: self.concept(pair.adapter, pair.variant, name, seed) for name in ORDER[:count]}
         plain = self._of_the_base(count)
         row = {**asdict(pair), "pair": str(pair), "count": count, "seed": seed}
@@ -124,14 +106,13 @@ class CompositionStudy:
         with self._painter(pair, concepts) as painter:
             row["merge_seconds"] = perf_counter() - began
             row |= self._alone(painter, concepts, seed)
-            row |= self._together(painter, concepts, seed, self.folder / "grids" / f"{pair}-{count}-{seed}.png")
+            row |= self._together(painter, concepts, seed, self.rows.place("grids", f"{pair}-{count}-{seed}.png"))
             row |= self._leak(painter, plain)
-        atomic_write(path, json.dumps(row, indent=2).encode())
         return row
 
     def concept(self, adapter: str, variant: str, name: str, seed: int) -> TrainedConcept:
         """The sample concept trained this way, from the folder if it is there; every one has columns of its own."""
-        path = self.folder / "concepts" / f"{adapter}-{variant or 'default'}-{name}-{seed}.safetensors"
+        path = self.rows.place("concepts", f"{adapter}-{variant or 'default'}-{name}-{seed}.safetensors")
         if path.exists():
             return from_bytes(path.read_bytes(), str(path))
         own = self.settings
@@ -140,9 +121,11 @@ class CompositionStudy:
             "prior_pictures": own.prior_pictures, **VARIANTS[variant],
         }  # fmt: skip
         recipe = Recipe(**options)
-        first = ORDER.index(name) * own.rank if method_named(adapter).owns_block else 0
+        pictures = self.judge.references[name]
+        place, capacity = ORDER.index(name), self.base.decomposition.capacity
+        first = first_column(variant, place, own.rank, capacity, seed) if method_named(adapter).owns_block else 0
         trained = train_concept(
-            self.base, name, SAMPLES[name].class_word, self.references[name], recipe, first, self.folder / "priors"
+            self.base, name, SAMPLES[name].class_word, pictures, recipe, first, self.folder / "priors"
         )
         atomic_write(path, to_bytes(trained.concept))
         return trained.concept
@@ -162,21 +145,13 @@ class CompositionStudy:
 
     def _alone(self, painter: Painter, concepts: Mapping[str, TrainedConcept], seed: int) -> dict[str, Any]:
         """Each concept alone from the model that has all: identity accuracy and alignments, and the worst identity."""
-        identity, image, text = [], [], []
-        for name in concepts:
-            templates = [template for template in ALONE for _ in range(self.settings.pictures)]
-            seeds = range(1000 * seed, 1000 * seed + len(templates))
-            pictures = painter.alone(name, [template.format(token_of(name)) for template in templates], seeds)
-            plain = [template.format(f"a {SAMPLES[name].class_word}") for template in templates]
-            embedded = self.scorer.embed_pictures(pictures)
-            own_identity, own_image = self._judged(name, embedded)
-            identity.append(own_identity)
-            image.append(own_image)
-            text.append((embedded * self.scorer.embed_texts(plain)).sum(1).mean().item())
+        found = [self.judge.portrait(painter, name, self.settings.pictures, seed) for name in concepts]
         return {
-            "alone_identity": _mean(identity), "alone_identity_worst": min(identity),
-            "alone_image_alignment": _mean(image), "alone_text_alignment": _mean(text),
-        }  # fmt: skip
+            "alone_identity": mean_of([one.identity for one in found]),
+            "alone_identity_worst": min(one.identity for one in found),
+            "alone_image_alignment": mean_of([one.image for one in found]),
+            "alone_text_alignment": mean_of([one.text for one in found]),
+        }
 
     def _together(
         self, painter: Painter, concepts: Mapping[str, TrainedConcept], seed: int, grid: Path
@@ -196,14 +171,14 @@ class CompositionStudy:
         strip.save(grid)
         identity, image = zip(
             *(
-                self._judged(name, self.scorer.embed_pictures([cut(picture, box) for picture in pictures]))
+                self.judge.judged(name, self.scorer.embed_pictures([cut(picture, box) for picture in pictures]))
                 for name, box in places.items()
             ),
             strict=True,
         )
         return {
-            "region_identity": _mean(identity), "region_identity_worst": min(identity),
-            "region_image_alignment": _mean(image),
+            "region_identity": mean_of(identity), "region_identity_worst": min(identity),
+            "region_image_alignment": mean_of(image),
         }  # fmt: skip
 
     def _of_the_base(self, count: int) -> Pictures:
@@ -223,14 +198,3 @@ class CompositionStudy:
             moved = drift(self.scorer, before, painter.unnamed(prompts, range(len(prompts))))
             found |= {f"leak_{kind}": moved.distance, f"leak_{kind}_pixels": moved.pixels}
         return found
-
-    def _judged(self, name: str, embedded: Tensor) -> tuple[float, float]:
-        """Of embedded pictures (n, d): the share whose nearest reference set is this concept's, and their mean cosine
-        with it.
-        """
-        cosines, own = embedded @ self._reference_means.T, list(self.references).index(name)
-        return (cosines.argmax(1) == own).float().mean().item(), cosines[:, own].mean().item()
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

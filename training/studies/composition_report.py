@@ -1,16 +1,15 @@
 """The report of a composition study: a table, plots by number of concepts, and picture grids."""
 
-import io
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from training.report import Section, write_report
+from training.report import Section, picture_of
+from training.studies.page import Page
+from training.studies.summaries import summarised, with_spread
 
 MEASURES = {
     "alone_identity": "identity accuracy, one at a time",
@@ -26,32 +25,62 @@ MEASURES = {
     "leak_unrelated_pixels": "leak to unrelated prompts (pixels)",
     "merge_seconds": "seconds to merge",
 }
+ENOUGH = 0.8
+"""The identity accuracy at which concepts still count as kept."""
+PLACED = ("bottom_columns", "random_columns")
+JUDGED = ("alone_identity", "region_identity", "alone_image_alignment", "leak_class_word")
 PLOTTED = ("alone_identity", "region_identity", "leak_class_word", "leak_unrelated")
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Mean and spread (standard deviation over the seeds) of every measure, by number of concepts and pair."""
-    groups: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["count"], row["pair"]].append(row)
-    found = []
-    for (count, pair), members in sorted(groups.items(), key=lambda group: group[0][0]):
-        line: dict[str, Any] = {"concepts": count, "pair": pair, "seeds": len(members)}
-        for measure in MEASURES:
-            values = np.array([row[measure] for row in members])
-            line[measure] = float(values.mean())
-            line[f"{measure}_spread"] = float(values.std(ddof=1)) if len(values) > 1 else None
-        found.append(line)
-    return found
+    return sorted(summarised(rows, ("count", "pair"), tuple(MEASURES)), key=lambda line: line["count"])
 
 
 def _cells(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the summary as a table shows it: mean ± spread."""
-    cells = {key: line[key] for key in ("concepts", "pair", "seeds")}
-    for measure, title in MEASURES.items():
-        spread = line[f"{measure}_spread"]
-        cells[title] = f"{line[measure]:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
-    return cells
+    cells = {"concepts": line["count"], "pair": line["pair"], "seeds": line["n"]}
+    return cells | {title: with_spread(line, measure) for measure, title in MEASURES.items()}
+
+
+def room(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How many concepts each pair holds before identity accuracy falls below ENOUGH, one at a time and by region."""
+    counts = sorted({line["count"] for line in lines})
+    return [
+        {"pair": pair}
+        | {MEASURES[measure]: _most([line for line in lines if line["pair"] == pair], counts, measure) for measure in
+           ("alone_identity", "region_identity")}
+        for pair in dict.fromkeys(line["pair"] for line in lines)
+    ]  # fmt: skip
+
+
+def _most(lines: Sequence[Mapping[str, Any]], counts: Sequence[int], measure: str) -> str:
+    """The largest number of concepts up to which every mean is ENOUGH, in words."""
+    by_count = {line["count"]: line[measure] for line in lines}
+    most = 0
+    for count in counts:
+        if by_count.get(count, 0.0) < ENOUGH:
+            return f"{most}, not {count}" if most else f"fewer than {count}"
+        most = count
+    return f"{most} or more"
+
+
+def placements(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Concepts in top columns less the same ones in other columns: means of the differences, with their spread."""
+    found = []
+    for row in rows:
+        if row["variant"] in PLACED:
+            same = {**row, "variant": ""}
+            key = ("adapter", "method", "averaged", "variant", "count", "seed")
+            top = next((other for other in rows if all(other[k] == same[k] for k in key)), None)
+            if top:
+                compared = {"pair": f"{top['pair']} − {row['variant']}"}
+                found.append(compared | {measure: top[measure] - row[measure] for measure in JUDGED})
+    return [
+        {"top columns less others": line["pair"], "rows": line["n"]}
+        | {MEASURES[measure]: with_spread(line, measure) for measure in JUDGED}
+        for line in summarised(found, ("pair",), JUDGED)
+    ]
 
 
 def plots(lines: Sequence[Mapping[str, Any]]) -> Image.Image:
@@ -62,20 +91,18 @@ def plots(lines: Sequence[Mapping[str, Any]]) -> Image.Image:
             own = [line for line in lines if line["pair"] == pair]
             spread = [line[f"{measure}_spread"] or 0.0 for line in own]
             axes.errorbar(
-                [line["concepts"] for line in own], [line[measure] for line in own], spread, label=pair, marker="o",
+                [line["count"] for line in own], [line[measure] for line in own], spread, label=pair, marker="o",
                 markersize=3, capsize=2, linewidth=1,
             )  # fmt: skip
         axes.set(title=MEASURES[measure], xlabel="concepts")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return Image.open(buffer).convert("RGB")
+    return picture_of(figure)
 
 
-def write_composition_report(
+def composition_page(
     folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], backbone: str
-) -> Path:
-    """Writes report.html into the study's folder, and returns its path."""
+) -> Page:
+    """The study's page, from its rows and the picture grids in its folder."""
     lines = summary(rows)
     text = (
         f"Sample concepts trained apart for {settings['steps']} steps at rank {settings['rank']}, then put together. "
@@ -86,10 +113,18 @@ def write_composition_report(
     )
     sections = [
         Section("Measures by number of concepts", text, [plots(lines)]),
+        Section("How many concepts fit", f"Before the mean identity accuracy falls below {ENOUGH}.", rows=room(lines)),
         Section("Table", "", rows=[_cells(line) for line in lines]),
     ]
+    if compared := placements(rows):
+        words = (
+            "Each adapter in the top singular columns less itself in the bottom or random ones of those that the base "
+            "keeps, which are as many as its narrowest layer has; mean over numbers of concepts and seeds ± standard "
+            "deviation. Above zero the top columns are better, but for the leak."
+        )
+        sections.insert(2, Section("Top, bottom and random columns", words, rows=compared))
     first = min(row["seed"] for row in rows)
-    for count in dict.fromkeys(line["concepts"] for line in lines):
+    for count in dict.fromkeys(line["count"] for line in lines):
         pictures = {
             row["pair"]: Image.open(folder / "grids" / f"{row['pair']}-{count}-{first}.png").convert("RGB")
             for row in rows if row["count"] == count and row["seed"] == first
@@ -98,4 +133,4 @@ def write_composition_report(
         sections.append(
             Section(f"{count} concepts in one picture", f"From top to bottom: {order}.", [*pictures.values()])
         )
-    return write_report(folder / "report.html", "Composition: many concepts in one picture", sections)
+    return Page("composition", "Composition: many concepts in one picture", sections, rows)

@@ -1,5 +1,6 @@
 """What the composition study compares: pairs of an adapter and a merge, and ways to train for it."""
 
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_silence": {"silence": 0.0},
     "few_sites": {"sites": ("cross_attention_kv", "text_attention")},
     "in_token": {"token_vectors": 4, "token_rate": 1e-2, "unet_rate": 5e-4, "text_rate": 1e-4},
+    "bottom_columns": {},
+    "random_columns": {},
 }
 """Ways to train, as changes of the recipe: the default; nothing that does not name the concept; prior pictures without
-silence; keys and values of cross-attention and the text encoder alone; and more of the identity in the token, less in
-the weights."""
+silence; keys and values of cross-attention and the text encoder alone; more of the identity in the token, less in
+the weights; and, with the default recipe, other singular columns than the top ones (`first_column`)."""
+
+
+def first_column(variant: str, place: int, rank: int, capacity: int, seed: int) -> int:
+    """Where the block of the concept at this place begins: blocks from the top, or by the variant's name from the
+    bottom of the `capacity` columns that the base keeps, or at random, in any case without overlap.
+    """
+    blocks = list(range(0, capacity - rank + 1, rank))
+    if variant == "random_columns":
+        random.Random(seed).shuffle(blocks)
+    if variant == "bottom_columns":
+        return capacity - rank * (place + 1)
+    return blocks[place]
 
 
 @dataclass(frozen=True)
@@ -56,8 +71,13 @@ PAIRS = (
     Pair("spectral_additive", "spectral", variant="few_sites"),
     Pair("spectral_additive", "gradient", variant="few_sites"),
     Pair("spectral_additive", "spectral", variant="in_token"),
+    Pair("spectral_additive", "spectral", variant="bottom_columns"),
+    Pair("spectral_additive", "spectral", variant="random_columns"),
+    Pair("spectral_rotational", "fedavg"),
+    Pair("spectral_rotational", "fedavg", variant="bottom_columns"),
+    Pair("spectral_rotational", "fedavg", variant="random_columns"),
 )
-"""The pairs of the papers, the community's merges, and the levers that keep concepts quiet."""
+"""The pairs of the papers, the community's merges, the levers that keep concepts quiet, and other columns."""
 
 
 def pair_from(text: str) -> Pair:

@@ -11,8 +11,8 @@ from studio.errors import StudioError
 from studio.scoring import load_scorer
 from training.studies import composition
 from training.studies.composition import CompositionStudy, Settings, boxes
-from training.studies.composition_report import MEASURES, summary, write_composition_report
-from training.studies.pairs import PAIRS, VARIANTS, Pair, pair_from
+from training.studies.composition_report import MEASURES, composition_page, placements, room, summary
+from training.studies.pairs import PAIRS, VARIANTS, Pair, first_column, pair_from
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
 
@@ -45,7 +45,7 @@ def test_every_pair_is_measured_and_reported(study: CompositionStudy, base: Base
     mean = (rows[0]["merge_seconds"] + rows[4]["merge_seconds"]) / 2
     assert lines[0]["merge_seconds"] == pytest.approx(mean)
     assert lines[0]["merge_seconds_spread"] == pytest.approx(abs(rows[0]["merge_seconds"] - mean) * 2**0.5)
-    report = write_composition_report(study.folder, rows, SMALL, "toybox-clip").read_text()
+    report = composition_page(study.folder, rows, SMALL, "toybox-clip").write(study.folder).read_text()
     assert "toybox-clip" in report
     assert report.count("<img") == 1 + 2 * 2
     with Image.open(study.folder / "grids" / "spectral_additive+spectral-2-0.png") as grid:
@@ -109,3 +109,34 @@ def test_pairs_are_written_and_read():
     for text, said in (("magic+spectral", "magic"), ("lora", "ADAPTER"), ("lora+ties+x", "'x'"), ("lora+x", "fedavg")):
         with pytest.raises(StudioError, match=said):
             pair_from(text)
+
+
+def test_blocks_of_columns_do_not_overlap_wherever_they_lie():
+    for variant in ("", "bottom_columns", "random_columns"):
+        firsts = [first_column(variant, place, 8, 68, 3) for place in range(8)]
+        columns = {column for first in firsts for column in range(first, first + 8)}
+        assert len(columns) == 64
+        assert min(columns) >= 0
+        assert max(columns) < 68
+    assert [first_column("bottom_columns", place, 8, 68, 0) for place in (0, 1)] == [60, 52]
+    assert first_column("random_columns", 0, 8, 68, 3) == first_column("random_columns", 0, 8, 68, 3)
+    assert len({first_column("random_columns", 0, 8, 68, seed) for seed in range(20)}) > 4
+
+
+def test_the_report_says_how_many_concepts_fit_and_whether_the_top_columns_are_better():
+    def row(variant: str, count: int, identity: float) -> dict[str, Any]:
+        pair = Pair("spectral_additive", "spectral", variant=variant)
+        measures = dict.fromkeys(MEASURES, 0.5) | {"alone_identity": identity, "region_identity": 0.9}
+        own = {"adapter": pair.adapter, "method": pair.method, "averaged": False, "variant": variant}
+        return {**own, "pair": str(pair), "count": count, "seed": 0, **measures}
+
+    rows = [row("", 2, 0.9), row("", 4, 0.8), row("", 8, 0.7), row("bottom_columns", 2, 0.5)]
+    found = {line["pair"]: line for line in room(summary(rows))}
+    top, bottom = (found[name] for name in ("spectral_additive+spectral", "spectral_additive+spectral+bottom_columns"))
+    assert top["identity accuracy, one at a time"] == "4, not 8"
+    assert top["identity accuracy by region"] == "8 or more"
+    assert bottom["identity accuracy, one at a time"] == "fewer than 2"
+    assert bottom["identity accuracy by region"] == "2, not 4", "what was not measured does not count"
+    (line,) = placements(rows)
+    assert line["top columns less others"] == "spectral_additive+spectral − bottom_columns"
+    assert line["identity accuracy, one at a time"] == "0.400"

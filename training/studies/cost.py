@@ -1,0 +1,188 @@
+"""The cost study: what every adapter takes in time, memory and bytes, on a base and at Stable Diffusion's sizes."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from studio.adapters import ADAPTERS
+from studio.architectures import architecture_sites
+from studio.checkpoint import TrainedConcept
+from studio.composition.serving import Request, Serving
+from studio.composition.session import MergeCache, Plan
+from studio.counting import cost
+from studio.decomposition import Decomposition
+from studio.diffusion import Base, load_base, paint_prompts
+from studio.errors import StudioError
+from studio.injection import create_adapters
+from studio.paint_settings import PaintSettings
+from training.measuring import added_at_peak, interleaved, own_process, seconds_of
+from training.methods import adapter_config, settled
+from training.recipe import Recipe
+from training.record import changed_by
+from training.studies.measured import NO_LAYER, adapted_layer, layer, random_set, step_of, step_of_training
+from training.studies.rows import Row, Rows
+from training.task import Task
+
+REFERENCE = "lora"
+ARCHITECTURE = "sd15"
+CONCEPT = "tom"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides every row: the base and where it is, and how often things are timed."""
+
+    base: str
+    source: str
+    rounds: int = 15
+    pictures: int = 8
+    paint_steps: int = 20
+    threads: int = 1
+    machine: str = ""
+    """What it is measured on: times of another machine are another study's."""
+
+
+@cache
+def widths() -> dict[int, int]:
+    """How many attention layers of Stable Diffusion 1.5 there are of each output width."""
+    return dict(sorted(Counter(site.weight.shape[0] for site in architecture_sites(ARCHITECTURE).values()).items()))
+
+
+def task_for(base: Base, adapter: str) -> Task:
+    """Training of a concept by the default recipe, the adapter in its default size."""
+    recipe = settled(base, Recipe(adapter=adapter, schedule="constant", steps=100_000))
+    return Task(base, CONCEPT, "cat", [], recipe, adapter_config(recipe))
+
+
+@contextmanager
+def step_ready(task: Task, adapters: dict[str, Any]) -> Iterator[Callable[[], None]]:
+    """While open, the base is ready for the task; a step of it."""
+    with task.ready(adapters):
+        yield step_of_training(task, random_set(task.base, task.base.pipeline.unet.config.sample_size), adapters)
+
+
+class CostStudy:
+    """A study in a folder, whose rows are files there."""
+
+    def __init__(self, folder: Path, base: Base, settings: Settings):
+        self.base, self.settings = base, settings
+        self.rows = Rows(folder, asdict(settings))
+
+    def run(self, adapters: Sequence[str], on_row: Callable[[Row], None] = lambda _: None) -> list[Row]:
+        """Every adapter in layers of Stable Diffusion's widths, which is quick, then each on the base."""
+        made: list[tuple[str, Callable[[], Row]]] = [
+            *((f"{ARCHITECTURE}-{name}-{width}", partial(self.in_layers, name, width, number))
+              for width, number in widths().items() for name in adapters if name not in NO_LAYER),
+            *((f"base-{name}", partial(self.on_base, name)) for name in adapters),
+        ]  # fmt: skip
+        rows = []
+        for name, make in made:
+            rows.append(self.rows.row(name, make))
+            on_row(rows[-1])
+        return rows
+
+    def on_base(self, adapter: str) -> Row:
+        """Training and generation on the base, each step beside one of LoRA in the same round."""
+        task = task_for(self.base, adapter)
+        sized = cost(adapter, task.config, task.sites)
+        row: Row = {"kind": "base", "adapter": adapter, "rank": getattr(task.config, "rank", None),
+                    "trained": sized.trained, "published": sized.published, "bytes": sized.file_bytes}  # fmt: skip
+        fresh = Decomposition(self.base.sites, None, self.base.decomposition.capacity)
+        row["set_up_seconds"] = seconds_of(lambda: create_adapters(adapter, task.config, task.sites, fresh))
+        adapters = task.adapters()
+        with ExitStack() as open_:
+            reference = task_for(load_base(self.settings.source), REFERENCE)
+            steps = {
+                "reference": open_.enter_context(step_ready(reference, reference.adapters())),
+                adapter: open_.enter_context(step_ready(task, adapters)),
+            }
+            row |= _timed(steps, adapter, self.settings.rounds)
+            concept = task.concept(adapters)
+        row["changed"] = sum(changed_by(one, task.sites[name]) for name, one in adapters.items())
+        row["peak_megabytes"] = _in_own_process(_peak_on_base, self.settings.source, adapter, self.settings.threads)
+        return row | self._generation(concept)
+
+    def _generation(self, concept: TrainedConcept) -> Row:
+        """Pictures a second with the concept merged and unmerged, and the seconds to get ready for either."""
+        number, concepts = self.settings.pictures, {CONCEPT: concept}
+        prompts, seeds = [f"a photo of <{CONCEPT}>"] * number, range(number)
+        how = PaintSettings(steps=self.settings.paint_steps, batch=number)
+        with ExitStack() as open_:
+            merging = MergeCache(self.base, 0).applied(concepts, Plan("fedavg"))
+            row: Row = {"merge_seconds": seconds_of(lambda: open_.enter_context(merging))}
+            row["merged_per_second"] = number / seconds_of(lambda: paint_prompts(self.base, prompts, seeds, how))
+        try:
+            with Serving(self.base, concepts) as serving:
+                requests = [Request(prompt, seed, {CONCEPT: 1.0}) for prompt, seed in zip(prompts, seeds, strict=True)]
+                row["unmerged_per_second"] = number / seconds_of(lambda: serving.paint(requests, how))
+        except StudioError:  # it changes more than matrices
+            row["unmerged_per_second"] = None
+        return row
+
+    def in_layers(self, adapter: str, width: int, number: int) -> Row:
+        """One square layer of this width, of which the architecture has so many, with 1,024 tokens."""
+        shape = (width, width)
+        models = {"frozen": layer(*shape), "reference": adapted_layer(REFERENCE, shape)}
+        set_up = seconds_of(lambda: models.update({adapter: adapted_layer(adapter, shape)}))
+        row: Row = {"kind": ARCHITECTURE, "adapter": adapter, "width": width, "layers": number,
+                    "set_up_seconds": set_up}  # fmt: skip
+        steps = {name: step_of(model, width) for name, model in models.items()}
+        row |= _timed(steps, adapter, self.settings.rounds)
+        x = torch.randn(1, 1024, width)
+        with torch.inference_mode():
+            passes = {name: partial(model, x) for name, model in models.items()}
+            forward = {t.name: t for t in interleaved(passes, "frozen", self.settings.rounds)}
+        row["merged_seconds"] = float(np.median(forward["frozen"].seconds))
+        row["unmerged_seconds"] = float(np.median(forward[adapter].seconds))
+        if width == max(widths()):
+            row["peak_megabytes"] = _in_own_process(_peak_in_layer, adapter, width, self.settings.threads)
+        return row
+
+
+def _timed(steps: Mapping[str, Callable[[], object]], adapter: str, rounds: int) -> Row:
+    """The median seconds of a step, and its ratio to LoRA's in the same round with the middle half of the ratios."""
+    timing = next(t for t in interleaved(steps, "reference", rounds) if t.name == adapter)
+    low, middle, high = (float(value) for value in np.quantile(timing.ratios, (0.25, 0.5, 0.75)))
+    seconds = float(np.median(timing.seconds))
+    return {"step_seconds": seconds, "step_ratio": middle, "step_ratio_low": low, "step_ratio_high": high}
+
+
+def _in_own_process(measure: Callable[..., float], *given: Any) -> float | None:
+    """What a process of its own measures; None where the system does not tell."""
+    if sys.platform != "linux":
+        return None
+    with own_process() as pool:
+        return pool.apply(measure, given)
+
+
+def _peak_on_base(source: str, adapter: str, threads: int) -> float:
+    torch.set_num_threads(threads)
+    task = task_for(load_base(source), adapter)
+    with step_ready(task, task.adapters()) as step:
+        step()  # what the libraries and the optimizer keep from then on
+        return added_at_peak(step)
+
+
+def _peak_in_layer(adapter: str, width: int, threads: int) -> float:
+    torch.set_num_threads(threads)
+    step = step_of(adapted_layer(adapter, (width, width)), width)
+    step()
+    return added_at_peak(step)
+
+
+def sizes_at_stable_diffusion(adapters: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Trained and published numbers and bytes of every adapter in its default size at the layers that it adapts."""
+    found = {}
+    for name in adapters:
+        config = ADAPTERS[name].Config()
+        sized = cost(name, config, architecture_sites(ARCHITECTURE, ADAPTERS[name].kinds(config)))
+        found[name] = {"trained": sized.trained, "published": sized.published, "bytes": sized.file_bytes}
+    return found

@@ -1,0 +1,167 @@
+"""The efficiency study: sample concepts taught by every method at several sizes, and judged."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from concepts.samples import SAMPLES
+from studio.composition.session import MergeCache, Plan
+from studio.counting import Shapes, shapes_of
+from studio.diffusion import Base
+from studio.paint_settings import PaintSettings
+from studio.scoring import Scorer
+from training.learner import Diverged
+from training.loop import train_concept
+from training.recipe import Recipe
+from training.studies.budgets import METHODS, Size, budgets, nearest_to_a_tenth
+from training.studies.judging import Judge, Portrait
+from training.studies.painters import Merged
+from training.studies.rows import Row, Rows
+
+CONCEPTS = ("azura", "milo", "gizmo")
+"""A vase, a cat and a robot."""
+TEXT_SHARE = 1 / 4
+"""The text encoder's learning rate as a share of the UNet's, for all methods alike."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides every row of a study: the base's fingerprint, training, the search of rates, and painting."""
+
+    base: str
+    steps: int = 120
+    search_steps: int = 60
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2)
+    """The UNet's learning rates that every size of every method is searched over."""
+    batch: int = 8
+    prior_pictures: int = 48
+    pictures: int = 2
+    """Of each prompt."""
+    paint_steps: int = 20
+    sites: tuple[str, ...] = ("attention",)
+    """The kinds of layers that are adapted (keys of studio.sites.KINDS); those of the paper by default."""
+
+
+class EfficiencyStudy:
+    """A study in a folder, whose rows are files there."""
+
+    def __init__(self, folder: Path, base: Base, scorer: Scorer, settings: Settings):
+        self.folder, self.base, self.settings = folder, base, settings
+        self.rows = Rows(folder, asdict(settings) | {"backbone": scorer.backbone})
+        self.judge = Judge(scorer)
+        self._merges = MergeCache(base, 0)
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Of the layers that are adapted."""
+        return shapes_of(self.base.sites_of(self.settings.sites))
+
+    def sizes(self, methods: Sequence[str] = METHODS, count: int = 4) -> list[Size]:
+        """The sizes to compare, every method's first one first; fewer than four are those next to a tenth of LoRA's."""
+        each = [nearest_to_a_tenth(budgets(method, self.shapes), self.shapes, count) for method in methods]
+        return [size for column in zip_longest(*each) for size in column if size]
+
+    def run(
+        self,
+        sizes: Sequence[Size],
+        concepts: Sequence[str],
+        seeds: Sequence[int],
+        on_row: Callable[[Row], None] = lambda _: None,
+    ) -> list[Row]:
+        """Every row that is asked for, all sizes of one concept and seed before the next, and the searches' rows."""
+        rows = []
+        for row in self._rows(sizes, concepts, seeds):
+            rows.append(row)
+            on_row(row)
+        return rows
+
+    def _rows(self, sizes: Sequence[Size], concepts: Sequence[str], seeds: Sequence[int]) -> Iterator[Row]:
+        for seed in seeds:
+            for concept in concepts:
+                yield self.rows.row(f"base-{concept}-{seed}", lambda c=concept, s=seed: self._of_the_base(c, s))
+                for size in sizes:
+                    searched = self.search(size)
+                    if (concept, seed) == (concepts[0], seeds[0]):
+                        yield from searched
+                    yield self.row("compared", size, concept, seed, best_rate(searched), self.settings.steps)
+
+    def found(self, sizes: Sequence[Size]) -> list[Row]:
+        """What `run` has made so far, of these sizes: the searches, and their trainings by the rates taken."""
+        rows = self.rows.found()
+        base = [row for row in rows if row.get("kind") == "base"]
+        return base + [row for size in sizes for row in self._found(size, [r for r in rows if size.made(r)])]
+
+    def _found(self, size: Size, rows: Sequence[Row]) -> list[Row]:
+        own = self.settings
+        searched = [r for r in rows if (r["concept"], r["seed"], r["steps"]) == (CONCEPTS[0], 0, own.search_steps)]
+        if len(searched) < len(own.rates):
+            return []
+        rate = best_rate(searched)
+        compared = [row for row in rows if (row["rate"], row["steps"]) == (rate, own.steps)]
+        return [row | {"kind": "searched"} for row in searched] + [row | {"kind": "compared"} for row in compared]
+
+    def search(self, size: Size) -> list[Row]:
+        """One short training by each rate, on the first concept."""
+        return [
+            self.row("searched", size, CONCEPTS[0], 0, rate, self.settings.search_steps) for rate in self.settings.rates
+        ]
+
+    def row(self, kind: str, size: Size, concept: str, seed: int, rate: float, steps: int) -> Row:
+        """How one training comes out, from the folder if it is there; a search's row may serve as the comparison's."""
+        name = f"{size}-{concept}-{seed}-{rate:g}-{steps}"
+        return self.rows.row(name, lambda: self._measured(name, size, concept, seed, rate, steps)) | {"kind": kind}
+
+    def _measured(self, name: str, size: Size, concept: str, seed: int, rate: float, steps: int) -> Row:
+        row = {
+            "method": size.method, "options": size.options, "trained": size.trained, "concept": concept, "seed": seed,
+            "rate": rate, "steps": steps, "diverged": False,
+        }  # fmt: skip
+        options = dict(size.options)
+        recipe = Recipe.model_validate({
+            "adapter": size.method, "rank": options.pop("rank", None), "options": options, "seed": seed,
+            "steps": steps, "sites": self.settings.sites, "unet_rate": rate, "text_rate": rate * TEXT_SHARE,
+            "batch": self.settings.batch, "silence": 0.0, "prior_pictures": self.settings.prior_pictures,
+        })  # fmt: skip
+        try:
+            trained = train_concept(
+                self.base, concept, SAMPLES[concept].class_word, self.judge.references[concept], recipe,
+                cache=self.folder / "priors",
+            )  # fmt: skip
+        except Diverged:
+            return row | {"diverged": True}
+        with self._merges.applied({concept: trained.concept}, Plan("fedavg")):
+            portrait = self.judge.portrait(self._painter, concept, self.settings.pictures, seed)
+        return row | self._scores(name, portrait) | {"train_seconds": trained.record.seconds}
+
+    def _of_the_base(self, concept: str, seed: int) -> Row:
+        """What the base alone paints for the class word."""
+        subject = f"a {SAMPLES[concept].class_word}"
+        portrait = self.judge.portrait(self._painter, concept, self.settings.pictures, seed, subject)
+        return {"kind": "base", "concept": concept, "seed": seed} | self._scores(f"base-{concept}-{seed}", portrait)
+
+    @property
+    def _painter(self) -> Merged:
+        return Merged(self.base, PaintSettings(steps=self.settings.paint_steps, batch=8))
+
+    def _scores(self, name: str, portrait: Portrait) -> Row:
+        """The row's measures; one picture of each prompt is kept."""
+        shown = portrait.pictures[:: self.settings.pictures]
+        strip = Image.new("RGB", (len(shown) * self.base.side, self.base.side))
+        for index, picture in enumerate(shown):
+            strip.paste(picture, (index * self.base.side, 0))
+        strip.save(self.rows.place("pictures", f"{name}.png"))
+        return {
+            "pictures": f"{name}.png", "image_alignment": portrait.image, "text_alignment": portrait.text,
+            "identity": portrait.identity,
+        }  # fmt: skip
+
+
+def best_rate(searched: Sequence[dict[str, Any]]) -> float:
+    """The learning rate of highest image alignment; the lowest one where all diverged."""
+    good = [row for row in searched if not row["diverged"]]
+    return max(good, key=lambda row: row["image_alignment"])["rate"] if good else min(row["rate"] for row in searched)

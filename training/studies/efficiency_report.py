@@ -1,0 +1,147 @@
+"""The report of an efficiency study: alignment against trained numbers, a grid of pictures, and the rates found."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from training.report import Section, picture_of
+from training.studies.efficiency import CONCEPTS
+from training.studies.efficiency_bar import verdicts
+from training.studies.page import Page
+from training.studies.summaries import mean_of, summarised, with_spread
+
+MEASURES = {
+    "image_alignment": "image alignment", "text_alignment": "text alignment", "identity": "identity accuracy",
+}  # fmt: skip
+MARKERS = "osDv^P*Xd<>"
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def summary(rows: Rows) -> list[dict[str, Any]]:
+    """Mean and spread (standard deviation over concepts and seeds) of every measure, by method and size."""
+    compared = [row for row in rows if row["kind"] == "compared" and not row["diverged"]]
+    lines = summarised(compared, ("method", "trained"), tuple(MEASURES))
+    order = list(dict.fromkeys(line["method"] for line in lines))
+    return sorted(lines, key=lambda line: (order.index(line["method"]), line["trained"]))
+
+
+def plots(lines: Rows, base: Rows) -> Image.Image:
+    """Each measure against the trained numbers, a line a method, with the spread as bars; dashed is the base alone."""
+    figure = Figure(figsize=(15, 5), layout="constrained")
+    for axes, (measure, title) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
+        for marker, method in zip(MARKERS, dict.fromkeys(line["method"] for line in lines), strict=False):
+            own = [line for line in lines if line["method"] == method]
+            axes.errorbar(
+                [line["trained"] for line in own], [line[measure] for line in own],
+                [line[f"{measure}_spread"] or 0.0 for line in own],
+                label=method, marker=marker, markersize=5, capsize=2, linewidth=1,
+            )  # fmt: skip
+        axes.axhline(mean_of([row[measure] for row in base]), color="#888888", linestyle="--", linewidth=0.8)
+        axes.set(title=title, xlabel="trained numbers", xscale="log")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
+    return picture_of(figure)
+
+
+def picture_grid(folder: Path, rows: Rows, concept: str, seed: int) -> Image.Image:
+    """One training's first picture in every cell: a row a method, its sizes from left to right."""
+    own = [row for row in rows if (row["concept"], row["seed"]) == (concept, seed)]
+    methods = {
+        name: sorted((r for r in own if r["method"] == name), key=lambda r: r["trained"])
+        for name in dict.fromkeys(r["method"] for r in own)
+    }
+    across = max(len(members) for members in methods.values())
+    figure = Figure(figsize=(1.6 * across + 1.6, 1.75 * len(methods)), layout="constrained")
+    grid = figure.subplots(len(methods), across, squeeze=False)
+    for axes, (method, members) in zip(grid, methods.items(), strict=True):
+        axes[0].set_ylabel(method, rotation=0, ha="right", va="center", fontsize=9)
+        for panel, row in zip(axes, [*members, *[None] * (across - len(members))], strict=True):
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
+            if row:
+                panel.set_title(f"{row['trained']:,}", fontsize=8)
+                with Image.open(folder / "pictures" / row["pictures"]) as strip:
+                    panel.imshow(strip.convert("RGB").crop((0, 0, strip.height, strip.height)))
+    return picture_of(figure)
+
+
+def efficiency_page(folder: Path, rows: Rows, settings: Mapping[str, Any], backbone: str) -> Page:
+    """The study's page, from its rows; those of searches and of the base among them."""
+    lines, trainings = summary(rows), [row for row in rows if row["kind"] != "base"]
+    compared = [row for row in trainings if row["kind"] == "compared" and not row["diverged"]]
+    base = [row for row in rows if row["kind"] == "base"]
+    concepts, seeds = (sorted({row[key] for row in compared}) for key in ("concept", "seed"))
+    seconds = mean_of([row["row_seconds"] for row in trainings])
+    diverged = sum(row["diverged"] for row in trainings)
+    said = (
+        f"{', '.join(concepts)}, {len(seeds)} seed(s), {settings['steps']} steps of batch {settings['batch']} at "
+        f"these layers of UNet and text encoder: {', '.join(settings['sites'])}; without silence. Judged by "
+        f"{backbone} on {4 * settings['pictures']} pictures a training. Values are means over concepts and seeds ± "
+        f"their standard deviation. A training with its pictures took {seconds:.0f} s; {diverged} of "
+        f"{len(trainings)} diverged. "
+        "Dashed is what the base paints for the class word alone. The concept's token is trained beside every method, "
+        "and not counted."
+    )
+    searched = (
+        f"Every size of every method was trained on {CONCEPTS[0]} for {settings['search_steps']} steps by each of "
+        "these learning rates of the UNet, a quarter of it for the text encoder; the one of highest image alignment "
+        "was taken. Where that is the first or the last of them, the best may lie beyond."
+    )
+    first = compared[0]
+    sections = [
+        Section("Alignment by trained numbers", said, [plots(lines, base)]),
+        Section("A tenth of LoRA's numbers", _bar_text(compared), rows=verdicts(compared)),
+        Section(
+            "Pictures", f"“a photo of {first['concept']}”, the first seed.",
+            [picture_grid(folder, compared, first["concept"], first["seed"])],
+        ),
+        Section("Table", "", rows=[_cells(line) for line in lines]),
+        Section("Learning rates", searched, rows=_rates(trainings, settings)),
+    ]  # fmt: skip
+    return Page("efficiency", "Efficiency: how few numbers a concept needs", sections, _flat(rows))
+
+
+def _bar_text(compared: Rows) -> str:
+    lines = verdicts(compared)
+    if not lines:
+        return "Not measured: this needs LoRA, and a spectral rotation with a tenth of its numbers."
+    kept = sum(line["holds"] == "yes" for line in lines)
+    return (
+        f"The largest spectral rotation with at most a tenth of LoRA's numbers at rank 1, beside that LoRA, and beside "
+        f"OFT and LiDB within the same tenth, or with as few as they can have: {kept} of {len(lines)} comparisons "
+        "come out as the paper lets one expect. Differences are of the same concept and seed."
+    )
+
+
+def _cells(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the summary as a table shows it."""
+    cells = {"method": line["method"], "trained numbers": f"{line['trained']:,}", "trainings": line["n"]}
+    return cells | {title: with_spread(line, measure) for measure, title in MEASURES.items()}
+
+
+def _rates(trainings: Rows, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The search's image alignment by method, size and learning rate, and which rate was taken."""
+    searched = [row for row in trainings if row["kind"] == "searched"]
+    taken = {(r["method"], r["trained"]): r["rate"] for r in trainings if r["kind"] == "compared"}
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in searched:
+        key = (row["method"], row["trained"])
+        line = found.setdefault(key, {"method": row["method"], "trained numbers": f"{row['trained']:,}"})
+        line[f"{row['rate']:g}"] = "diverged" if row["diverged"] else row["image_alignment"]
+    wanted = [f"{rate:g}" for rate in settings["rates"]]
+    return [
+        {**line, **{rate: line.get(rate, "") for rate in wanted}, "taken": f"{taken[key]:g}" if key in taken else ""}
+        for key, line in found.items()
+    ]
+
+
+def _flat(rows: Rows) -> list[dict[str, Any]]:
+    """The rows for a table: every measure of every training."""
+    keys = (
+        "kind", "method", "trained", "options", "concept", "seed", "rate", "steps", "diverged", *MEASURES,
+        "train_seconds", "row_seconds",
+    )  # fmt: skip
+    return [{key: row.get(key, "") for key in keys} for row in rows]
