@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
-from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
+from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPTextEmbeddings, CLIPTextModel
@@ -155,8 +155,12 @@ def _inner_convolution(module: nn.Module) -> Chosen:
 
 
 def _up_convolution(module: nn.Module) -> Chosen:
-    """The inner convolutions of the UNet's up blocks, whose inputs know the prompt from the attention before them."""
-    if isinstance(module, UpBlock2D | CrossAttnUpBlock2D):
+    """The inner convolutions of those of the UNet's up blocks that attend to the prompt themselves.
+
+    On toybox those of the others give a concept nothing (identity accuracy 0.89 without them, 0.92 with), and move
+    pictures that do not name it (leak 0.063 and 0.022 by themselves).
+    """
+    if isinstance(module, CrossAttnUpBlock2D):
         for part in module.modules():
             yield from _inner_convolution(part)
 

@@ -30,8 +30,9 @@ class Adapted(Group):
         default=None,
         min_length=1,
         description="Layers to adapt, a list: attention, or only attention_kv, cross_attention_kv or text_attention; "
-        "feed_forward; up_convolution, inner_convolution in all blocks, or convolution with the first and last; "
-        "if unset the base's own, which is attention unless the base says otherwise.",
+        "feed_forward; up_convolution, in the up blocks that attend to the prompt, inner_convolution in all blocks, "
+        "or convolution with the first and last; if unset the base's own, which is attention unless the base says "
+        "otherwise.",
     )
 
 

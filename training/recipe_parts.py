@@ -17,7 +17,7 @@ class Group(BaseModel):
 class Descent(Group):
     """How long, how fast, and by which optimizer."""
 
-    steps: int = Field(default=120, ge=1, description="Training steps.")
+    steps: int = Field(default=130, ge=1, description="Training steps.")
     batch: int = Field(default=8, ge=2, description="Pictures in a step, prior pictures among them.")
     accumulation: int = Field(
         default=1,

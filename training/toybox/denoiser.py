@@ -35,7 +35,7 @@ PEAK_RATE = 6e-4
 DECAY = 0.15
 UNCONDITIONAL = 0.1
 SITES = ("attention", "up_convolution")
-"""What a concept adapts: where things get their shapes, at 16x16, there are convolutions alone."""
+"""What a concept adapts: attention alone learns shapes poorly where there is so little of it."""
 SCHEDULE = {
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,

@@ -38,13 +38,16 @@ function tint(mask) {
 function stroke(from, to) {
   const context = painted.getContext("2d");
   context.globalCompositeOperation = erasing ? "destination-out" : "source-over";
-  context.strokeStyle = TINT;
+  context.strokeStyle = context.fillStyle = TINT;
   context.lineWidth = 2 * radius;
   context.lineCap = "round";
   context.beginPath();
   context.moveTo(...from);
   context.lineTo(...to);
   context.stroke();
+  context.beginPath();  // a line without a length draws nothing
+  context.arc(...to, radius, 0, 7);
+  context.fill();
   paint();
 }
 
