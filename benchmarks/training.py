@@ -31,7 +31,8 @@ from training.report import table
 from training.studies.measured import random_set, step_of_training
 from training.task import Task
 
-OURS, QUIET = "studio", "studio, silence 30"
+SILENCE = Recipe().silence
+OURS, QUIET = "studio", f"studio, silence {SILENCE:g}"
 REFERENCE, EAGER = "diffusers and PEFT", "diffusers and PEFT, eager attention"
 UNET_TARGETS = ["to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj"]
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -119,7 +120,7 @@ def measure(device: str, side: int, recipe: Recipe, rounds: int) -> list[Timing]
     data = random_set(base, side)
     dtype = getattr(torch, recipe.precision)
     reference = by_diffusers(copies, pipeline.tokenizer, pipeline.scheduler, data, recipe, dtype)
-    quiet = recipe.model_copy(update={"silence": 30.0})
+    quiet = recipe.model_copy(update={"silence": SILENCE})
     config = adapter_config(recipe)
     task = Task(base, "tom", "cat", [], quiet, config)
     adapters = task.adapters()

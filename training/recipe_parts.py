@@ -17,7 +17,7 @@ class Group(BaseModel):
 class Descent(Group):
     """How long, how fast, and by which optimizer."""
 
-    steps: int = Field(default=130, ge=1, description="Training steps.")
+    steps: int = Field(default=120, ge=1, description="Training steps.")
     batch: int = Field(default=8, ge=2, description="Pictures in a step, prior pictures among them.")
     accumulation: int = Field(
         default=1,
@@ -89,7 +89,7 @@ class Loss(Group):
         default=0.375, ge=0, lt=1, description="Share of the batch that does not name the concept."
     )
     silence: float = Field(
-        default=30.0,
+        default=20.0,
         ge=0,
         description="How strictly layers keep to the base where the concept is not named; 0: by prior pictures alone.",
     )
