@@ -113,11 +113,11 @@ def size_from(text: str | None) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def number_from(text: str) -> int:
-    """A whole number such as 20000, 20k or 1.5M."""
+def number_from(text: str, called: str = "budget") -> int:
+    """A whole number such as 20000, 20k or 1.5M; a refusal says what it is called."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text)
     if not match:
-        raise StudioError(f"Write the budget as a number, as in 20000, 20k or 1.5M: {text!r} is not.")
+        raise StudioError(f"Write the {called} as a number, as in 8, 20k or 1.5M: {text!r} is not.")
     return int(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
 
 

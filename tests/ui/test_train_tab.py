@@ -51,7 +51,11 @@ def test_controls_make_the_recipe():
 
 @pytest.mark.parametrize(
     ("by", "size", "options", "sentence"),
-    [("budget", "", "", "Write a budget"), ("rank", "eight", "", "as in 20000"), ("rank", "8", "alpha", "NAME=VALUE")],
+    [
+        ("budget", "", "", "Write a budget"),
+        ("rank", "eight", "", "Write the rank as a number"),
+        ("rank", "8", "alpha", "NAME=VALUE"),
+    ],
 )
 def test_what_cannot_be_read_is_told(by, size, options, sentence):
     with pytest.raises(StudioError, match=sentence):

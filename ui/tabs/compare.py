@@ -55,7 +55,7 @@ def compare_tab(workflow: Workflow, hands: Hands) -> None:
                 page = gr.DownloadButton("Save as HTML", visible=False, size="sm")
 
     def run(text: str, progress: Any = _PROGRESS, *given: Any) -> Iterator[tuple[Any, ...]]:
-        asked = _asked(text, *given)
+        asked = _asked(workflow, text, *given)
         wanted, waiting = _lacking(workflow, *asked)
         yield *[gr.skip()] * 3, "", gr.Button(visible=bool(wanted))
         _refuse_untrained(asked, wanted, waiting)
@@ -63,7 +63,7 @@ def compare_tab(workflow: Workflow, hands: Hands) -> None:
             yield *parts, gr.skip(), gr.skip()
 
     def train_missing(*given: Any) -> tuple[str, Any]:
-        wanted, waiting = _lacking(workflow, *_asked(*given))
+        wanted, waiting = _lacking(workflow, *_asked(workflow, *given))
         workflow.queue_trainings(wanted)
         hands.lend()
         names = ", ".join([*waiting, *(training.name for training in wanted)])
@@ -76,13 +76,16 @@ def compare_tab(workflow: Workflow, hands: Hands) -> None:
 
 
 def _asked(
-    text: str, x: Axis, xs: str, y: Axis, ys: str, seed: int, steps: int, guidance: float
+    workflow: Workflow, text: str, x: Axis, xs: str, y: Axis, ys: str, seed: int, steps: int, guidance: float
 ) -> tuple[PaintRequest, tuple[Axis, str], tuple[Axis, str]]:
     """What the controls ask for."""
     if not text.strip() and "prompt" not in (x, y):
         raise FieldError("compare-prompt", "Write a prompt first: what is to be compared?")
-    with about("compare-across"):
-        values_of(x, xs)
+    for field, axis, values in (("compare-across", x, xs), ("compare-down", y, ys)):
+        with about(field):
+            given = values_of(axis, values)
+            for name in given if axis == "concept" else ():
+                workflow.library.concept(name.strip("<>"))
     with about("compare-down"):
         both_values((x, xs), (y, ys))
     return PaintRequest(prompt=text.strip(), number=1, seed=seed, steps=steps, guidance=guidance), (x, xs), (y, ys)

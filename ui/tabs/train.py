@@ -116,7 +116,7 @@ def recipe_of(adapter: str, by: str, size: str, options: str, others: tuple[Any,
     chosen: dict[str, Any] = given_values(Recipe, dict(zip(OTHERS, others, strict=True)))
     with about("train-rank"):
         if size := (size or "").strip():
-            chosen[by] = number_from(size)
+            chosen[by] = number_from(size, by)
         elif by == "budget":
             raise StudioError("Write a budget, as in 20k, or choose the size by rank.")
     with about("train-options"):
