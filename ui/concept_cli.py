@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from concepts import Concept
-from ui.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, library_at, report
+from ui.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, library_at, outline, report
 
 app = typer.Typer(help="Add, list, show and remove concepts.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The concept's name, written <NAME> in prompts.")]
@@ -67,7 +67,7 @@ def show_concept(
         document["training"] = _told(concept.result.details, name, None if analyse else output)
     if analyse:
         document["analysis"] = _analysed(name, output or Path(f"{name}-analysis.png"), library, base)
-    report(document, as_json, lambda: typer.echo("\n".join(f"{key}: {value}" for key, value in document.items())))
+    report(document, as_json, lambda: typer.echo("\n".join(outline(document))))
 
 
 def _told(details: dict[str, Any], name: str, plots: Path | None) -> dict[str, Any]:

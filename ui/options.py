@@ -5,7 +5,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,6 +56,22 @@ def report(document: Any, as_json: bool, show: Callable[[], None]) -> None:
         sys.stdout.write("\n")
     else:
         show()
+
+
+def outline(document: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """A document's lines for a person: a value beside its key, and what holds several values below, further in."""
+    for key, value in document.items():
+        label = f"{indent}{str(key).replace('_', ' ')}:"
+        if isinstance(value, Mapping) and value:
+            yield label
+            yield from outline(value, indent + "  ")
+        elif isinstance(value, list) and any(item is not None for item in value):
+            yield label
+            for item in value:
+                parts = outline(item) if isinstance(item, Mapping) else ["-" if item is None else str(item)]
+                yield f"{indent}  {', '.join(parts)}"
+        else:
+            yield f"{label} {'none' if value is None or isinstance(value, list | Mapping) else value}"
 
 
 def tell(text: str) -> None:
@@ -117,7 +133,8 @@ def number_from(text: str, called: str = "budget") -> int:
     """A whole number such as 20000, 20k or 1.5M; a refusal says what it is called."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text)
     if not match:
-        raise StudioError(f"Write the {called} as a number, as in 8, 20k or 1.5M: {text!r} is not.")
+        example = "8" if called == "rank" else "20000, 20k or 1.5M"
+        raise StudioError(f"Write the {called} as a number, as in {example}: {text!r} is not.")
     return int(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
 
 
