@@ -81,7 +81,8 @@ def _asked(
     """What the controls ask for."""
     if not text.strip() and "prompt" not in (x, y):
         raise FieldError("compare-prompt", "Write a prompt first: what is to be compared?")
-    for field, axis, values in (("compare-across", x, xs), ("compare-down", y, ys)):
+    axes: list[tuple[str, Axis, str]] = [("compare-across", x, xs), ("compare-down", y, ys)]
+    for field, axis, values in axes:
         with about(field):
             given = values_of(axis, values)
             for name in given if axis == "concept" else ():
