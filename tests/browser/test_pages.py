@@ -79,7 +79,7 @@ def test_an_error_stands_beside_its_field(open_page: Callable[..., Page], addres
     page.keyboard.press("Tab")
     page.get_by_label("Rank or budget").fill("eight")
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.locator("#train-rank").get_by_role("alert")).to_contain_text("as in 20000")
+    expect(page.locator("#train-rank").get_by_role("alert")).to_contain_text("Write the rank as a number")
     expect(page.get_by_role("alert")).to_have_count(1)
     page.get_by_label("Rank or budget").fill("8")
     page.get_by_role("button", name="Every option").click()
