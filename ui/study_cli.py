@@ -11,6 +11,9 @@ from ui.studying import Told, finish, followed, layers_from, numbers_from, rates
 
 app = typer.Typer(help="Compare what the studio offers, on the sample concepts.", no_args_is_help=True)
 
+OutOption = Annotated[Path, typer.Option("--out", help="The study's folder; what it holds is not made again.")]
+PaintStepsOption = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
+PriorOption = Annotated[int, typer.Option(min=2, help="Prior pictures of each training.")]
 QuickOption = Annotated[
     bool, typer.Option("--quick", help="A smaller study, of under 15 minutes on two idle cores; options given win.")
 ]
@@ -39,9 +42,7 @@ COMPOSITION_QUICK: dict[str, Any] = {
 @app.command()
 def composition(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="The study's folder; what it holds is not made again.")] = Path(
-        "studio-study-composition"
-    ),
+    out: OutOption = Path("studio-study-composition"),
     counts: Annotated[str, typer.Option(help="How many concepts are put together: some of 1,2,3,4,6,8.")] = "2,3,4,6,8",
     seeds: Annotated[int, typer.Option(min=1, help="How often all of it is done, with seeds from 0.")] = 3,
     pair: Annotated[
@@ -51,8 +52,8 @@ def composition(
     rank: Annotated[int, typer.Option(min=1, help="The rank of all adapters.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each concept.")] = 120,
     pictures: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
-    paint_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
-    prior_pictures: Annotated[int, typer.Option(min=2, help="Prior pictures of each training.")] = 48,
+    paint_steps: PaintStepsOption = 20,
+    prior_pictures: PriorOption = 48,
     base: BaseOption = "toybox",
     quick: QuickOption = False,
     only_report: OnlyReportOption = False,
@@ -91,9 +92,7 @@ EFFICIENCY_QUICK: dict[str, Any] = {
 @app.command()
 def efficiency(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="The study's folder; what it holds is not made again.")] = Path(
-        "studio-study-efficiency"
-    ),
+    out: OutOption = Path("studio-study-efficiency"),
     method: Annotated[list[str] | None, typer.Option(help="A method to compare; repeatable; all if unset.")] = None,
     budgets: Annotated[int, typer.Option(min=1, max=4, help="Sizes of each method.")] = 4,
     concepts: Annotated[int, typer.Option(min=1, max=3, help="How many of the three sample concepts.")] = 3,
@@ -103,8 +102,8 @@ def efficiency(
     rates: Annotated[str, typer.Option(help="Learning rates to search, the same for all.")] = "1e-3,3e-3,1e-2,3e-2",
     pictures: Annotated[int, typer.Option(min=1, help="Pictures of each of four prompts.")] = 2,
     sites: Annotated[str, typer.Option(help="Layers to adapt, with commas; the base's own if empty.")] = "attention",
-    paint_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
-    prior_pictures: Annotated[int, typer.Option(min=2, help="Prior pictures of each training.")] = 48,
+    paint_steps: PaintStepsOption = 20,
+    prior_pictures: PriorOption = 48,
     base: BaseOption = "toybox",
     quick: QuickOption = False,
     only_report: OnlyReportOption = False,
@@ -148,13 +147,11 @@ COST_QUICK: dict[str, Any] = {"rounds": 3, "pictures": 4, "paint_steps": 5}
 @app.command()
 def cost(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="The study's folder; what it holds is not made again.")] = Path(
-        "studio-study-cost"
-    ),
+    out: OutOption = Path("studio-study-cost"),
     method: Annotated[list[str] | None, typer.Option(help="A method to measure; repeatable; all if unset.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each step is timed.")] = 15,
     pictures: Annotated[int, typer.Option(min=1, help="Pictures to time generation by.")] = 8,
-    paint_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
+    paint_steps: PaintStepsOption = 20,
     base: BaseOption = "toybox",
     quick: QuickOption = False,
     only_report: OnlyReportOption = False,
