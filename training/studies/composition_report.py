@@ -8,14 +8,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from training.report import Section, picture_of
+from training.studies.composition_bar import said, verdicts
 from training.studies.page import Page
 from training.studies.summaries import summarised, with_spread
 
 MEASURES = {
     "alone_identity": "identity accuracy, one at a time",
-    "alone_identity_worst": "identity accuracy of the worst concept, one at a time",
+    "alone_identity_worst": "that of the worst concept",
     "region_identity": "identity accuracy by region",
-    "region_identity_worst": "identity accuracy of the worst region",
+    "region_identity_worst": "that of the worst region",
     "alone_image_alignment": "image alignment, one at a time",
     "region_image_alignment": "image alignment by region",
     "alone_text_alignment": "text alignment, one at a time",
@@ -25,6 +26,8 @@ MEASURES = {
     "leak_unrelated_pixels": "leak to unrelated prompts (pixels)",
     "merge_seconds": "seconds to merge",
 }
+MEASURES_KEPT = tuple(MEASURES)[:7]
+"""Those of what concepts keep; the others tell of leak and time."""
 ENOUGH = 0.8
 """The identity accuracy at which concepts still count as kept."""
 PLACED = ("bottom_columns", "random_columns")
@@ -37,10 +40,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(summarised(rows, ("count", "pair"), tuple(MEASURES)), key=lambda line: line["count"])
 
 
-def _cells(line: Mapping[str, Any]) -> dict[str, Any]:
+def _cells(line: Mapping[str, Any], measures: Sequence[str]) -> dict[str, Any]:
     """A line of the summary as a table shows it: mean ± spread."""
     cells = {"concepts": line["count"], "pair": line["pair"], "seeds": line["n"]}
-    return cells | {title: with_spread(line, measure) for measure, title in MEASURES.items()}
+    return cells | {MEASURES[measure]: with_spread(line, measure) for measure in measures}
 
 
 def room(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -94,7 +97,7 @@ def plots(lines: Sequence[Mapping[str, Any]]) -> Image.Image:
                 [line["count"] for line in own], [line[measure] for line in own], spread, label=pair, marker="o",
                 markersize=3, capsize=2, linewidth=1,
             )  # fmt: skip
-        axes.set(title=MEASURES[measure], xlabel="concepts")
+        axes.set(title=MEASURES[measure], xlabel="concepts", xticks=sorted({line["count"] for line in lines}))
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return picture_of(figure)
 
@@ -103,7 +106,8 @@ def composition_page(
     folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], backbone: str
 ) -> Page:
     """The study's page, from its rows and the picture grids in its folder."""
-    lines = summary(rows)
+    lines, claims = summary(rows), verdicts(rows)
+    kept, leaked = MEASURES_KEPT, [measure for measure in MEASURES if measure not in MEASURES_KEPT]
     text = (
         f"Sample concepts trained apart for {settings['steps']} steps at rank {settings['rank']}, then put together. "
         "Identity accuracy is the share of pictures whose nearest reference set, among all twelve sample concepts, is "
@@ -112,9 +116,11 @@ def composition_page(
         "for strengths of 1/k, and unmerged for each concept's own products, acting inside its region alone."
     )
     sections = [
+        Section("What holds", said(claims), rows=claims),
         Section("Measures by number of concepts", text, [plots(lines)]),
         Section("How many concepts fit", f"Before the mean identity accuracy falls below {ENOUGH}.", rows=room(lines)),
-        Section("Table", "", rows=[_cells(line) for line in lines]),
+        Section("Identity and alignment", "", rows=[_cells(line, kept) for line in lines]),
+        Section("Leak and time", "", rows=[_cells(line, leaked) for line in lines]),
     ]
     if compared := placements(rows):
         words = (
@@ -122,7 +128,7 @@ def composition_page(
             "keeps, which are as many as its narrowest layer has; mean over numbers of concepts and seeds ± standard "
             "deviation. Above zero the top columns are better, but for the leak."
         )
-        sections.insert(2, Section("Top, bottom and random columns", words, rows=compared))
+        sections.insert(3, Section("Top, bottom and random columns", words, rows=compared))
     first = min(row["seed"] for row in rows)
     for count in dict.fromkeys(line["count"] for line in lines):
         pictures = {

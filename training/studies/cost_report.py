@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from training.report import Section, picture_of
@@ -34,12 +35,18 @@ def at_stable_diffusion(rows: Rows) -> list[dict[str, Any]]:
 
 
 def _plot(rows: Rows, panels: Mapping[str, str]) -> Image.Image:
-    """Bars of each adapter, a panel a figure."""
+    """Bars of each adapter, a panel a figure, with whiskers where a figure comes with a range."""
     figure = Figure(figsize=(4.2 * len(panels), 1.2 + 0.28 * len(rows)), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(),
                                   strict=True):  # fmt: skip
-        axes.barh([row["adapter"] for row in rows], [row[key] or 0 for row in rows])
+        values = [row[key] or 0 for row in rows]
+        axes.barh([row["adapter"] for row in rows], values)
+        if f"{key}_low" in rows[0]:
+            ends = [[abs(row[f"{key}_{end}"] - value) for row, value in zip(rows, values, strict=True)]
+                    for end in ("low", "high")]  # fmt: skip
+            axes.errorbar(values, range(len(rows)), xerr=ends, fmt="none", ecolor="black", capsize=2, linewidth=1)
         axes.set(title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.invert_yaxis() if axes is figure.axes[0] else None
     return picture_of(figure)
 

@@ -31,6 +31,6 @@ def summarised(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], measures:
 
 
 def with_spread(line: Mapping[str, Any], measure: str) -> str:
-    """A measure of a line as a table shows it: mean ± spread."""
+    """A measure of a line as a table shows it: mean ± spread, kept on one line."""
     spread = line[f"{measure}_spread"]
-    return f"{line[measure]:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+    return f"{line[measure]:.3f}" + ("" if spread is None else f"\u00a0±\u00a0{spread:.3f}")

@@ -11,6 +11,7 @@ from studio.errors import StudioError
 from studio.scoring import load_scorer
 from training.studies import composition
 from training.studies.composition import CompositionStudy, Settings, boxes
+from training.studies.composition_bar import said, verdicts
 from training.studies.composition_report import MEASURES, composition_page, placements, room, summary
 from training.studies.pairs import PAIRS, VARIANTS, Pair, first_column, pair_from
 
@@ -106,8 +107,8 @@ def test_the_boxes_cover_the_picture_once(count: int):
 def test_pairs_are_written_and_read():
     assert [pair_from(str(pair)) for pair in PAIRS] == list(PAIRS)
     assert len(set(map(str, PAIRS))) == len(PAIRS)
-    for text, said in (("magic+spectral", "magic"), ("lora", "ADAPTER"), ("lora+ties+x", "'x'"), ("lora+x", "fedavg")):
-        with pytest.raises(StudioError, match=said):
+    for text, words in (("magic+spectral", "magic"), ("lora", "ADAPTER"), ("lora+ties+x", "'x'"), ("lora+x", "fedavg")):
+        with pytest.raises(StudioError, match=words):
             pair_from(text)
 
 
@@ -140,3 +141,28 @@ def test_the_report_says_how_many_concepts_fit_and_whether_the_top_columns_are_b
     (line,) = placements(rows)
     assert line["top columns less others"] == "spectral_additive+spectral − bottom_columns"
     assert line["identity accuracy, one at a time"] == "0.400"
+
+
+def test_the_claims_are_judged_at_three_concepts_seed_by_seed():
+    def row(pair: str, seed: int, worst: float, image: float, count: int = 3) -> dict[str, Any]:
+        measures = dict.fromkeys(MEASURES, 0.01) | {"alone_identity_worst": worst, "region_identity_worst": 0.6}
+        return {"pair": pair, "count": count, "seed": seed, **measures, "alone_image_alignment": image}
+
+    own = [row("spectral_additive+spectral", seed, 0.8 + 0.1 * seed, 0.7 + 0.1 * seed) for seed in (0, 1)]
+    other = [row("lora+fedavg", seed, 0.1, 0.6 + 0.1 * seed - 0.01 * seed) for seed in (0, 1)]
+    rest = [row("orthogonal+orthogonal", 1, 0.1, 0.1), row("lora+fedavg+average", 0, 0, 0, count=2)]
+    found = {line["claim"].split(":")[0]: line for line in verdicts([*own, *other, *rest])}
+    assert len(found) == 4 + 2 + 2, "what has no rows of three concepts is not judged"
+    worst = found["identity accuracy of the worst of 3 concepts, one at a time"]
+    assert (worst["holds"], worst["seeds"]) == ("yes", 2)
+    assert worst["mean"] == pytest.approx(0.85)
+    assert found["identity accuracy of the worst of 3 regions"]["holds"] == "no"
+    assert found["leak to unrelated prompts (cosine distance)"]["holds"] == "yes"
+    ahead = found["image alignment one at a time, less that of lora+fedavg"]
+    assert ahead["holds"] == "yes"
+    assert ahead["mean"] == pytest.approx(0.105)
+    assert ahead["standard deviation"] == pytest.approx(0.005 * 2**0.5)
+    assert found["image alignment by region, less that of lora+fedavg"]["holds"] == "no"
+    single = found["image alignment one at a time, less that of orthogonal+orthogonal"]
+    assert (single["holds"], single["standard deviation"]) == ("one seed cannot say", None)
+    assert "Not judged" in said(verdicts(rest))
