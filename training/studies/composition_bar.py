@@ -43,7 +43,7 @@ def verdicts(rows: Rows) -> list[dict[str, Any]]:
         for measure, words in COMPARED.items() if shared else ():
             ahead = [own[seed][measure] - by_pair[rival][seed][measure] for seed in shared]
             claim = f"image alignment {words}, less that of {rival}: above its spread"
-            lines.append(_line(claim, ahead, lambda values: mean_of(values) > float(np.std(values, ddof=1))))
+            lines.append(_line(claim, ahead, _beyond_spread))
     return lines
 
 
@@ -62,9 +62,13 @@ def _limited(limit: float, above: bool) -> Callable[[Sequence[float]], bool]:
     return lambda values: mean_of(values) >= limit if above else mean_of(values) < limit
 
 
-def _line(claim: str, values: Sequence[float], holds: Callable[[Sequence[float]], bool]) -> dict[str, Any]:
-    alone = len(values) == 1
-    decided = "one seed cannot say" if alone and "spread" in claim else "yes" if holds(values) else "no"
-    spread = None if alone else float(np.std(values, ddof=1))
+def _beyond_spread(values: Sequence[float]) -> bool | None:
+    """Whether their mean is above their deviation; None for a single one, which has none."""
+    return mean_of(values) > float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _line(claim: str, values: Sequence[float], holds: Callable[[Sequence[float]], bool | None]) -> dict[str, Any]:
+    decided = {True: "yes", False: "no", None: "one seed cannot say"}[holds(values)]
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"claim": claim, "mean": mean_of(values), "standard deviation": spread, "seeds": len(values),
             "holds": decided}  # fmt: skip
