@@ -289,6 +289,23 @@ def _new_database(url: str) -> str:
     return f"{place.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a server go to the same worker of pytest-xdist, so that it starts once."""
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Item) -> str | None:
+    if item.path.is_relative_to(Path(__file__).parent / "browser"):
+        return "browser"
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    if "postgresql" in (*getattr(item, "fixturenames", ()), given.get("database")):
+        return "postgresql"
+    return None
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """Says loudly, also in a quiet run, what was left out for want of a PostgreSQL, a small disk, Ray, …"""
     reasons = [report.longrepr[2] for report in terminalreporter.getreports("skipped")]
