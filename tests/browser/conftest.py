@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +81,9 @@ def library(tmp_path_factory) -> Library:
 
 
 @pytest.fixture(scope="session")
-def address(library: Library) -> Iterator[str]:
-    """The address of a `studio ui` on that library."""
-    with served(library.local) as (_, found):
+def address(library: Library, tiny_folder: Path) -> Iterator[str]:
+    """The address of a `studio ui` on that library and the tiny base."""
+    with served(library.local, "--base", str(tiny_folder)) as (_, found):
         yield found
 
 
@@ -123,16 +122,14 @@ def serve_page() -> Callable[..., AbstractContextManager[tuple[subprocess.Popen[
 
 
 @pytest.fixture(scope="session")
-def trained(library: Library, make_concept) -> Library:
-    """The same library with rex and azura of the samples as if toybox had been trained on them, and milo and onyx."""
-    base = load_base("toybox", device="cpu")
+def trained(library: Library, tiny_folder: Path, make_concept) -> Library:
+    """The same library with rex and azura of the samples as if the base had been trained on them, and milo and onyx."""
+    base = load_base(str(tiny_folder), device="cpu")
     for seed, name in enumerate(("rex", "azura", "milo", "onyx")):
         library.add_concept(name, SAMPLES[name].class_word, SAMPLES[name].pictures)
         if name in ("milo", "onyx"):
             continue
-        vectors = base.pipeline.text_encoder.get_input_embeddings().weight[seed : seed + 1].detach().clone()
-        tokens = {f"<{name}>": {"text_encoder": vectors}}
-        concept = replace(make_concept(base, name, "lora", seed), tokens=tokens)
+        concept = make_concept(base, name, "lora", seed)
         scores = {"backbone": "toybox-clip", "image_alignment": 0.8, "text_alignment": 0.3}
         details = {"base": concept.base, "adapter": "lora", "rank": 4, "parameters": 1000, "scores": scores}
         library.store_result(name, to_bytes(concept), details)

@@ -43,14 +43,20 @@ def example() -> str:
     return dedent(section[section.index("    import sys") :].split("\n\n`train`")[0])
 
 
-@pytest.mark.timeout(600)
-def test_the_example_of_the_readme_runs(address: str, library: Library, tmp_path: Path):
-    (tmp_path / "photos").mkdir()
-    shutil.copytree(SAMPLES["rex"].pictures[0].parent, tmp_path / "photos" / "rex")
-    (tmp_path / "example.py").write_text(example(), encoding="utf-8")
-    done = subprocess.run([sys.executable, "example.py", address], cwd=tmp_path, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def printed(address: str, tmp_path_factory) -> list[str]:
+    """The lines that the program in the README prints; it adds and trains rex."""
+    folder = tmp_path_factory.mktemp("example")
+    (folder / "photos").mkdir()
+    shutil.copytree(SAMPLES["rex"].pictures[0].parent, folder / "photos" / "rex")
+    (folder / "example.py").write_text(example(), encoding="utf-8")
+    done = subprocess.run([sys.executable, "example.py", address], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    *_, scores, files = done.stdout.splitlines()
+    return done.stdout.splitlines()
+
+
+def test_the_example_of_the_readme_runs(printed: list[str], library: Library):
+    *_, scores, files = printed
     assert "'backbone': 'toybox-clip'" in scores
     assert "rex.tokens.safetensors" in files
     result = library.concept("rex").result
@@ -58,6 +64,7 @@ def test_the_example_of_the_readme_runs(address: str, library: Library, tmp_path
     assert (result.adapter, len(result.details["losses"])) == ("lora", 200)
 
 
+@pytest.mark.usefixtures("printed")
 def test_a_grid_and_the_list(client: Client):
     rows, grid = client.predict(
         "a <rex>", "strength", "0.5, 1", settings={"steps": 1, "seed": 3}, api_name="/compare"
@@ -70,6 +77,7 @@ def test_a_grid_and_the_list(client: Client):
     assert "/" not in json.dumps(concept)
 
 
+@pytest.mark.usefixtures("printed")
 def test_what_is_refused_is_a_sentence(client: Client, library: Library, tmp_path: Path):
     (tmp_path / "words.png").write_text("no picture")
     wrong = [
@@ -87,6 +95,7 @@ def test_what_is_refused_is_a_sentence(client: Client, library: Library, tmp_pat
     assert [concept.name for concept in library.concepts()] == ["rex"]
 
 
+@pytest.mark.usefixtures("printed")
 def test_no_other_file_of_the_machine_is_read(client: Client, library: Library):
     stored = str(library.concept("rex").pictures[0])
     for path in (stored, "/etc/passwd", "../../etc/passwd", ""):

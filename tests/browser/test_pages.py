@@ -172,7 +172,7 @@ def test_a_grid_is_compared_and_saved(open_page: Callable[..., Page], address: s
         page.get_by_role("button", name="Save as an image").click()
     saved.value.save_as(tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as picture:
-        assert picture.width > 2 * 128
+        assert picture.width > 2 * 16
 
 
 def test_what_a_comparison_lacks_is_trained(open_page: Callable[..., Page], address: str, trained: Library):

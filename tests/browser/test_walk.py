@@ -1,4 +1,4 @@
-"""The whole way through the page, on toybox: from pictures to a file for other tools."""
+"""The whole way through the page: from pictures to a file for other tools."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from steps import add, draw, opened, photograph, tab
 
 from concepts import Library
 from concepts.samples import SAMPLES
-from ui.painted import latest
+from ui.painted import latest, settings_of
 
 LONG = 240_000
 """Milliseconds for a worker to start and to train, on a machine that is busy."""
@@ -106,7 +106,8 @@ def test_the_whole_way(
     assert [step for step, _ in result.details["alignments"]] == [10, 20, 30, 40]
     paint_both(page, "brun", "rex")
     photograph(page, screenshots, "painted")
-    score(page, "brun", latest(trained.local)[0])
+    assert settings_of(latest(trained.local)[0]).prompt == "a photo of <brun> and <rex>"
+    score(page, "brun", SAMPLES["bruno"].pictures[4])
     photograph(page, screenshots, "scored")
     compare(page, "brun", "rex")
     photograph(page, screenshots, "compared")

@@ -111,8 +111,7 @@ def trial(base: Base, folder: Path, steps: int, every: int, seconds: float, numb
 def main(source: str, place: str, trials: int, steps: int, every: int) -> None:
     torch.set_num_threads(1)
     folder = Path(place)
-    if source != "toybox":
-        dataset._PRIOR_SETTINGS = PaintSettings(steps=2, batch=4)
+    dataset._PRIOR_SETTINGS = PaintSettings(steps=2, batch=4)
     base = load_base(source, folder / "columns", device="cpu")
     base.decomposition.columns(next(iter(base.sites)))
     (folder / "whole").mkdir()

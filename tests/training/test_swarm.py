@@ -1,30 +1,51 @@
 """Many jobs, several worker processes, and kill -9 at random moments."""
 
 import random
-import time
+from multiprocessing.connection import wait
 
 import pytest
 from PIL import Image
-from swarm import started
+from swarm import STEPS, Started, started
 
 from concepts import Columns, Library, Order
 
 
 def kill_while_they_work(library: Library, workers: int, kills: int, seconds: float) -> None:
-    """Keeps so many workers at work until all is done; kills `kills` that hold a job, at random moments."""
-    chance, running = random.Random(0), []
-    while library.jobs.unfinished():
-        running = [worker for worker in running if worker.is_alive()]
+    """Keeps so many workers at work until all is done; kills `kills` of them, each as it begins a step."""
+    steps = STEPS * library.jobs.unfinished()
+    fatal, step = set(random.Random(0).sample(range(steps // 2), kills)), 0
+    running: list[Started] = []
+    while True:
         running += [started(library, seconds) for _ in range(workers - len(running))]
-        time.sleep(0.05 + chance.random() * 0.1)
-        held = {str(job.worker).partition("/")[0].rpartition(":")[2] for job in library.jobs.page(states=["running"])}
-        busy = [worker for worker in running if str(worker.pid) in held]
-        if kills and busy:
-            chance.choice(busy).kill()
-            kills -= 1
+        worker = next_to_tell(running)
+        if not told(worker):
+            worker.process.join(timeout=60)
+            running.remove(worker)
+            if not library.jobs.unfinished():
+                break
+            continue
+        if step in fatal:
+            fatal.remove(step)
+            worker.process.kill()
+        step += 1
     for worker in running:
-        worker.join(timeout=60)
-    assert kills == 0, "too few workers were at work to be killed"
+        worker.process.join(timeout=60)
+    assert not fatal, "too few steps to be killed at"
+
+
+def next_to_tell(running: list[Started]) -> Started:
+    """The worker that begins a step, or has ended."""
+    ready = wait([worker.steps for worker in running], timeout=120)
+    assert ready, "no worker does anything"
+    return next(worker for worker in running if worker.steps is ready[0])
+
+
+def told(worker: Started) -> bool:
+    """Whether the worker begins a step; if not, it has ended."""
+    try:
+        return worker.steps.recv_bytes() == b"."
+    except EOFError:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -40,7 +61,7 @@ def test_every_concept_is_trained_exactly_once_whoever_is_killed(concepts, worke
     capacity = 2 * concepts
     options = {"base": "none", "fingerprint": "abc", "recipe": {}, "max_attempts": 25}
     library.jobs.queue([Order(name, columns=Columns(2, capacity), **options) for name in names])
-    kill_while_they_work(library, workers, kills, seconds=3)
+    kill_while_they_work(library, workers, kills, seconds=2)
     assert library.jobs.counts() == {"queued": 0, "running": 0, "done": concepts, "failed": 0, "cancelled": 0}
     found = library.concepts()
     assert [concept.result and concept.result.path.read_bytes() for concept in found] == [n.encode() for n in names]

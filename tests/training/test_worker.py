@@ -1,8 +1,8 @@
 """Workers on a queue, with a training that is a stand-in, and with a real one on the tiny base."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Semaphore
 from typing import Any
 
 import pytest
@@ -118,16 +118,23 @@ def test_what_fails_is_tried_again_unless_it_never_can_succeed(error, attempts, 
     assert ("Traceback" in capsys.readouterr().err) == (attempts == 3)
 
 
-def test_the_pulse_keeps_a_slow_training_alive(library):
+def test_the_pulse_keeps_a_slow_training_alive(library, monkeypatch):
     queue(library, "a")
-    seconds = 1.5  # enough for a beat on a machine that is busy
-    others = []
+    beats, others = Semaphore(0), []
+    renew = Lease.renew
+
+    def renew_and_tell(lease: Lease) -> None:
+        renew(lease)
+        beats.release()
 
     def slow(lease: Lease, step: int) -> None:
-        time.sleep(seconds)
+        if step == 1:
+            for _ in range(6):  # four to a lease
+                assert beats.acquire(timeout=60)
         others.append(library.jobs.lease("another"))
 
-    Worker(library, QuickTrain(library, slow), seconds=seconds).run(until_empty=True)
+    monkeypatch.setattr(Lease, "renew", renew_and_tell)
+    Worker(library, QuickTrain(library, slow), seconds=1.5).run(until_empty=True)
     assert others == [None] * STEPS
     assert states(library) == {"a": "done"}
 
