@@ -12,7 +12,7 @@ from concepts import Columns, Library, Order
 
 def kill_while_they_work(library: Library, workers: int, kills: int, seconds: float) -> None:
     """Keeps so many workers at work until all is done; kills `kills` of them, each as it begins a step."""
-    steps = STEPS * library.jobs.unfinished()
+    steps = STEPS * library.jobs.counts()["queued"]
     fatal, step = set(random.Random(0).sample(range(steps // 2), kills)), 0
     running: list[Started] = []
     while True:
