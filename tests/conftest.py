@@ -300,8 +300,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _group(item: pytest.Item) -> str | None:
     if item.path.is_relative_to(Path(__file__).parent / "browser"):
         return "browser"
-    given = item.callspec.params if hasattr(item, "callspec") else {}
-    if "postgresql" in (*getattr(item, "fixturenames", ()), given.get("database")):
+    given = getattr(item, "callspec", None)  # where it is one of several, by a parameter
+    if "postgresql" in (*getattr(item, "fixturenames", ()), given and given.params.get("database")):
         return "postgresql"
     return None
 
