@@ -51,9 +51,30 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """A function that opens an address; errors in any page's console fail the test when it ends."""
-    errors: list[str] = []
+def errors() -> Iterator[list[str]]:
+    """What the pages' consoles report as errors; any of it fails the test when it ends."""
+    found: list[str] = []
+    yield found
+    assert found == []
+
+
+@pytest.fixture
+def reload(errors: list[str]) -> Callable[[Page], None]:
+    """A function that loads a page anew. Answers on their way to the old document end in errors there, which are none
+    of the page's.
+    """
+
+    def load_anew(page: Page) -> None:
+        before = len(errors)
+        page.reload()
+        del errors[before:]
+
+    return load_anew
+
+
+@pytest.fixture
+def open_page(browser: Browser, errors: list[str]) -> Iterator[Callable[..., Page]]:
+    """A function that opens an address."""
     contexts = []
 
     def open_one(address: str, **options: Any) -> Page:
@@ -71,7 +92,6 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     yield open_one
     for context in contexts:
         context.close()
-    assert errors == []
 
 
 @pytest.fixture(scope="session")

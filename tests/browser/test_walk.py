@@ -35,12 +35,12 @@ def train(page: Page, name: str) -> None:
     expect(page.locator("#train-message")).to_contain_text(f"{name}: in the queue")
 
 
-def see_it_learned(page: Page, name: str) -> None:
+def see_it_learned(page: Page, name: str, reload: Callable[[Page], None]) -> None:
     """Watches the curve, loads the page anew in the middle, and finds the training again."""
     job = page.locator("#jobs .job", has_text=name)
     expect(job.locator(".state")).to_have_text(re.compile(r"step \d+ of 40, loss"), timeout=LONG)
     before = page.locator("#curve").screenshot()
-    page.reload()
+    reload(page)
     tab(page, "Train")
     expect(job.locator(".state")).to_have_text(re.compile("step|previews|done"), timeout=LONG)
     expect(page.locator("#previews li").first).to_contain_text("image alignment", timeout=LONG)
@@ -93,12 +93,17 @@ def compare(page: Page, one: str, other: str) -> None:
 
 @pytest.mark.timeout(900)
 def test_the_whole_way(
-    open_page: Callable[..., Page], address: str, trained: Library, screenshots: Path, tmp_path: Path
+    open_page: Callable[..., Page],
+    reload: Callable[[Page], None],
+    address: str,
+    trained: Library,
+    screenshots: Path,
+    tmp_path: Path,
 ):
     page = open_page(address)
     add(page, "brun", "bear", SAMPLES["bruno"].pictures[:3])
     train(page, "brun")
-    see_it_learned(page, "brun")
+    see_it_learned(page, "brun", reload)
     photograph(page, screenshots, "trained")
     result = trained.concept("brun").result
     assert result
