@@ -13,7 +13,7 @@ from training.toybox.backgrounds import Rng
 from training.toybox.render import Scene, draw_scene, sample_scene
 
 SHARD = 2048
-WORLD = 2
+WORLD = 3
 """Counted up when scenes change, so that what older ones left on disk is not mixed in."""
 TRAIN_SEED, TEST_SEED = 1, 2
 

@@ -27,7 +27,7 @@ def draw_backpack(pen: QuickPen, individual: Individual, build: Build, pose: Pos
         line = curve([(reach - x * 6, top + 14), (reach + x * (3 + 2 * pose.swing), 56), (reach - x * 5, 86)])
         pen.stroke(line, 6.5, strap)
     if side:
-        pen.fill(body + (side, -2), shade(paint.main, 0.66), edge=1)
+        pen.fill(body + np.array([side, -2]), shade(paint.main, 0.66), edge=1)
     if pockets:
         for x in (-1, 1):
             pen.fill(rounded(50 + x * half - 7, 62, 50 + x * half + 7, 86, 4), shade(paint.main, 0.8), edge=1)

@@ -1,11 +1,13 @@
 """Bears: upright on their hind legs or seated, with round ears and a snout."""
 
+import numpy as np
+
 from training.toybox.individuals.coat import Coat, coat_of, draw_hide
 from training.toybox.individuals.heads import HEADS
 from training.toybox.individuals.pen import Build, QuickPen
 from training.toybox.individuals.traits import Individual
 from training.toybox.individuals.wear import NECKWEAR, draw_headwear, draw_neckwear
-from training.toybox.samples_pen import Outline, Pose, oval, shade, smooth
+from training.toybox.samples_pen import Outline, Pose, curve, oval, shade, smooth
 
 
 def draw_bear(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -> None:
@@ -41,9 +43,8 @@ def _belly(pen: QuickPen, coat: Coat, trunk: Outline, wide: float) -> None:
         if coat.pattern == "bib":
             inner.fill(oval(50, 67, wide * 1.4, 38), coat.mark)
         elif coat.pattern == "stripes":
-            for y in range(56, 90, 12):
-                for side in (-1, 1):
-                    inner.fill(oval(50 + side * wide, y, 30, coat.stripe, side * 8), coat.mark)
+            for y in np.linspace(56, 82, coat.stripes):
+                inner.stroke(curve([(50 - wide, y - 3), (50, y + 3), (50 + wide, y - 3)]), coat.stripe - 1, coat.mark)
         for x, y, width, height, angle in coat.body_marks:
             inner.fill(oval(50 + x * wide, 63 + y * 22, width, height, angle), coat.mark)
 

@@ -23,13 +23,20 @@ def draw_car(pen: QuickPen, individual: Individual, build: Build, pose: Pose) ->
     surface = surface_of(individual.pattern, paint.second, build)
     rim, doors = build.index(3), 1 + build.index(2)
     frame = pen.at(rear, 74, angle=5 + 2 * pose.swing if pose.second_stance else pose.swing).at(-rear, -74)
-    cabin = [(begin, hood + 2), (begin + lean_front, roof + 2), (begin + lean_front + 4, roof), (end - lean_rear - 4, roof),
-             (end - lean_rear, roof + 2), (end, hood + 2)]  # fmt: skip
-    _roof_load(frame, individual, paint.accessory, (begin + lean_front, end - lean_rear), roof, pose.swing)
+    left, right = begin + lean_front, end - lean_rear
+    cabin = [
+        (begin, hood + 2),
+        (left, roof + 2),
+        (left + 4, roof),
+        (right - 4, roof),
+        (right, roof + 2),
+        (end, hood + 2),
+    ]
+    _roof_load(frame, individual, paint.accessory, (left, right), roof, pose.swing)
     frame.fill(cabin, paint.main, edge=1.6)
     _windows(frame, cabin, roof, hood, doors)
-    body = smooth([(front, 60), (front + 5, hood + 3), (begin, hood), (50, hood - 0.5), (end, hood), (rear - 3, hood + 3),
-                   (rear, 62), (rear - 2, 74), (50, 75), (front + 2, 74)])  # fmt: skip
+    body = smooth([(front, 60), (front + 5, hood + 3), (begin, hood), (50, hood - 0.5), (end, hood),
+                   (rear - 3, hood + 3), (rear, 62), (rear - 2, 74), (50, 75), (front + 2, 74)])  # fmt: skip
     frame.fill(body, paint.main)
     draw_surface(frame, surface, body, 3 * pose.swing)
     frame.stroke([*body, body[0]], 1.6, shade(paint.main, 0.7))
@@ -77,8 +84,8 @@ def _roof_load(
     middle = (left + right) / 2
     if individual.accessory == "suitcase":
         half = min(17, (right - left) / 2)
-        pen.stroke([(middle - 5, roof - 15), (middle - 5, roof - 19), (middle + 5, roof - 19), (middle + 5, roof - 15)], 2.6,
-                   (80, 60, 50))  # fmt: skip
+        grip = [(middle - 5, roof - 15), (middle - 5, roof - 19), (middle + 5, roof - 19), (middle + 5, roof - 15)]
+        pen.stroke(grip, 2.6, (80, 60, 50))
         pen.fill(rounded(middle - half, roof - 16, middle + half, roof + 1, 2.5), colour, edge=1.4)
         for x in (-0.55, 0.55):
             pen.stroke([(middle + x * half, roof - 15), (middle + x * half, roof)], 2.6, shade(colour, 0.6))
@@ -100,5 +107,5 @@ def draw_flag(pen: QuickPen, colour: Colour, swing: float) -> None:
     pen.stroke([(0, 0), (0, -30)], 2.4, (120, 96, 70))
     pen.fill(oval(0, -31, 5, 5), GOLD)
     wave = 2.5 * swing
-    pen.fill(smooth([(0.5, -29), (10, -31 + wave), (22, -28 - wave), (22, -15 - wave), (10, -17 + wave), (0.5, -14)]), colour,
-             edge=1.2)  # fmt: skip
+    upper, lower = [(10, -31 + wave), (22, -28 - wave)], [(22, -15 - wave), (10, -17 + wave)]
+    pen.fill(smooth([(0.5, -29), *upper, *lower, (0.5, -14)]), colour, edge=1.2)

@@ -52,11 +52,18 @@ def draw_figure(individual: Individual, pose: Pose, width: float, height: float)
     canvas = QuickPen.blank(scale)
     pen = canvas.at(50, 50, angle=pose.lean, width=-1 if pose.flipped else 1).at(-50, -50)
     FIGURES[individual.kind](pen, individual, Build(individual.seed), pose)
-    figure = canvas.image
-    blur = max(LINE_UNITS * scale, LINE_PIXELS * SUPERSAMPLING)
-    around = figure.getchannel("A").filter(ImageFilter.GaussianBlur(blur))
-    figure.putalpha(around.point([0] * FAINT + [255] * (256 - FAINT)))
+    figure = _silhouetted(canvas.image, max(LINE_UNITS * scale, LINE_PIXELS * SUPERSAMPLING))
     left, top, right, bottom = figure.getchannel("A").getbbox() or (0, 0, 1, 1)
     ratio = min(width / (right - left), height / (bottom - top))
     size = max(1, round(ratio * (right - left))), max(1, round(ratio * (bottom - top)))
     return figure.resize(size, Image.Resampling.HAMMING, (left, top, right, bottom))
+
+
+def _silhouetted(figure: Image.Image, blur: float) -> Image.Image:
+    """The figure, cropped, with a thin line around it: its transparent pixels have the line's colour already."""
+    reach = round(3 * blur)
+    left, top, right, bottom = figure.getchannel("A").getbbox() or (0, 0, 1, 1)
+    figure = figure.crop((left - reach, top - reach, right + reach, bottom + reach))
+    around = figure.getchannel("A").filter(ImageFilter.GaussianBlur(blur))
+    figure.putalpha(around.point([0] * FAINT + [255] * (256 - FAINT)))
+    return figure

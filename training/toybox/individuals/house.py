@@ -48,8 +48,11 @@ def _roof(
     """A gable, a hipped or a mansard roof over the front, with its slope over the side wall."""
     (left, right), (top, peak) = span, heights
     middle, width = (left + right) / 2, right - left
-    ridges = ([(middle, peak)], [(left + 0.24 * width, peak + 4), (right - 0.24 * width, peak + 4)],
-              [(left + 0.1 * width, (top + peak) / 2), (middle, peak), (right - 0.1 * width, (top + peak) / 2)])  # fmt: skip
+    ridges = (
+        [(middle, peak)],
+        [(left + 0.24 * width, peak + 4), (right - 0.24 * width, peak + 4)],
+        [(left + 0.1 * width, (top + peak) / 2), (middle, peak), (right - 0.1 * width, (top + peak) / 2)],
+    )
     ridge = ridges[style]
     if side:
         pen.fill([ridge[-1], (right, top), (right + side, top - 4), (ridge[-1][0] + side, ridge[-1][1] - 2)],
@@ -85,10 +88,10 @@ def _openings(
     bottom = top + 14
     cloth = np.array([(left - 1, top + 3), (right + 1, top + 3), (right + 6, bottom), (left - 6, bottom)], float)
     pen.fill(cloth, paint.accessory, edge=1.4)
+    light = WHITE if min(paint.accessory) < 200 else shade(paint.accessory, 0.8)
     with pen.inside(cloth) as inner:
         for x in np.arange(left - 2, right + 8, 12):
-            inner.fill([(x, top), (x + 5, top), (x + 5, bottom + 2), (x, bottom + 2)], WHITE if min(paint.accessory) < 200 else
-                       shade(paint.accessory, 0.8))  # fmt: skip
+            inner.fill([(x, top), (x + 5, top), (x + 5, bottom + 2), (x, bottom + 2)], light)
 
 
 def _chimney(pen: QuickPen, x: float, peak: float, top: float, colour: Colour, named: bool) -> None:

@@ -26,7 +26,7 @@ def draw_owl(pen: QuickPen, individual: Individual, build: Build, pose: Pose) ->
         for toe in (-4, 0, 4):
             pen.stroke([(50 + side * 11, 29 + height), (50 + side * 11 + toe, 36 + height)], 4.5, BEAK)
     if pose.second_stance:
-        _wings(pen, paint.main, width, 100 + 22 * pose.swing)
+        _wings(pen, paint.main, width, 72 + 20 * pose.swing)
     pen.fill(body, paint.main, edge=1.2)
     _breast(pen, paint, pattern, body, width, build)
     if not pose.second_stance:

@@ -28,7 +28,7 @@ FRAMES = {
     "cat": Frame(leg_width=0.92),
     "dog": Frame(depth=1.05, leg_width=1.08, head=1.05),
     "rabbit": Frame(length=0.78, depth=1.12, leg=0.6, leg_width=0.95),
-    "fox": Frame(length=1.05, depth=0.82, leg=1.05, leg_width=0.8),
+    "fox": Frame(length=0.98, depth=0.82, leg=1.05, leg_width=0.8),
 }
 STANDING = smooth([(26, 54), (34, 43), (60, 45), (82, 44), (90, 56), (86, 72), (60, 74), (34, 74)])
 SITTING = smooth([(50, 38), (63, 50), (71, 72), (74, 90), (62, 96), (38, 96), (26, 90), (29, 72), (37, 50)])
@@ -119,16 +119,15 @@ def _leg(
 
 
 def _tail(pen: QuickPen, kind: str, coat: Coat) -> None:
-    scaled = pen.at(0, 0, height=coat.tail_length)
     if kind == "rabbit":
         draw_hide(pen, coat, oval(0, -2, 17, 16), coat.tail_tip, edge=1)
     elif kind == "fox":
-        _brush(scaled, coat)
+        _brush(pen.at(0, 0, width=0.86, height=0.9 * coat.tail_length), coat)
     elif coat.pattern == "curly":
         pen.stroke([(0, 0), (8, -14)], 5, coat.fur)
         draw_hide(pen, coat, oval(9, -18, 12, 12), coat.tail_tip)
     else:
-        bends = _CAT_TAILS if kind == "cat" else _DOG_TAILS
+        scaled, bends = pen.at(0, 0, height=coat.tail_length), _CAT_TAILS if kind == "cat" else _DOG_TAILS
         width = (8.0, 7.0, 11.0)[coat.tail] if kind == "cat" else (8.0, 9.0, 7.0)[coat.tail]
         line = curve(bends[coat.tail])
         scaled.stroke(line, width, coat.fur)

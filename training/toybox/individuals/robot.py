@@ -6,8 +6,7 @@ from training.toybox.backgrounds import Colour
 from training.toybox.individuals.pen import Build, Paint, QuickPen, paint_of
 from training.toybox.individuals.surfaces import draw_surface, surface_of
 from training.toybox.individuals.traits import Individual
-from training.toybox.individuals.wear import draw_bow, draw_headwear
-from training.toybox.individuals.wear import EMBLEMS
+from training.toybox.individuals.wear import EMBLEMS, draw_bow, draw_headwear
 from training.toybox.samples_pen import BLACK, WHITE, Outline, Pose, curve, oval, rounded, shade
 
 STEEL, IRON = (168, 178, 190), (92, 100, 114)
@@ -65,7 +64,6 @@ def draw_robot(pen: QuickPen, individual: Individual, build: Build, pose: Pose) 
         head.fill(oval(2 * pose.swing, -up - 11, 7, 7), STEEL, edge=1)
     pen.fill(shape.trunk, paint.main)
     draw_surface(pen, surface, shape.trunk, 3 * pose.swing)
-    pen.fill([(50, 50)] * 3, paint.main)
     pen.stroke([*shape.trunk, *shape.trunk[:1]], 1.6, shade(paint.main, 0.7))
     if shape.apart:
         head.stroke([(0, up - 2), (0, up + 5)], 11, IRON)

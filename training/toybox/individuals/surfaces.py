@@ -67,8 +67,8 @@ def _rings(pen: QuickPen, surface: Surface, box: Box, _shift: float, sag: float)
 def _band(pen: QuickPen, surface: Surface, box: Box, _shift: float, sag: float) -> None:
     height = box[3] - box[1]
     line = _across(box, box[1] + surface.middle * height - sag, sag)
-    thick = height * (0.24 + 0.12 * surface.phase)
-    pen.fill(np.concatenate([line - (0, thick / 2), line[::-1] + (0, thick / 2)]), surface.colour)
+    half = np.array([0, height * (0.12 + 0.06 * surface.phase)])
+    pen.fill(np.concatenate([line - half, line[::-1] + half]), surface.colour)
 
 
 def _zigzag(pen: QuickPen, surface: Surface, box: Box, shift: float, sag: float) -> None:

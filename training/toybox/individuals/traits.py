@@ -54,7 +54,7 @@ KINDS = {
         Kind("cat", (*_COAT, "curly"), _WEAR, ("kitten",), animal=True),
         Kind("dog", (*_COAT, "curly"), _WEAR, ("puppy",), animal=True),
         Kind("rabbit", _COAT, _WEAR, ("bunny",), animal=True),
-        Kind("bear", (*_COAT, "curly"), _WEAR, ("teddy bear",), animal=True),
+        Kind("bear", _COAT, _WEAR, ("teddy bear",), animal=True),
         Kind("owl", ("plain", "stripes", "spots", "bib", "checks"), _WEAR, (), animal=True),
         Kind("fox", _COAT, _WEAR, (), animal=True),
         Kind("vase", (*_SURFACE, "rings"), ("handles", "flowers", "lid", "bow"), ("amphora",)),

@@ -12,7 +12,7 @@ from training.toybox.samples_pen import BLACK, GOLD, WHITE, Outline, Pose, curve
 LEAF = (60, 150, 60)
 
 
-def _lathe(profile: list[tuple[float, float]]) -> Outline:
+def _lathe(profile: "Profile") -> Outline:
     """The outline of a turned body from its (radius, y) profile, top to bottom, around x = 50."""
     right = curve(profile)
     return np.concatenate([right * (1, 1) + (50, 0), right[::-1] * (-1, 1) + (50, 0)])
@@ -29,39 +29,37 @@ def _gloss(pen: QuickPen, body: Outline, swing: float) -> None:
         inner.stroke(curve([(x + 1, y - 8), (x - 1, y), (x + 2, y + 10)]), 3.6, WHITE)
 
 
-def _profile(build: Build) -> tuple[list[tuple[float, float]], float, float, float]:
-    """The profile of a vase of one of five shapes, its mouth's radius, its top, and the belly's radius."""
-    shape = build.index(5)
-    top, foot = build.between(4, 12), build.between(0.55, 0.8)
+Profile = list[tuple[float, float]]
+"""(radius, y), top to bottom."""
+
+
+def _profile(build: Build) -> tuple[Profile, float, float]:
+    """The profile of a vase of one of five shapes, its mouth's radius and its top."""
+    shape, top, foot = build.index(5), build.between(4, 12), build.between(0.55, 0.8)
     if shape == 0:  # a bottle with a long neck
         neck, belly, mid = build.between(7, 10), build.between(27, 36), build.between(64, 72)
-        return [(neck + 4, top), (neck, top + 10), (neck, mid - 32), (belly * 0.7, mid - 16), (belly, mid),
-                (belly * 0.88, mid + 16), (belly * foot, 95)], neck + 5, top, belly  # fmt: skip
+        upper: Profile = [(neck + 4, top), (neck, top + 10), (neck, mid - 32), (belly * 0.7, mid - 16)]
+        return [*upper, (belly, mid), (belly * 0.88, mid + 16), (belly * foot, 95)], neck + 5, top
     if shape == 1:  # a round jar
-        neck, belly = build.between(13, 19), build.between(36, 43)
-        return [(neck + 4, top + 14), (neck, top + 22), (belly * 0.8, top + 34), (belly, 60), (belly * 0.8, 82),
-                (belly * foot * 0.8, 94)], neck + 5, top + 14, belly  # fmt: skip
+        neck, belly, top = build.between(13, 19), build.between(36, 43), top + 14
+        upper = [(neck + 4, top), (neck, top + 8), (belly * 0.8, top + 20)]
+        return [*upper, (belly, 60), (belly * 0.8, 82), (belly * foot * 0.8, 94)], neck + 5, top
     if shape == 2:  # slender, with a wide mouth
         mouth, belly, mid = build.between(15, 20), build.between(17, 24), build.between(38, 58)
-        return [(mouth, top), (mouth * 0.6, top + 11), (belly * 0.75, (top + mid) / 2 + 6), (belly, mid),
-                (belly * 0.75, mid + 20), (belly * 0.7, 98)], mouth, top, belly  # fmt: skip
+        upper = [(mouth, top), (mouth * 0.6, top + 11), (belly * 0.75, (top + mid) / 2 + 6)]
+        return [*upper, (belly, mid), (belly * 0.75, mid + 20), (belly * 0.7, 98)], mouth, top
     if shape == 3:  # broad shoulders
-        neck, belly = build.between(9, 14), build.between(27, 35)
-        return [(neck + 3, top + 4), (neck, top + 12), (belly * 0.9, top + 24), (belly, top + 38), (belly * 0.7, 74),
-                (belly * foot * 0.8, 96)], neck + 4, top + 4, belly  # fmt: skip
-    mouth, waist = build.between(24, 32), build.between(14, 20)  # a flared beaker
-    return (
-        [(mouth, top + 10), (mouth * 0.85, top + 24), (waist + 3, 56), (waist, 72), (waist + 4, 94)],
-        mouth,
-        top + 10,
-        (waist + mouth) / 2,
-    )
+        neck, belly, top = build.between(9, 14), build.between(27, 35), top + 4
+        upper = [(neck + 3, top), (neck, top + 8), (belly * 0.9, top + 20)]
+        return [*upper, (belly, top + 34), (belly * 0.7, 74), (belly * foot * 0.8, 96)], neck + 4, top
+    mouth, waist, top = build.between(22, 30), build.between(13, 19), top + 10  # a flared beaker
+    return [(mouth, top), (mouth * 0.78, top + 15), (waist + 2, 56), (waist, 74), (waist + 9, 95)], mouth, top
 
 
 def draw_vase(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -> None:
     """The vase, seen from the side or, in the second stance, from above; the swing turns it."""
     paint = paint_of(individual, build)
-    profile, mouth, top, belly = _profile(build)
+    profile, mouth, top = _profile(build)
     body, sag = _lathe(profile), 7 if pose.second_stance else 2
     surface = surface_of(individual.pattern, paint.second, build)
     neck = min(radius for radius, y in profile if y < top + 40)
