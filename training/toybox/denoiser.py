@@ -120,7 +120,7 @@ class Lessons:
     def draw(self, rng: np.random.Generator) -> Lesson:
         """The next batch."""
         chosen = rng.integers(len(self.scenes), size=BATCH)
-        texts = ["" if rng.random() < UNCONDITIONAL else caption(self.scenes[i], rng) for i in chosen]
+        texts = ["" if rng.random() < UNCONDITIONAL else caption(self.scenes[i], rng).text for i in chosen]
         clean = (
             (self.latents[chosen].float() * self.scale).to(self.device).contiguous(memory_format=torch.channels_last)
         )

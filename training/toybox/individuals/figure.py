@@ -50,13 +50,18 @@ def draw_figure(individual: Individual, pose: Pose, width: float, height: float)
     """
     scale = SUPERSAMPLING * max(8, height) / 100
     canvas = QuickPen.blank(scale)
-    pen = canvas.at(50, 50, angle=pose.lean, width=-1 if pose.flipped else 1).at(-50, -50)
-    FIGURES[individual.kind](pen, individual, Build(individual.seed), pose)
+    draw_on(canvas, individual, pose)
     figure = _silhouetted(canvas.image, max(LINE_UNITS * scale, LINE_PIXELS * SUPERSAMPLING))
     left, top, right, bottom = figure.getchannel("A").getbbox() or (0, 0, 1, 1)
     ratio = min(width / (right - left), height / (bottom - top))
     size = max(1, round(ratio * (right - left))), max(1, round(ratio * (bottom - top)))
     return figure.resize(size, Image.Resampling.HAMMING, (left, top, right, bottom))
+
+
+def draw_on(canvas: QuickPen, individual: Individual, pose: Pose) -> None:
+    """Draws the individual, without its silhouette's line, on an empty canvas."""
+    pen = canvas.at(50, 50, angle=pose.lean, width=-1 if pose.flipped else 1).at(-50, -50)
+    FIGURES[individual.kind](pen, individual, Build(individual.seed), pose)
 
 
 def _silhouetted(figure: Image.Image, blur: float) -> Image.Image:

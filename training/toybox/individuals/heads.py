@@ -82,7 +82,7 @@ def _dog(pen: QuickPen, coat: Coat, swing: float) -> None:
 def _rabbit(pen: QuickPen, coat: Coat, swing: float) -> None:
     for side in (-1, 1):
         turn = side * (6 + coat.ear_turn * 0.7) + 6 * swing
-        ear = pen.at(side * 8, -13, angle=turn, width=side, height=0.3 + 0.66 * coat.ear)
+        ear = pen.at(side * 8, -13, angle=turn, width=side, height=0.5 + 0.5 * coat.ear)
         bent = coat.style == 2 and side == 1
         tip = [(13, -30), (22, -22), (19, -17), (9, -22)] if bent else [(-1, -34), (6, -35), (9, -24), (8, -12)]
         ear.fill(smooth([(-6, 2), (-7, -16), *tip, (7, 2)]), coat.ears, edge=1.2)

@@ -1,5 +1,7 @@
 """Houses, seen from the front or from a corner."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from training.toybox.backgrounds import Colour
@@ -20,7 +22,9 @@ def draw_house(pen: QuickPen, individual: Individual, build: Build, pose: Pose) 
     peak, eave = top - build.between(20, 30), build.between(4, 8)
     style, layout, door = build.index(3), build.index(3), DOORS[build.index(4)]
     neutral = build.vary(((112, 98, 96), (92, 98, 112), (140, 116, 100))[build.index(3)], 8)
-    surface = surface_of(individual.pattern, paint.second, build)
+    # What runs across the wall keeps clear of the windows and the awning.
+    middle = 0.88 if individual.accessory == "awning" else build.between(0.2, 0.26)
+    surface = replace(surface_of(individual.pattern, paint.second, build), middle=middle)
     roof_colour = paint.accessory if individual.accessory == "roof" else neutral
     side = 14 + 4 * pose.swing if pose.second_stance else 0
     left, right = 50 - half - side / 2, 50 + half - side / 2

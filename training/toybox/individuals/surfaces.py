@@ -32,7 +32,7 @@ def surface_of(pattern: str, colour: Colour, build: Build) -> Surface:
         pattern,
         colour,
         build.between(12, 18),
-        build.between(0.42, 0.56),
+        build.between(0.36, 0.5),
         build.between(0, 1),
         build.between(0.5, 0.64),
         build.between(-14, 14),
@@ -95,10 +95,11 @@ def _dots(pen: QuickPen, surface: Surface, box: Box, shift: float, sag: float) -
 def _checks(pen: QuickPen, surface: Surface, box: Box, shift: float, sag: float) -> None:
     left, top, right, bottom = box
     side = surface.pitch * 0.8
+    edge = 0.9 * side  # a little less than half, so that the ground stays the main colour
     for row, y in enumerate(np.arange(top - side * surface.phase, bottom, side)):
         for x in np.arange(left - 2 * side + shift % (2 * side) + side * (row % 2), right, 2 * side):
-            low, high = (sag * (1 - ((edge - (left + right) / 2) / (right - left) * 2) ** 2) for edge in (x, x + side))
-            corners = [(x, y + low), (x + side, y + high), (x + side, y + side + high), (x, y + side + low)]
+            low, high = (sag * (1 - ((end - (left + right) / 2) / (right - left) * 2) ** 2) for end in (x, x + side))
+            corners = [(x, y + low), (x + edge, y + high), (x + edge, y + edge + high), (x, y + edge + low)]
             pen.fill(corners, surface.colour)
 
 
