@@ -6,6 +6,7 @@ from training.toybox.backgrounds import Rng
 from training.toybox.individuals.traits import Individual
 from training.toybox.render import Item, Scene
 from training.toybox.wording import (
+    ACCESSORY_SYNONYMS,
     ADJECTIVES,
     COLOUR_SYNONYMS,
     PATTERN_WORDS,
@@ -142,7 +143,7 @@ def _describe(item: Item, detail: float, alike: bool, rng: Rng) -> tuple[str, Sa
     if subject.accessory and rng.random() < detail:
         tone = subject.accessory_colour if detail == 1 or rng.random() < 0.8 else None
         said = replace(said, accessory=subject.accessory, accessory_colour=tone)
-        words = _accessory(subject.accessory, _colour(tone, rng) if tone else "")
+        words = _accessory(subject.accessory, _colour(tone, rng) if tone else "", rng)
         if subject.accessory in WORN and (item.kind == "robot" or said.kind is None or _wears(item)):
             wearing = words if rng.random() < 0.65 else ""
         if not wearing:
@@ -183,10 +184,11 @@ def _pattern(
     return said
 
 
-def _accessory(name: str, colour: str) -> str:
+def _accessory(name: str, colour: str, rng: Rng) -> str:
     if name == "one eye":
         return " ".join(filter(None, ("one", colour, "eye")))
-    words = f"{colour} {name}".strip()
+    noun = ACCESSORY_SYNONYMS[name] if name in ACCESSORY_SYNONYMS and rng.random() < 0.3 else name
+    words = f"{colour} {noun}".strip()
     return words if name in PLURAL else with_article(words)
 
 

@@ -56,6 +56,14 @@ class Item:
         """The main colour, None for a thing as drawn."""
         return self.subject.colour
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """About where its middle is, in units of the picture's side; `see` says it exactly."""
+        left, right = self.slot
+        width = min(right - left, self.height)
+        x, y = self.place
+        return left + width / 2 + x * (right - left - width), self.height / 2 + y * (1 - self.height)
+
 
 @dataclass(frozen=True)
 class Scene:

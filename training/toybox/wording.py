@@ -31,6 +31,7 @@ WORN = ("collar", "bow tie", "scarf", "bandana", "cap", "bow", "top hat", "crown
 """The accessories that an animal or a robot wears."""
 
 COLOUR_SYNONYMS = {"gray": "grey"}
+ACCESSORY_SYNONYMS = {"top hat": "hat"}
 
 
 def synonyms(kind: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from training.toybox.backgrounds import Colour
 from training.toybox.world import COLOURS
 
-CLEAR = 33.0
+CLEAR = 39.0
 """The distance in CIELAB from which two colours stand out against each other, as a pattern on its ground must."""
 _TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 _WHITE = np.array([0.9505, 1.0, 1.089])

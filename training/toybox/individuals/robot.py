@@ -7,7 +7,7 @@ from training.toybox.individuals.pen import Build, Paint, QuickPen, paint_of
 from training.toybox.individuals.surfaces import draw_surface, surface_of
 from training.toybox.individuals.traits import Individual
 from training.toybox.individuals.wear import EMBLEMS, draw_bow, draw_headwear
-from training.toybox.samples_pen import BLACK, WHITE, Outline, Pose, curve, oval, rounded, shade
+from training.toybox.samples_pen import BLACK, WHITE, Outline, Pose, curve, oval, rounded, shade, smooth
 
 STEEL, IRON = (168, 178, 190), (92, 100, 114)
 
@@ -16,7 +16,7 @@ STEEL, IRON = (168, 178, 190), (92, 100, 114)
 class Shape:
     """A robot's measures: the trunk, where it joins the arms, and the head's middle and half width.
 
-    `apart` says that the head stands on a neck and turns by itself.
+    `apart` says that the head stands on a neck and turns by itself, `deep` that the trunk's side is seen.
     """
 
     trunk: Outline
@@ -25,13 +25,22 @@ class Shape:
     head_half: tuple[float, float]
     chest: float
     apart: bool
+    deep: bool = False
 
 
 def _shape(build: Build) -> Shape:
     kind = build.index(4)
     half, top = build.between(25, 33), build.between(16, 24)
     if kind == 0:  # a box
-        return Shape(rounded(50 - half, top, 50 + half, 80, 5), (half - 2, 56), (50, top + 20), (half, 16), 66, False)
+        return Shape(
+            rounded(50 - half, top, 50 + half, 80, 5),
+            (half - 2, 56),
+            (50, top + 20),
+            (half, 16),
+            66,
+            False,
+            build.chance(0.5),
+        )
     if kind == 1:  # a ball or an egg
         trunk = oval(50, (top + 82) / 2, 2 * half + 8, 82 - top)
         return Shape(trunk, (half, 50), (50, top + 24), (half - 5, 14), 66, False)
@@ -48,7 +57,7 @@ def draw_robot(pen: QuickPen, individual: Individual, build: Build, pose: Pose) 
     paint, shape = paint_of(individual, build), _shape(build)
     surface = surface_of(individual.pattern, paint.second, build)
     limb = (STEEL, shade(paint.main, 0.7))[build.index(2)]
-    wheels, feet, spare_antenna = build.chance(0.25), build.between(9, 14), build.chance(0.3)
+    wheels, feet, crest = build.chance(0.25), build.between(9, 14), build.index(4)
     _arms(pen, shape, pose, limb, build.between(13, 19))
     _base(pen, individual, paint, pose.swing, limb, wheels, feet)
     head = pen.at(*shape.head, angle=pose.head * (1 if shape.apart else 0.25))
@@ -59,9 +68,13 @@ def draw_robot(pen: QuickPen, individual: Individual, build: Build, pose: Pose) 
         for side in (-1, 1):
             head.stroke([(side * 9, -up + 2), (side * 16 + 3 * pose.swing, -up - 13)], 3.2, IRON)
             head.fill(oval(side * 16 + 3 * pose.swing, -up - 15, 11, 11), paint.accessory, edge=1)
-    elif spare_antenna and individual.accessory != "top hat":
-        head.stroke([(0, -up + 2), (2 * pose.swing, -up - 9)], 3, IRON)
-        head.fill(oval(2 * pose.swing, -up - 11, 7, 7), STEEL, edge=1)
+    elif crest and individual.accessory != "top hat":
+        _crest(head.at(0, -up), crest, pose.swing)
+    if shape.deep:
+        left, top = shape.trunk.min(0)
+        right, bottom = shape.trunk.max(0)
+        side = [(left + 3, top + 2), (left + 11, top - 8), (right + 8, top - 8), (right + 8, bottom - 11)]
+        pen.fill([*side, (right - 2, bottom - 2)], shade(paint.main, 0.66))
     pen.fill(shape.trunk, paint.main)
     draw_surface(pen, surface, shape.trunk, 3 * pose.swing)
     pen.stroke([*shape.trunk, *shape.trunk[:1]], 1.6, shade(paint.main, 0.7))
@@ -70,6 +83,18 @@ def draw_robot(pen: QuickPen, individual: Individual, build: Build, pose: Pose) 
         head.fill(rounded(-across, -up, across, up, 5), paint.main, edge=1.6)
     _face(head, individual, paint, build, across, pose.swing)
     _worn(pen, head, individual, paint, shape, up)
+
+
+def _crest(pen: QuickPen, style: int, swing: float) -> None:
+    """An aerial, a cone or a lamp, in the colours of metal, on top of a head."""
+    if style == 1:
+        pen.stroke([(0, 2), (2 * swing, -9)], 3, IRON)
+        pen.fill(oval(2 * swing, -11, 7, 7), STEEL, edge=1)
+    elif style == 2:
+        pen.fill(smooth([(-10, 3), (0, -12), (10, 3), (0, 5)]), STEEL, edge=1)
+    else:
+        pen.fill(oval(0, 0, 14, 15), (200, 206, 214), edge=1)
+        pen.fill(rounded(-9, -1, 9, 4, 2), IRON)
 
 
 def _arms(pen: QuickPen, shape: Shape, pose: Pose, colour: Colour, length: float) -> None:
@@ -103,7 +128,7 @@ def _face(head: QuickPen, individual: Individual, paint: Paint, build: Build, ac
     smile, eye, white = build.between(-2, 4), build.between(11, 15), build.vary(WHITE, 4)
     apart = min(across * 0.5, build.between(8, 12))
     if individual.pattern != "plain":
-        head.fill(rounded(-across * 0.86, -12, across * 0.86, 16, 6), paint.main, edge=1)
+        head.fill(rounded(-across * 0.78, -11, across * 0.78, 15.5, 6), paint.main, edge=1)
     dark = shade(paint.main, 0.45) if max(paint.main) > 90 else STEEL
     if individual.accessory == "one eye":
         head.fill(oval(0, -1, 27, 27), shade(paint.accessory, 0.55))
