@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from training.toybox.individuals.pen import Build, QuickPen, paint_of
+from training.toybox.backgrounds import Colour
+from training.toybox.individuals.pen import Build, Paint, QuickPen, paint_of
 from training.toybox.individuals.surfaces import draw_surface, surface_of
 from training.toybox.individuals.traits import Individual
 from training.toybox.individuals.wear import EMBLEMS
@@ -20,12 +21,7 @@ def draw_backpack(pen: QuickPen, individual: Individual, build: Build, pose: Pos
     surface = surface_of(individual.pattern, paint.second, build)
     body, height = rounded(50 - half, top, 50 + half, 92, radius), 92 - top
     side = 9 + 3 * pose.swing if pose.second_stance else 0
-    loop = oval(50, top - 1, 20, 18)
-    pen.stroke(np.concatenate([loop, loop[:3]]), 5, strap)
-    for x in (-1, 1):
-        reach = 50 + x * (half + 3)
-        line = curve([(reach - x * 6, top + 14), (reach + x * (3 + 2 * pose.swing), 56), (reach - x * 5, 86)])
-        pen.stroke(line, 6.5, strap)
+    _straps(pen, half, top, strap, pose.swing)
     if side:
         pen.fill(body + np.array([side, -2]), shade(paint.main, 0.66), edge=1)
     if pockets:
@@ -38,14 +34,28 @@ def draw_backpack(pen: QuickPen, individual: Individual, build: Build, pose: Pos
     pen.stroke(curve([(50 - half, seam - 5), (50, seam + 2), (50 + half, seam - 5)]), 2.4, shade(paint.main, 0.55))
     pen.fill(rounded(46.5, seam - 5, 53.5, seam + 8, 1.5), strap)
     pen.fill(rounded(47, seam + 1, 53, seam + 6, 1), metal)
-    pocket = rounded(50 - half * 0.66, seam + 11, 50 + half * 0.66, 87, 6)
-    if individual.accessory == "pocket":
-        pen.fill(pocket, paint.accessory, edge=1.6)
-        pen.stroke([(50 - half * 0.5, seam + 18), (50 + half * 0.5, seam + 18)], 2.2, shade(paint.accessory, 0.6))
-        return
-    pen.stroke([*pocket, pocket[0]], 2, shade(paint.main, 0.55))
-    if individual.accessory:
+    _front(pen, individual, paint, half, seam)
+    if individual.accessory in EMBLEMS:
         y = (seam + 98) / 2 if individual.accessory != "bow" else top + 6
         EMBLEMS[individual.accessory](pen.at(50, y, angle=pose.head / 2, width=1.1, height=1.1), paint.accessory)
-    else:
-        pen.stroke([(50 - half * 0.48, seam + 18), (50 + half * 0.48, seam + 18)], 2.2, shade(paint.main, 0.55))
+
+
+def _straps(pen: QuickPen, half: float, top: float, colour: Colour, swing: float) -> None:
+    loop = oval(50, top - 1, 20, 18)
+    pen.stroke(np.concatenate([loop, loop[:3]]), 5, colour)
+    for x in (-1, 1):
+        reach = 50 + x * (half + 3)
+        line = curve([(reach - x * 6, top + 14), (reach + x * (3 + 2 * swing), 56), (reach - x * 5, 86)])
+        pen.stroke(line, 6.5, colour)
+
+
+def _front(pen: QuickPen, individual: Individual, paint: Paint, half: float, seam: float) -> None:
+    """The pocket below the flap, in the accessory's colour if it is the accessory."""
+    named = individual.accessory == "pocket"
+    colour = paint.accessory if named else paint.main
+    pocket = rounded(50 - half * 0.66, seam + 11, 50 + half * 0.66, 87, 6)
+    if named:
+        pen.fill(pocket, colour)
+    pen.stroke([*pocket, pocket[0]], 2, shade(colour, 0.55))
+    if individual.accessory is None or named:
+        pen.stroke([(50 - half * 0.48, seam + 18), (50 + half * 0.48, seam + 18)], 2.2, shade(colour, 0.55))

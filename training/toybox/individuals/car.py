@@ -24,14 +24,8 @@ def draw_car(pen: QuickPen, individual: Individual, build: Build, pose: Pose) ->
     rim, doors = build.index(3), 1 + build.index(2)
     frame = pen.at(rear, 74, angle=5 + 2 * pose.swing if pose.second_stance else pose.swing).at(-rear, -74)
     left, right = begin + lean_front, end - lean_rear
-    cabin = [
-        (begin, hood + 2),
-        (left, roof + 2),
-        (left + 4, roof),
-        (right - 4, roof),
-        (right, roof + 2),
-        (end, hood + 2),
-    ]
+    edge = [(left, roof + 2), (left + 4, roof), (right - 4, roof), (right, roof + 2)]
+    cabin = [(begin, hood + 2), *edge, (end, hood + 2)]
     _roof_load(frame, individual, paint.accessory, (left, right), roof, pose.swing)
     frame.fill(cabin, paint.main, edge=1.6)
     _windows(frame, cabin, roof, hood, doors)
@@ -41,16 +35,22 @@ def draw_car(pen: QuickPen, individual: Individual, build: Build, pose: Pose) ->
     draw_surface(frame, surface, body, 3 * pose.swing)
     frame.stroke([*body, body[0]], 1.6, shade(paint.main, 0.7))
     middle = (begin + end) / 2
-    frame.stroke([(middle, hood + 2), (middle, 71)], 1.4, shade(paint.main, 0.6))
-    frame.stroke([(middle + 4, hood + 7), (middle + 9, hood + 7)], 2.2, shade(paint.main, 0.5))
-    frame.fill(oval(front + 4, 58, 8, 10), LAMP, edge=1)
-    frame.fill(rounded(rear - 5, 54, rear, 62, 1.5), TAIL_LAMP)
-    for x in (front - 2, rear - 12):
-        frame.fill(rounded(x, 69, x + 14, 75, 2.5), STEEL, edge=1)
+    _fittings(frame, paint.main, (front, middle, rear), hood)
     if individual.accessory in EMBLEMS:
         EMBLEMS[individual.accessory](frame.at(middle, (hood + 76) / 2, width=0.92, height=0.92), paint.accessory)
     for at in (0.21, 0.79):
         _wheel(pen.at(front + at * length, 75, angle=90 * pose.swing), wheel, rim)
+
+
+def _fittings(pen: QuickPen, colour: Colour, places: tuple[float, float, float], hood: float) -> None:
+    """The door's seam and handle, the lamps and the bumpers."""
+    front, middle, rear = places
+    pen.stroke([(middle, hood + 2), (middle, 71)], 1.4, shade(colour, 0.6))
+    pen.stroke([(middle + 4, hood + 7), (middle + 9, hood + 7)], 2.2, shade(colour, 0.5))
+    pen.fill(oval(front + 4, 58, 8, 10), LAMP, edge=1)
+    pen.fill(rounded(rear - 5, 54, rear, 62, 1.5), TAIL_LAMP)
+    for x in (front - 2, rear - 12):
+        pen.fill(rounded(x, 69, x + 14, 75, 2.5), STEEL, edge=1)
 
 
 def _windows(pen: QuickPen, cabin: list[tuple[float, float]], roof: float, hood: float, doors: int) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from training.toybox.backgrounds import Colour
 from training.toybox.individuals.pen import Build, Paint, QuickPen, paint_of
-from training.toybox.individuals.surfaces import draw_surface, surface_of
+from training.toybox.individuals.surfaces import Surface, draw_surface, surface_of
 from training.toybox.individuals.traits import Individual
 from training.toybox.individuals.wear import EMBLEMS, draw_bow, draw_headwear
 from training.toybox.samples_pen import BLACK, WHITE, Outline, Pose, curve, oval, rounded, shade, smooth
@@ -70,19 +70,23 @@ def draw_robot(pen: QuickPen, individual: Individual, build: Build, pose: Pose) 
             head.fill(oval(side * 16 + 3 * pose.swing, -up - 15, 11, 11), paint.accessory, edge=1)
     elif crest and individual.accessory != "top hat":
         _crest(head.at(0, -up), crest, pose.swing)
-    if shape.deep:
-        left, top = shape.trunk.min(0)
-        right, bottom = shape.trunk.max(0)
-        side = [(left + 3, top + 2), (left + 11, top - 8), (right + 8, top - 8), (right + 8, bottom - 11)]
-        pen.fill([*side, (right - 2, bottom - 2)], shade(paint.main, 0.66))
-    pen.fill(shape.trunk, paint.main)
-    draw_surface(pen, surface, shape.trunk, 3 * pose.swing)
-    pen.stroke([*shape.trunk, *shape.trunk[:1]], 1.6, shade(paint.main, 0.7))
+    _trunk(pen, shape, paint.main, surface, pose.swing)
     if shape.apart:
         head.stroke([(0, up - 2), (0, up + 5)], 11, IRON)
         head.fill(rounded(-across, -up, across, up, 5), paint.main, edge=1.6)
     _face(head, individual, paint, build, across, pose.swing)
     _worn(pen, head, individual, paint, shape, up)
+
+
+def _trunk(pen: QuickPen, shape: Shape, colour: Colour, surface: Surface, swing: float) -> None:
+    if shape.deep:
+        left, top = shape.trunk.min(0)
+        right, bottom = shape.trunk.max(0)
+        side = [(left + 3, top + 2), (left + 11, top - 8), (right + 8, top - 8), (right + 8, bottom - 11)]
+        pen.fill([*side, (right - 2, bottom - 2)], shade(colour, 0.66))
+    pen.fill(shape.trunk, colour)
+    draw_surface(pen, surface, shape.trunk, 3 * swing)
+    pen.stroke([*shape.trunk, *shape.trunk[:1]], 1.6, shade(colour, 0.7))
 
 
 def _crest(pen: QuickPen, style: int, swing: float) -> None:
