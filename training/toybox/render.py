@@ -103,13 +103,13 @@ def recoloured(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Imag
     return Image.fromarray((np.concatenate([mixed, alpha], -1) * 255).round().astype(np.uint8), "RGBA")
 
 
-def sample_scene(rng: Rng, spread: float = 1.0) -> Scene:
-    """A random scene; `spread`, 0 to 1, is how much places and heights vary."""
+def sample_scene(rng: Rng) -> Scene:
+    """A random scene."""
     count = int(rng.choice(4, p=COUNTS))
     background = str(rng.choice(list(PLACES))) if rng.random() < 0.6 else f"plain {rng.choice(list(PLAIN))}"
     subjects = _subjects(count, background, rng)
     slots = SLOTS[count - 1] if count else ()
-    items = [_item(subject, slot, count, rng, spread) for subject, slot in zip(subjects, slots, strict=True)]
+    items = [_item(subject, slot, count, rng) for subject, slot in zip(subjects, slots, strict=True)]
     order = rng.permutation(count)
     return Scene(tuple(items[i] for i in order), background, int(rng.integers(2**31)))
 
@@ -141,9 +141,9 @@ def _told_apart(one: Individual | Tinted, other: Individual | Tinted) -> bool:
     return isinstance(one, Individual) or isinstance(other, Individual) or one.name != other.name
 
 
-def _item(subject: Individual | Tinted, slot: tuple[float, float], count: int, rng: Rng, spread: float) -> Item:
+def _item(subject: Individual | Tinted, slot: tuple[float, float], count: int, rng: Rng) -> Item:
     low, high = HEIGHTS[count - 1]
-    across, down, size = (0.5 + spread * (rng.random(3) - 0.5)).tolist()
+    across, down, size = rng.random(3).tolist()
     pose = sample_pose(rng) if isinstance(subject, Individual) else None
     # The lower half of the picture is where the ground is.
     return Item(subject, slot, low + size * (high - low), (across, 0.25 + 0.75 * down), pose)

@@ -148,17 +148,6 @@ def test_items_of_a_scene_can_be_told_apart_by_kind_or_colour(sampled: list[Scen
     assert 0.4 < np.mean(first_is_left) < 0.6
 
 
-def test_with_less_spread_items_keep_nearer_to_their_places():
-    spread = {}
-    for share in (0.25, 1.0):
-        rng = np.random.default_rng(0)
-        scenes = [sample_scene(rng, spread=share) for _ in range(300)]
-        alone = [scene.items[0] for scene in scenes if len(scene.items) == 1]
-        spread[share] = np.std([(*item.place, item.height) for item in alone], axis=0)
-    assert (spread[0.25] < 0.35 * spread[1.0]).all()
-    assert (spread[0.25] > 0).all()
-
-
 def test_everything_occurs_and_nothing_hides_on_its_background(sampled: list[Scene]):
     items = [item for scene in sampled for item in scene.items]
     assert {item.kind for item in items} == set(KIND_NAMES)
