@@ -36,17 +36,6 @@ def _away(box: tuple[int, int, int, int], rows: np.ndarray, columns: np.ndarray)
     return np.hypot(columns - (left + right) / 2, rows - (top + bottom) / 2) / max(right - left, bottom - top)
 
 
-def silhouettes(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each cell shows, (grid, grid) int8, as `layout` says it, and how much of it things cover, 0 to 1."""
-    things, covered = np.full((grid, grid), NOTHING, np.int8), np.zeros((grid, grid), np.float32)
-    for item in scene.items:
-        share = np.asarray(see(item).silhouette.reduce(SIDE // grid), np.float32) / 255
-        things[share > 0.25] = UNASKED
-        things[share > 0.5] = THING_NAMES.index(item.kind)
-        covered = np.maximum(covered, share)
-    return things, covered
-
-
 def present_and_absent(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy where there is a thing, and where there is none: the few cells must count as much as the many.
 
