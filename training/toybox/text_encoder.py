@@ -37,6 +37,7 @@ class Reader(nn.Module):
         super().__init__()
         self.text_encoder = text_encoder
         self.facts = nn.Embedding(len(all_facts()), text_encoder.config.hidden_size)
+        nn.init.normal_(self.facts.weight, std=0.02)  # states are long, so rows begin short
         self.bias = nn.Parameter(torch.full((len(all_facts()),), -5.0))  # nearly all facts are unsaid
 
     def forward(self, ids: Tensor, places: Tensor) -> Tensor:
