@@ -5,7 +5,7 @@ import torch
 from training.toybox import text_encoder
 from training.toybox.captions import Caption, Said
 from training.toybox.facts import all_facts, facts, targets
-from training.toybox.text_encoder import Reader, build, drawn, ends, loss, tokens, wholly_right
+from training.toybox.text_encoder import Reader, build, drawn, longest, loss, tokens, wholly_right
 
 CAT = Said("cat", "black", "bib", "white", "bow tie", "red", "left")
 
@@ -27,11 +27,12 @@ def test_every_fact_of_the_world_has_a_place():
     assert [int(row.sum()) for row in rows[:50]] == [len(facts(said)) for said in captions[:50]]
 
 
-def test_the_end_of_a_text_is_found_before_the_padding(bundled_tokenizer):
-    ids = tokens(bundled_tokenizer, ["a cat", ""])
-    assert ids.shape == (2, bundled_tokenizer.model_max_length)
-    assert ends(ids, bundled_tokenizer)[1] == 1
-    assert ids[0, ends(ids, bundled_tokenizer)[0]] == bundled_tokenizer.eos_token_id
+def test_the_longest_text_is_found_in_its_padding(bundled_tokenizer):
+    ids = tokens(bundled_tokenizer, ["a cat", "a black cat", ""])
+    assert ids.shape == (3, bundled_tokenizer.model_max_length)
+    alone = bundled_tokenizer("a black cat").input_ids
+    assert longest(ids) == len(alone) + 1
+    assert ids[1, : len(alone)].tolist() == alone
 
 
 @pytest.mark.usefixtures("small_models")
@@ -39,13 +40,15 @@ class TestTraining:
     def test_training_resumes_exactly(self, resumes_exactly, bundled_tokenizer):
         resumes_exactly(lambda folder, steps: text_encoder.train(folder, bundled_tokenizer, "cpu", steps))
 
-    def test_padding_does_not_change_the_state_at_the_end(self, bundled_tokenizer):
+    def test_a_fact_is_read_by_the_query_of_its_owner(self, bundled_tokenizer):
         torch.manual_seed(0)
         reader = Reader(build(bundled_tokenizer)).eval()
         ids = tokens(bundled_tokenizer, ["a black cat", "a key"])
-        places = ends(ids, bundled_tokenizer)
-        cut = ids[:, : int(places.max()) + 1]
-        torch.testing.assert_close(reader(ids, places), reader(cut, places))
+        before = reader(ids)
+        with torch.no_grad():
+            reader.queries.weight[reader.owners[all_facts()["cat", "colour", "black"]]] += 1
+        changed = (reader(ids) - before).abs().amax(0) > 1e-6
+        assert {whose for fact, index in all_facts().items() for whose in fact[:1] if changed[index]} == {"cat"}
 
     def test_a_caption_counts_only_if_every_fact_is_told(self, bundled_tokenizer, monkeypatch):
         reader = Reader(build(bundled_tokenizer)).eval()
