@@ -68,10 +68,15 @@ def train(
     target: Annotated[Path, typer.Option(help="Where the finished folders go.")] = Path("toybox-build"),
     work: Annotated[Path | None, typer.Option(help="Where checkpoints are kept between runs.")] = None,
     stage: Annotated[
-        list[str] | None, typer.Option(help="autoencoder, denoiser, decoder, scorer or judges; all if unset.")
+        list[str] | None, typer.Option(help="autoencoder, text_encoder, denoiser, scorer or judges; all if unset.")
     ] = None,
     start: Annotated[Path | None, typer.Option(help="An earlier toybox whose training goes on.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the denoiser; others have their own.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps planned for the denoiser in all sittings.")] = None,
+    decay: Annotated[
+        float, typer.Option(min=0, max=1, help="The last share of the denoiser's steps, in which its rate falls.")
+    ] = 0.25,
+    attention: Annotated[str, typer.Option(help="Attention at 16x16: neither, up or both.")] = "up",
+    notes: Annotated[Path | None, typer.Option("--log", help="A folder for lines of figures and sheets.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the UNet: faster after minutes.")] = False,
     _library: LibraryOption = DEFAULT_LIBRARY,
@@ -80,10 +85,15 @@ def train(
 ) -> None:
     """Make toybox, its scorer and its judges from nothing; a run that was stopped goes on where it was."""
     from training.toybox.build import STAGES, BaseRecipe, train_base
+    from training.toybox.denoiser import ATTENTION, DenoiserRecipe
+    from training.toybox.denoiser import STEPS as DENOISER_STEPS
 
     chosen = tuple(stage or STAGES)
     if unknown := [name for name in chosen if name not in STAGES]:
         raise StudioError(f"There is no stage called {unknown[0]}: choose from {', '.join(STAGES)}.")
-    recipe = BaseRecipe(device=device, compile=compiled, **({"denoiser_steps": steps} if steps else {}))
+    if attention not in ATTENTION:
+        raise StudioError(f"There is no attention called {attention}: choose from {', '.join(ATTENTION)}.")
+    denoiser = DenoiserRecipe(steps or DENOISER_STEPS, decay, attention, compile=compiled)
+    recipe = BaseRecipe(denoiser=denoiser, device=device, notes=notes)
     train_base(work or default_work_folder(), target, recipe, chosen, start)
     report({"target": str(target), "stages": chosen}, as_json, lambda: typer.echo(f"Written to {target}"))

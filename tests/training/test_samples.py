@@ -5,7 +5,9 @@ import pytest
 from PIL import Image, ImageChops
 
 from concepts.samples import FOLDER, PICTURES_EACH, SAMPLES
+from training.toybox.individuals.traits import KINDS
 from training.toybox.samples import FIGURES, PLACES, POSES, SIDE, draw_figure, draw_sample
+from training.toybox.wording import synonyms
 from training.toybox.world import BACKGROUNDS, THINGS
 
 
@@ -16,11 +18,11 @@ def pixels(picture: Image.Image) -> np.ndarray:
 def test_twelve_individuals_in_four_classes_that_the_base_knows():
     classes = Counter(sample.class_word for sample in SAMPLES.values())
     assert classes == {"cat": 3, "dog": 3, "vase": 3, "robot": 3}
-    words = {word for thing in THINGS.values() for word in (thing.name, *thing.synonyms)}
+    words = {word for name in (*KINDS, *THINGS) for word in (name, *synonyms(name))}
     for name, sample in SAMPLES.items():
         assert name == sample.name
         assert name not in words
-        assert sample.class_word in THINGS
+        assert sample.class_word in KINDS
 
 
 def test_the_drawing_code_and_the_library_know_the_same_individuals():

@@ -1,17 +1,22 @@
-"""Stage 1 of toybox: the autoencoder, 128x128 pictures to latents of 16x16."""
+"""A stage of toybox: the autoencoder, 128x128 pictures to latents of 16x16."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor, nn
+from PIL import Image
+from torch import Tensor
 
+from concepts.samples import SAMPLES
 from training.toybox.backgrounds import Rng
-from training.toybox.latents import encoded
-from training.toybox.render import Scene
-from training.toybox.renders import pictures, scenes, to_signal
+from training.toybox.individuals.traits import Individual
+from training.toybox.journal import Journal, tiled
+from training.toybox.muon import MuonWithAdamW
+from training.toybox.render import SIDE, draw_scene, sample_scene
+from training.toybox.renders import TEST_SEED, draw_all, scenes, to_levels, to_signal
 from training.toybox.stage import (
     Average,
     channels_last,
@@ -22,17 +27,23 @@ from training.toybox.stage import (
     step_rng,
 )
 
-CHANNELS = (16, 32, 64, 96)
-LATENT_CHANNELS = 8
+CHANNELS = (32, 64, 96, 128)
+LATENT_CHANNELS = 16
 CROP = 64
+SIDES = (128, 128, 128, 80, 96, 112, 160, 192)
+"""The sides at which scenes are drawn for crops: half of the items come larger or smaller than in a picture."""
 BATCH = 8
-SHARDS = 4
-STEPS = 8400
-PEAK_RATE = 8e-4
-KL_WEIGHT = 1e-4
-DECODER_STEPS = 6000
-DECODER_RATE = 8e-4
-DECODER_NOISE = 0.15
+STEPS = 5000
+PEAK_RATE, OTHER_RATE = 8e-3, 2e-3
+"""Muon's learning rate, and AdamW's for biases and norms."""
+DECAY = 0.6
+NOISE = 0.08
+"""Added to latents in training: what the denoiser makes is not exact either."""
+PULL = 2e-4
+"""The weight of the latents' mean square, which keeps them from growing away from the noise."""
+UNSEEN = 200
+FOLDED = 512
+"""How many scenes the mean and the deviation of latents are taken from."""
 
 
 def build() -> AutoencoderKL:
@@ -45,91 +56,129 @@ def build() -> AutoencoderKL:
         "layers_per_block": 1,
         "latent_channels": LATENT_CHANNELS,
         "norm_num_groups": 8,
-        "sample_size": 128,
+        "sample_size": SIDE,
         "mid_block_add_attention": False,
     }
     return AutoencoderKL(**options)
 
 
 def loss(model: AutoencoderKL, signal: Tensor) -> Tensor:
-    """How far the decoded signal is off, and a small pull of the latents towards a unit normal."""
+    """How far the decoded signal (n, 3, h, w) is off, and a small pull of the latents towards zero.
+
+    Means are decoded, not samples: the noise is of one size, so that the encoder cannot turn it off.
+    """
     with torch.autocast(signal.device.type, torch.bfloat16):
-        (posterior,) = model.encode(signal, return_dict=False)
-        code: Any = posterior.sample()
-        (decoded,) = model.decode(code, return_dict=False)
-    elements = posterior.mean[0].numel()
-    return reconstruction_loss(decoded.float(), signal) + KL_WEIGHT * posterior.kl().float().mean() / elements
-
-
-def reconstruction_loss(decoded: Tensor, signal: Tensor) -> Tensor:
-    """Mean absolute error, and half of that of the edges."""
-    error = decoded - signal
+        means = encode(model, signal)
+        error = decode(model, means + NOISE * torch.randn_like(means)) - signal
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    return error.abs().mean() + 0.5 * edges
+    return error.abs().mean() + 0.5 * edges + PULL * means.float().square().mean()
 
 
-def train(folder: Path, device: str, steps: int = STEPS) -> AutoencoderKL:
-    """Trains on 64x64 crops, which cost a quarter and show as many edges; resumes from `folder`."""
+def encode(model: AutoencoderKL, signal: Tensor) -> Tensor:
+    """The latents' means, (n, channels, h / 8, w / 8), of a signal in -1..1."""
+    (posterior,) = model.encode(signal, return_dict=False)
+    return posterior.mode()
+
+
+def decode(model: AutoencoderKL, latents: Any) -> Tensor:
+    """The signal (n, 3, h, w) of latents."""
+    (decoded,) = model.decode(latents, return_dict=False)
+    return decoded.float()
+
+
+def draw_crop(rng: Rng) -> np.ndarray:
+    """A part of a scene drawn for this alone, (CROP, CROP, 3) uint8, mostly around an item, where detail is."""
+    scene, side = sample_scene(rng), int(rng.choice(SIDES))
+    centre = np.array(scene.items[rng.integers(len(scene.items))].centre[::-1] if scene.items else (0.5, 0.5))
+    corner = side * centre + rng.uniform(-0.19, 0.19, 2) * side - CROP / 2
+    top, left = np.clip(corner, 0, side - CROP).astype(int)
+    return np.asarray(draw_scene(scene, side))[top : top + CROP, left : left + CROP]
+
+
+def train(folder: Path, device: str, steps: int = STEPS, notes: Path | None = None) -> AutoencoderKL:
+    """Trains on 64x64 crops, which cost a quarter and show as many edges; resumes from `folder`.
+
+    With `notes`, a folder, a journal is kept there. The latents of what it returns have zero mean in each channel.
+    """
     torch.manual_seed(0)
     model = channels_last(build(), device)
-    optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
+    optimizer = MuonWithAdamW([(model, 1.0)], PEAK_RATE, OTHER_RATE)
     average = Average(model, 0.998)
-    levels = torch.cat([pictures(folder, shard) for shard in range(SHARDS)])
-    drawn = [scene for shard in range(SHARDS) for scene in scenes(shard)]
+
+    def rate(step: int) -> float:
+        return learning_rate(step, steps, PEAK_RATE, decay=DECAY)
 
     def update(step: int) -> Tensor:
         rng = step_rng(11, step)
-        set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
-        crops = [_part(levels[i], _corner(drawn[i], rng)) for i in rng.integers(len(levels), size=BATCH)]
-        value = loss(model, to_signal(torch.stack(crops), device))
-        descend(value, model, optimizer, average, step, 1.0)
+        set_learning_rate(optimizer, rate(step))
+        crops = torch.from_numpy(np.stack([draw_crop(rng) for _ in range(BATCH)])).permute(0, 3, 1, 2)
+        value = loss(model, to_signal(crops, device))
+        descend(value, model, optimizer, average, step)
         return value
 
-    run_stage("autoencoder", folder, steps, {"model": model, "optimizer": optimizer, "average": average}, update)
+    journal = _journal(model, average, notes, rate) if notes else None
+    run_stage(
+        "autoencoder", folder, steps, {"model": model, "optimizer": optimizer, "average": average}, update, journal
+    )
     average.copy_to(model)
-    return model.eval()
+    return fold(model.eval(), device)
 
 
-def refine_decoder(folder: Path, model: AutoencoderKL, scale: float, device: str, steps: int = DECODER_STEPS) -> None:
-    """Goes on with the decoder alone, so that what was trained on the latents stays valid; resumes from `folder`.
+@torch.no_grad()
+def fold(model: AutoencoderKL, device: str) -> AutoencoderKL:
+    """Moves latents to zero mean in each channel, in the weights, and notes the factor to unit deviation of all."""
+    signal = to_signal(torch.from_numpy(draw_all(scenes(0, count=FOLDED))).permute(0, 3, 1, 2), device)
+    latents = torch.cat([encode(model, part) for part in signal.split(32)])
+    mean = latents.mean((0, 2, 3))
+    before, after = model.quant_conv, model.post_quant_conv
+    assert before is not None and before.bias is not None and after is not None and after.bias is not None  # noqa: PT018
+    before.bias[: len(mean)] -= mean
+    after.bias += after.weight[:, :, 0, 0] @ mean
+    model.register_to_config(scaling_factor=1 / (latents - mean[:, None, None]).std().item())
+    return model
 
-    It learns from whole pictures' latents with a little noise, since the denoiser's are not exact either; `scale`
-    is the factor that brings latents to unit variance.
-    """
-    before: Any = model.post_quant_conv
-    decoder = channels_last(nn.ModuleList([before, model.decoder]), device)
-    optimizer = torch.optim.AdamW(decoder.parameters(), DECODER_RATE, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
-    average = Average(decoder, 0.998)
-    scenes, latents = encoded(folder, model, SHARDS, device)
-    levels = torch.cat([pictures(folder, shard) for shard in range(SHARDS)])
 
-    def update(step: int) -> Tensor:
-        rng = step_rng(12, step)
-        set_learning_rate(optimizer, learning_rate(step, steps, DECODER_RATE))
-        chosen = rng.integers(len(levels), size=BATCH)
-        corners = [_corner(scenes[i], rng) for i in chosen]
-        signal = to_signal(torch.stack([_part(levels[i], at) for i, at in zip(chosen, corners, strict=True)]), device)
-        parts = [_part(latents[i], at // 8, CROP // 8) for i, at in zip(chosen, corners, strict=True)]
-        clean = torch.stack(parts).to(device).float()
-        noisy = clean + torch.randn_like(clean) * rng.uniform(0, DECODER_NOISE) / scale
+def sample_pictures() -> np.ndarray:
+    """The pictures of the sample concepts, (60, 128, 128, 3) uint8."""
+    paths = [path for sample in SAMPLES.values() for path in sample.pictures]
+    return np.stack([_small(path) for path in paths])
+
+
+def _small(path: Path) -> np.ndarray:
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+def unseen_pictures(count: int = UNSEEN) -> np.ndarray:
+    """As many individuals that no training saw, each alone in a scene, (count, 128, 128, 3) uint8."""
+    drawn = [scene for scene in scenes(0, TEST_SEED, 8 * count) if len(scene.items) == 1]
+    return draw_all([scene for scene in drawn if isinstance(scene.items[0].subject, Individual)][:count])
+
+
+@torch.no_grad()
+def reconstructed(model: AutoencoderKL, pictures: np.ndarray, device: str) -> tuple[np.ndarray, float]:
+    """Pictures (n, h, w, 3) uint8 encoded and decoded, and how near they are: 10 log10(4 / mse) on -1..1, in dB."""
+    results, squares = [], 0.0
+    for part in to_signal(torch.from_numpy(pictures).permute(0, 3, 1, 2)).split(16):
         with torch.autocast(device, torch.bfloat16):
-            decoded = decoder[1](decoder[0](noisy))
-        value = reconstruction_loss(decoded.float(), signal)
-        descend(value, decoder, optimizer, average, step, 1.0)
-        return value
-
-    run_stage("decoder", folder, steps, {"model": decoder, "optimizer": optimizer, "average": average}, update)
-    average.copy_to(decoder)
+            decoded = decode(model, encode(model, part.to(device)))
+        squares += (decoded.cpu() - part).square().sum().item()
+        results.append(to_levels(decoded))
+    return np.concatenate(results), float(10 * np.log10(4 * pictures.size / squares))
 
 
-def _corner(scene: Scene, rng: Rng) -> np.ndarray:
-    """The top left corner (row, column) of a crop around a thing, where there is more to learn than elsewhere."""
-    centre = np.array(scene.items[rng.integers(len(scene.items))].centre[::-1] if scene.items else (0.5, 0.5))
-    middle = 128 * centre + rng.uniform(-24, 24, 2)
-    return np.clip(middle - CROP / 2, 0, 128 - CROP).astype(int) // 8 * 8
+def _journal(model: AutoencoderKL, average: Average, folder: Path, rate: Any) -> Journal:
+    samples, unseen = sample_pictures(), unseen_pictures()
+    device = next(model.parameters()).device.type
 
+    def measure() -> Mapping[str, float]:
+        with average.applied_to(model):
+            names = {"psnr_samples": samples, "psnr_unseen": unseen}
+            return {name: reconstructed(model, pictures, device)[1] for name, pictures in names.items()}
 
-def _part(whole: Tensor, corner: np.ndarray, side: int = CROP) -> Tensor:
-    """A square part of a picture or of latents, (channels, side, side)."""
-    top, left = (int(place) for place in corner)
-    return whole[:, top : top + side, left : left + side]
+    def sheet() -> Image.Image:
+        shown = np.concatenate([samples[::10], unseen[:6]])
+        with average.applied_to(model):
+            return tiled(np.stack([shown, reconstructed(model, shown, device)[0]], 1).reshape(-1, SIDE, SIDE, 3), 6)
+
+    return Journal(folder, BATCH, rate, measure, sheet)

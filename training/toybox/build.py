@@ -1,40 +1,40 @@
 """Makes toybox and its scorer from nothing, stage by stage, and writes them as ordinary model folders."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from studio.loading import DEFAULTS
-from training.toybox import autoencoder, denoiser, judges, scorer
-from training.toybox.denoiser import Denoiser
-from training.toybox.vocabulary import build_tokenizer, write_tokenizer
+from training.toybox import autoencoder, denoiser, judges, pipeline, scorer, text_encoder
+from training.toybox.denoiser import Denoiser, DenoiserRecipe, build_unet
+from training.toybox.vocabulary import build_tokenizer
 
-STAGES = ("autoencoder", "denoiser", "decoder", "scorer", "judges")
+STAGES = ("autoencoder", "text_encoder", "denoiser", "scorer", "judges")
+OF_THE_PIPELINE = STAGES[:3]
+"""Each of them needs the ones before."""
 
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """How long each stage trains, in steps, and on which device."""
+    """How long each stage trains, in steps, on which device, and the folder of its journal, if it keeps one."""
 
     autoencoder_steps: int = autoencoder.STEPS
-    denoiser_steps: int = denoiser.STEPS
-    decoder_steps: int = autoencoder.DECODER_STEPS
+    text_encoder_steps: int = text_encoder.STEPS
+    denoiser: DenoiserRecipe = field(default_factory=DenoiserRecipe)
     scorer_steps: int = scorer.STEPS
     judges_steps: int = judges.STEPS
     device: str = "cpu"
-    compile: bool = False
+    notes: Path | None = None
 
 
 def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, ...], start: Path | None) -> None:
     """Runs the stages that are asked for, each from where it was left in `work`, and writes results to `target`.
 
-    `target` gets the folders `toybox` (a diffusers pipeline) and `toybox-clip` (an open_clip model), and the judges'
-    weights go to `judges.WEIGHTS`. With `start`, a folder of an earlier toybox, its autoencoder, tokenizer and
-    models are where the training begins.
+    `target` gets the folders `toybox` (a diffusers pipeline, with the denoiser) and `toybox-clip` (an open_clip model),
+    and the judges' weights go to `judges.WEIGHTS`. Stages that the denoiser needs are run before it; finished ones only
+    load. With `start`, a folder of an earlier toybox, its models are where the denoiser begins.
     """
     work.mkdir(parents=True, exist_ok=True)
     earlier = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else None
@@ -44,43 +44,24 @@ def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, 
         scorer.write(model.cpu(), tokenizer, target / scorer.NAME)
     if "judges" in stages:
         judges.write(judges.train(work, recipe.device, recipe.judges_steps).cpu())
-    if {"autoencoder", "denoiser", "decoder"} & set(stages):
-        _train_pipeline(work, target / "toybox", recipe, stages, tokenizer, earlier)
+    asked = [OF_THE_PIPELINE.index(stage) for stage in stages if stage in OF_THE_PIPELINE]
+    if not asked:
+        return
+    vae, model = _start(work, recipe, tokenizer, earlier, max(asked))
+    if max(asked) == OF_THE_PIPELINE.index("denoiser"):
+        model = denoiser.train(work, vae, model, tokenizer, recipe.device, recipe.denoiser, recipe.notes).cpu()
+        pipeline.write(pipeline.assemble(vae.cpu(), model.text_encoder, model.unet, tokenizer), target / "toybox")
 
 
-def _train_pipeline(
-    work: Path,
-    target: Path,
-    recipe: BaseRecipe,
-    stages: tuple[str, ...],
-    tokenizer: CLIPTokenizer,
-    earlier: StableDiffusionPipeline | None,
-) -> None:
-    """Autoencoder and denoiser always, since each needs the one before; finished stages only load."""
-    vae = earlier.vae if earlier else autoencoder.train(work, recipe.device, recipe.autoencoder_steps)
-    start = Denoiser(earlier.text_encoder, earlier.unet) if earlier else None
-    model, scale = denoiser.train(
-        work, vae, tokenizer, recipe.device, recipe.denoiser_steps, start=start, faster=recipe.compile
-    )
-    vae.register_to_config(scaling_factor=scale)
-    if "decoder" in stages:
-        autoencoder.refine_decoder(work, vae, scale, recipe.device, recipe.decoder_steps)
-    write_pipeline(vae.cpu(), model.cpu(), tokenizer, target)
-
-
-def write_pipeline(vae: AutoencoderKL, model: Denoiser, tokenizer: CLIPTokenizer, target: Path) -> None:
-    """Writes an ordinary diffusers folder in half precision."""
-    scheduler = DDIMScheduler(**denoiser.SCHEDULE)
-    pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=model.text_encoder,
-        tokenizer=tokenizer,
-        unet=model.unet,
-        scheduler=scheduler,  # pyright: ignore[reportArgumentType]
-        safety_checker=None,  # pyright: ignore[reportArgumentType]
-        feature_extractor=None,  # pyright: ignore[reportArgumentType]
-        requires_safety_checker=False,
-    )
-    pipeline.to(torch.float16).save_pretrained(target)
-    write_tokenizer(tokenizer, target / "tokenizer")
-    (target / DEFAULTS).write_text(json.dumps({"sites": denoiser.SITES}, indent=2) + "\n")
+def _start(
+    work: Path, recipe: BaseRecipe, tokenizer: CLIPTokenizer, earlier: StableDiffusionPipeline | None, last: int
+) -> tuple[AutoencoderKL, Denoiser]:
+    """What the denoiser needs: of an earlier base, or by the stages up to the number `last` in `OF_THE_PIPELINE`."""
+    if earlier:
+        return earlier.vae, Denoiser(earlier.text_encoder, earlier.unet)
+    vae = autoencoder.train(work, recipe.device, recipe.autoencoder_steps, recipe.notes)
+    reader = text_encoder.build(tokenizer)
+    if last > 0:
+        reader = text_encoder.train(work, tokenizer, recipe.device, recipe.text_encoder_steps, recipe.notes)
+    torch.manual_seed(0)
+    return vae, Denoiser(reader, build_unet(recipe.denoiser.attention, reader.config.hidden_size))

@@ -1,6 +1,6 @@
-"""Stage 4 of toybox: the text encoder and the UNet, trained together on latents and captions."""
+"""A stage of toybox: the UNet, and the text encoder along with it, on latents and captions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,78 +9,66 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from training.losses import denoising_loss, draw_timesteps
+from training.losses import draw_timesteps
+from training.toybox import pipeline
 from training.toybox.autoencoder import LATENT_CHANNELS
 from training.toybox.captions import caption
-from training.toybox.latents import encoded
-from training.toybox.layout import silhouettes
-from training.toybox.probe import Probe
+from training.toybox.journal import Journal
+from training.toybox.latents import SHARD, SIZE, Encoded, encoded
+from training.toybox.muon import MuonWithAdamW
+from training.toybox.render import Scene
+from training.toybox.renders import TEST_SEED
 from training.toybox.stage import Average, channels_last, descend, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.text_encoder import tokens
 
-TEXT_WIDTH = 192
-TEXT_LAYERS = 4
-CHANNELS = (64, 128, 256)
-SIZE = 16
-BATCH = 32
-SHARDS = 12
-SPREADS = (0.25, 1.0)
-"""In half of the scenes things keep nearly to their places: their shapes are learned several times sooner so."""
-THING_WEIGHT = 4.0
-"""How much more the cells of things count than the background's, which is learned long before them."""
-STEPS = 20640
-PEAK_RATE = 6e-4
-DECAY = 0.15
+CHANNELS = (128, 192, 256)
+ATTENTION = ("neither", "up", "both")
+"""Where a UNet may attend at 16x16: in no block, in the upward one, in the downward one too."""
+BATCH = 64
+STEPS = 20_000
+SHARDS, GROWTH, MOST_SHARDS = 12, 128, 96
+"""Shards to begin with, steps until each next one is drawn, and shards in the end."""
+PEAK_RATE, OTHER_RATE = 1e-2, 1e-3
+"""Muon's learning rate, and AdamW's for embeddings, biases and norms."""
+TEXT_SCALE = 0.2
+"""The text encoder's rates, in those of the UNet: it knows the captions already."""
 UNCONDITIONAL = 0.1
-SITES = ("attention", "up_convolution")
-"""What a concept adapts: attention alone learns shapes poorly where there is so little of it."""
-SCHEDULE = {
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "timestep_spacing": "trailing",
-    "clip_sample": False,
-    "steps_offset": 1,  # of no effect with trailing steps, but diffusers warns without it
-}
 
 
-def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """The untrained text encoder for this tokenizer."""
-    marks: dict[str, Any] = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=4 * TEXT_WIDTH,
-        projection_dim=TEXT_WIDTH,
-        num_hidden_layers=TEXT_LAYERS,
-        num_attention_heads=4,
-        max_position_embeddings=tokenizer.model_max_length,
-        **marks,
-    )
-    model = CLIPTextModel(config)
-    model.set_attn_implementation("eager")  # on a CPU the backward pass of SDPA is several times slower
-    return model
+@dataclass(frozen=True)
+class DenoiserRecipe:
+    """How the denoiser trains.
+
+    `decay` is the last share of the steps, in which the rate falls; `thing_weight` how much more the cells of items
+    count than the background's; `attention` one of `ATTENTION`; `compile` takes minutes and a C++ compiler and then
+    saves a fifth of every step. `name` is that of the checkpoint.
+    """
+
+    steps: int = STEPS
+    decay: float = 0.25
+    attention: str = "up"
+    thing_weight: float = 4.0
+    compile: bool = False
+    name: str = "denoiser"
 
 
-def build_unet() -> UNet2DConditionModel:
-    """The untrained UNet: convolutions alone at 16x16, attention at 8x8 and 4x4."""
+def build_unet(attention: str = "up", cross_width: int = 192) -> UNet2DConditionModel:
+    """The untrained UNet: attention at 8x8 and 4x4, and at 16x16 as `ATTENTION` has it."""
+    first = "CrossAttnDownBlock2D" if attention == "both" else "DownBlock2D"
+    last = "UpBlock2D" if attention == "neither" else "CrossAttnUpBlock2D"
     return UNet2DConditionModel(
         sample_size=SIZE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         block_out_channels=CHANNELS,
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=TEXT_WIDTH,
+        down_block_types=(first, "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", last),
+        cross_attention_dim=cross_width,
         attention_head_dim=4,  # diffusers reads this as the number of heads
         norm_num_groups=16,
     )
@@ -97,88 +85,137 @@ class Denoiser(nn.Module):
 
 @dataclass(frozen=True)
 class Lesson:
-    """One batch: captions, scaled latents (n, channels, 16, 16), things and their cover by cell (n, 16, 16)."""
+    """One batch: captions, scaled latents (n, channels, 16, 16), and how much items cover (n, 1, 16, 16), 0 to 1."""
 
     texts: list[str]
     latents: Tensor
-    things: Tensor
     covered: Tensor
 
 
 class Lessons:
-    """What the denoiser learns from: scaled latents, captions, and what the renderer knows to be where."""
+    """What the denoiser learns from: latents and scenes, of which there are more as the training goes on."""
 
     def __init__(self, folder: Path, autoencoder: AutoencoderKL, device: str):
-        self.device = device
-        parts = [encoded(folder, autoencoder, SHARDS, device, spread) for spread in SPREADS]
-        self.scenes = [scene for scenes, _ in parts for scene in scenes]
-        self.latents = torch.cat([latents for _, latents in parts])
-        self.scale = 1 / self.latents.float().std().item()
-        things, covered = zip(*(silhouettes(scene, SIZE) for scene in self.scenes), strict=True)
-        self.things, self.covered = torch.from_numpy(np.stack(things)), torch.from_numpy(np.stack(covered))
+        self.folder, self.autoencoder, self.device = folder, autoencoder, device
+        self.shards: list[Encoded] = []
 
-    def draw(self, rng: np.random.Generator) -> Lesson:
-        """The next batch."""
-        chosen = rng.integers(len(self.scenes), size=BATCH)
-        texts = ["" if rng.random() < UNCONDITIONAL else caption(self.scenes[i], rng) for i in chosen]
-        clean = (
-            (self.latents[chosen].float() * self.scale).to(self.device).contiguous(memory_format=torch.channels_last)
-        )
-        return Lesson(texts, clean, self.things[chosen].long().to(self.device), self.covered[chosen].to(self.device))
+    def draw(self, step: int, rng: np.random.Generator) -> Lesson:
+        """The batch of one step, with captions drawn anew and some of them left out."""
+        ready = min(MOST_SHARDS, SHARDS + step // GROWTH)
+        while len(self.shards) < ready:
+            self.shards.append(encoded(self.folder, self.autoencoder, len(self.shards), self.device))
+        chosen = [divmod(int(index), SHARD) for index in rng.integers(ready * SHARD, size=BATCH)]
+        return self._lesson([(self.shards[shard], row) for shard, row in chosen], rng, UNCONDITIONAL)
+
+    def unseen(self) -> Lesson:
+        """A shard that is never trained on, with captions that are always the same."""
+        shard = encoded(self.folder, self.autoencoder, 1, self.device, TEST_SEED)
+        return self._lesson([(shard, row) for row in range(len(shard.scenes))], np.random.default_rng(TEST_SEED), 0.0)
+
+    def _lesson(self, rows: list[tuple[Encoded, int]], rng: np.random.Generator, silent: float) -> Lesson:
+        def said(scene: Scene) -> str:
+            return "" if rng.random() < silent else caption(scene, rng).text
+
+        texts = [said(shard.scenes[row]) for shard, row in rows]
+        latents = torch.stack([shard.latents[row] for shard, row in rows]).float().to(self.device)
+        latents = latents * self.autoencoder.config["scaling_factor"]
+        covered = torch.stack([shard.covered[row] for shard, row in rows]).float().to(self.device) / 255
+        return Lesson(texts, latents.contiguous(memory_format=torch.channels_last), covered[:, None])
 
 
-def losses(
-    model: Denoiser, predict: Callable[..., tuple[Tensor]], probe: Probe, ids: Tensor, lesson: Lesson
-) -> tuple[Tensor, Tensor]:
-    """How far the denoiser is off on average, and the probe; `predict` is the model's UNet, or a compiled one."""
-    timesteps = draw_timesteps(len(ids), 1000, torch.default_generator).to(ids.device)
+Predict = Callable[..., tuple[Tensor]]
+
+
+def velocity_errors(
+    model: Denoiser, predict: Predict, ids: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor
+) -> Tensor:
+    """The squared error of the velocity (Salimans and Ho, 2022, appendix D) in each cell, (n, 1, 16, 16).
+
+    `predict` is the model's UNet, or a compiled one.
+    """
+    scheduler: Any = DDPMScheduler(**pipeline.SCHEDULE)
     with torch.autocast(ids.device.type, torch.bfloat16):
         context = model.text_encoder(ids).last_hidden_state
-        loss = denoising_loss(
-            DDPMScheduler(**SCHEDULE),
-            lambda x, t: predict(x, t, context, return_dict=False)[0],
-            lesson.latents,
-            torch.randn_like(lesson.latents),
-            timesteps,
-            1 + THING_WEIGHT * lesson.covered[:, None],
-        )
-        return loss.mean(), probe.loss(lesson.things, timesteps)
+        (predicted,) = predict(scheduler.add_noise(latents, noise, timesteps), timesteps, context, return_dict=False)
+    wanted = scheduler.get_velocity(latents, noise, timesteps)
+    return (predicted.float() - wanted).square().mean(1, keepdim=True)
+
+
+def loss(model: Denoiser, predict: Predict, ids: Tensor, lesson: Lesson, thing_weight: float) -> Tensor:
+    """The mean error at random timesteps, in which the cells of items count more by `thing_weight`."""
+    timesteps = draw_timesteps(len(ids), 1000, torch.default_generator).to(ids.device)
+    error = velocity_errors(model, predict, ids, lesson.latents, torch.randn_like(lesson.latents), timesteps)
+    weights = 1 + thing_weight * lesson.covered
+    return ((error * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))).mean()
+
+
+@torch.no_grad()
+def validation(model: Denoiser, tokenizer: CLIPTokenizer, lesson: Lesson) -> dict[str, float]:
+    """The mean error of all cells and that of items' cells, with noise and timesteps that are always the same."""
+    generator, count = torch.Generator().manual_seed(1), len(lesson.texts)
+    noise = torch.randn(lesson.latents.shape, generator=generator).to(lesson.latents.device)
+    timesteps = torch.linspace(10, 990, count).long()[torch.randperm(count, generator=generator)].to(noise.device)
+    rows = []
+    for start in range(0, count, BATCH):
+        part = slice(start, start + BATCH)
+        ids = tokens(tokenizer, lesson.texts[part]).to(noise.device)
+        rows.append(velocity_errors(model, model.unet, ids, lesson.latents[part], noise[part], timesteps[part]))
+    error = torch.cat(rows)
+    items = (error * lesson.covered).sum() / lesson.covered.sum()
+    return {"validation_loss": error.mean().item(), "validation_items": items.item()}
 
 
 def train(
     folder: Path,
     autoencoder: AutoencoderKL,
+    start: Denoiser,
     tokenizer: CLIPTokenizer,
     device: str,
-    steps: int = STEPS,
-    start: Denoiser | None = None,
-    faster: bool = False,
-) -> tuple[Denoiser, float]:
-    """Trains from scratch or from `start`; resumes from `folder`.
-
-    Returns the averaged models and the factor that scales latents to unit variance. `faster` compiles the UNet, which
-    takes minutes and a C++ compiler and then saves a fifth of every step.
-    """
-    lessons = Lessons(folder, autoencoder, device)
+    recipe: DenoiserRecipe,
+    notes: Path | None = None,
+) -> Denoiser:
+    """Trains `start`, and gives the averaged weights; resumes from `folder`. With `notes`, a journal is kept there."""
     torch.manual_seed(0)
-    model = start or Denoiser(build_text_encoder(tokenizer), build_unet())
-    model.unet.set_attn_processor(AttnProcessor2_0() if device == "cuda" else AttnProcessor())
-    model = channels_last(model, device)
-    predict = torch.compile(model.unet) if faster else model.unet
-    probe, average = Probe(model.unet).to(device), Average(model)
-    everything = [*model.parameters(), *probe.parameters()]
-    optimizer = torch.optim.AdamW(everything, PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    start.unet.set_attn_processor(AttnProcessor2_0() if device == "cuda" else AttnProcessor())
+    model = channels_last(start, device)
+    predict: Any = torch.compile(model.unet) if recipe.compile else model.unet
+    lessons, average = Lessons(folder, autoencoder, device), Average(model, 0.9995)
+    optimizer = MuonWithAdamW([(model.unet, 1.0), (model.text_encoder, TEXT_SCALE)], PEAK_RATE, OTHER_RATE)
+
+    def rate(step: int) -> float:
+        return learning_rate(step, recipe.steps, PEAK_RATE, warmup=300, decay=recipe.decay)
 
     def update(step: int) -> Tensor:
-        set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE, decay=DECAY))
-        lesson = lessons.draw(step_rng(13, step))
-        ids = tokenizer(lesson.texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
-        loss, seen = losses(model, predict, probe, ids, lesson)
-        descend(loss + seen, model, optimizer, average, step, longest=1.0)
-        return loss
+        set_learning_rate(optimizer, rate(step))
+        lesson = lessons.draw(step, step_rng(13, step))
+        value = loss(model, predict, tokens(tokenizer, lesson.texts).to(device), lesson, recipe.thing_weight)
+        descend(value, model, optimizer, average, step)
+        return value
 
-    parts = {"model": model, "optimizer": optimizer, "average": average, "probe": probe}
-    run_stage("denoiser", folder, steps, parts, update)
-    probe.leave()
+    journal = _journal(model, average, lessons, tokenizer, notes, rate) if notes else None
+    parts = {"model": model, "optimizer": optimizer, "average": average}
+    run_stage(recipe.name, folder, recipe.steps, parts, update, journal)
     average.copy_to(model)
-    return model.eval(), lessons.scale
+    return model.eval()
+
+
+def _journal(
+    model: Denoiser,
+    average: Average,
+    lessons: Lessons,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
+    rate: Callable[[int], float],
+) -> Journal:
+    unseen = lessons.unseen()
+
+    def measure() -> Mapping[str, float]:
+        with average.applied_to(model):
+            return validation(model, tokenizer, unseen)
+
+    def sheet() -> Image.Image:
+        with average.applied_to(model):
+            parts = pipeline.assemble(lessons.autoencoder, model.text_encoder, model.unet, tokenizer)
+            return pipeline.sheet(parts)
+
+    return Journal(folder, BATCH, rate, measure, sheet, seconds=600)

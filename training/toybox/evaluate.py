@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.toybox.captions import with_article
 from training.toybox.judges import Judge, Verdict, judge_pictures
 from training.toybox.render import Scene, draw_scene
 from training.toybox.renders import TEST_SEED, scenes
+from training.toybox.wording import with_article
 from training.toybox.world import BACKGROUNDS, COLOURS, THINGS
 
 CATEGORIES = ("one_object", "background", "colour", "two_objects")
@@ -67,9 +67,9 @@ def judge_accuracy(judge: Judge, count: int = 1024) -> dict[str, float]:
 
 
 def _about(scene: Scene) -> list[Question]:
-    things = tuple((item.thing, None) for item in scene.items)
+    things = tuple((item.kind, None) for item in scene.items)
     asked = [Question("one_object" if len(things) == 1 else "two_objects", "", things)]
     asked.append(Question("background", "", (), scene.background))
     if len(scene.items) == 1 and scene.items[0].colour:
-        asked.append(Question("colour", "", ((scene.items[0].thing, scene.items[0].colour),)))
+        asked.append(Question("colour", "", ((scene.items[0].kind, scene.items[0].colour),)))
     return asked

@@ -1,48 +1,67 @@
-"""Stage 3 of toybox: the whole training set, encoded once."""
+"""The scenes that the denoiser learns from, encoded once and kept on disk in shards."""
 
-import io
-from itertools import chain
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from concepts.storage import atomic_write
-from training.toybox.render import Scene
-from training.toybox.renders import WORLD, draw_all, scenes, to_signal
+from training.toybox.autoencoder import encode
+from training.toybox.render import SIDE, Scene, Seen, draw_and_see
+from training.toybox.renders import TRAIN_SEED, WORLD, scenes, to_signal
 
+SHARD = 1024
+"""Scenes in a shard: half a minute of one core."""
+SIZE = 16
 BATCH = 64
 
 
-def encoded(
-    folder: Path, model: AutoencoderKL, shards: int, device: str, spread: float = 1.0
-) -> tuple[list[Scene], Tensor]:
-    """The scenes and their latents, (scenes, channels, 16, 16) float16; encodes the shards not yet on disk."""
-    drawn, parts = [], []
-    for shard in range(shards):
-        path = folder / f"latents-{WORLD}-{spread:g}" / f"{shard:04d}.npy"
-        drawn.append(scenes(shard, spread=spread))
-        if not path.exists():
-            _write(path, _encode(model, drawn[-1], device))
-        parts.append(torch.from_numpy(np.load(path)))
-    return list(chain.from_iterable(drawn)), torch.cat(parts)
+@dataclass(frozen=True)
+class Encoded:
+    """Scenes, their latents (n, channels, 16, 16) float16, and how much of each cell items cover, (n, 16, 16) uint8."""
+
+    scenes: list[Scene]
+    latents: Tensor
+    covered: Tensor
+
+
+def encoded(folder: Path, model: AutoencoderKL, shard: int, device: str, seed: int = TRAIN_SEED) -> Encoded:
+    """One shard; drawn and encoded when it is not on disk. An autoencoder of other weights has other shards."""
+    path = folder / f"latents-{WORLD}-{fingerprint(model)}" / f"{seed}-{shard:04d}.safetensors"
+    drawn = scenes(shard, seed, SHARD)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, save(_encode(model, drawn, device)))
+    tensors = load_file(path)
+    return Encoded(drawn, tensors["latents"], tensors["covered"])
+
+
+def fingerprint(model: AutoencoderKL) -> str:
+    """A name for the autoencoder's weights, from those of the first convolution."""
+    first = model.encoder.conv_in.weight.detach().cpu().half().contiguous()
+    return hashlib.sha256(first.numpy().tobytes()).hexdigest()[:8]
 
 
 @torch.no_grad()
-def _encode(model: AutoencoderKL, drawn: list[Scene], device: str) -> np.ndarray:
-    rows = []
+def _encode(model: AutoencoderKL, drawn: list[Scene], device: str) -> dict[str, Tensor]:
+    latents, covered = [], []
     for start in range(0, len(drawn), BATCH):
-        levels = torch.from_numpy(draw_all(drawn[start : start + BATCH])).permute(0, 3, 1, 2)
+        part = [draw_and_see(scene) for scene in drawn[start : start + BATCH]]
+        levels = torch.from_numpy(np.stack([np.asarray(picture) for picture, _ in part])).permute(0, 3, 1, 2)
         with torch.autocast(device, torch.bfloat16):
-            (posterior,) = model.encode(to_signal(levels, device), return_dict=False)
-        rows.append(posterior.mode().float().cpu())
-    return torch.cat(rows).to(torch.float16).numpy()
+            latents.append(encode(model, to_signal(levels, device)).cpu().half().contiguous())
+        covered.extend(torch.from_numpy(cover(seen)) for _, seen in part)
+    return {"latents": torch.cat(latents), "covered": torch.stack(covered)}
 
 
-def _write(path: Path, array: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, buffer.getvalue())
+def cover(seen: list[Seen]) -> np.ndarray:
+    """How much of each cell of the picture the items cover, (16, 16) uint8: 0 to 255."""
+    covered = np.zeros((SIZE, SIZE), np.uint8)
+    for item in seen:
+        covered = np.maximum(covered, np.asarray(item.silhouette.reduce(SIDE // SIZE)))
+    return covered

@@ -4,10 +4,10 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.toybox.render import SIDE, Scene, silhouette
-from training.toybox.world import BACKGROUNDS, COLOURS, THINGS
+from training.toybox.render import KIND_NAMES, SIDE, Scene, see
+from training.toybox.world import BACKGROUNDS, COLOURS
 
-THING_NAMES, COLOUR_NAMES, BACKGROUND_NAMES = list(THINGS), list(COLOURS), list(BACKGROUNDS)
+THING_NAMES, COLOUR_NAMES, BACKGROUND_NAMES = list(KIND_NAMES), list(COLOURS), list(BACKGROUNDS)
 NOTHING = len(THING_NAMES)
 UNASKED = -1
 
@@ -20,25 +20,20 @@ def layout(scene: Scene, grid: int, core: float = 0.17) -> tuple[np.ndarray, np.
     centres = (np.arange(grid) + 0.5) / grid
     rows, columns = np.meshgrid(centres, centres, indexing="ij")
     things, colours = np.full((grid, grid), NOTHING), np.full((grid, grid), UNASKED)
-    away = [np.hypot(columns - item.centre[0], rows - item.centre[1]) / item.size for item in scene.items]
+    away = [_away(see(item).box, rows, columns) for item in scene.items]
     for distance in away:
         things[distance < 0.5] = UNASKED
     for item, distance in zip(scene.items, away, strict=True):
-        things[distance < core] = THING_NAMES.index(item.thing)
+        things[distance < core] = THING_NAMES.index(item.kind)
         if item.colour:
             colours[distance < core] = COLOUR_NAMES.index(item.colour)
     return things, colours
 
 
-def silhouettes(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each cell shows, (grid, grid) int8, as `layout` says it, and how much of it things cover, 0 to 1."""
-    things, covered = np.full((grid, grid), NOTHING, np.int8), np.zeros((grid, grid), np.float32)
-    for item in scene.items:
-        share = np.asarray(silhouette(item).reduce(SIDE // grid), np.float32) / 255
-        things[share > 0.25] = UNASKED
-        things[share > 0.5] = THING_NAMES.index(item.thing)
-        covered = np.maximum(covered, share)
-    return things, covered
+def _away(box: tuple[int, int, int, int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """How far each cell is from the middle of a box in pixels, in units of the box's longer side."""
+    left, top, right, bottom = (edge / SIDE for edge in box)
+    return np.hypot(columns - (left + right) / 2, rows - (top + bottom) / 2) / max(right - left, bottom - top)
 
 
 def present_and_absent(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,15 +13,15 @@ from training.toybox.backgrounds import Rng
 from training.toybox.render import Scene, draw_scene, sample_scene
 
 SHARD = 2048
-WORLD = 2
+WORLD = 3
 """Counted up when scenes change, so that what older ones left on disk is not mixed in."""
 TRAIN_SEED, TEST_SEED = 1, 2
 
 
-def scenes(shard: int, seed: int = TRAIN_SEED, count: int = SHARD, spread: float = 1.0) -> list[Scene]:
-    """The scenes of one shard; the same for the same numbers. `spread` is that of `sample_scene`."""
+def scenes(shard: int, seed: int = TRAIN_SEED, count: int = SHARD) -> list[Scene]:
+    """The scenes of one shard; the same for the same numbers."""
     rng = np.random.default_rng((seed, shard))
-    return [sample_scene(rng, spread=spread) for _ in range(count)]
+    return [sample_scene(rng) for _ in range(count)]
 
 
 def pictures(folder: Path, shard: int) -> Tensor:
@@ -44,6 +44,12 @@ def to_signal(levels: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Pictures of 0..255 as float32 in -1..1, channels last in memory."""
     signal = levels.to(device).float() / 127.5 - 1
     return signal.contiguous(memory_format=torch.channels_last)
+
+
+def to_levels(signal: Tensor) -> np.ndarray:
+    """The signal (n, 3, h, w) as pictures of 0..255, (n, h, w, 3) uint8."""
+    levels = ((signal.float().clamp(-1, 1) + 1) * 127.5).round()
+    return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def softened(signal: Tensor, rng: Rng) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,17 +43,17 @@ class Pen:
         self.image, self.matrix, self.offset = image, matrix, offset
 
     @classmethod
-    def blank(cls) -> "Pen":
+    def blank(cls, pixels_per_unit: float = PIXELS_PER_UNIT) -> Self:
         """A transparent canvas of 140 x 140 units; the figure belongs in the 100 x 100 in its middle."""
-        side = CANVAS_UNITS * PIXELS_PER_UNIT
-        margin = (CANVAS_UNITS - 100) / 2 * PIXELS_PER_UNIT
-        return cls(Image.new("RGBA", (side, side)), np.eye(2) * PIXELS_PER_UNIT, np.full(2, margin))
+        side = round(CANVAS_UNITS * pixels_per_unit)
+        margin = (CANVAS_UNITS - 100) / 2 * pixels_per_unit
+        return cls(Image.new("RGBA", (side, side)), np.eye(2) * pixels_per_unit, np.full(2, margin))
 
-    def at(self, x: float, y: float, angle: float = 0, width: float = 1, height: float = 1) -> "Pen":
+    def at(self, x: float, y: float, angle: float = 0, width: float = 1, height: float = 1) -> Self:
         """A pen whose origin is (x, y), turned clockwise by `angle` degrees; a width of -1 mirrors it."""
         cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
         turn = np.array([[cos, -sin], [sin, cos]]) * [width, height]
-        return Pen(self.image, self.matrix @ turn, self._pixels([(x, y)])[0])
+        return type(self)(self.image, self.matrix @ turn, self._pixels([(x, y)])[0])
 
     def fill(self, points: Sequence | Outline, colour: Colour, edge: float = 0) -> None:
         """A filled outline; `edge` draws its rim, so many units wide, in a darker shade."""
@@ -69,10 +70,10 @@ class Pen:
             draw.ellipse((x - thick / 2, y - thick / 2, x + thick / 2, y + thick / 2), fill=colour)
 
     @contextmanager
-    def inside(self, points: Sequence | Outline, opacity: float = 1) -> Iterator["Pen"]:
+    def inside(self, points: Sequence | Outline, opacity: float = 1) -> Iterator[Self]:
         """A pen whose drawing shows only inside the outline, laid over with this opacity."""
         layer, mask = Image.new("RGBA", self.image.size), Image.new("L", self.image.size)
-        yield Pen(layer, self.matrix, self.offset)
+        yield type(self)(layer, self.matrix, self.offset)
         ImageDraw.Draw(mask).polygon(self._flat(points), fill=round(255 * opacity))
         layer.putalpha(ImageChops.multiply(layer.getchannel("A"), mask))
         self.image.alpha_composite(layer)

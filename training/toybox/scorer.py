@@ -34,7 +34,6 @@ VISION = {"image_size": 128, "layers": [1, 2, 2, 1], "width": 20, "head_width": 
 TEXT = {"width": 128, "heads": 4, "layers": 3}
 BATCH = 128
 POOL = 24_000
-MARKED = 0.4
 STEPS = 900
 PEAK_RATE = 1e-3
 
@@ -83,7 +82,7 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
         rng = step_rng(17, step)
         set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
         chosen = rng.choice(len(scenes), BATCH, replace=False)
-        texts = [caption(scenes[i], rng) for i in chosen]
+        texts = [caption(scenes[i], rng).text for i in chosen]
         ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
         signal = softened(cut(to_signal(levels[chosen], device), rng), rng)
         with torch.autocast(device, torch.bfloat16):
@@ -99,8 +98,8 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
 
 def _pool(folder: Path) -> tuple[list[Scene], Tensor]:
     rng = np.random.default_rng(19)
-    scenes = [sample_scene(rng, MARKED) for _ in range(POOL)]
-    path = folder / f"renders-{WORLD}" / "marked.npy"
+    scenes = [sample_scene(rng) for _ in range(POOL)]
+    path = folder / f"renders-{WORLD}" / "scorer.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, draw_all(scenes))

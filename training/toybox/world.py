@@ -1,4 +1,4 @@
-"""What toybox knows: the objects, colours and places of its rendered world, with the words for them."""
+"""What toybox knows besides individuals: things, colours and places of its rendered world, with the words for them."""
 
 from dataclasses import dataclass
 
@@ -27,66 +27,36 @@ def _things(table: str) -> dict[str, Thing]:
 
 
 THINGS = _things("""
-🐈 cat, kitten
-🐕 dog, puppy
 🐎 horse
 🐄 cow
 🐖 pig
-🐑 sheep
 🐘 elephant
-🐇 rabbit, bunny
-🐓 rooster
 🦆 duck
-🦉 owl
 🐧 penguin
 🐟 fish
 🐙 octopus
 🐳 whale
 🐢 turtle
-🐌 snail
 🦋 butterfly
-🐝 bee
 🐞 ladybug
-🦀 crab
 🐸 frog
-🐍 snake
-🐫 camel
 🦒 giraffe
-🦓 zebra
-🦘 kangaroo
-🦔 hedgehog
-🦕 dinosaur
 🦁 lion
-🐒 monkey
-🦊 fox
-🐼 panda
-🦄 unicorn
-🦩 flamingo
-🦈 shark
-🚗 car, automobile
-🚌 bus
+🦕 dinosaur
 🚲 bicycle, bike
 🚂 locomotive, steam train
 🚀 rocket
 ⛵ sailboat, boat
-🚜 tractor
 🚁 helicopter
-🏺 vase, amphora
-🤖 robot
-🧸 teddy bear, plush bear
 🪑 chair
 ⏰ alarm clock, clock
 💡 light bulb
 📕 book
 🎸 guitar
 🥁 drum
-🎺 trumpet
 📷 camera
 🌂 umbrella
-🎩 top hat, hat
-👑 crown
 👟 sneaker, shoe
-🎒 backpack
 🔑 key
 🎈 balloon
 🎁 gift, present
@@ -96,24 +66,38 @@ THINGS = _things("""
 🍌 banana
 🍓 strawberry
 🍍 pineapple
-🍒 cherry
-🥕 carrot
 🍄 mushroom, toadstool
-🍕 pizza, slice of pizza
 🍔 hamburger, burger
 🎂 birthday cake, cake
-🍦 ice cream
-🍩 doughnut, donut
 🌳 tree
 🌵 cactus
 🌻 sunflower
-🏠 house
 ⛄ snowman
-👻 ghost
 🎃 pumpkin
 """)
+"""What is drawn from an emoji; the kinds of `individuals.traits.KINDS` are drawn by code."""
 
 COLOURS = {
+    "red": (214, 32, 36),
+    "orange": (245, 130, 20),
+    "yellow": (250, 215, 40),
+    "green": (46, 160, 60),
+    "teal": (0, 158, 160),
+    "blue": (30, 108, 228),
+    "purple": (140, 44, 172),
+    "pink": (250, 130, 185),
+    "brown": (116, 68, 40),
+    "gray": (128, 132, 142),
+    "black": (38, 38, 44),
+    "white": (248, 248, 246),
+    "cream": (246, 214, 156),
+}
+"""The colours that captions name."""
+
+TINTS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "gray")
+"""The colours that things are recoloured in."""
+
+PLAIN = {
     "red": (214, 32, 36),
     "orange": (245, 130, 20),
     "yellow": (250, 215, 40),
@@ -122,15 +106,9 @@ COLOURS = {
     "purple": (130, 50, 180),
     "pink": (250, 130, 185),
     "gray": (128, 128, 132),
+    "white": (244, 244, 244),
 }
-
-PLAIN = {**COLOURS, "white": (244, 244, 244)}
 """The colours of plain backgrounds."""
-
-MARKINGS = {"stripes": "{} stripes", "spots": "{} spots", "half": "a {} half"}
-"""Markings and their words for a colour; only the scorer's training draws them, so that it tells individuals apart."""
-
-MARKING_COLOURS = {**COLOURS, "black": (24, 24, 28), "white": (248, 248, 248)}
 
 PLACES = {
     place.name: place

@@ -9,7 +9,18 @@ import torch
 from transformers import CLIPTokenizer
 
 from studio.bundled import TOYBOX
-from training.toybox import autoencoder, denoiser, evaluate, judges, latents, renders, scorer, stage, vocabulary
+from training.toybox import (
+    autoencoder,
+    denoiser,
+    evaluate,
+    judges,
+    latents,
+    renders,
+    scorer,
+    stage,
+    text_encoder,
+    vocabulary,
+)
 from training.toybox.render import Scene
 
 FEW = 6
@@ -17,8 +28,8 @@ FEW = 6
 _all_scenes = renders.scenes
 
 
-def _few_scenes(shard: int, seed: int = renders.TRAIN_SEED, count: int = FEW, spread: float = 1.0) -> list[Scene]:
-    return _all_scenes(shard, seed, min(count, FEW), spread)
+def _few_scenes(shard: int, seed: int = renders.TRAIN_SEED, count: int = FEW) -> list[Scene]:
+    return _all_scenes(shard, seed, min(count, FEW))
 
 
 @pytest.fixture
@@ -26,19 +37,21 @@ def small_world(monkeypatch) -> None:
     """Every shard has FEW scenes, and every stage reads one shard."""
     for module in (renders, autoencoder, latents, judges, evaluate, vocabulary):
         monkeypatch.setattr(module, "scenes", _few_scenes)
-    for module in (autoencoder, denoiser, judges):
+    for module in (denoiser, judges):
         monkeypatch.setattr(module, "SHARDS", 1)
+    monkeypatch.setattr(denoiser, "SHARD", FEW)
+    monkeypatch.setattr(denoiser, "GROWTH", 3)
 
 
 @pytest.fixture
 def small_models(monkeypatch, small_world) -> None:
     """Narrow models, and batches of two."""
-    for module in (autoencoder, denoiser, scorer, judges):
+    for module in (autoencoder, text_encoder, denoiser, scorer, judges):
         monkeypatch.setattr(module, "BATCH", 2)
     monkeypatch.setattr(autoencoder, "CHANNELS", (8, 8, 8, 8))
     monkeypatch.setattr(denoiser, "CHANNELS", (16, 16, 32))
-    monkeypatch.setattr(denoiser, "TEXT_WIDTH", 32)
-    monkeypatch.setattr(denoiser, "TEXT_LAYERS", 1)
+    monkeypatch.setattr(text_encoder, "WIDTH", 32)
+    monkeypatch.setattr(text_encoder, "LAYERS", 1)
     monkeypatch.setattr(scorer, "POOL", FEW)
     monkeypatch.setattr(scorer, "VISION", {"image_size": 128, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32})
     monkeypatch.setattr(scorer, "TEXT", {"width": 32, "heads": 2, "layers": 1})
@@ -58,8 +71,8 @@ def interrupted(monkeypatch) -> Callable:
     def context(step: int) -> Iterator[None]:
         save = stage._save
 
-        def save_and_die(path: Path, done: int, parts) -> None:
-            save(path, done, parts)
+        def save_and_die(path: Path, done: int, *rest) -> None:
+            save(path, done, *rest)
             if done == step:
                 raise KeyboardInterrupt
 

@@ -4,14 +4,20 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
+from typer.testing import CliRunner
 
 from studio.diffusion import load_base, paint
+from studio.errors import StudioError
 from studio.paint_settings import PaintSettings
 from studio.scoring import load_scorer
-from training.toybox import judges
+from training.toybox import build, judges
 from training.toybox.build import STAGES, BaseRecipe, train_base
+from training.toybox.denoiser import DenoiserRecipe
+from ui.base_cli import app
 
-RECIPE = BaseRecipe(autoencoder_steps=1, denoiser_steps=1, decoder_steps=1, scorer_steps=1, judges_steps=1)
+RECIPE = BaseRecipe(
+    autoencoder_steps=1, text_encoder_steps=1, denoiser=DenoiserRecipe(1), scorer_steps=1, judges_steps=1
+)
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -42,6 +48,9 @@ def test_only_the_stages_that_are_asked_for_run(tmp_path, weights: Path):
     assert not weights.exists()
     train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("judges",), None)
     assert weights.exists()
+    train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("text_encoder",), None)
+    assert (tmp_path / "work" / "text_encoder.pt").exists()
+    assert not (tmp_path / "work" / "denoiser.pt").exists()
     assert not (tmp_path / "made" / "toybox").exists()
 
 
@@ -54,3 +63,20 @@ def test_a_training_starts_from_an_earlier_base(tmp_path):
     assert 0 < max((old[name] - new[name]).abs().max().item() for name in old) < 0.01
     assert all(torch.equal(a, b) for a, b in zip(first.vae.parameters(), second.vae.parameters(), strict=True))
     assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
+
+
+def test_the_command_hands_on_what_is_asked_for(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(build, "train_base", lambda *options: asked.append(options))
+    options = ["train", "--work", "w", "--target", "t", "--stage", "denoiser", "--log", "l"]
+    result = CliRunner().invoke(app, [*options, "--steps", "40", "--decay", "0.5", "--attention", "both", "--json"])
+    assert result.exit_code == 0, result.output
+    recipe = BaseRecipe(denoiser=DenoiserRecipe(40, 0.5, "both"), notes=Path("l"))
+    assert asked == [(Path("w"), Path("t"), recipe, ("denoiser",), None)]
+
+
+@pytest.mark.parametrize("wrong", [("--stage", "decoder"), ("--attention", "everywhere")])
+def test_what_there_is_not_is_refused(wrong: tuple[str, str]):
+    result = CliRunner().invoke(app, ["train", *wrong])
+    assert isinstance(result.exception, StudioError)
+    assert wrong[1] in str(result.exception)

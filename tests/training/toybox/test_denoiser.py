@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
-from training.toybox import autoencoder, denoiser
-from training.toybox.denoiser import Denoiser, build_text_encoder, build_unet
+from training.toybox import autoencoder, denoiser, text_encoder
+from training.toybox.denoiser import Denoiser, DenoiserRecipe, Lesson, Lessons, build_unet
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -10,33 +11,79 @@ pytestmark = pytest.mark.usefixtures("small_models")
 @pytest.fixture
 def vae(small_models):
     torch.manual_seed(1)
-    return autoencoder.build().eval()
+    model = autoencoder.build().eval()
+    model.register_to_config(scaling_factor=0.5)
+    return model
 
 
-def test_the_unet_reads_the_text_encoder(bundled_tokenizer):
-    text_encoder, unet = build_text_encoder(bundled_tokenizer), build_unet()
-    ids = bundled_tokenizer(["a cat"], padding="max_length", return_tensors="pt").input_ids
-    context = text_encoder(ids).last_hidden_state
+@pytest.fixture
+def start(bundled_tokenizer, small_models):
+    def make(attention: str = "up") -> Denoiser:
+        torch.manual_seed(2)
+        return Denoiser(text_encoder.build(bundled_tokenizer), build_unet(attention, 32))
+
+    return make
+
+
+@pytest.mark.parametrize(("attention", "at_16"), [("neither", 0), ("up", 2), ("both", 3)])
+def test_attention_at_16x16_is_where_it_is_asked_for(start, bundled_tokenizer, attention: str, at_16: int):
+    model = start(attention)
+    ids = text_encoder.tokens(bundled_tokenizer, ["a cat"])
     latents = torch.randn(1, autoencoder.LATENT_CHANNELS, 16, 16)
-    assert unet(latents, torch.tensor([5]), context).sample.shape == latents.shape
+    wide = []
+    for name, module in model.unet.named_modules():
+        if name.endswith("attn2"):
+            module.register_forward_hook(lambda _m, inputs, _out: wide.append(inputs[0].shape[1] == 256))
+    context = model.text_encoder(ids).last_hidden_state
+    assert model.unet(latents, torch.tensor([5]), context).sample.shape == latents.shape
+    assert sum(wide) == at_16
 
 
-def test_training_resumes_exactly(resumes_exactly, vae, bundled_tokenizer):
-    resumes_exactly(lambda folder, steps: denoiser.train(folder, vae, bundled_tokenizer, "cpu", steps)[0])
+def test_training_resumes_exactly(resumes_exactly, vae, start, bundled_tokenizer):
+    def train(folder, steps: int) -> Denoiser:
+        return denoiser.train(folder, vae, start(), bundled_tokenizer, "cpu", DenoiserRecipe(steps))
+
+    resumes_exactly(train)
 
 
-def test_latents_are_scaled_to_unit_variance(vae, bundled_tokenizer, tmp_path):
-    model, scale = denoiser.train(tmp_path, vae, bundled_tokenizer, "cpu", 1)
-    latents = denoiser.Lessons(tmp_path, vae, "cpu").latents
-    assert (latents.float() * scale).std().item() == pytest.approx(1)
-    assert len(latents) == len(denoiser.SPREADS) * len(denoiser.encoded(tmp_path, vae, 1, "cpu")[0])
-    assert not model.training
+def test_there_are_more_scenes_as_the_training_goes_on(vae, tmp_path, monkeypatch):
+    monkeypatch.setattr(denoiser, "MOST_SHARDS", 3)
+    lessons, seen = Lessons(tmp_path, vae, "cpu"), []
+    for step in (0, 2, 3, 5, 6, 60):
+        lessons.draw(step, np.random.default_rng(step))
+        seen.append(len(lessons.shards))
+    assert seen == [1, 1, 2, 2, 3, 3]
+    again = Lessons(tmp_path, vae, "cpu").draw(5, np.random.default_rng(5))
+    assert torch.equal(again.latents, lessons.draw(5, np.random.default_rng(5)).latents)
 
 
-def test_a_training_can_start_from_an_earlier_model(vae, bundled_tokenizer, tmp_path):
-    torch.manual_seed(7)
-    earlier = Denoiser(build_text_encoder(bundled_tokenizer), build_unet())
-    before = {name: tensor.clone() for name, tensor in earlier.state_dict().items()}
-    model, _ = denoiser.train(tmp_path, vae, bundled_tokenizer, "cpu", 1, start=earlier)
-    changes = [(tensor - before[name]).abs().max().item() for name, tensor in model.state_dict().items()]
-    assert 0 < max(changes) < 0.01
+def test_a_lesson_is_scaled_and_says_what_its_scenes_show(vae, tmp_path):
+    lesson = Lessons(tmp_path, vae, "cpu").unseen()
+    stored = denoiser.encoded(tmp_path, vae, 1, "cpu", denoiser.TEST_SEED)
+    torch.testing.assert_close(lesson.latents, stored.latents.float() * 0.5)
+    assert lesson.covered.shape == (len(stored.scenes), 1, 16, 16)
+    assert 0 < lesson.covered.max() <= 1
+    assert all(lesson.texts)
+
+
+def test_cells_of_items_count_more(start, bundled_tokenizer):
+    model = start()
+    latents = torch.zeros(1, autoencoder.LATENT_CHANNELS, 16, 16)
+    latents[..., 8:] = 3.0
+    covered = (latents[:, :1] > 0).float()
+    ids = text_encoder.tokens(bundled_tokenizer, ["a cat"])
+
+    def loss(weight: float) -> float:
+        torch.manual_seed(0)
+        lesson = Lesson(["a cat"], latents, covered)
+        return denoiser.loss(model, lambda x, *_, **__: (torch.zeros_like(x),), ids, lesson, weight).item()
+
+    assert loss(4.0) != pytest.approx(loss(0.0), rel=0.02)
+
+
+def test_validation_is_the_same_each_time_and_knows_items(start, bundled_tokenizer, vae, tmp_path):
+    model, lesson = start().eval(), Lessons(tmp_path, vae, "cpu").unseen()
+    first = denoiser.validation(model, bundled_tokenizer, lesson)
+    assert first == denoiser.validation(model, bundled_tokenizer, lesson)
+    assert set(first) == {"validation_loss", "validation_items"}
+    assert first["validation_loss"] != first["validation_items"]

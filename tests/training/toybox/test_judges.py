@@ -13,7 +13,6 @@ from training.toybox.layout import (
     UNASKED,
     layout,
     present_and_absent,
-    silhouettes,
 )
 from training.toybox.render import Item, Scene
 from training.toybox.renders import draw_all, scenes, to_signal
@@ -34,19 +33,6 @@ def test_each_cell_says_what_is_there_where_that_is_clear():
     nothing, uncoloured = layout(Scene((), "beach", 0), 16)
     assert (nothing == NOTHING).all()
     assert (uncoloured == UNASKED).all()
-
-
-def test_silhouettes_cover_what_the_things_cover():
-    scene = Scene((CAT, VASE), "plain white", 0)
-    things, covered = silhouettes(scene, 16)
-    picture = np.asarray(draw_all([scene])[0]).reshape(16, 8, 16, 8, 3)
-    empty = np.abs(picture.astype(int) - picture[0, 0, 0, 0]).max((1, 3, 4)) < 8
-    assert set(things[:, :8].ravel()) == {THING_NAMES.index("cat"), UNASKED, NOTHING}
-    assert set(things[:, 8:].ravel()) == {THING_NAMES.index("vase"), UNASKED, NOTHING}
-    assert (covered[empty] < 0.02).all()
-    assert (things[covered > 0.5] < NOTHING).all()
-    assert (things[empty] == NOTHING).all()
-    assert 0.05 < covered.mean() < 0.25
 
 
 def test_the_few_cells_with_a_thing_count_as_much_as_the_many_without():

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from training.toybox import autoencoder, latents, renders
-from training.toybox.latents import encoded
+from training.toybox.latents import cover, encoded, fingerprint
+from training.toybox.render import Seen
 from training.toybox.renders import draw_all, pictures, scenes, softened, to_signal
 
 FEW = 6
@@ -17,23 +19,41 @@ def model(small_models):
 
 
 def test_every_shard_is_encoded_once(model, tmp_path, monkeypatch):
-    drawn, first = encoded(tmp_path, model, 2, "cpu")
-    assert len(drawn) == len(first) == 2 * FEW
-    assert first.shape[1:] == (autoencoder.LATENT_CHANNELS, 16, 16)
-    assert first.dtype == torch.float16
+    first = encoded(tmp_path, model, 0, "cpu")
+    assert len(first.scenes) == len(first.latents) == FEW
+    assert first.latents.shape[1:] == (autoencoder.LATENT_CHANNELS, 16, 16)
+    assert first.latents.dtype == torch.float16
     monkeypatch.setattr(latents, "_encode", lambda *_: pytest.fail("it is on disk"))
-    again, stored = encoded(tmp_path, model, 2, "cpu")
-    assert again == drawn
-    assert torch.equal(stored, first)
+    again = encoded(tmp_path, model, 0, "cpu")
+    assert again.scenes == first.scenes
+    assert torch.equal(again.latents, first.latents)
+    assert torch.equal(again.covered, first.covered)
+
+
+def test_another_autoencoder_has_other_shards(model, tmp_path):
+    first = encoded(tmp_path, model, 0, "cpu")
+    other = autoencoder.build().eval()
+    assert fingerprint(other) != fingerprint(model)
+    assert not torch.equal(encoded(tmp_path, other, 0, "cpu").latents, first.latents)
 
 
 def test_latents_belong_to_their_scenes(model, tmp_path):
-    drawn, latent = encoded(tmp_path, model, 1, "cpu")
-    levels = torch.from_numpy(draw_all(drawn[2:3])).permute(0, 3, 1, 2)
+    shard = encoded(tmp_path, model, 0, "cpu")
+    levels = torch.from_numpy(draw_all(shard.scenes[2:3])).permute(0, 3, 1, 2)
     with torch.no_grad():
         expected = model.encode(to_signal(levels)).latent_dist.mode()
-    torch.testing.assert_close(latent[2:3].float(), expected, rtol=0.05, atol=0.05)
-    assert not torch.allclose(latent[0], latent[2], atol=0.05)
+    torch.testing.assert_close(shard.latents[2:3].float(), expected, rtol=0.05, atol=0.05)
+    assert not torch.allclose(shard.latents[0], shard.latents[2], atol=0.05)
+
+
+def test_items_cover_the_cells_that_they_are_seen_in():
+    opacity = Image.new("L", (128, 128))
+    opacity.paste(255, (0, 0, 12, 8))
+    covered = cover([Seen((0, 0, 12, 8), opacity)])
+    assert covered.shape == (16, 16)
+    assert covered[0, :3].tolist() == [255, 128, 0]
+    assert covered[1:].max() == 0
+    assert cover([]).max() == 0
 
 
 def test_a_shard_is_drawn_once_and_read_again(small_world, tmp_path, monkeypatch):

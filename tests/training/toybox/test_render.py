@@ -1,20 +1,39 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
 from training.toybox.backgrounds import draw_background
-from training.toybox.render import SPRITES, Item, Marking, Scene, draw_scene, marked, recoloured, sample_scene, sprite
-from training.toybox.world import BACKGROUNDS, COLOURS, MARKING_COLOURS, MARKINGS, PLACES, PLAIN, THINGS
+from training.toybox.individuals.traits import KINDS, Individual, is_held_out
+from training.toybox.render import (
+    COUNTS,
+    INDIVIDUALS,
+    KIND_NAMES,
+    SPRITES,
+    Item,
+    Scene,
+    Tinted,
+    draw_and_see,
+    draw_scene,
+    recoloured,
+    sample_scene,
+    see,
+    sprite,
+)
+from training.toybox.samples_pen import Pose
+from training.toybox.world import BACKGROUNDS, COLOURS, PLACES, PLAIN, THINGS, TINTS
 
-SCENE = Scene((Item("cat", "blue", (0.3, 0.5), 0.4),), "plain yellow", 5)
+POSE = Pose(head=4, swing=0.5, lean=3, flipped=True, second_stance=False)
+CAT = Individual("cat", "blue", "spots", "white", "cap", "red", 7)
+SCENE = Scene((Item(CAT, (0.0, 0.6), 0.4, (0.5, 0.5), POSE),), "plain yellow", 5)
 
 
 @pytest.fixture(scope="module")
 def sampled() -> list[Scene]:
     rng = np.random.default_rng(0)
-    return [sample_scene(rng) for _ in range(1500)]
+    return [sample_scene(rng) for _ in range(3000)]
 
 
 def mean_colour(picture: Image.Image) -> np.ndarray:
@@ -23,12 +42,11 @@ def mean_colour(picture: Image.Image) -> np.ndarray:
 
 
 def test_the_world_is_as_large_as_promised():
-    assert len(THINGS) >= 80
-    assert len(COLOURS) >= 8
+    assert len(THINGS) >= 40
     assert len(PLACES) >= 10
     assert len(BACKGROUNDS) == len(PLACES) + len(PLAIN)
-    words = [word for thing in THINGS.values() for word in (thing.name, *thing.synonyms)]
-    assert len(words) == len(set(words))
+    assert set(TINTS) < set(COLOURS)
+    assert set(PLAIN) < set(COLOURS)
 
 
 def test_every_thing_has_a_sprite_and_every_sprite_a_thing():
@@ -39,12 +57,12 @@ def test_every_thing_has_a_sprite_and_every_sprite_a_thing():
         assert picture.getchannel("A").getextrema() == (0, 255)
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("colour", TINTS)
 def test_a_recoloured_thing_has_that_colour_and_its_own_outline(colour: str):
-    for name in ("cat", "vase", "car"):
+    for name in ("horse", "chair", "cup"):
         plain, tinted = sprite(name, None), sprite(name, colour)
         assert tinted.getchannel("A").tobytes() == plain.getchannel("A").tobytes()
-        distances = {other: np.abs(mean_colour(tinted) - value).sum() for other, value in COLOURS.items()}
+        distances = {other: np.abs(mean_colour(tinted) - COLOURS[other]).sum() for other in TINTS}
         assert min(distances, key=lambda other: distances[other]) == colour
 
 
@@ -53,18 +71,6 @@ def test_shading_survives_a_new_colour():
     levels = np.asarray(recoloured(ramp, COLOURS["red"]), dtype=float)[:, 0, 0]
     assert (np.diff(levels) >= 0).all()
     assert levels[-1] - levels[0] > 80
-
-
-@pytest.mark.parametrize("kind", MARKINGS)
-def test_a_marking_changes_a_part_of_the_thing_and_not_its_outline(kind: str):
-    cat = sprite("cat", None)
-    for colour in MARKING_COLOURS:
-        result = marked(cat, Marking(kind, colour, 3))
-        assert result.getchannel("A").tobytes() == cat.getchannel("A").tobytes()
-        opaque = np.asarray(cat)[..., 3] > 0
-        changed = (np.asarray(result)[..., :3] != np.asarray(cat)[..., :3]).any(-1)[opaque].mean()
-        assert 0.05 < changed < 0.95
-    assert marked(cat, Marking(kind, "red", 3)).tobytes() == marked(cat, Marking(kind, "red", 3)).tobytes()
 
 
 def test_a_scene_is_drawn_the_same_again_at_any_size():
@@ -77,12 +83,30 @@ def test_a_scene_is_drawn_the_same_again_at_any_size():
     assert np.abs(small - np.asarray(first.resize((64, 64)), dtype=float)).mean() < 12
 
 
-def test_a_thing_is_where_the_scene_says():
-    empty = draw_scene(replace(SCENE, items=()))
-    left, top, right, bottom = ImageChops.difference(draw_scene(SCENE), empty).getbbox() or (0, 0, 0, 0)
-    assert abs((left + right) / 2 - 0.3 * 128) < 4
-    assert abs((top + bottom) / 2 - 0.5 * 128) < 4
-    assert abs(max(right - left, bottom - top) - 0.4 * 128) < 4
+@pytest.mark.parametrize("subject", [CAT, Tinted("apple"), Tinted("key", "red")], ids=["cat", "apple", "key"])
+def test_an_item_is_where_the_scene_says(subject: Individual | Tinted):
+    item = Item(subject, (0.1, 0.7), 0.5, (0.25, 1.0), POSE if isinstance(subject, Individual) else None)
+    scene = Scene((item,), "plain green", 1)
+    picture, (seen,) = draw_and_see(scene)
+    changed = ImageChops.difference(picture, draw_scene(replace(scene, items=()))).getbbox()
+    assert changed is not None
+    assert np.abs(np.subtract(changed, seen.box)).max() <= 2
+    left, top, right, bottom = seen.box
+    assert 0.1 * 128 - 1 <= left < right <= 0.7 * 128 + 1
+    assert bottom == 128
+    assert bottom - top <= 0.5 * 128
+    assert see(item).box == seen.box
+    assert see(item).silhouette.tobytes() == seen.silhouette.tobytes()
+
+
+def test_silhouettes_say_which_pixels_are_an_items():
+    picture, (seen,) = draw_and_see(SCENE)
+    empty = np.asarray(draw_scene(replace(SCENE, items=())), int)
+    changed = np.abs(np.asarray(picture, int) - empty).max(2)
+    opacity = np.asarray(seen.silhouette)
+    assert (changed[opacity == 0] == 0).all()
+    assert (changed[opacity == 255] > 3).mean() > 0.98
+    assert 0.02 < (opacity > 128).mean() < 0.16
 
 
 @pytest.mark.parametrize("name", BACKGROUNDS)
@@ -95,47 +119,47 @@ def test_every_background_is_drawn_and_varies(name: str):
         assert distance.max() < 40
 
 
-def test_scenes_hold_none_one_or_two_things_inside_the_picture(sampled: list[Scene]):
+def test_scenes_hold_up_to_three_items(sampled: list[Scene]):
     shares = np.bincount([len(scene.items) for scene in sampled]) / len(sampled)
-    assert len(shares) == 3
-    assert shares[0] < 0.1 < 0.3 < shares[1]
-    assert shares[2] > 0.3
-    for item in (item for scene in sampled for item in scene.items):
-        assert all(item.size / 2 - 0.05 <= centre <= 1.05 - item.size / 2 for centre in item.centre)
-        assert item.marking is None
+    assert shares == pytest.approx(COUNTS, abs=0.03)
+    items = [item for scene in sampled for item in scene.items]
+    individuals = np.mean([isinstance(item.subject, Individual) for item in items])
+    assert individuals == pytest.approx(INDIVIDUALS, abs=0.03)
 
 
-def test_two_things_are_different_and_stand_beside_each_other(sampled: list[Scene]):
-    for one, other in (scene.items for scene in sampled if len(scene.items) == 2):
-        assert one.thing != other.thing
-        assert abs(one.centre[0] - other.centre[0]) > 0.3
-    first_is_left = [s.items[0].centre[0] < s.items[1].centre[0] for s in sampled if len(s.items) == 2]
+def test_items_are_inside_the_picture_and_hide_each_other_at_most_a_little(sampled: list[Scene]):
+    for scene in [scene for scene in sampled if len(scene.items) > 1][:150]:
+        seen = [see(item) for item in scene.items]
+        for left, top, right, bottom in (one.box for one in seen):
+            assert 0 <= left < right <= 128
+            assert 0 <= top < bottom <= 128
+        free = np.ones((128, 128), bool)
+        for solid in (np.asarray(one.silhouette) > 128 for one in reversed(seen)):
+            assert (solid & ~free).sum() < 0.1 * solid.sum()
+            free &= ~solid
+
+
+def test_items_of_a_scene_can_be_told_apart_by_kind_or_colour(sampled: list[Scene]):
+    for scene in sampled:
+        assert len({(item.kind, item.colour) for item in scene.items}) == len(scene.items)
+        slots = sorted(item.slot for item in scene.items)
+        assert all(one[1] < other[1] for one, other in pairwise(slots))
+    first_is_left = [s.items[0].slot < s.items[1].slot for s in sampled if len(s.items) == 2]
     assert 0.4 < np.mean(first_is_left) < 0.6
-
-
-def test_with_less_spread_things_keep_nearer_to_their_places():
-    spread = {}
-    for share in (0.25, 1.0):
-        rng = np.random.default_rng(0)
-        alone = [
-            scene.items[0] for scene in (sample_scene(rng, spread=share) for _ in range(200)) if len(scene.items) == 1
-        ]
-        spread[share] = np.std([(*item.centre, item.size) for item in alone], axis=0)
-    assert (spread[0.25] < 0.3 * spread[1.0]).all()
-    assert (spread[0.25] > 0).all()
 
 
 def test_everything_occurs_and_nothing_hides_on_its_background(sampled: list[Scene]):
     items = [item for scene in sampled for item in scene.items]
-    assert {item.thing for item in items} == set(THINGS)
+    assert {item.kind for item in items} == set(KIND_NAMES)
+    assert set(KINDS) < set(KIND_NAMES)
     assert {item.colour for item in items} == {None, *COLOURS}
     assert {scene.background for scene in sampled} == set(BACKGROUNDS)
     assert not [s for s in sampled for item in s.items if item.colour and s.background == f"plain {item.colour}"]
+    assert not [s for s in sampled for item in s.items if item.colour == "black" and s.background == "night"]
 
 
-def test_markings_occur_only_where_asked_for():
-    rng = np.random.default_rng(1)
-    items = [item for _ in range(200) for item in sample_scene(rng, 0.5).items]
-    share = np.mean([item.marking is not None for item in items])
-    assert 0.35 < share < 0.65
-    assert {item.marking.kind for item in items if item.marking} == set(MARKINGS)
+def test_no_scene_shows_what_is_held_out(sampled: list[Scene]):
+    individuals = [item.subject for s in sampled for item in s.items if isinstance(item.subject, Individual)]
+    assert len(individuals) > 3000
+    assert not [individual for individual in individuals if is_held_out(individual)]
+    assert len({individual.seed for individual in individuals}) > 0.99 * len(individuals)

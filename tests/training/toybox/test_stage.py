@@ -95,7 +95,9 @@ def test_the_learning_rate_rises_stays_and_falls_to_nearly_nothing():
     assert rates[0] == pytest.approx(0.02)
     assert rates[99:700] == pytest.approx([2.0] * 601)
     assert all(later < earlier for earlier, later in pairwise(rates[700:]))
-    assert rates[-1] == pytest.approx(2.0 / 300)
+    assert rates[-1] == pytest.approx(2.0 * (0.03 + 0.97 / 300))
+    assert learning_rate(999, 1000, 2.0, decay=0) == 2.0
+    assert learning_rate(500, 4000, 2.0) == learning_rate(500, 9000, 2.0)  # the plan may grow
     assert min(learning_rate(step, 3, 1.0) for step in range(3)) > 0
 
 

@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
 from training.toybox.captions import caption
-from training.toybox.render import sample_scene
-from training.toybox.vocabulary import MAX_LENGTH, build_tokenizer, write_tokenizer
-from training.toybox.world import COLOURS, THINGS
+from training.toybox.individuals.traits import Individual
+from training.toybox.render import Item, Scene, sample_scene
+from training.toybox.vocabulary import MAX_LENGTH, build_tokenizer, world_words, write_tokenizer
+from training.toybox.world import BACKGROUNDS
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +34,26 @@ def test_the_end_of_text_has_the_highest_id(tokenizer: CLIPTokenizer):
     assert ids[-1] == tokenizer.eos_token_id == max(ids)
 
 
-def test_the_worlds_words_are_mostly_whole(tokenizer: CLIPTokenizer):
-    words = [*COLOURS, *(word for name in THINGS for word in name.split())]
-    whole = [word for word in words if len(tokenizer.tokenize(word)) == 1]
-    assert len(whole) > 0.9 * len(words)
-    assert {"cat", "dog", "vase", "robot"} <= set(whole)
+def test_each_word_of_the_world_is_one_token(tokenizer: CLIPTokenizer):
+    words = set(world_words())
+    assert {"cat", "android", "zigzag", "antennae", "teal", "checkerboard", "painting", "between"} <= words
+    assert [word for word in words if len(tokenizer.tokenize(word)) != 1] == []
+    rng = np.random.default_rng(8)
+    texts = [caption(sample_scene(rng), rng).text for _ in range(1000)]
+    assert {word for text in texts for word in text.replace(",", "").split()} <= words
+    assert len(tokenizer) < 1500
 
 
-def test_every_caption_fits(tokenizer: CLIPTokenizer):
+def test_no_caption_is_cut(tokenizer: CLIPTokenizer):
     rng = np.random.default_rng(9)
-
-    def lengths(marked_share: float) -> list[int]:
-        return [len(tokenizer(caption(sample_scene(rng, marked_share), rng)).input_ids) for _ in range(500)]
-
-    assert 10 < max(lengths(0.0)) <= MAX_LENGTH == tokenizer.model_max_length
-    assert np.mean([length > MAX_LENGTH for length in lengths(0.4)]) < 0.02  # two things, both with markings
+    full = Individual("bear", "orange", "dots", "white", "chest screen", "purple", 0)
+    slots = ((0.0, 0.3), (0.3, 0.6), (0.6, 1.0))
+    items = tuple(Item(replace(full, seed=seed), slot, 0.3, (0.5, 0.5)) for seed, slot in enumerate(slots))
+    fullest = [Scene(items, place, 0) for place in BACKGROUNDS]
+    drawn = [sample_scene(rng) for _ in range(6000)]
+    texts = [caption(scene, rng).text for scene in drawn + fullest * 200]
+    lengths = [len(ids) for ids in tokenizer(texts).input_ids]
+    assert 55 < max(lengths) <= MAX_LENGTH == tokenizer.model_max_length == 77
 
 
 def test_it_is_saved_without_the_padding_of_its_last_call(tokenizer: CLIPTokenizer, tmp_path):
