@@ -9,11 +9,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from studio.loading import DEFAULTS
-from training.toybox import autoencoder, denoiser, judges, scorer
+from training.toybox import autoencoder, denoiser, detector, detector_training, laws, scorer, scorer_training
 from training.toybox.denoiser import Denoiser
 from training.toybox.vocabulary import build_tokenizer, write_tokenizer
 
-STAGES = ("autoencoder", "denoiser", "decoder", "scorer", "judges")
+STAGES = ("autoencoder", "denoiser", "decoder", "scorer", "detector")
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class BaseRecipe:
     autoencoder_steps: int = autoencoder.STEPS
     denoiser_steps: int = denoiser.STEPS
     decoder_steps: int = autoencoder.DECODER_STEPS
-    scorer_steps: int = scorer.STEPS
-    judges_steps: int = judges.STEPS
+    scorer_steps: int = scorer_training.STEPS
+    detector_steps: int = detector_training.STEPS
     device: str = "cpu"
     compile: bool = False
 
@@ -32,18 +32,19 @@ class BaseRecipe:
 def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, ...], start: Path | None) -> None:
     """Runs the stages that are asked for, each from where it was left in `work`, and writes results to `target`.
 
-    `target` gets the folders `toybox` (a diffusers pipeline) and `toybox-clip` (an open_clip model), and the judges'
-    weights go to `judges.WEIGHTS`. With `start`, a folder of an earlier toybox, its autoencoder, tokenizer and
+    `target` gets the folders `toybox` (a diffusers pipeline) and `toybox-clip` (an open_clip model), and the detector's
+    weights go to `detector.WEIGHTS`. With `start`, a folder of an earlier toybox, its autoencoder, tokenizer and
     models are where the training begins.
     """
     work.mkdir(parents=True, exist_ok=True)
     earlier = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else None
     tokenizer = earlier.tokenizer if earlier else build_tokenizer()
     if "scorer" in stages:
-        model = scorer.train(work, tokenizer, recipe.device, recipe.scorer_steps)
-        scorer.write(model.cpu(), tokenizer, target / scorer.NAME)
-    if "judges" in stages:
-        judges.write(judges.train(work, recipe.device, recipe.judges_steps).cpu())
+        model = scorer_training.train(work, tokenizer, recipe.device, recipe.scorer_steps)
+        scorer.write(model, tokenizer, target / scorer.NAME)
+        laws.calibrate(target / scorer.NAME)
+    if "detector" in stages:
+        detector.write(detector_training.train(work, recipe.device, recipe.detector_steps).cpu())
     if {"autoencoder", "denoiser", "decoder"} & set(stages):
         _train_pipeline(work, target / "toybox", recipe, stages, tokenizer, earlier)
 

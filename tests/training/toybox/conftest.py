@@ -9,7 +9,20 @@ import torch
 from transformers import CLIPTokenizer
 
 from studio.bundled import TOYBOX
-from training.toybox import autoencoder, denoiser, evaluate, judges, latents, renders, scorer, stage, vocabulary
+from training.toybox import (
+    autoencoder,
+    denoiser,
+    detector_training,
+    evaluate,
+    latents,
+    laws,
+    renders,
+    scorer,
+    scorer_training,
+    stage,
+    trials,
+    vocabulary,
+)
 from training.toybox.render import Scene
 
 FEW = 6
@@ -24,22 +37,24 @@ def _few_scenes(shard: int, seed: int = renders.TRAIN_SEED, count: int = FEW, sp
 @pytest.fixture
 def small_world(monkeypatch) -> None:
     """Every shard has FEW scenes, and every stage reads one shard."""
-    for module in (renders, autoencoder, latents, judges, evaluate, vocabulary):
+    for module in (renders, autoencoder, latents, evaluate, vocabulary):
         monkeypatch.setattr(module, "scenes", _few_scenes)
-    for module in (autoencoder, denoiser, judges):
+    for module in (autoencoder, denoiser):
         monkeypatch.setattr(module, "SHARDS", 1)
 
 
 @pytest.fixture
 def small_models(monkeypatch, small_world) -> None:
     """Narrow models, and batches of two."""
-    for module in (autoencoder, denoiser, scorer, judges):
+    for module in (autoencoder, denoiser, detector_training):
         monkeypatch.setattr(module, "BATCH", 2)
     monkeypatch.setattr(autoencoder, "CHANNELS", (8, 8, 8, 8))
     monkeypatch.setattr(denoiser, "CHANNELS", (16, 16, 32))
     monkeypatch.setattr(denoiser, "TEXT_WIDTH", 32)
     monkeypatch.setattr(denoiser, "TEXT_LAYERS", 1)
-    monkeypatch.setattr(scorer, "POOL", FEW)
+    monkeypatch.setattr(scorer_training, "INDIVIDUALS", 2)
+    monkeypatch.setattr(scorer_training, "SCENES", 1)
+    monkeypatch.setattr(laws, "trials", lambda count=2, seed=0: trials.trials(count, seed))
     monkeypatch.setattr(scorer, "VISION", {"image_size": 128, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32})
     monkeypatch.setattr(scorer, "TEXT", {"width": 32, "heads": 2, "layers": 1})
 
