@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from concepts.storage import atomic_write
 from studio.errors import StudioError
 
 IDENTITY_WEIGHTS, IDENTITY_THRESHOLDS = "identity.safetensors", "identity.json"
@@ -59,11 +58,6 @@ def load_identifier(folder: Path) -> Identifier | None:
     path = folder / IDENTITY_THRESHOLDS
     thresholds = Thresholds(**json.loads(path.read_text())) if path.exists() else None
     return Identifier(head.eval(), thresholds)
-
-
-def write_thresholds(thresholds: Thresholds, folder: Path) -> None:
-    """Keeps the thresholds in the scorer's folder."""
-    atomic_write(folder / IDENTITY_THRESHOLDS, (json.dumps(asdict(thresholds), indent=2) + "\n").encode())
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from torch.nn import functional as F
 from studio.bundled import TOYBOX_CLIP
 from studio.errors import StudioError
 from studio.identity import (
+    IDENTITY_THRESHOLDS,
     Identifier,
     IdentityHead,
     Looks,
     Recognition,
     Thresholds,
     load_identifier,
-    write_thresholds,
 )
 
 AXES = torch.eye(4)
@@ -56,7 +56,7 @@ def test_a_scorer_that_was_not_taught_is_refused():
 def test_thresholds_lie_beside_the_head(tmp_path):
     assert load_identifier(tmp_path) is None
     shutil.copytree(TOYBOX_CLIP, tmp_path / "mine")
-    write_thresholds(Thresholds(0.25, -1.5), tmp_path / "mine")
+    (tmp_path / "mine" / IDENTITY_THRESHOLDS).write_text('{"similarity": 0.25, "intact": -1.5}')
     loaded, bundled = load_identifier(tmp_path / "mine"), load_identifier(TOYBOX_CLIP)
     assert loaded
     assert bundled

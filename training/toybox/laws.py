@@ -14,9 +14,10 @@ from rich.table import Table
 
 from concepts.samples import SAMPLES
 from studio.bundled import TOYBOX_CLIP
-from studio.identity import Recognition, write_thresholds
+from studio.identity import Recognition
 from studio.scoring import Scorer, load_scorer
 from training.toybox.lookalikes import compared_with, sample_negatives, sample_pictures
+from training.toybox.scorer import write_thresholds
 from training.toybox.trials import (
     CALIBRATION_SEED,
     CORRUPTIONS,

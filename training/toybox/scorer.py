@@ -1,7 +1,7 @@
 """The scorer, a small CLIP in open_clip's own folder format with a head that tells individuals apart."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from concepts.storage import atomic_write
-from studio.identity import IDENTITY_WEIGHTS, IdentityHead
+from studio.identity import IDENTITY_THRESHOLDS, IDENTITY_WEIGHTS, IdentityHead, Thresholds
 from training.toybox.vocabulary import write_tokenizer
 
 NAME = "toybox-clip"
@@ -67,6 +67,11 @@ def write(model: ScorerModel, tokenizer: CLIPTokenizer, target: Path) -> None:
     atomic_write(target / "open_clip_model.safetensors", _halves(model.clip))
     atomic_write(target / IDENTITY_WEIGHTS, _halves(model.head))
     write_tokenizer(tokenizer, target)
+
+
+def write_thresholds(thresholds: Thresholds, target: Path) -> None:
+    """Keeps an identity head's thresholds in the scorer's folder."""
+    atomic_write(target / IDENTITY_THRESHOLDS, (json.dumps(asdict(thresholds), indent=2) + "\n").encode())
 
 
 def _halves(module: nn.Module) -> bytes:

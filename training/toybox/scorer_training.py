@@ -32,7 +32,7 @@ INDIVIDUALS, SCENES = 20, 16
 """Individuals of a step, each with two portraits, a lookalike and a spoiled picture; scenes with their captions."""
 PARTS = 4
 """Parts of a batch that are cut and softened alike."""
-STEPS = 900
+STEPS = 520
 PEAK_RATE = 1e-3
 TEMPERATURE = 0.07
 CHANGE_SHARES = {"kind": 0.25, "palette": 0.15, "exchanged": 0.2, "pattern": 0.2, "build": 0.1, "accessory": 0.1}
