@@ -1,5 +1,6 @@
 """How the scorer learns: words by CLIP's contrastive loss, and individuals by what is and is not the same one."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from transformers import CLIPTokenizer
 
 from training.toybox.backgrounds import Rng
 from training.toybox.captions import caption
-from training.toybox.individuals.traits import sample_individual
+from training.toybox.individuals.traits import ACCESSORIES, KINDS, PATTERNS, Individual, sample_individual
+from training.toybox.layout import UNASKED, mean_over_asked
 from training.toybox.portraits import CHANGES, lookalike, portrait
 from training.toybox.render import Scene, draw_and_see, draw_scene, sample_scene
 from training.toybox.renders import softened, to_signal
-from training.toybox.scorer import ScorerModel, build, encode_texts, model_config
+from training.toybox.scorer import IDENTITY, ScorerModel, build, encode_texts, model_config
 from training.toybox.spoiling import Shown, spoiled
 from training.toybox.stage import (
     Average,
@@ -27,14 +29,22 @@ from training.toybox.stage import (
     set_learning_rate,
     step_rng,
 )
+from training.toybox.world import COLOURS
 
 INDIVIDUALS, SCENES = 20, 16
 """Individuals of a step, each with two portraits, a lookalike and a spoiled picture; scenes with their captions."""
 PARTS = 4
 """Parts of a batch that are cut and softened alike."""
-STEPS = 520
-PEAK_RATE = 1e-3
+STEPS = 1600
+PEAK_RATE = 1.5e-3
+NAMING = 0.5
+"""The weight of naming traits."""
 TEMPERATURE = 0.07
+TRAITS: dict[str, tuple[str, ...]] = {
+    "kind": tuple(KINDS), "colour": tuple(COLOURS), "pattern": PATTERNS, "second_colour": tuple(COLOURS),
+    "accessory": ACCESSORIES, "accessory_colour": tuple(COLOURS),
+}  # fmt: skip
+"""The traits of an individual that have names."""
 CHANGE_SHARES = {"kind": 0.25, "palette": 0.15, "exchanged": 0.2, "pattern": 0.2, "build": 0.1, "accessory": 0.1}
 
 
@@ -50,15 +60,38 @@ class Verifier(nn.Module):
         return self.scale * cosines + self.bias
 
 
+class Namer(nn.Module):
+    """Names an individual's traits from what the identity head projects, while the scorer learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.ModuleDict({trait: nn.Linear(IDENTITY, len(names)) for trait, names in TRAITS.items()})
+
+    def forward(self, projected: Tensor, traits: Mapping[str, Tensor]) -> Tensor:
+        """The summed cross-entropies of the traits, whose indices are (n,) and UNASKED where there is none."""
+        return torch.stack([mean_over_asked(self.logits[name](projected), wanted)
+                            for name, wanted in traits.items()]).sum()  # fmt: skip
+
+
+class Learner(nn.Module):
+    """All that trains: the scorer, and the parts that only help it and are dropped."""
+
+    def __init__(self, model: ScorerModel):
+        super().__init__()
+        self.clip, self.head, self.verifier, self.namer = model.clip, model.head, Verifier(), Namer()
+
+
 @dataclass(frozen=True)
 class Batch:
     """Pictures uint8 (n, h, w, 3): both portraits of all individuals, lookalikes, spoiled ones, scenes.
 
-    `texts` are the captions of all but the spoiled ones, in that order.
+    `texts` are the captions of all but the spoiled ones, in that order; `traits` the indices in TRAITS of what the
+    portraits and lookalikes show, (3 INDIVIDUALS,) each.
     """
 
     levels: np.ndarray
     texts: list[str]
+    traits: dict[str, Tensor]
 
 
 def drawn(rng: Rng) -> Batch:
@@ -71,7 +104,18 @@ def drawn(rng: Rng) -> Batch:
     broken = [spoiled(shown[i], shown[(i + 1) % INDIVIDUALS], rng) for i in range(INDIVIDUALS)]
     scenes = [sample_scene(rng) for _ in range(SCENES)]
     pictures = [*(one.levels for one in shown), *broken, *(np.asarray(draw_scene(scene)) for scene in scenes)]
-    return Batch(np.stack(pictures), [caption(scene, rng).text for scene in (*portraits, *scenes)])
+    texts = [caption(scene, rng).text for scene in (*portraits, *scenes)]
+    return Batch(np.stack(pictures), texts, traits_of([*individuals, *individuals, *others]))
+
+
+def traits_of(individuals: Sequence[Individual]) -> dict[str, Tensor]:
+    """The indices of the individuals' traits in TRAITS, (n,) each, UNASKED where there is none."""
+    return {
+        trait: torch.tensor([
+            UNASKED if (value := getattr(one, trait)) is None else names.index(value) for one in individuals
+        ])
+        for trait, names in TRAITS.items()
+    }  # fmt: skip
 
 
 def _shown(scene: Scene) -> Shown:
@@ -122,41 +166,42 @@ def identity_loss(embedded: Tensor, intact: Tensor, verifier: Verifier, count: i
 def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEPS) -> ScorerModel:
     """Trains on fresh renders; resumes from `folder`."""
     torch.manual_seed(0)
-    model, verifier = build(model_config(tokenizer)), Verifier()
-    together = channels_last(nn.ModuleList([model.clip, model.head, verifier]), device)
-    optimizer = torch.optim.AdamW(together.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+    model = build(model_config(tokenizer))
+    learner = channels_last(Learner(model), device)
+    optimizer = torch.optim.AdamW(learner.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
 
     def hold_scale(*_: object) -> None:
         model.clip.logit_scale.data.clamp_(0, np.log(100))
 
     optimizer.register_step_post_hook(hold_scale)
-    average = Average(together, 0.998)
+    average = Average(learner, 0.998)
 
     def update(step: int) -> Tensor:
         rng = step_rng(17, step)
         set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
         batch = drawn(rng)
         ids = tokenizer(batch.texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
-        loss = scorer_loss(model, verifier, augmented(batch.levels, rng, device), ids)
-        descend(loss, together, optimizer, average, step, longest=5.0)
+        traits = {name: wanted.to(device) for name, wanted in batch.traits.items()}
+        loss = scorer_loss(learner, augmented(batch.levels, rng, device), ids, traits)
+        descend(loss, learner, optimizer, average, step, longest=5.0)
         return loss
 
-    run_stage("scorer", folder, steps, {"model": together, "optimizer": optimizer, "average": average}, update)
-    average.copy_to(together)
-    together.cpu().eval()
+    run_stage("scorer", folder, steps, {"model": learner, "optimizer": optimizer, "average": average}, update)
+    average.copy_to(learner)
+    learner.cpu().eval()
     return model
 
 
-def scorer_loss(model: ScorerModel, verifier: Verifier, signal: Tensor, ids: Tensor) -> Tensor:
-    """CLIP's contrastive loss (Radford et al., 2021) of pictures and captions, plus `identity_loss`."""
+def scorer_loss(learner: Learner, signal: Tensor, ids: Tensor, traits: Mapping[str, Tensor]) -> Tensor:
+    """CLIP's contrastive loss (Radford et al., 2021) of pictures and captions, `identity_loss`, and naming traits."""
     count = len(signal) - len(ids)
     with torch.autocast(signal.device.type, torch.bfloat16):
-        features = model.clip.encode_image(signal)
-        words = encode_texts(model.clip, ids)
+        features = learner.clip.encode_image(signal)
+        words = encode_texts(learner.clip, ids)
     features, words = features.float(), words.float()
     captioned = torch.cat([features[: 3 * count], features[4 * count :]])
-    contrastive = ClipLoss()(
-        F.normalize(captioned, dim=-1), F.normalize(words, dim=-1), model.clip.logit_scale.exp().float()
-    )
-    embedded, intact = model.head(features[: 4 * count])
-    return contrastive + 2 * identity_loss(embedded, intact, verifier, count)
+    scale = learner.clip.logit_scale.exp().float()
+    contrastive = ClipLoss()(F.normalize(captioned, dim=-1), F.normalize(words, dim=-1), scale)
+    embedded, intact = learner.head(features[: 4 * count])
+    named = learner.namer(learner.head.projection(features[: 3 * count]), traits)
+    return contrastive + 2 * identity_loss(embedded, intact, learner.verifier, count) + NAMING * named

@@ -6,6 +6,7 @@ Gaussian blur, mosaics and shuffled tiles are not among them: the scorer is test
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -62,6 +63,18 @@ def _with_wrong_parts(one: Shown, other: Shown, rng: Rng) -> Levels:
     whole[top:bottom, left:right] = np.asarray(stranger)
     rows, columns = _part(one.seen, len(levels), rng, 0.4, 0.65)
     levels[rows, columns] = whole[rows, columns]
+    return levels
+
+
+def _torn(one: Shown, _other: Shown, rng: Rng) -> Levels:
+    """It is cut across into two to five strips, each of them moved sideways or mirrored."""
+    levels = one.levels.copy()
+    left, top, right, bottom = _box(one.seen, len(levels))
+    cuts = np.sort(rng.integers(top, bottom, int(rng.integers(1, 5)))).tolist()
+    for above, below in pairwise([top, *cuts, bottom]):
+        strip = levels[above:below, left:right]
+        strip = strip[:, ::-1] if rng.random() < 0.5 else strip
+        levels[above:below, left:right] = np.roll(strip, int((right - left) * rng.uniform(0.2, 0.8)), 1)
     return levels
 
 
@@ -125,6 +138,7 @@ def _smeared(one: Shown, _other: Shown, rng: Rng) -> Levels:
 WAYS: dict[str, Callable[[Shown, Shown, Rng], Levels]] = {
     "erased": _erased,
     "wrong parts": _with_wrong_parts,
+    "torn": _torn,
     "part turned": _with_a_part_turned,
     "warped": _warped,
     "scattered": _scattered,
