@@ -13,21 +13,60 @@ from torch.nn import functional as F
 from studio.errors import StudioError
 
 IDENTITY_WEIGHTS, IDENTITY_THRESHOLDS = "identity.safetensors", "identity.json"
-"""The files of an identity head in a scorer's folder."""
+"""The files of an identity network in a scorer's folder."""
 NEGATIVES, DRAWN_NEGATIVES = 11, 4
 """The other individuals that a picture is compared with, and how many of them were drawn to be taken for its own."""
 
 
-class IdentityHead(nn.Module):
-    """Reads a scorer's image features: whose picture it is, and whether the individual in it is intact."""
+SIZE, WIDTH, HEADS = 128, 256, 4
+"""The numbers of a vector that tells individuals apart, the channels that it is made of, and the places looked at."""
 
-    def __init__(self, width: int, size: int):
+
+class Residual(nn.Module):
+    """Divides the picture's side by its stride and changes its channels, then refines."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int = 2):
         super().__init__()
-        self.projection = nn.Linear(width, size, bias=False)
-        self.intact = nn.Linear(width, 1)
+        self.enter = nn.Sequential(
+            nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+        self.refine = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels),
+        )  # fmt: skip
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Image features (n, width), of any length, to unit vectors (n, size) and logits of being intact (n,)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels_in, h, w) to (batch, channels, h / stride, w / stride)."""
+        x = self.enter(x)
+        return F.relu(x + self.refine(x))
+
+
+class IdentityNetwork(nn.Module):
+    """Tells whose picture it is, and whether the individual in it is intact, from where it looks in the picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine = nn.Sequential(
+            nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(), Residual(24, 48), Residual(48, 96)
+        )
+        self.middle, self.coarse = Residual(96, 128), Residual(128, 128)
+        self.from_middle, self.from_coarse = nn.Conv2d(128, WIDTH, 1), nn.Conv2d(128, WIDTH, 1)
+        self.places = nn.Conv2d(WIDTH, HEADS, 1)
+        self.projection, self.intact = nn.Linear(WIDTH, SIZE, bias=False), nn.Linear(WIDTH, 1)
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """Pictures (n, 3, 128, 128) in -1..1 as vectors (n, WIDTH), a weighted mean over places for each head."""
+        middle = self.middle(self.fine(pictures))
+        coarse = F.interpolate(
+            self.from_coarse(self.coarse(middle)), scale_factor=2, mode="bilinear", align_corners=False
+        )
+        x = F.relu(self.from_middle(middle) + coarse)
+        weights = self.places(x).flatten(2).softmax(-1)
+        return torch.einsum("nhcp,nhp->nhc", x.flatten(2).unflatten(1, (HEADS, -1)), weights).flatten(1)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (n, 3, 128, 128) in -1..1 to unit vectors (n, SIZE) and logits of being intact (n,)."""
+        features = self.features(pictures)
         return F.normalize(self.projection(features), dim=-1), self.intact(features)[:, 0]
 
 
@@ -41,28 +80,26 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Identifier:
-    """An identity head with its thresholds; they are None until they are set."""
+    """An identity network with its thresholds; they are None until they are set."""
 
-    head: IdentityHead
+    network: IdentityNetwork
     thresholds: Thresholds | None
 
 
 def load_identifier(folder: Path) -> Identifier | None:
-    """The identity head in a scorer's folder, None where there is none."""
+    """The identity network in a scorer's folder, None where there is none."""
     if not (folder / IDENTITY_WEIGHTS).exists():
         return None
-    state = {name: value.float() for name, value in load_file(folder / IDENTITY_WEIGHTS).items()}
-    size, width = state["projection.weight"].shape
-    head = IdentityHead(width, size)
-    head.load_state_dict(state)
+    network = IdentityNetwork()
+    network.load_state_dict(load_file(folder / IDENTITY_WEIGHTS))
     path = folder / IDENTITY_THRESHOLDS
     thresholds = Thresholds(**json.loads(path.read_text())) if path.exists() else None
-    return Identifier(head.eval(), thresholds)
+    return Identifier(network.eval(), thresholds)
 
 
 @dataclass(frozen=True)
 class Looks:
-    """What an identity head sees in pictures: unit vectors (n, d), and logits of showing an intact individual (n,)."""
+    """What an identity network sees in pictures: unit vectors (n, d), and logits of being intact (n,)."""
 
     vectors: Tensor
     intact: Tensor

@@ -19,7 +19,7 @@ from studio.identity import Identifier, Looks, Recognition, load_identifier
 class Scorer:
     """A CLIP model by open_clip. `backbone` is its name, which every score must carry.
 
-    `identifier` tells individuals apart by the model's image features, where it was taught to.
+    `identifier` tells individuals apart, where the folder has a network that was taught to.
     """
 
     def __init__(
@@ -29,22 +29,23 @@ class Scorer:
         self._model, self._preprocess, self._tokenizer = model.eval(), preprocess, tokenizer
 
     @torch.inference_mode()
-    def _features(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures as vectors (n, d) of any length."""
-        batches = [pictures[start : start + 64] for start in range(0, len(pictures), 64)]
-        rows = [self._model.encode_image(torch.stack([self._preprocess(p) for p in batch])) for batch in batches]
-        return torch.cat(rows).float()
-
     def embed_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
         """RGB pictures as unit vectors (n, d)."""
-        return F.normalize(self._features(pictures), dim=-1)
+        rows = [self._model.encode_image(batch) for batch in self._batches(pictures)]
+        return F.normalize(torch.cat(rows).float(), dim=-1)
 
     @torch.inference_mode()
     def look_at(self, pictures: Sequence[Image.Image]) -> Looks:
-        """What the identity head sees in RGB pictures; StudioError for a scorer without one."""
+        """What the identity network sees in RGB pictures; StudioError for a scorer without one."""
         if self.identifier is None:
             raise StudioError(f"{self.backbone} cannot tell individuals apart: choose toybox-clip.")
-        return Looks(*self.identifier.head(self._features(pictures)))
+        rows = [self.identifier.network(batch) for batch in self._batches(pictures)]
+        return Looks(torch.cat([vectors for vectors, _ in rows]), torch.cat([intact for _, intact in rows]))
+
+    def _batches(self, pictures: Sequence[Image.Image]) -> list[Tensor]:
+        """The preprocessed pictures, (at most 64, 3, side, side) each."""
+        groups = [pictures[start : start + 64] for start in range(0, len(pictures), 64)]
+        return [torch.stack([self._preprocess(picture) for picture in group]) for group in groups]
 
     def recognition(
         self, own: Sequence[Image.Image], others: Sequence[Sequence[Image.Image]]

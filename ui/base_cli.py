@@ -98,7 +98,8 @@ def train(
     target: Annotated[Path, typer.Option(help="Where the finished folders go.")] = Path("toybox-build"),
     work: Annotated[Path | None, typer.Option(help="Where checkpoints are kept between runs.")] = None,
     stage: Annotated[
-        list[str] | None, typer.Option(help="autoencoder, denoiser, decoder, scorer or detector; all if unset.")
+        list[str] | None,
+        typer.Option(help="autoencoder, denoiser, decoder, scorer, detector or identity; all if unset."),
     ] = None,
     start: Annotated[Path | None, typer.Option(help="An earlier toybox whose training goes on.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the denoiser; others have their own.")] = None,

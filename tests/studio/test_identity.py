@@ -10,7 +10,7 @@ from studio.errors import StudioError
 from studio.identity import (
     IDENTITY_THRESHOLDS,
     Identifier,
-    IdentityHead,
+    IdentityNetwork,
     Looks,
     Recognition,
     Thresholds,
@@ -18,7 +18,7 @@ from studio.identity import (
 )
 
 AXES = torch.eye(4)
-KNOWN = Identifier(IdentityHead(4, 4), Thresholds(0.6, 0.0))
+KNOWN = Identifier(IdentityNetwork(), Thresholds(0.6, 0.0))
 
 
 def looks(*rows: list[float], intact: float = 1.0) -> Looks:
@@ -53,7 +53,7 @@ def test_a_scorer_that_was_not_taught_is_refused():
             Recognition(identifier, OWN, OTHERS)
 
 
-def test_thresholds_lie_beside_the_head(tmp_path):
+def test_thresholds_lie_beside_the_network(tmp_path):
     assert load_identifier(tmp_path) is None
     shutil.copytree(TOYBOX_CLIP, tmp_path / "mine")
     (tmp_path / "mine" / IDENTITY_THRESHOLDS).write_text('{"similarity": 0.25, "intact": -1.5}')
@@ -62,4 +62,4 @@ def test_thresholds_lie_beside_the_head(tmp_path):
     assert bundled
     assert loaded.thresholds == Thresholds(0.25, -1.5)
     assert bundled.thresholds
-    assert torch.equal(loaded.head.projection.weight, bundled.head.projection.weight)
+    assert torch.equal(loaded.network.projection.weight, bundled.network.projection.weight)

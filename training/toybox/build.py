@@ -9,11 +9,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from studio.loading import DEFAULTS
-from training.toybox import autoencoder, denoiser, detector, detector_training, laws, scorer, scorer_training
+from training.toybox import autoencoder, denoiser, detector, detector_training, identity, laws, scorer
 from training.toybox.denoiser import Denoiser
 from training.toybox.vocabulary import build_tokenizer, write_tokenizer
 
-STAGES = ("autoencoder", "denoiser", "decoder", "scorer", "detector")
+STAGES = ("autoencoder", "denoiser", "decoder", "scorer", "detector", "identity")
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class BaseRecipe:
     autoencoder_steps: int = autoencoder.STEPS
     denoiser_steps: int = denoiser.STEPS
     decoder_steps: int = autoencoder.DECODER_STEPS
-    scorer_steps: int = scorer_training.STEPS
+    scorer_steps: int = scorer.STEPS
     detector_steps: int = detector_training.STEPS
+    identity_steps: int = identity.STEPS
     device: str = "cpu"
     compile: bool = False
 
@@ -40,11 +41,15 @@ def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, 
     earlier = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else None
     tokenizer = earlier.tokenizer if earlier else build_tokenizer()
     if "scorer" in stages:
-        model = scorer_training.train(work, tokenizer, recipe.device, recipe.scorer_steps)
-        scorer.write(model, tokenizer, target / scorer.NAME)
-        laws.calibrate(target / scorer.NAME)
+        model = scorer.train(work, tokenizer, recipe.device, recipe.scorer_steps)
+        scorer.write(model.cpu(), tokenizer, target / scorer.NAME)
     if "detector" in stages:
         detector.write(detector_training.train(work, recipe.device, recipe.detector_steps).cpu())
+    if "identity" in stages:
+        identity.write(
+            identity.train(work, recipe.device, recipe.identity_steps, detector.load()), target / scorer.NAME
+        )
+        laws.calibrate(target / scorer.NAME)
     if {"autoencoder", "denoiser", "decoder"} & set(stages):
         _train_pipeline(work, target / "toybox", recipe, stages, tokenizer, earlier)
 

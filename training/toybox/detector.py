@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from concepts.storage import atomic_write
+from studio.identity import Residual
 from training.toybox.individuals.traits import ACCESSORIES, PATTERNS, UNCOLOURED
 from training.toybox.render import KIND_NAMES, SIDE
 from training.toybox.renders import to_signal
@@ -35,25 +36,6 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 """What is said of an item, with the names to choose from."""
 BACKGROUND_NAMES = tuple(BACKGROUNDS)
 WEIGHTS = Path(__file__).parent / "detector.safetensors"
-
-
-class Residual(nn.Module):
-    """Divides the picture's side by its stride and changes its channels, then refines."""
-
-    def __init__(self, channels_in: int, channels: int, stride: int = 2):
-        super().__init__()
-        self.enter = nn.Sequential(
-            nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
-        )
-        self.refine = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels_in, h, w) to (batch, channels, h / stride, w / stride)."""
-        x = self.enter(x)
-        return F.relu(x + self.refine(x))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from training.toybox.stage import (
 
 BATCH, PARTS = 48, 4
 """Scenes of a step, each seen twice, once mirrored; parts of a batch that are softened alike."""
-STEPS = 700
+STEPS = 1600
 PEAK_RATE = 2e-3
 SPREAD = 0.9
 """The standard deviation of the heat around a centre, in cells."""

@@ -16,8 +16,8 @@ from concepts.samples import SAMPLES
 from studio.bundled import TOYBOX_CLIP
 from studio.identity import Recognition
 from studio.scoring import Scorer, load_scorer
+from training.toybox.identity import write_thresholds
 from training.toybox.lookalikes import compared_with, sample_negatives, sample_pictures
-from training.toybox.scorer import write_thresholds
 from training.toybox.trials import (
     CALIBRATION_SEED,
     CORRUPTIONS,
@@ -84,7 +84,7 @@ def main() -> None:
     if chosen.calibrate:
         calibrate(chosen.folder)
     scorer = load_scorer(str(chosen.folder))
-    assert scorer.identifier, "the folder has no identity head"
+    assert scorer.identifier, "the folder has no identity network"
     Console().print(scorer.identifier.thresholds)
     Console().print(table([*law_verdicts(scorer, trials()), *sample_verdicts(scorer)]))
 

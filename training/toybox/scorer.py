@@ -1,32 +1,42 @@
-"""The scorer, a small CLIP in open_clip's own folder format with a head that tells individuals apart."""
+"""Stage 5 of toybox: the scorer, a small CLIP in open_clip's own folder format, trained on renders and captions."""
 
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from open_clip.loss import ClipLoss
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from concepts.storage import atomic_write
-from studio.identity import IDENTITY_THRESHOLDS, IDENTITY_WEIGHTS, IdentityHead, Thresholds
+from training.toybox.backgrounds import Rng
+from training.toybox.captions import caption
+from training.toybox.render import Scene, sample_scene
+from training.toybox.renders import WORLD, draw_all, softened, to_signal
+from training.toybox.stage import (
+    Average,
+    channels_last,
+    descend,
+    learning_rate,
+    run_stage,
+    set_learning_rate,
+    step_rng,
+)
 from training.toybox.vocabulary import write_tokenizer
 
 NAME = "toybox-clip"
-EMBEDDING, IDENTITY = 256, 128
-VISION = {"image_size": 128, "layers": [2, 2, 2, 1], "width": 24, "head_width": 64}
+EMBEDDING = 192
+VISION = {"image_size": 128, "layers": [1, 2, 2, 1], "width": 20, "head_width": 64}
 TEXT = {"width": 128, "heads": 4, "layers": 3}
-
-
-@dataclass(frozen=True)
-class ScorerModel:
-    """The two networks of a scorer, which train together."""
-
-    clip: CLIP
-    head: IdentityHead
+BATCH = 128
+POOL = 24_000
+STEPS = 900
+PEAK_RATE = 1e-3
 
 
 def model_config(tokenizer: CLIPTokenizer) -> dict:
@@ -40,10 +50,9 @@ def model_config(tokenizer: CLIPTokenizer) -> dict:
     return {"embed_dim": EMBEDDING, "vision_cfg": VISION, "text_cfg": text}
 
 
-def build(config: dict) -> ScorerModel:
+def build(config: dict) -> CLIP:
     """The untrained scorer."""
-    clip = CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
-    return ScorerModel(clip, IdentityHead(config["embed_dim"], IDENTITY))
+    return CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
 
 
 def encode_texts(clip: CLIP, ids: Tensor) -> Tensor:
@@ -55,27 +64,68 @@ def encode_texts(clip: CLIP, ids: Tensor) -> Tensor:
     return x[torch.arange(len(ids)), ids.argmax(1)] @ parts.text_projection
 
 
-def write(model: ScorerModel, tokenizer: CLIPTokenizer, target: Path) -> None:
-    """Writes the folder that `open_clip.create_model_and_transforms("local-dir:…")` reads, in half precision.
+def cut(signal: Tensor, rng: Rng) -> Tensor:
+    """Half the time a random square part of the pictures, at full size again."""
+    if rng.random() < 0.5:
+        return signal
+    side = int(rng.integers(96, 128))
+    top, left = rng.integers(0, 128 - side + 1, 2)
+    part = signal[:, :, top : top + side, left : left + side]
+    return F.interpolate(part, size=(128, 128), mode="bilinear", align_corners=False)
 
-    Beside open_clip's files lies the identity head, which `studio.scoring.load_scorer` reads.
-    """
+
+def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEPS) -> CLIP:
+    """Trains with CLIP's contrastive loss (Radford et al., 2021); resumes from `folder`."""
+    torch.manual_seed(0)
+    model = channels_last(build(model_config(tokenizer)), device)
+    optimizer = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+
+    def hold_scale(*_: object) -> None:
+        model.logit_scale.data.clamp_(0, np.log(100))
+
+    optimizer.register_step_post_hook(hold_scale)
+    average = Average(model, 0.998)
+    scenes, levels = _pool(folder)
+    contrastive = ClipLoss()
+
+    def update(step: int) -> Tensor:
+        rng = step_rng(17, step)
+        set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
+        chosen = rng.choice(len(scenes), BATCH, replace=False)
+        texts = [caption(scenes[i], rng).text for i in chosen]
+        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
+        signal = softened(cut(to_signal(levels[chosen], device), rng), rng)
+        with torch.autocast(device, torch.bfloat16):
+            image, text = model.encode_image(signal), encode_texts(model, ids)
+        pairs = (F.normalize(part.float(), dim=-1) for part in (image, text))
+        loss = contrastive(*pairs, model.logit_scale.exp())
+        descend(loss, model, optimizer, average, step)
+        return loss
+
+    run_stage("scorer", folder, steps, {"model": model, "optimizer": optimizer, "average": average}, update)
+    average.copy_to(model)
+    return model.eval()
+
+
+def _pool(folder: Path) -> tuple[list[Scene], Tensor]:
+    rng = np.random.default_rng(19)
+    scenes = [sample_scene(rng) for _ in range(POOL)]
+    path = folder / f"renders-{WORLD}" / "scorer.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, draw_all(scenes))
+    return scenes, torch.from_numpy(np.load(path, mmap_mode="c")).permute(0, 3, 1, 2)
+
+
+def write(model: CLIP, tokenizer: CLIPTokenizer, target: Path) -> None:
+    """Writes the folder that `open_clip.create_model_and_transforms("local-dir:…")` reads, in half precision."""
     target.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
     config = {"model_cfg": model_config(tokenizer), "preprocess_cfg": preprocess}
     atomic_write(target / "open_clip_config.json", (json.dumps(config, indent=2) + "\n").encode())
-    atomic_write(target / "open_clip_model.safetensors", _halves(model.clip))
-    atomic_write(target / IDENTITY_WEIGHTS, _halves(model.head))
+    halves = {
+        key: value.half().contiguous() if value.is_floating_point() else value
+        for key, value in model.state_dict().items()
+    }
+    atomic_write(target / "open_clip_model.safetensors", save(halves))
     write_tokenizer(tokenizer, target)
-
-
-def write_thresholds(thresholds: Thresholds, target: Path) -> None:
-    """Keeps an identity head's thresholds in the scorer's folder."""
-    atomic_write(target / IDENTITY_THRESHOLDS, (json.dumps(asdict(thresholds), indent=2) + "\n").encode())
-
-
-def _halves(module: nn.Module) -> bytes:
-    state = module.state_dict()
-    return save({
-        key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()
-    })  # fmt: skip

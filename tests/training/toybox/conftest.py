@@ -14,11 +14,11 @@ from training.toybox import (
     denoiser,
     detector_training,
     evaluate,
+    identity,
     latents,
     laws,
     renders,
     scorer,
-    scorer_training,
     stage,
     trials,
     vocabulary,
@@ -46,14 +46,14 @@ def small_world(monkeypatch) -> None:
 @pytest.fixture
 def small_models(monkeypatch, small_world) -> None:
     """Narrow models, and batches of two."""
-    for module in (autoencoder, denoiser, detector_training):
+    for module in (autoencoder, denoiser, detector_training, scorer):
         monkeypatch.setattr(module, "BATCH", 2)
     monkeypatch.setattr(autoencoder, "CHANNELS", (8, 8, 8, 8))
     monkeypatch.setattr(denoiser, "CHANNELS", (16, 16, 32))
     monkeypatch.setattr(denoiser, "TEXT_WIDTH", 32)
     monkeypatch.setattr(denoiser, "TEXT_LAYERS", 1)
-    monkeypatch.setattr(scorer_training, "INDIVIDUALS", 2)
-    monkeypatch.setattr(scorer_training, "SCENES", 1)
+    monkeypatch.setattr(identity, "INDIVIDUALS", 2)
+    monkeypatch.setattr(scorer, "POOL", FEW)
     monkeypatch.setattr(laws, "trials", lambda count=2, seed=0: trials.trials(count, seed))
     monkeypatch.setattr(scorer, "VISION", {"image_size": 128, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32})
     monkeypatch.setattr(scorer, "TEXT", {"width": 32, "heads": 2, "layers": 1})

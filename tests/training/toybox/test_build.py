@@ -11,7 +11,9 @@ from studio.scoring import load_scorer
 from training.toybox import detector
 from training.toybox.build import STAGES, BaseRecipe, train_base
 
-RECIPE = BaseRecipe(autoencoder_steps=1, denoiser_steps=1, decoder_steps=1, scorer_steps=1, detector_steps=1)
+RECIPE = BaseRecipe(
+    autoencoder_steps=1, denoiser_steps=1, decoder_steps=1, scorer_steps=1, detector_steps=1, identity_steps=1
+)
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -42,6 +44,9 @@ def test_only_the_stages_that_are_asked_for_run(tmp_path, weights: Path):
     assert not weights.exists()
     train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("detector",), None)
     assert weights.exists()
+    assert not (tmp_path / "made/toybox-clip/identity.safetensors").exists()
+    train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("identity",), None)
+    assert (tmp_path / "made/toybox-clip/identity.json").exists()
     assert not (tmp_path / "made" / "toybox").exists()
 
 

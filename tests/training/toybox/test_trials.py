@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from studio.identity import Identifier, IdentityHead, Looks
+from studio.identity import Identifier, IdentityNetwork, Looks
 from studio.scoring import Scorer
 from training.toybox.trials import CORRUPTIONS, REFERENCES, calibrated, law_verdicts, trials
 
@@ -12,7 +12,7 @@ class Stub(Scorer):
     """Sees a picture's mean colour and how much it varies."""
 
     def __init__(self):
-        self.backbone, self.identifier = "stub", Identifier(IdentityHead(3, 3), None)
+        self.backbone, self.identifier = "stub", Identifier(IdentityNetwork(), None)
 
     def look_at(self, pictures) -> Looks:
         levels = torch.stack([torch.from_numpy(np.array(picture)).float() for picture in pictures])
@@ -59,7 +59,7 @@ def test_a_twentieth_of_others_pass_the_threshold_and_nearly_all_own_pictures_ar
 
 def test_the_verdicts_of_the_laws_are_counted(drawn):
     stub = Stub()
-    stub.identifier = Identifier(IdentityHead(3, 3), calibrated(stub, drawn))
+    stub.identifier = Identifier(IdentityNetwork(), calibrated(stub, drawn))
     found = {one.law: one.counts for one in law_verdicts(stub, drawn)}
     assert set(found) == {"own", *CORRUPTIONS, "swapped palette", "hard negatives"}
     assert {total for law, (_, total) in found.items() if law != "hard negatives"} == {8}

@@ -1,24 +1,25 @@
-"""How the scorer learns: words by CLIP's contrastive loss, and individuals by what is and is not the same one."""
+"""Stage 6 of toybox: the network that tells individuals apart, by what is and what is not the same one."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from open_clip.loss import ClipLoss
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTokenizer
 
+from concepts.storage import atomic_write
+from studio.identity import IDENTITY_THRESHOLDS, IDENTITY_WEIGHTS, SIZE, IdentityNetwork, Thresholds
 from training.toybox.backgrounds import Rng
-from training.toybox.captions import caption
 from training.toybox.individuals.traits import ACCESSORIES, KINDS, PATTERNS, Individual, sample_individual
 from training.toybox.layout import UNASKED, mean_over_asked
 from training.toybox.portraits import CHANGES, lookalike, portrait
-from training.toybox.render import Scene, draw_and_see, draw_scene, sample_scene
+from training.toybox.render import Scene, draw_and_see
 from training.toybox.renders import softened, to_signal
-from training.toybox.scorer import IDENTITY, ScorerModel, build, encode_texts, model_config
+from training.toybox.scorer import cut
 from training.toybox.spoiling import Shown, spoiled
 from training.toybox.stage import (
     Average,
@@ -31,12 +32,12 @@ from training.toybox.stage import (
 )
 from training.toybox.world import COLOURS
 
-INDIVIDUALS, SCENES = 20, 16
-"""Individuals of a step, each with two portraits, a lookalike and a spoiled picture; scenes with their captions."""
+INDIVIDUALS = 24
+"""Individuals of a step, each with two portraits, a lookalike and a spoiled picture."""
 PARTS = 4
 """Parts of a batch that are cut and softened alike."""
-STEPS = 1600
-PEAK_RATE = 1.5e-3
+STEPS = 2000
+PEAK_RATE = 2e-3
 NAMING = 0.5
 """The weight of naming traits."""
 TEMPERATURE = 0.07
@@ -49,7 +50,7 @@ CHANGE_SHARES = {"kind": 0.25, "palette": 0.15, "exchanged": 0.2, "pattern": 0.2
 
 
 class Verifier(nn.Module):
-    """Scale and bias of the cosine at which two pictures count as of one individual, while the scorer learns."""
+    """Scale and bias of the cosine at which two pictures count as of one individual, while the network learns."""
 
     def __init__(self):
         super().__init__()
@@ -61,11 +62,11 @@ class Verifier(nn.Module):
 
 
 class Namer(nn.Module):
-    """Names an individual's traits from what the identity head projects, while the scorer learns."""
+    """Names an individual's traits from what the network projects, while it learns."""
 
     def __init__(self):
         super().__init__()
-        self.logits = nn.ModuleDict({trait: nn.Linear(IDENTITY, len(names)) for trait, names in TRAITS.items()})
+        self.logits = nn.ModuleDict({trait: nn.Linear(SIZE, len(names)) for trait, names in TRAITS.items()})
 
     def forward(self, projected: Tensor, traits: Mapping[str, Tensor]) -> Tensor:
         """The summed cross-entropies of the traits, whose indices are (n,) and UNASKED where there is none."""
@@ -74,23 +75,21 @@ class Namer(nn.Module):
 
 
 class Learner(nn.Module):
-    """All that trains: the scorer, and the parts that only help it and are dropped."""
+    """All that trains: the network, and the parts that only help it and are dropped."""
 
-    def __init__(self, model: ScorerModel):
+    def __init__(self):
         super().__init__()
-        self.clip, self.head, self.verifier, self.namer = model.clip, model.head, Verifier(), Namer()
+        self.network, self.verifier, self.namer = IdentityNetwork(), Verifier(), Namer()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures uint8 (n, h, w, 3): both portraits of all individuals, lookalikes, spoiled ones, scenes.
+    """Pictures uint8 (4 INDIVIDUALS, h, w, 3): both portraits of all individuals, lookalikes, spoiled ones.
 
-    `texts` are the captions of all but the spoiled ones, in that order; `traits` the indices in TRAITS of what the
-    portraits and lookalikes show, (3 INDIVIDUALS,) each.
+    `traits` are the indices in TRAITS of what all but the spoiled ones show.
     """
 
     levels: np.ndarray
-    texts: list[str]
     traits: dict[str, Tensor]
 
 
@@ -99,13 +98,15 @@ def drawn(rng: Rng) -> Batch:
     individuals = [sample_individual(rng) for _ in range(INDIVIDUALS)]
     changes = rng.choice(list(CHANGES), INDIVIDUALS, p=[CHANGE_SHARES[name] for name in CHANGES])
     others = [lookalike(one, str(change), rng) for one, change in zip(individuals, changes, strict=True)]
-    portraits = [portrait(one, rng) for one in (*individuals, *individuals, *others)]
-    shown = [_shown(scene) for scene in portraits]
+    shown = [_shown(portrait(one, rng)) for one in (*individuals, *individuals, *others)]
     broken = [spoiled(shown[i], shown[(i + 1) % INDIVIDUALS], rng) for i in range(INDIVIDUALS)]
-    scenes = [sample_scene(rng) for _ in range(SCENES)]
-    pictures = [*(one.levels for one in shown), *broken, *(np.asarray(draw_scene(scene)) for scene in scenes)]
-    texts = [caption(scene, rng).text for scene in (*portraits, *scenes)]
-    return Batch(np.stack(pictures), texts, traits_of([*individuals, *individuals, *others]))
+    levels = np.stack([*(one.levels for one in shown), *broken])
+    return Batch(levels, traits_of([*individuals, *individuals, *others]))
+
+
+def _shown(scene: Scene) -> Shown:
+    picture, seen = draw_and_see(scene)
+    return Shown(np.asarray(picture), seen[0], scene.background)
 
 
 def traits_of(individuals: Sequence[Individual]) -> dict[str, Tensor]:
@@ -123,16 +124,6 @@ def _shown(scene: Scene) -> Shown:
     return Shown(np.asarray(picture), seen[0], scene.background)
 
 
-def cut(signal: Tensor, rng: Rng) -> Tensor:
-    """Half the time a random square part of the pictures, at full size again."""
-    if rng.random() < 0.5:
-        return signal
-    side = int(rng.integers(96, 128))
-    top, left = rng.integers(0, 128 - side + 1, 2)
-    part = signal[:, :, top : top + side, left : left + side]
-    return F.interpolate(part, size=(128, 128), mode="bilinear", align_corners=False)
-
-
 def augmented(levels: np.ndarray, rng: Rng, device: str) -> Tensor:
     """Pictures uint8 (n, h, w, 3) as signals (n, 3, h, w), in random parts cut and softened alike."""
     signal = to_signal(torch.from_numpy(levels).permute(0, 3, 1, 2), device)
@@ -144,7 +135,7 @@ def augmented(levels: np.ndarray, rng: Rng, device: str) -> Tensor:
 def identity_loss(embedded: Tensor, intact: Tensor, verifier: Verifier, count: int) -> Tensor:
     """How badly unit vectors (4 count, d) tell individuals apart, and logits (4 count,) what is intact.
 
-    The rows are those of a `Batch` without its scenes. The first term is InfoNCE (van den Oord et al., 2018) from
+    The rows are those of a `Batch`. The first term is InfoNCE (van den Oord et al., 2018) from
     each portrait to the other one of its individual among all pictures; the second is the sigmoid loss of pairs
     (Zhai et al., 2023), which sets one cosine for all individuals: a portrait against the other one, against its
     lookalike, its spoiled picture and the nearest stranger.
@@ -163,45 +154,55 @@ def identity_loss(embedded: Tensor, intact: Tensor, verifier: Verifier, count: i
     return contrast + same + different + 0.5 * whole
 
 
-def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEPS) -> ScorerModel:
-    """Trains on fresh renders; resumes from `folder`."""
+def learn(learner: Learner, signal: Tensor, traits: Mapping[str, Tensor]) -> Tensor:
+    """The loss of a batch's pictures (4 count, 3, h, w): `identity_loss`, and naming traits."""
+    count = len(signal) // 4
+    with torch.autocast(signal.device.type, torch.bfloat16):
+        features = learner.network.features(signal)
+    projected = learner.network.projection(features.float())
+    intact = learner.network.intact(features.float())[:, 0]
+    told_apart = identity_loss(F.normalize(projected, dim=-1), intact, learner.verifier, count)
+    return 2 * told_apart + NAMING * learner.namer(projected[: 3 * count], traits)
+
+
+def train(folder: Path, device: str, steps: int = STEPS, start: nn.Module | None = None) -> IdentityNetwork:
+    """Trains on fresh renders; resumes from `folder`. What `start` has under the same names is where it begins."""
     torch.manual_seed(0)
-    model = build(model_config(tokenizer))
-    learner = channels_last(Learner(model), device)
+    learner = channels_last(Learner(), device)
+    if start:
+        _begin(learner.network, start)
     optimizer = torch.optim.AdamW(learner.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
-
-    def hold_scale(*_: object) -> None:
-        model.clip.logit_scale.data.clamp_(0, np.log(100))
-
-    optimizer.register_step_post_hook(hold_scale)
     average = Average(learner, 0.998)
 
     def update(step: int) -> Tensor:
-        rng = step_rng(17, step)
+        rng = step_rng(29, step)
         set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
         batch = drawn(rng)
-        ids = tokenizer(batch.texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
         traits = {name: wanted.to(device) for name, wanted in batch.traits.items()}
-        loss = scorer_loss(learner, augmented(batch.levels, rng, device), ids, traits)
-        descend(loss, learner, optimizer, average, step, longest=5.0)
+        loss = learn(learner, augmented(batch.levels, rng, device), traits)
+        descend(loss, learner, optimizer, average, step)
         return loss
 
-    run_stage("scorer", folder, steps, {"model": learner, "optimizer": optimizer, "average": average}, update)
+    run_stage("identity", folder, steps, {"model": learner, "optimizer": optimizer, "average": average}, update)
     average.copy_to(learner)
-    learner.cpu().eval()
-    return model
+    return learner.network.cpu().eval()
 
 
-def scorer_loss(learner: Learner, signal: Tensor, ids: Tensor, traits: Mapping[str, Tensor]) -> Tensor:
-    """CLIP's contrastive loss (Radford et al., 2021) of pictures and captions, `identity_loss`, and naming traits."""
-    count = len(signal) - len(ids)
-    with torch.autocast(signal.device.type, torch.bfloat16):
-        features = learner.clip.encode_image(signal)
-        words = encode_texts(learner.clip, ids)
-    features, words = features.float(), words.float()
-    captioned = torch.cat([features[: 3 * count], features[4 * count :]])
-    scale = learner.clip.logit_scale.exp().float()
-    contrastive = ClipLoss()(F.normalize(captioned, dim=-1), F.normalize(words, dim=-1), scale)
-    embedded, intact = learner.head(features[: 4 * count])
-    named = learner.namer(learner.head.projection(features[: 3 * count]), traits)
-    return contrastive + 2 * identity_loss(embedded, intact, learner.verifier, count) + NAMING * named
+def _begin(network: IdentityNetwork, start: nn.Module) -> None:
+    """Copies the parts that both have in the same shape: a detector's first layers."""
+    own, known = network.state_dict(), start.state_dict()
+    shared = {name: known[name] for name, value in own.items() if name in known and known[name].shape == value.shape}
+    network.load_state_dict({**own, **shared})
+
+
+def write(network: IdentityNetwork, target: Path) -> None:
+    """Keeps the network in the scorer's folder, in half precision."""
+    target.mkdir(parents=True, exist_ok=True)
+    state = network.state_dict()
+    halves = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()}
+    atomic_write(target / IDENTITY_WEIGHTS, save(halves))
+
+
+def write_thresholds(thresholds: Thresholds, target: Path) -> None:
+    """Keeps the network's thresholds beside it."""
+    atomic_write(target / IDENTITY_THRESHOLDS, (json.dumps(asdict(thresholds), indent=2) + "\n").encode())
