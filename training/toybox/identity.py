@@ -119,11 +119,6 @@ def traits_of(individuals: Sequence[Individual]) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def _shown(scene: Scene) -> Shown:
-    picture, seen = draw_and_see(scene)
-    return Shown(np.asarray(picture), seen[0], scene.background)
-
-
 def augmented(levels: np.ndarray, rng: Rng, device: str) -> Tensor:
     """Pictures uint8 (n, h, w, 3) as signals (n, 3, h, w), in random parts cut and softened alike."""
     signal = to_signal(torch.from_numpy(levels).permute(0, 3, 1, 2), device)

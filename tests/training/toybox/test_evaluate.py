@@ -16,7 +16,7 @@ from training.toybox.individuals.traits import KINDS, Individual
 from training.toybox.questions import CATEGORIES, Asked, Question, about, description, sheet_prompts
 from training.toybox.render import KIND_NAMES, Scene, draw_scene
 from training.toybox.renders import TEST_SEED, scenes
-from training.toybox.world import BACKGROUNDS, COLOURS
+from training.toybox.world import BACKGROUNDS, COLOURS, TINTS
 
 CAT = Found("cat", "red", "stripes", "white", "scarf", 0.2, 0.5)
 VASE = Found("vase", "blue", "plain", None, None, 0.8, 0.5)
@@ -30,7 +30,7 @@ def test_everything_in_the_world_is_asked_for():
     for category in ("one_object", "colour", "two_objects", "position"):
         assert {q.asked[0].kind for q in asked if q.category == category} == set(KIND_NAMES)
     assert Counter(q.asked[0].kind for q in asked if q.category == "attributes") == dict.fromkeys(KINDS, 3)
-    assert {q.asked[0].colour for q in asked if q.category == "colour"} == set(COLOURS)
+    assert {*TINTS} <= {q.asked[0].colour for q in questions.questions(4) if q.category == "colour"} == {*COLOURS}
     assert {q.background for q in asked if q.category == "background"} == set(BACKGROUNDS)
     assert {q.asked[0].side for q in asked if q.category == "position"} == {"left", "right"}
     assert len(questions.questions(2)) == 2 * len(asked)
