@@ -13,21 +13,45 @@ from torch.nn import functional as F
 
 from studio.bundled import TOYBOX_CLIP
 from studio.errors import StudioError
+from studio.identity import Identifier, Looks, Recognition, load_identifier
 
 
 class Scorer:
-    """A CLIP model by open_clip. `backbone` is its name, which every score must carry."""
+    """A CLIP model by open_clip. `backbone` is its name, which every score must carry.
 
-    def __init__(self, backbone: str, model: Any, preprocess: Any, tokenizer: Any):
-        self.backbone = backbone
+    `identifier` tells individuals apart, where the folder has a network that was taught to.
+    """
+
+    def __init__(
+        self, backbone: str, model: Any, preprocess: Any, tokenizer: Any, identifier: Identifier | None = None
+    ):
+        self.backbone, self.identifier = backbone, identifier
         self._model, self._preprocess, self._tokenizer = model.eval(), preprocess, tokenizer
 
     @torch.inference_mode()
     def embed_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
         """RGB pictures as unit vectors (n, d)."""
-        batches = [pictures[start : start + 64] for start in range(0, len(pictures), 64)]
-        rows = [self._model.encode_image(torch.stack([self._preprocess(p) for p in batch])) for batch in batches]
+        rows = [self._model.encode_image(batch) for batch in self._batches(pictures)]
         return F.normalize(torch.cat(rows).float(), dim=-1)
+
+    @torch.inference_mode()
+    def look_at(self, pictures: Sequence[Image.Image]) -> Looks:
+        """What the identity network sees in RGB pictures; StudioError for a scorer without one."""
+        if self.identifier is None:
+            raise StudioError(f"{self.backbone} cannot tell individuals apart: choose toybox-clip.")
+        rows = [self.identifier.network(batch) for batch in self._batches(pictures)]
+        return Looks(torch.cat([vectors for vectors, _ in rows]), torch.cat([intact for _, intact in rows]))
+
+    def _batches(self, pictures: Sequence[Image.Image]) -> list[Tensor]:
+        """The preprocessed pictures, (at most 64, 3, side, side) each."""
+        groups = [pictures[start : start + 64] for start in range(0, len(pictures), 64)]
+        return [torch.stack([self._preprocess(picture) for picture in group]) for group in groups]
+
+    def recognition(
+        self, own: Sequence[Image.Image], others: Sequence[Sequence[Image.Image]]
+    ) -> Recognition:  # fmt: skip
+        """Knows the individual of the reference pictures `own` among those of the `others`."""
+        return Recognition(self.identifier, self.look_at(own), [self.look_at(pictures) for pictures in others])
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -60,9 +84,10 @@ def load_scorer(source: str = "toybox-clip") -> Scorer:
     """
     try:
         if source == "toybox-clip" or Path(source).is_dir():
-            place = f"local-dir:{TOYBOX_CLIP if source == 'toybox-clip' else source}"
-            model, preprocess = _pretrained(place)
-            return Scorer(Path(source).name, model, preprocess, open_clip.get_tokenizer(place))
+            folder = TOYBOX_CLIP if source == "toybox-clip" else Path(source)
+            model, preprocess = _pretrained(f"local-dir:{folder}")
+            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+            return Scorer(Path(source).name, model, preprocess, tokenizer, load_identifier(folder))
         name, _, weights = source.partition("/")
         model, preprocess = _pretrained(name, weights or None)
         return Scorer(source, model, preprocess, open_clip.get_tokenizer(name))

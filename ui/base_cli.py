@@ -1,7 +1,8 @@
 """`studio base`: how good the base is, and how the bundled one is made."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,49 +19,78 @@ from ui.options import (
     report,
 )
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from studio.diffusion import Base
+    from studio.paint_settings import PaintSettings
+
 app = typer.Typer(help="Measure a base model, or train the bundled one.", no_args_is_help=True)
 
 
 @app.command()
 def evaluate(
-    rounds: Annotated[int, typer.Option(min=1, help="How often every thing is asked for.")] = 1,
-    pictures: Annotated[Path | None, typer.Option("--pictures", help="A PNG file for what was painted.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often every kind is asked for.")] = 1,
+    pictures: Annotated[Path | None, typer.Option("--pictures", help="A PNG file for the answers.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="A PNG file for 48 random prompts, which go beside it as text.")
+    ] = None,
+    distance: Annotated[
+        int, typer.Option(min=0, help="Pictures for the Frechet distance to renders, none if 0.")
+    ] = 192,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Paint prompts of one object, two objects, colours and backgrounds, and have classifiers judge the pictures."""
-    from studio.diffusion import paint_prompts
+    """Paint prompts of objects, attributes, colours, places and positions, and have a detector judge the pictures."""
     from studio.paint_settings import PaintSettings
-    from training.toybox import judges
-    from training.toybox.evaluate import accuracy, judge_accuracy, questions
-    from ui.pictures import evaluation_sheet
+    from training.toybox.detector import detect, load
+    from training.toybox.evaluate import accuracy, detector_accuracy, distances
+    from training.toybox.questions import questions, sheet_prompts
+    from ui.pictures import evaluation_sheet, grid
     from ui.workflow import Workflow
 
-    workflow = Workflow(library, base)
-    judge = judges.load(default_work_folder())
-    settings, asked = PaintSettings(batch=8), questions(rounds)
-    with progress_bar() as bar:
-        task = bar.add_task("painting", total=settings.steps * -(-len(asked) // settings.batch), note="")
-        prompts = [question.prompt for question in asked]
-        painted = paint_prompts(workflow.base, prompts, range(len(asked)), settings, lambda: bar.advance(task))
-    verdicts = judges.judge_pictures(judge, painted)
+    workflow, settings, detector = Workflow(library, base), PaintSettings(batch=8), load()
+    asked = questions(rounds)
+    painted = _painted(workflow.base, [question.prompt for question in asked], settings)
+    detections = detect(detector, painted)
     if pictures:
-        evaluation_sheet(asked, verdicts, painted).save(pictures)
-    document = {
+        evaluation_sheet(asked, detections, painted).save(pictures)
+    if sheet:
+        prompts = sheet_prompts()
+        grid(_painted(workflow.base, prompts, settings), columns=8).save(sheet)
+        sheet.with_suffix(".txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
+    document: dict[str, Any] = {
         "base": base,
-        "accuracy": accuracy(asked, verdicts),
-        "judges": judge_accuracy(judge),
+        "accuracy": accuracy(asked, detections),
+        "detector": detector_accuracy(detector),
         "prompts": len(asked),
     }
+    if distance:
+        found = distances(workflow.base, workflow.scorer, settings, distance)
+        document["frechet_distance"] = asdict(found) | {"pictures": distance}
     report(document, as_json, lambda: _show_accuracy(document))
 
 
+def _painted(base: "Base", prompts: list[str], settings: "PaintSettings") -> list["Image.Image"]:
+    """One picture of each prompt; the first has the seed 0, the next 1 and so on."""
+    from studio.diffusion import paint_prompts
+
+    with progress_bar() as bar:
+        task = bar.add_task("painting", total=settings.steps * -(-len(prompts) // settings.batch), note="")
+        return paint_prompts(base, prompts, range(len(prompts)), settings, lambda: bar.advance(task))
+
+
 def _show_accuracy(document: dict[str, Any]) -> None:
-    table = Table("category", "accuracy", "judges on unseen renders", title=f"{document['base']}")
+    table = Table("category", "accuracy", "detector on unseen renders", title=f"{document['base']}")
     for category, value in document["accuracy"].items():
-        table.add_row(category, f"{value:.3f}", f"{document['judges'][category]:.3f}")
+        table.add_row(category, f"{value:.3f}", f"{document['detector'][category]:.3f}")
     Console().print(table)
+    if found := document.get("frechet_distance"):
+        typer.echo(
+            f"Frechet distance to renders: {found['painted']:.3f}; "
+            f"of the autoencoder's copies of renders: {found['reconstructed']:.3f}"
+        )
 
 
 @app.command()
@@ -68,7 +98,8 @@ def train(
     target: Annotated[Path, typer.Option(help="Where the finished folders go.")] = Path("toybox-build"),
     work: Annotated[Path | None, typer.Option(help="Where checkpoints are kept between runs.")] = None,
     stage: Annotated[
-        list[str] | None, typer.Option(help="autoencoder, text_encoder, denoiser, scorer or judges; all if unset.")
+        list[str] | None,
+        typer.Option(help="autoencoder, text_encoder, denoiser, scorer, detector or identity; all if unset."),
     ] = None,
     start: Annotated[Path | None, typer.Option(help="An earlier toybox whose training goes on.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps planned for the denoiser in all sittings.")] = None,
@@ -83,7 +114,7 @@ def train(
     _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Make toybox, its scorer and its judges from nothing; a run that was stopped goes on where it was."""
+    """Make toybox, its scorer and its detector from nothing; a run that was stopped goes on where it was."""
     from training.toybox.build import STAGES, BaseRecipe, train_base
     from training.toybox.denoiser import ATTENTION, DenoiserRecipe
     from training.toybox.denoiser import STEPS as DENOISER_STEPS

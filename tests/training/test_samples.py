@@ -66,7 +66,7 @@ def test_the_code_draws_the_stored_picture_again(name):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_whole_figure_is_on_its_canvas_and_moves_with_the_pose(name):
-    figures = [draw_figure(name, pose) for pose in POSES[:2]]
+    figures = [draw_figure(FIGURES[name], pose) for pose in POSES[:2]]
     for figure in figures:
         assert 700 < figure.height < 1200
         assert figure.getchannel("A").getextrema()[1] == 255
@@ -75,4 +75,4 @@ def test_the_whole_figure_is_on_its_canvas_and_moves_with_the_pose(name):
 
 def test_an_unknown_name_is_an_error():
     with pytest.raises(KeyError):
-        draw_figure("nobody", POSES[0])
+        draw_sample("nobody", 0)

@@ -1,1 +1,1 @@
-"""How the bundled base, its scorer and its judges are made: rendering, training, evaluation."""
+"""How the bundled base, its scorer and its detector are made: rendering, training, evaluation."""

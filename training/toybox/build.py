@@ -7,11 +7,21 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from training.toybox import autoencoder, denoiser, judges, pipeline, scorer, text_encoder
+from training.toybox import (
+    autoencoder,
+    denoiser,
+    detector,
+    detector_training,
+    identity,
+    laws,
+    pipeline,
+    scorer,
+    text_encoder,
+)
 from training.toybox.denoiser import Denoiser, DenoiserRecipe, build_unet
 from training.toybox.vocabulary import build_tokenizer
 
-STAGES = ("autoencoder", "text_encoder", "denoiser", "scorer", "judges")
+STAGES = ("autoencoder", "text_encoder", "denoiser", "scorer", "detector", "identity")
 OF_THE_PIPELINE = STAGES[:3]
 """Each of them needs the ones before."""
 
@@ -24,7 +34,8 @@ class BaseRecipe:
     text_encoder_steps: int = text_encoder.STEPS
     denoiser: DenoiserRecipe = field(default_factory=DenoiserRecipe)
     scorer_steps: int = scorer.STEPS
-    judges_steps: int = judges.STEPS
+    detector_steps: int = detector_training.STEPS
+    identity_steps: int = identity.STEPS
     device: str = "cpu"
     notes: Path | None = None
 
@@ -33,8 +44,8 @@ def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, 
     """Runs the stages that are asked for, each from where it was left in `work`, and writes results to `target`.
 
     `target` gets the folders `toybox` (a diffusers pipeline, with the denoiser) and `toybox-clip` (an open_clip model),
-    and the judges' weights go to `judges.WEIGHTS`. Stages that the denoiser needs are run before it; finished ones only
-    load. With `start`, a folder of an earlier toybox, its models are where the denoiser begins.
+    and the detector's weights go to `detector.WEIGHTS`. Stages that the denoiser needs are run before it; finished ones
+    only load. With `start`, a folder of an earlier toybox, its models are where the denoiser begins.
     """
     work.mkdir(parents=True, exist_ok=True)
     earlier = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else None
@@ -42,8 +53,13 @@ def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, 
     if "scorer" in stages:
         model = scorer.train(work, tokenizer, recipe.device, recipe.scorer_steps)
         scorer.write(model.cpu(), tokenizer, target / scorer.NAME)
-    if "judges" in stages:
-        judges.write(judges.train(work, recipe.device, recipe.judges_steps).cpu())
+    if "detector" in stages:
+        detector.write(detector_training.train(work, recipe.device, recipe.detector_steps).cpu())
+    if "identity" in stages:
+        identity.write(
+            identity.train(work, recipe.device, recipe.identity_steps, detector.load()), target / scorer.NAME
+        )
+        laws.calibrate(target / scorer.NAME)
     asked = [OF_THE_PIPELINE.index(stage) for stage in stages if stage in OF_THE_PIPELINE]
     if not asked:
         return

@@ -1,75 +1,92 @@
-"""Measures a base on toybox's world the GenEval way (Ghosh et al., 2023): does the picture hold what was asked?"""
+"""Measures a base on toybox's world the GenEval way (Ghosh et al., 2023), and by the Frechet distance to renders."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
 
-from training.toybox.judges import Judge, Verdict, judge_pictures
-from training.toybox.render import Scene, draw_scene
+from studio.diffusion import Base, paint_prompts
+from studio.paint_settings import PaintSettings
+from studio.scoring import Scorer
+from training.toybox.captions import caption
+from training.toybox.detector import Detection, Detector, detect
+from training.toybox.questions import CATEGORIES, Question, about
+from training.toybox.render import draw_scene
 from training.toybox.renders import TEST_SEED, scenes
-from training.toybox.wording import with_article
-from training.toybox.world import BACKGROUNDS, COLOURS, THINGS
 
-CATEGORIES = ("one_object", "background", "colour", "two_objects")
-
-
-@dataclass(frozen=True)
-class Question:
-    """A prompt and what its picture must show: things with their colours (None: any), and a background (None: any)."""
-
-    category: str
-    prompt: str
-    things: tuple[tuple[str, str | None], ...]
-    background: str | None = None
-
-    def answered(self, verdict: Verdict) -> bool:
-        """Whether the judge saw it: the things asked for are the most likely ones, in their colours, there."""
-        seen = dict(zip(verdict.things[: len(self.things)], verdict.colours, strict=False))
-        found = all(thing in seen and colour in (None, seen[thing]) for thing, colour in self.things)
-        return found and self.background in (None, verdict.background)
+RENDERS, PAINTED = 1024, 192
+"""Unseen renders that pictures are compared with, and the pictures that are painted for it."""
 
 
-def questions(rounds: int = 1, seed: int = 0) -> list[Question]:
-    """The prompts: every thing, as many colour bindings and pairs, and every background four times, in each round."""
-    rng = np.random.default_rng(seed)
-    asked = []
-    for _ in range(rounds):
-        for thing in THINGS:
-            colour = str(rng.choice(list(COLOURS)))
-            other = str(rng.choice([name for name in THINGS if name != thing]))
-            pair = f"{with_article(thing)} and {with_article(other)}"
-            one, tinted = with_article(thing), with_article(f"{colour} {thing}")
-            asked.append(Question("one_object", f"a photo of {one}", ((thing, None),)))
-            asked.append(Question("colour", f"a photo of {tinted}", ((thing, colour),)))
-            asked.append(Question("two_objects", f"a photo of {pair}", ((thing, None), (other, None))))
-        for place in list(BACKGROUNDS.values()) * 4:
-            thing = str(rng.choice(list(THINGS)))
-            prompt = f"a photo of {with_article(thing)} {rng.choice(place.phrases)}"
-            asked.append(Question("background", prompt, (), place.name))
-    return asked
-
-
-def accuracy(asked: Sequence[Question], verdicts: Sequence[Verdict]) -> dict[str, float]:
+def accuracy(asked: Sequence[Question], detections: Sequence[Detection]) -> dict[str, float]:
     """The share of answered questions by category."""
-    right = {category: [] for category in CATEGORIES}
-    for question, verdict in zip(asked, verdicts, strict=True):
-        right[question.category].append(question.answered(verdict))
+    right: dict[str, list[bool]] = {category: [] for category in CATEGORIES}
+    for question, detection in zip(asked, detections, strict=True):
+        right[question.category].append(question.answered(detection))
     return {category: float(np.mean(answers)) for category, answers in right.items() if answers}
 
 
-def judge_accuracy(judge: Judge, count: int = 1024) -> dict[str, float]:
-    """How often the judge is right, by category, on renders that it never saw."""
-    unseen = [scene for scene in scenes(0, TEST_SEED, count) if scene.items]
-    verdicts = judge_pictures(judge, [draw_scene(scene) for scene in unseen])
-    pairs = [(question, verdict) for scene, verdict in zip(unseen, verdicts, strict=True) for question in _about(scene)]
-    return accuracy([question for question, _ in pairs], [verdict for _, verdict in pairs])
+def detector_accuracy(detector: Detector, count: int = RENDERS) -> dict[str, float]:
+    """How often the detector is right, by category, on renders that it never saw."""
+    unseen = scenes(0, TEST_SEED, count)
+    detections = detect(detector, [draw_scene(scene) for scene in unseen])
+    pairs = [(question, found) for scene, found in zip(unseen, detections, strict=True) for question in about(scene)]
+    return accuracy([question for question, _ in pairs], [found for _, found in pairs])
 
 
-def _about(scene: Scene) -> list[Question]:
-    things = tuple((item.kind, None) for item in scene.items)
-    asked = [Question("one_object" if len(things) == 1 else "two_objects", "", things)]
-    asked.append(Question("background", "", (), scene.background))
-    if len(scene.items) == 1 and scene.items[0].colour:
-        asked.append(Question("colour", "", ((scene.items[0].kind, scene.items[0].colour),)))
-    return asked
+@dataclass(frozen=True)
+class Distances:
+    """The Frechet distance to unseen renders of a base's pictures, and of its autoencoder's copies of other renders.
+
+    No picture that this autoencoder decodes can be expected to be nearer than the copies.
+    """
+
+    painted: float
+    reconstructed: float
+
+
+def distances(
+    base: Base,
+    scorer: Scorer,
+    settings: PaintSettings,
+    count: int = PAINTED,
+    on_step: Callable[[], None] = lambda: None,
+) -> Distances:
+    """Paints the captions of `count` unseen scenes, and copies the renders of these scenes by the autoencoder."""
+    rng, wanted = np.random.default_rng(TEST_SEED), scenes(1, TEST_SEED, count)
+    prompts = [caption(scene, rng).text for scene in wanted]
+    painted = paint_prompts(base, prompts, range(count), settings, on_step)
+    copies = reconstructed(base, [draw_scene(scene, base.side) for scene in wanted], settings.batch)
+    renders = _embedded(scorer, [draw_scene(scene) for scene in scenes(2, TEST_SEED, RENDERS)])
+    return Distances(*(frechet_distance(_embedded(scorer, group), renders) for group in (painted, copies)))
+
+
+@torch.inference_mode()
+def reconstructed(base: Base, pictures: Sequence[Image.Image], batch: int) -> list[Image.Image]:
+    """What the base's autoencoder makes of RGB pictures of its side."""
+    vae, copies = base.pipeline.vae, []
+    for start in range(0, len(pictures), batch):
+        latents = base.encode_pictures(pictures[start : start + batch]) / vae.config.scaling_factor
+        signal = vae.decode(latents.to(vae.dtype)).sample
+        copies += base.pipeline.image_processor.postprocess(signal.float(), "pil")
+    return copies
+
+
+def _embedded(scorer: Scorer, pictures: Sequence[Image.Image]) -> NDArray[np.float64]:
+    return scorer.embed_pictures(pictures).double().numpy()
+
+
+def frechet_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """The Frechet distance of two sets of vectors (n, d) taken as Gaussian (Heusel et al., 2017, with other features).
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), which is 0 or more.
+    """
+    gap = one.mean(0) - other.mean(0)
+    first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    shared = np.sqrt(np.clip(np.linalg.eigvalsh(root @ second @ root), 0, None)).sum()
+    return float(max(0.0, gap @ gap + np.trace(first) + np.trace(second) - 2 * shared))

@@ -1,5 +1,6 @@
 """Draws the pictures of the sample concepts; `python -m training.toybox.samples` writes them anew."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from concepts.samples import PICTURES_EACH, SAMPLES
 from training.toybox.backgrounds import Rng, draw_background
 from training.toybox.samples_animals import CATS, DOGS, cat_head, dog_head, draw_animal
 from training.toybox.samples_objects import OBJECTS
-from training.toybox.samples_pen import Pen, Pose
+from training.toybox.samples_pen import PIXELS_PER_UNIT, Pen, Pose
 
 SIDE = 256
 WIDEST = 0.92
@@ -49,26 +50,35 @@ PLACES = {
 """The backgrounds (`world.BACKGROUNDS`) of each individual's pictures."""
 
 
-def draw_figure(name: str, pose: Pose) -> Image.Image:
-    """The individual alone, cut out, as an RGBA picture of some 900 pixels' height.
+Drawing = Callable[..., None]
+"""Draws a figure on a pen, in a `pose` that it takes by name."""
 
-    Raises `KeyError` for a name that is not in `concepts.samples.SAMPLES`.
-    """
-    pen = Pen.blank()
-    FIGURES[name](pen, pose=pose)
-    figure = _silhouetted(pen.image).rotate(-pose.lean, Image.Resampling.BICUBIC)
+
+def draw_figure(draw: Drawing, pose: Pose, scale: float = PIXELS_PER_UNIT) -> Image.Image:
+    """The figure alone, cut out, as an RGBA picture of some 90 `scale` pixels' height."""
+    pen = Pen.blank(scale)
+    draw(pen, pose=pose)
+    figure = _silhouetted(pen.image, 0.8 * scale).rotate(-pose.lean, Image.Resampling.BICUBIC)
     if pose.flipped:
         figure = figure.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return figure.crop(figure.getchannel("A").getbbox())
 
 
 def draw_sample(name: str, index: int) -> Image.Image:
-    """Picture `index` (0 to 4) of a sample concept: 256x256 RGB, the same in every run."""
+    """Picture `index` (0 to 4) of a sample concept: 256x256 RGB, the same in every run.
+
+    Raises `KeyError` for a name that is not in `concepts.samples.SAMPLES`.
+    """
+    return draw_as_sample(partial(draw_figure, FIGURES[name]), name, index)
+
+
+def draw_as_sample(draw: Callable[[Pose], Image.Image], name: str, index: int) -> Image.Image:
+    """Picture `index` of a sample concept with another figure in its place, which `draw` gives as RGBA, cropped."""
     number = list(SAMPLES).index(name)
     rng = np.random.default_rng((number, index))
     picture = draw_background(PLACES[name][index], SIDE, rng)
     turn = (index + number) % PICTURES_EACH
-    figure = draw_figure(name, POSES[turn])
+    figure = draw(POSES[turn])
     scale = min(HEIGHTS[turn] * SIDE / figure.height, WIDEST * SIDE / figure.width)
     size = round(figure.width * scale), round(figure.height * scale)
     figure = figure.resize(size, Image.Resampling.BICUBIC)
@@ -84,9 +94,9 @@ def write_samples() -> None:
             draw_sample(name, index).save(path, optimize=True)
 
 
-def _silhouetted(figure: Image.Image) -> Image.Image:
+def _silhouetted(figure: Image.Image, reach: float) -> Image.Image:
     """The figure with a thin dark line around it, so that it stands out on any background."""
-    blurred = figure.getchannel("A").filter(ImageFilter.GaussianBlur(8))
+    blurred = figure.getchannel("A").filter(ImageFilter.GaussianBlur(reach))
     around = blurred.point([0] * FAINT + [255] * (256 - FAINT))
     line = Image.new("RGBA", figure.size, (*SILHOUETTE, 255))
     line.putalpha(around)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,15 @@ def build(config: dict) -> CLIP:
     return CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
 
 
+def encode_texts(clip: CLIP, ids: Tensor) -> Tensor:
+    """What `clip.encode_text` gives for token ids (n, context), computed only as far as the longest text goes."""
+    parts: Any = clip  # what it holds depends on its configuration
+    length = int(ids.argmax(1).max()) + 1
+    x = parts.token_embedding(ids[:, :length]) + parts.positional_embedding[:length]
+    x = parts.ln_final(parts.transformer(x, attn_mask=parts.attn_mask[:length, :length]))
+    return x[torch.arange(len(ids)), ids.argmax(1)] @ parts.text_projection
+
+
 def cut(signal: Tensor, rng: Rng) -> Tensor:
     """Half the time a random square part of the pictures, at full size again."""
     if rng.random() < 0.5:
@@ -86,8 +96,9 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
         ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
         signal = softened(cut(to_signal(levels[chosen], device), rng), rng)
         with torch.autocast(device, torch.bfloat16):
-            image, text, scale = model(signal, ids)
-        loss = contrastive(image.float(), text.float(), scale.float())
+            image, text = model.encode_image(signal), encode_texts(model, ids)
+        pairs = (F.normalize(part.float(), dim=-1) for part in (image, text))
+        loss = contrastive(*pairs, model.logit_scale.exp())
         descend(loss, model, optimizer, average, step)
         return loss
 

@@ -12,13 +12,16 @@ from studio.bundled import TOYBOX
 from training.toybox import (
     autoencoder,
     denoiser,
+    detector_training,
     evaluate,
-    judges,
+    identity,
     latents,
+    laws,
     renders,
     scorer,
     stage,
     text_encoder,
+    trials,
     vocabulary,
 )
 from training.toybox.render import Scene
@@ -35,10 +38,9 @@ def _few_scenes(shard: int, seed: int = renders.TRAIN_SEED, count: int = FEW) ->
 @pytest.fixture
 def small_world(monkeypatch) -> None:
     """Every shard has FEW scenes, and every stage reads one shard."""
-    for module in (renders, autoencoder, latents, judges, evaluate, vocabulary):
+    for module in (renders, autoencoder, latents, evaluate, vocabulary):
         monkeypatch.setattr(module, "scenes", _few_scenes)
-    for module in (denoiser, judges):
-        monkeypatch.setattr(module, "SHARDS", 1)
+    monkeypatch.setattr(denoiser, "SHARDS", 1)
     monkeypatch.setattr(denoiser, "SHARD", FEW)
     monkeypatch.setattr(denoiser, "GROWTH", 3)
 
@@ -46,13 +48,15 @@ def small_world(monkeypatch) -> None:
 @pytest.fixture
 def small_models(monkeypatch, small_world) -> None:
     """Narrow models, and batches of two."""
-    for module in (autoencoder, text_encoder, denoiser, scorer, judges):
+    for module in (autoencoder, text_encoder, denoiser, detector_training, scorer):
         monkeypatch.setattr(module, "BATCH", 2)
     monkeypatch.setattr(autoencoder, "CHANNELS", (8, 8, 8, 8))
     monkeypatch.setattr(denoiser, "CHANNELS", (16, 16, 32))
     monkeypatch.setattr(text_encoder, "WIDTH", 32)
     monkeypatch.setattr(text_encoder, "LAYERS", 1)
+    monkeypatch.setattr(identity, "INDIVIDUALS", 2)
     monkeypatch.setattr(scorer, "POOL", FEW)
+    monkeypatch.setattr(laws, "trials", lambda count=2, seed=0: trials.trials(count, seed))
     monkeypatch.setattr(scorer, "VISION", {"image_size": 128, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32})
     monkeypatch.setattr(scorer, "TEXT", {"width": 32, "heads": 2, "layers": 1})
 

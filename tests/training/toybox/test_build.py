@@ -10,13 +10,18 @@ from studio.diffusion import load_base, paint
 from studio.errors import StudioError
 from studio.paint_settings import PaintSettings
 from studio.scoring import load_scorer
-from training.toybox import build, judges
+from training.toybox import build, detector
 from training.toybox.build import STAGES, BaseRecipe, train_base
 from training.toybox.denoiser import DenoiserRecipe
 from ui.base_cli import app
 
 RECIPE = BaseRecipe(
-    autoencoder_steps=1, text_encoder_steps=1, denoiser=DenoiserRecipe(1), scorer_steps=1, judges_steps=1
+    autoencoder_steps=1,
+    text_encoder_steps=1,
+    denoiser=DenoiserRecipe(1),
+    scorer_steps=1,
+    detector_steps=1,
+    identity_steps=1,
 )
 
 pytestmark = pytest.mark.usefixtures("small_models")
@@ -24,12 +29,12 @@ pytestmark = pytest.mark.usefixtures("small_models")
 
 @pytest.fixture(autouse=True)
 def weights(tmp_path, monkeypatch) -> Path:
-    """Where the judges' weights go, so that no test touches the repository's."""
-    monkeypatch.setattr(judges, "WEIGHTS", tmp_path / "judges.safetensors")
-    return judges.WEIGHTS
+    """Where the detector's weights go, so that no test touches the repository's."""
+    monkeypatch.setattr(detector, "WEIGHTS", tmp_path / "detector.safetensors")
+    return detector.WEIGHTS
 
 
-def test_all_stages_make_a_base_a_scorer_and_a_judge(tmp_path, weights: Path):
+def test_all_stages_make_a_base_a_scorer_and_a_detector(tmp_path, weights: Path):
     train_base(tmp_path / "work", tmp_path / "made", RECIPE, STAGES, None)
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["toybox", "toybox-clip"]
     base = load_base(str(tmp_path / "made" / "toybox"), device="cpu")
@@ -37,7 +42,7 @@ def test_all_stages_make_a_base_a_scorer_and_a_judge(tmp_path, weights: Path):
     assert picture.size == (128, 128)
     scorer = load_scorer(str(tmp_path / "made" / "toybox-clip"))
     assert scorer.text_alignment([picture], "a blue cat").isfinite().all()
-    assert len(judges.judge_pictures(judges.load(tmp_path), [picture])) == 1
+    assert len(detector.detect(detector.load(), [picture])) == 1
     with safe_open(tmp_path / "made/toybox/unet/diffusion_pytorch_model.safetensors", "pt") as file:
         assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.float16}  # noqa: SIM118 (no mapping)
 
@@ -46,8 +51,11 @@ def test_only_the_stages_that_are_asked_for_run(tmp_path, weights: Path):
     train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("scorer",), None)
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["toybox-clip"]
     assert not weights.exists()
-    train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("judges",), None)
+    train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("detector",), None)
     assert weights.exists()
+    assert not (tmp_path / "made/toybox-clip/identity.safetensors").exists()
+    train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("identity",), None)
+    assert (tmp_path / "made/toybox-clip/identity.json").exists()
     train_base(tmp_path / "work", tmp_path / "made", RECIPE, ("text_encoder",), None)
     assert (tmp_path / "work" / "text_encoder.pt").exists()
     assert not (tmp_path / "work" / "denoiser.pt").exists()

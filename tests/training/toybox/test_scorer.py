@@ -23,7 +23,9 @@ def test_what_is_written_is_what_open_clip_reads(bundled_tokenizer, tmp_path):
     texts = ["a blue cat", "a vase on the beach"]
     ids = bundled_tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
     with torch.inference_mode():
-        expected = torch.nn.functional.normalize(model.encode_text(ids), dim=-1)
+        words = model.encode_text(ids)
+        torch.testing.assert_close(scorer.encode_texts(model, ids), words)
+        expected = torch.nn.functional.normalize(words, dim=-1)
     torch.testing.assert_close(loaded.embed_texts(texts), expected, rtol=0.02, atol=0.02)
     picture = draw_scene(scenes(0, count=1)[0])
     levels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
