@@ -18,7 +18,6 @@ from training.loop import Progress
 from training.recipe import Recipe
 from training.report import Section, loss_curves, write_report
 from training.task import token_of
-from training.toybox.lookalikes import MEANING, sample_pictures, sample_recognition
 from ui.options import progress_bar
 from ui.painting import UNMERGED
 from ui.pictures import labelled_grid
@@ -137,20 +136,22 @@ def _cut(pictures: Sequence[Image.Image], box: tuple[float, float, float, float]
 
 
 def _scores(workflow: Workflow, name: str, shown: Shown) -> dict[str, float]:
-    own, scorer = sample_pictures(name), workflow.scorer
+    references = {sample.name: [read_picture(p, p.name) for p in sample.pictures] for sample in SAMPLES.values()}
+    own = references[name]
 
     def aligned(pictures: Sequence[Image.Image]) -> dict[str, Any]:
-        image = scorer.image_alignment(pictures, own).tolist()
-        text = [scorer.text_alignment([p], t)[0].item() for p, t in zip(pictures, shown.prompts, strict=True)]
-        return summary(Scores(scorer.backbone, image, text))
+        image = workflow.scorer.image_alignment(pictures, own).tolist()
+        text = [workflow.scorer.text_alignment([p], t)[0].item() for p, t in zip(pictures, shown.prompts, strict=True)]
+        return summary(Scores(workflow.scorer.backbone, image, text))
 
     with_concept, without = aligned(shown.pictures), aligned(shown.base_pictures)
+    nearest = workflow.scorer.nearest(shown.pictures, references)
     return {
         "image_alignment": with_concept["image_alignment"],
         "text_alignment": with_concept["text_alignment"],
         "base_image_alignment": without["image_alignment"],
         "base_text_alignment": without["text_alignment"],
-        "identity_accuracy": sample_recognition(scorer, name).share(scorer.look_at(shown.pictures)),
+        "identity_accuracy": nearest.count(name) / len(nearest),
     }
 
 
@@ -182,8 +183,8 @@ def _write(out: Path, document: dict[str, Any], grids: dict[str, Image.Image], l
         for part in ("concepts", "together") for name in NAMES
     ]  # fmt: skip
     text = (
-        f"Alignment is the mean cosine in the embedding of {document['backbone']}; identity accuracy is the share of "
-        f"pictures that {MEANING}."
+        f"Alignment is the mean cosine in the embedding of {document['backbone']}; identity accuracy is the share "
+        "of pictures whose nearest reference set, among all twelve sample concepts, is the concept's own."
     )
     sections.append(Section("Scores", text, [], rows))
     return write_report(out / "report.html", "Concept Studio: the demo", sections)

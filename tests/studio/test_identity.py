@@ -1,14 +1,14 @@
-import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from studio.bundled import TOYBOX_CLIP
 from studio.errors import StudioError
 from studio.identity import (
     IDENTITY_THRESHOLDS,
+    IDENTITY_WEIGHTS,
     Identifier,
     IdentityNetwork,
     Looks,
@@ -54,12 +54,14 @@ def test_a_scorer_that_was_not_taught_is_refused():
 
 
 def test_thresholds_lie_beside_the_network(tmp_path):
-    assert load_identifier(tmp_path) is None
-    shutil.copytree(TOYBOX_CLIP, tmp_path / "mine")
-    (tmp_path / "mine" / IDENTITY_THRESHOLDS).write_text('{"similarity": 0.25, "intact": -1.5}')
-    loaded, bundled = load_identifier(tmp_path / "mine"), load_identifier(TOYBOX_CLIP)
+    network = IdentityNetwork()
+    save_file(network.state_dict(), tmp_path / IDENTITY_WEIGHTS)
+    untaught = load_identifier(tmp_path)
+    assert untaught
+    assert untaught.thresholds is None
+    (tmp_path / IDENTITY_THRESHOLDS).write_text('{"similarity": 0.25, "intact": -1.5}')
+    loaded = load_identifier(tmp_path)
     assert loaded
-    assert bundled
     assert loaded.thresholds == Thresholds(0.25, -1.5)
-    assert bundled.thresholds
-    assert torch.equal(loaded.network.projection.weight, bundled.network.projection.weight)
+    assert torch.equal(loaded.network.projection.weight, network.projection.weight)
+    assert load_identifier(tmp_path / "nowhere") is None

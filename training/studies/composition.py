@@ -170,7 +170,10 @@ class CompositionStudy:
             strip.paste(picture, (index * width, 0))
         strip.save(grid)
         identity, image = zip(
-            *(self.judge.judged(name, [cut(picture, box) for picture in pictures]) for name, box in places.items()),
+            *(
+                self.judge.judged(name, self.scorer.embed_pictures([cut(picture, box) for picture in pictures]))
+                for name, box in places.items()
+            ),
             strict=True,
         )
         return {

@@ -11,7 +11,6 @@ from training.report import Section, picture_of
 from training.studies.composition_bar import said, verdicts
 from training.studies.page import Page
 from training.studies.summaries import summarised, with_spread
-from training.toybox.lookalikes import MEANING
 
 MEASURES = {
     "alone_identity": "identity accuracy, one at a time",
@@ -111,10 +110,10 @@ def composition_page(
     kept, leaked = MEASURES_KEPT, [measure for measure in MEASURES if measure not in MEASURES_KEPT]
     text = (
         f"Sample concepts trained apart for {settings['steps']} steps at rank {settings['rank']}, then put together. "
-        f"Identity accuracy is the share of pictures that {MEANING}; alignment and leak are cosines in the embedding "
-        f"of {backbone}. Values are means over the seeds, of training and painting alike, ± their standard deviation. "
-        "A pair reads ADAPTER+MERGE; average stands for strengths of 1/k, and unmerged for each concept's own "
-        "products, acting inside its region alone."
+        "Identity accuracy is the share of pictures whose nearest reference set, among all twelve sample concepts, is "
+        f"the concept's own; alignment and leak are cosines in the embedding of {backbone}. Values are means over the "
+        "seeds, of training and painting alike, ± their standard deviation. A pair reads ADAPTER+MERGE; average stands "
+        "for strengths of 1/k, and unmerged for each concept's own products, acting inside its region alone."
     )
     sections = [
         Section("What holds", said(claims), rows=claims),

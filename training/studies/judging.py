@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from PIL import Image
+from torch import Tensor
 
+from concepts import read_picture
 from concepts.samples import SAMPLES
-from studio.identity import Recognition
 from studio.scoring import Scorer
 from training.studies.painters import Painter
 from training.task import token_of
-from training.toybox.lookalikes import sample_pictures, sample_recognition
 
 ALONE = ("a photo of {}", "a photo of {} on the beach", "a photo of {} in the snow", "a photo of {} on a wooden table")
 """The prompts that show one concept."""
@@ -32,19 +32,23 @@ class Judge:
 
     def __init__(self, scorer: Scorer):
         self.scorer = scorer
-        self._known: dict[str, Recognition] = {}
 
     @cached_property
     def references(self) -> dict[str, list[Image.Image]]:
         """The pictures of the sample concepts."""
-        return {name: sample_pictures(name) for name in SAMPLES}
+        return {name: [read_picture(p, p.name) for p in sample.pictures] for name, sample in SAMPLES.items()}
 
-    def judged(self, name: str, pictures: Sequence[Image.Image]) -> tuple[float, float]:
-        """The share of the pictures that show the concept, and their mean cosine with its own pictures."""
-        if name not in self._known:
-            self._known[name] = sample_recognition(self.scorer, name)
-        identity = self._known[name].share(self.scorer.look_at(pictures))
-        return identity, self.scorer.image_alignment(pictures, self.references[name]).mean().item()
+    @cached_property
+    def _means(self) -> Tensor:
+        """The mean embedding of each sample concept's pictures, (12, d)."""
+        return self.scorer.mean_embeddings(self.references)
+
+    def judged(self, name: str, embedded: Tensor) -> tuple[float, float]:
+        """Of embedded pictures (n, d): the share whose nearest reference set is this concept's, and their mean cosine
+        with it.
+        """
+        cosines, own = embedded @ self._means.T, list(self.references).index(name)
+        return (cosines.argmax(1) == own).float().mean().item(), cosines[:, own].mean().item()
 
     def portrait(self, painter: Painter, name: str, pictures: int, seed: int, subject: str | None = None) -> Portrait:
         """Paints the concept, or another `subject` in its place, `pictures` times by each of ALONE.
@@ -54,10 +58,10 @@ class Judge:
         templates = [template for template in ALONE for _ in range(pictures)]
         seeds = range(1000 * seed, 1000 * seed + len(templates))
         painted = painter.alone(name, _filled(templates, subject or token_of(name)), seeds)
-        identity, image = self.judged(name, painted)
+        embedded = self.scorer.embed_pictures(painted)
+        identity, image = self.judged(name, embedded)
         words = self.scorer.embed_texts(_filled(templates, f"a {SAMPLES[name].class_word}"))
-        text = (self.scorer.embed_pictures(painted) * words).sum(1).mean().item()
-        return Portrait(painted, identity, image, text)
+        return Portrait(painted, identity, image, (embedded * words).sum(1).mean().item())
 
 
 def _filled(templates: Sequence[str], subject: str) -> list[str]:

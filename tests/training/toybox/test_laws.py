@@ -15,7 +15,10 @@ BROKEN = (*CORRUPTIONS, "swapped palette")
 
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
-    return load_scorer()
+    scorer = load_scorer()
+    if scorer.identifier is None:
+        pytest.skip("NOT RUN: the bundled scorer has no identity network yet; studio base train --stage identity")
+    return scorer
 
 
 def shares(counts: dict[str, tuple[int, int]]) -> dict[str, float]:
