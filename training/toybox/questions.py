@@ -66,8 +66,9 @@ def questions(rounds: int = 1, seed: int = 0) -> list[Question]:
     """
     rng, asked = np.random.default_rng(seed), []
     for _ in range(rounds):
+        tones = dict(zip(KINDS, rng.permutation(list(COLOURS)).tolist(), strict=False))
         for name in KIND_NAMES:
-            colour = str(rng.choice(list(COLOURS) if name in KINDS else TINTS))
+            colour = tones.get(name) or str(rng.choice(TINTS))
             asked.append(Question("one_object", f"a photo of {with_article(name)}", (Asked(name),)))
             tinted = with_article(f"{colour} {name}")
             asked.append(Question("colour", f"a photo of {tinted}", (Asked(name, colour),)))
