@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ def few(monkeypatch) -> None:
     monkeypatch.setattr(questions, "questions", lambda rounds=1: chosen * rounds)
     monkeypatch.setattr(questions, "sheet_prompts", lambda: ["a red cat", "a blue vase at night"] * 2)
     monkeypatch.setattr(evaluate, "RENDERS", 24)
+    monkeypatch.setattr(evaluate, "detector_accuracy", partial(evaluate.detector_accuracy, count=24))
 
 
 def test_a_base_is_measured_and_shown(few, studio, tiny_folder: Path, tmp_path: Path):
