@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 from benchmarks.common import RESULTS, TIMING_COLUMNS, write_results
 from studio.adapters import ADAPTERS
-from studio.architectures import architecture_sites
-from studio.counting import shapes_of
-from studio.decomposition import Decomposition, singular_columns
-from studio.sites import Site
-from training.measuring import Timing, added_at_peak, interleaved, machine, own_process, seconds_of
-from training.report import table
-from training.studies.measured import NO_LAYER, TOKENS, adapted_layer, layer, step_of
+from studio.adapters.cost import shapes_of
+from studio.layers.sites import Site
+from studio.layers.svd_basis import Decomposition, singular_columns
+from studio.models.architectures import architecture_sites
+from training.reporting.html_report import table
+from training.reporting.timing import Timing, added_at_peak, interleaved, machine, own_process, seconds_of
+from training.studies.measurements import NO_LAYER, TOKENS, adapted_layer, layer, step_of
 
 REFERENCE = "PEFT LoRA"
 DENSE = "dense spectral"

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from concepts.storage import atomic_write
-from training.measuring import Timing
+from training.reporting.timing import Timing
 
 RESULTS = Path(__file__).parent / "results"
 TIMING_COLUMNS = ("median seconds", "median ratio", "middle half of the ratios")

@@ -18,18 +18,18 @@ from torch.nn import functional as F
 from benchmarks.common import RESULTS
 from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS, Adapter, SiteContext
-from studio.architectures import architecture_sites
-from studio.checkpoint import TrainedConcept, trained_states
+from studio.adapters.checkpoint import TrainedConcept, trained_states
+from studio.adapters.registry import create_adapters
 from studio.composition import MERGES, MergeSite
-from studio.composition.gradient import RIDGE, gradient
-from studio.composition.serving import Request, Serving
-from studio.composition.session import merged_deltas
-from studio.decomposition import SingularColumns
-from studio.diffusion import Base, load_base
-from studio.injection import create_adapters
-from studio.paint_settings import PaintSettings
-from training.measuring import added_at_peak, machine, own_process
-from training.report import table
+from studio.composition.least_squares import RIDGE, gradient
+from studio.composition.merge import merged_deltas
+from studio.layers.svd_basis import SingularColumns
+from studio.models.architectures import architecture_sites
+from studio.models.base_model import Base, load_base
+from studio.models.sampling_settings import SamplingSettings
+from studio.serving.serving import Request, Serving
+from training.reporting.html_report import table
+from training.reporting.timing import added_at_peak, machine, own_process
 
 CONCEPTS, RANK = 3, 8
 ADAPTER_OF = {"spectral": "spectral_additive", "orthogonal": "orthogonal"}
@@ -72,7 +72,7 @@ def merge_all(method: str, threads: int, architecture: str = "sd15") -> tuple[fl
         weight = torch.randn(*site.weight.shape)
         sites.append((name, weight, adapters_for(method, weight, name)))
     grams = {}
-    if method == "gradient":
+    if method == "gradient_fusion":
         for width in {weight.shape[1] for _, weight, _ in sites}:
             grams[width] = [x.mT @ x for x in (inputs(seed, width, 2 * width) for seed in range(CONCEPTS))]
     merged: list[Tensor] = []
@@ -121,7 +121,10 @@ def fusion_row(part: str, shape: tuple[int, int], iterations: int) -> list[str]:
     """Closed form, the Gram matrices included, and L-BFGS on the same activations and the same objective."""
     torch.manual_seed(0)
     weight = torch.randn(*shape)
-    adapters, concept_inputs = adapters_for("gradient", weight, part), [inputs(s, shape[1]) for s in range(CONCEPTS)]
+    adapters, concept_inputs = (
+        adapters_for("gradient_fusion", weight, part),
+        [inputs(s, shape[1]) for s in range(CONCEPTS)],
+    )
     xs = torch.cat(concept_inputs)
     wanted = torch.cat([x @ a.delta(weight).mT for x, a in zip(concept_inputs, adapters, strict=True)])
     rho = RIDGE * float(xs.square().sum()) / shape[1]
@@ -155,7 +158,10 @@ def fusion_table(iterations: int, few: int) -> str:
 def ridge_table(shape: tuple[int, int] = (320, 768)) -> str:
     """What the ridge costs in fit and saves in size."""
     weight = torch.randn(*shape)
-    adapters, xs = adapters_for("gradient", weight, "ridge"), [inputs(seed, shape[1]) for seed in range(CONCEPTS)]
+    adapters, xs = (
+        adapters_for("gradient_fusion", weight, "ridge"),
+        [inputs(seed, shape[1]) for seed in range(CONCEPTS)],
+    )
     site = MergeSite(weight, adapters, [1.0] * CONCEPTS, [x.mT @ x for x in xs])
     rows = []
     for ridge in (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
@@ -186,7 +192,7 @@ def concepts_of(base: Base, adapter: str, count: int) -> dict[str, TrainedConcep
 def serving_row(base: Base, adapter: str, rounds: int) -> list[str]:
     """Milliseconds to load and to switch a concept; a batch of four concepts beside one of a single concept."""
     concepts = concepts_of(base, adapter, 4)
-    settings = PaintSettings(steps=8, batch=4)
+    settings = SamplingSettings(num_inference_steps=8, batch_size=4)
     mixed = [Request(f"a photo of <c{index}>", index, {f"c{index}": 1.0}) for index in range(4)]
     single = [Request("a photo of <c0>", index, {"c0": 1.0}) for index in range(4)]
     with Serving(base, concepts) as serving:
@@ -197,15 +203,15 @@ def serving_row(base: Base, adapter: str, rounds: int) -> list[str]:
                 switching.append(_timed(lambda index=index: serving.use([mixed[index % 4]]))[0])
         ratios = []
         for _ in range(rounds + 1):
-            one = _timed(lambda: serving.paint(single, settings))[0]
-            ratios.append(_timed(lambda: serving.paint(mixed, settings))[0] / one)
+            one = _timed(lambda: serving.generate(single, settings))[0]
+            ratios.append(_timed(lambda: serving.generate(mixed, settings))[0] / one)
     return [adapter, f"{1000 * loading:.1f}", f"{1000 * median(switching[4:]):.1f}", f"{median(ratios[1:]):.3f}"]
 
 
 def toybox_merges(base: Base, rounds: int) -> str:
     """Milliseconds of every merge of three concepts that needs no activations, from files read to changed weights."""
     rows = []
-    for method in (name for name in MERGES if name != "gradient"):
+    for method in (name for name in MERGES if name != "gradient_fusion"):
         concepts = concepts_of(base, ADAPTER_OF.get(method, "lora"), CONCEPTS)
         merged_deltas(base, concepts, method)
         seconds = median(_timed(lambda m=method, c=concepts: merged_deltas(base, c, m))[0] for _ in range(rounds))

@@ -21,10 +21,10 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.common import RESULTS
 from concepts import Library, atomic_write
+from concepts.errors import StudioError
 from concepts.samples import SAMPLES
-from studio.errors import StudioError
-from training.measuring import machine
-from training.report import table
+from training.reporting.html_report import table
+from training.reporting.timing import machine
 
 TABS = ("Concepts", "Train", "Generate", "Compare", "Score")
 USABLE, SWITCH = 3.0, 0.3
@@ -35,7 +35,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 @contextmanager
 def served(library: Path) -> Iterator[str]:
     """The address of a `studio ui`, at the moment when it is printed."""
-    command = [sys.executable, "-u", "-m", "ui.cli", "ui", "--library", str(library)]
+    command = [sys.executable, "-u", "-m", "ui.cli.main", "ui", "--library", str(library)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}
     )
@@ -71,7 +71,7 @@ def seconds_to_use(page: Page, address: str) -> float:
 
 
 def seconds_to_switch(page: Page, rounds: int) -> list[float]:
-    """Seconds of each switch to a tab, until its panel has been painted."""
+    """Seconds of each switch to a tab, until its panel has been generated."""
     taken = []
     for number in range(rounds * len(TABS)):
         name = TABS[(number + 1) % len(TABS)]

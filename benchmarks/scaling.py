@@ -24,10 +24,10 @@ import typer
 
 from benchmarks.common import RESULTS
 from concepts import Columns, Library, Order
-from concepts.records import new_id
 from concepts.storage import atomic_write
-from training.recipe import Recipe
-from training.report import table
+from concepts.tables import new_id
+from training.config.recipe import Recipe
+from training.reporting.html_report import table
 
 OWNED = 50
 """So many concepts each owner has, and a page as well, so that every answer has as many rows whatever the size."""

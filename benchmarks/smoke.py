@@ -14,17 +14,17 @@ import torch
 import typer
 
 from benchmarks.common import RESULTS
-from concepts import LibraryError, atomic_write
+from concepts import atomic_write
+from concepts.errors import StudioError
 from concepts.samples import SAMPLES
 from studio.adapters import ADAPTERS
-from studio.errors import StudioError
-from training.cuts import Example
-from training.dataset import build_training_set
-from training.measuring import machine
-from training.recipe import Recipe
-from training.report import table
-from ui.demo import RECIPE
-from ui.workflow import PREVIEWS, Trained, Workflow, summary
+from training.config.recipe import Recipe
+from training.data.augmentation import Example
+from training.data.dataset import build_training_set
+from training.reporting.html_report import table
+from training.reporting.timing import machine
+from ui.cli.demo_run import RECIPE
+from ui.services.studio import PREVIEWS, Trained, Workflow, summary
 
 COLUMNS = ("method", "trained", "loss at start", "loss at end", "image alignment", "the base's", "seconds", "smoke bar")
 
@@ -39,7 +39,7 @@ def started(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def base_alignment(workflow: Workflow, name: str) -> float:
-    """The image alignment of what the base paints for the class word, with the previews' words and seeds."""
+    """The image alignment of what the base generates for the class word, with the previews' words and seeds."""
     concept = workflow.library.concept(name)
     prompt = f"a photo of a {concept.class_word}"
     pictures = workflow.generate(prompt, seeds=range(PREVIEWS))
@@ -59,7 +59,7 @@ def measured(trained: Trained, seconds: float) -> dict[str, Any]:
 
 
 def prepare(workflow: Workflow, name: str) -> None:
-    """Paints the prior pictures, which all methods share, so that none of them is measured with it."""
+    """Generates the prior pictures, which all methods share, so that none of them is measured with it."""
     concept, cache = workflow.library.concept(name), workflow.library.local / "priors"
     examples = [Example(picture) for picture in workflow.pictures(concept)]
     build_training_set(workflow.base, examples, concept.class_word, Recipe(), cache)
@@ -70,7 +70,7 @@ def train(workflow: Workflow, name: str, recipe: Recipe) -> dict[str, Any]:
     began = perf_counter()
     try:
         trained = workflow.train(name, recipe)
-    except (StudioError, LibraryError) as error:
+    except StudioError as error:
         return {"refused": str(error)}
     return measured(trained, perf_counter() - began)
 
@@ -96,7 +96,7 @@ def as_table(document: Mapping[str, Any]) -> str:
         f"# Every method on one concept\n\n{document['machine']} `{settings['concept']}` on {settings['base']}, "
         f"{settings['steps']} steps, learning rates and sizes as each method has them by default. Losses are means "
         f"over the first and the last tenth of the steps; image alignment is that of {PREVIEWS} previews by "
-        f"{document['backbone']}, beside what the base paints for the class word. Seconds include the previews.\n\n"
+        f"{document['backbone']}, beside what the base generates for the class word. Seconds include the previews.\n\n"
         f"{table(COLUMNS, rows)}\n"
     )
 

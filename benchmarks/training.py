@@ -20,19 +20,19 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from benchmarks.common import RESULTS, TIMING_COLUMNS, write_results
-from studio.architectures import ARCHITECTURES
 from studio.bundled import TOYBOX
-from studio.diffusion import Base
-from training.dataset import TrainingSet
-from training.measuring import Timing, interleaved, machine
-from training.methods import adapter_config
-from training.recipe import Recipe
-from training.report import table
-from training.studies.measured import random_set, step_of_training
-from training.task import Task
+from studio.models.architectures import ARCHITECTURES
+from studio.models.base_model import Base
+from training.config.adapter_options import adapter_config
+from training.config.recipe import Recipe
+from training.data.dataset import TrainingSet
+from training.engine.task import Task
+from training.reporting.html_report import table
+from training.reporting.timing import Timing, interleaved, machine
+from training.studies.measurements import random_set, step_of_training
 
-SILENCE = Recipe().silence
-OURS, QUIET = "studio", f"studio, silence {SILENCE:g}"
+PRESERVATION = Recipe().output_preservation_weight
+OURS, QUIET = "studio", f"studio, output_preservation_weight {PRESERVATION:g}"
 REFERENCE, EAGER = "diffusers and PEFT", "diffusers and PEFT, eager attention"
 UNET_TARGETS = ["to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj"]
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -62,7 +62,7 @@ def random_pipeline(device: str) -> StableDiffusionPipeline:
     }
     pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
     pipeline.to(device)
-    pipeline.unet.to(memory_format=torch.channels_last)  # as `studio.diffusion.load_base` does
+    pipeline.unet.to(memory_format=torch.channels_last)  # as `studio.models.base_model.load_base` does
     return pipeline
 
 
@@ -80,9 +80,9 @@ def by_diffusers(
     trained = [p for part in (unet.train(), text_encoder.train()) for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     pace = get_scheduler("constant", optimizer)
-    half = recipe.batch // 2
+    half = recipe.batch_size // 2
     latents = torch.stack([s.latents for s in (*data.concept[:half], *data.class_prior[:half])]).to(dtype)
-    prompts = ["a photo of a cat"] * recipe.batch
+    prompts = ["a photo of a cat"] * recipe.batch_size
     ids = tokenizer(prompts, padding="max_length", return_tensors="pt").input_ids.to(latents.device)
 
     def step() -> None:
@@ -118,9 +118,9 @@ def measure(device: str, side: int, recipe: Recipe, rounds: int) -> list[Timing]
     copies: dict[str, Any] = {"unet": deepcopy(pipeline.unet), "text_encoder": deepcopy(pipeline.text_encoder)}
     base = Base("random sd15", pipeline)
     data = random_set(base, side)
-    dtype = getattr(torch, recipe.precision)
+    dtype = getattr(torch, recipe.mixed_precision)
     reference = by_diffusers(copies, pipeline.tokenizer, pipeline.scheduler, data, recipe, dtype)
-    quiet = recipe.model_copy(update={"silence": SILENCE})
+    quiet = recipe.model_copy(update={"output_preservation_weight": PRESERVATION})
     config = adapter_config(recipe)
     task = Task(base, "tom", "cat", [], quiet, config)
     adapters = task.adapters()
@@ -140,7 +140,7 @@ def measure(device: str, side: int, recipe: Recipe, rounds: int) -> list[Timing]
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 12,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
-    side: Annotated[int, typer.Option(min=8, help="Side of the latents; Stable Diffusion 1.5 paints 64.")] = 32,
+    side: Annotated[int, typer.Option(min=8, help="Side of the latents; Stable Diffusion 1.5 generates 64.")] = 32,
     batch: Annotated[int, typer.Option(min=2, help="Pictures in a step, half of them prior pictures.")] = 2,
     rank: Annotated[int, typer.Option(min=1, help="The LoRA's rank.")] = 8,
     precision: Annotated[str, typer.Option(help="Of the products: bfloat16 or float32.")] = "bfloat16",
@@ -150,8 +150,9 @@ def main(
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     recipe = Recipe.model_validate({
-        "adapter": "lora", "rank": rank, "batch": batch, "prior_share": 0.5, "silence": 0.0, "train_token": False,
-        "precision": precision, "steps": STEPS, "schedule": "constant",
+        "adapter": "lora", "rank": rank, "batch_size": batch, "prior_ratio": 0.5,
+        "output_preservation_weight": 0.0, "train_token": False,
+        "mixed_precision": precision, "steps": STEPS, "lr_scheduler": "constant",
     })  # fmt: skip
     timings = measure(device, side, recipe, rounds)
     text = (

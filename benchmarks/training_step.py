@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from benchmarks.common import RESULTS, TIMING_COLUMNS, write_results
 from studio.adapters import ADAPTERS
-from studio.diffusion import Base, load_base
-from studio.injection import create_adapters, inject
-from training.dataset import class_prompts
-from training.losses import denoising_loss
-from training.measuring import interleaved, machine
-from training.report import table
+from studio.adapters.injection import inject
+from studio.adapters.registry import create_adapters
+from studio.models.base_model import Base, load_base
+from training.data.dataset import class_prompts
+from training.engine.losses import denoising_loss
+from training.reporting.html_report import table
+from training.reporting.timing import interleaved, machine
 
 REFERENCE = "PEFT LoRA"
 RANK = 8
@@ -47,7 +48,7 @@ def make_batch(base: Base, size: int) -> Batch:
 
 
 def ready_base() -> Base:
-    """The bundled base with the attention that trains fastest on a CPU, as `training.loop` sets it."""
+    """The bundled base with the attention that trains fastest on a CPU, as `training.engine.trainer` sets it."""
     base = load_base("toybox", device="cpu")
     base.pipeline.unet.set_attn_processor(AttnProcessor())
     base.pipeline.text_encoder.set_attn_implementation("eager")
@@ -73,7 +74,7 @@ def with_peft() -> tuple[Base, list[nn.Parameter]]:
 
 
 def stepper(base: Base, parameters: Iterable[nn.Parameter], batch: Batch) -> Callable[[], None]:
-    """One step of training, as `training.loop` takes it."""
+    """One step of training, as `training.engine.trainer` takes it."""
     parameters = list(parameters)
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     scheduler = DDPMScheduler.from_config(base.pipeline.scheduler.config)

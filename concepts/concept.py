@@ -7,11 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from concepts.columns.allocation import ColumnBlock, column_block
+from concepts.columns.overlaps import Overlaps
 from concepts.errors import LibraryError
-from concepts.ledger import ColumnBlock, column_block
-from concepts.records import ConceptRecord, PictureRecord, ResultRecord, new_id
-from concepts.sharing import Overlaps
-from concepts.storage import Place
+from concepts.storage import StoragePath
+from concepts.tables import ConceptRecord, PictureRecord, ResultRecord, new_id
 
 CONCEPT_FILE = "concept.safetensors"
 PREVIEW_FILE = "preview.png"
@@ -24,7 +24,7 @@ class Result:
     `details` is everything else that was stored with it; it is long, and empty where many concepts are read at once.
     """
 
-    path: Place
+    path: StoragePath
     base: str
     adapter: str
     rank: int
@@ -34,7 +34,7 @@ class Result:
     details: dict[str, Any] = field(compare=False)
 
     @property
-    def preview(self) -> Place | None:
+    def preview(self) -> StoragePath | None:
         """A PNG of what the trained concept looks like, when one was stored."""
         preview = self.path.with_name(PREVIEW_FILE)
         return preview if preview.exists() else None
@@ -51,14 +51,14 @@ class Concept:
     name: str
     class_word: str
     created: datetime
-    pictures: tuple[Place, ...]
+    pictures: tuple[StoragePath, ...]
     columns: tuple[ColumnBlock, ...]
     result: Result | None
     captions: tuple[str | None, ...] = ()
-    masks: tuple[Place | None, ...] = ()
+    masks: tuple[StoragePath | None, ...] = ()
 
 
-def concept_of(record: ConceptRecord, root: Place, shared: Overlaps, details: bool = True) -> Concept:
+def concept_of(record: ConceptRecord, root: StoragePath, shared: Overlaps, details: bool = True) -> Concept:
     """The public form of a concept's record, in the library at `root`, with its result's details or without."""
     folder = pictures_folder(root, record)
     return Concept(
@@ -74,7 +74,7 @@ def concept_of(record: ConceptRecord, root: Place, shared: Overlaps, details: bo
     )
 
 
-def result_of(record: ResultRecord, root: Place, details: bool = True) -> Result:
+def result_of(record: ResultRecord, root: StoragePath, details: bool = True) -> Result:
     """The public form of a result's record, in the library at `root`."""
     return Result(
         path=result_folder(root, record) / CONCEPT_FILE,
@@ -88,22 +88,22 @@ def result_of(record: ResultRecord, root: Place, details: bool = True) -> Result
     )
 
 
-def pictures_folder(root: Place, record: ConceptRecord) -> Place:
+def pictures_folder(root: StoragePath, record: ConceptRecord) -> StoragePath:
     """Where a concept's pictures lie."""
     return root / "pictures" / record.id
 
 
-def mask_file(folder: Place, record: PictureRecord) -> Place:
+def mask_file(folder: StoragePath, record: PictureRecord) -> StoragePath:
     """Where a picture's mask lies, among its concept's pictures."""
     return folder / f"{record.id}-mask.png"
 
 
-def result_folder(root: Place, record: ResultRecord) -> Place:
+def result_folder(root: StoragePath, record: ResultRecord) -> StoragePath:
     """Where a result's files lie."""
     return root / "results" / record.id
 
 
-def checkpoints_folder(root: Place, concept: Concept | ConceptRecord) -> Place:
+def checkpoints_folder(root: StoragePath, concept: Concept | ConceptRecord) -> StoragePath:
     """Where the checkpoints of a concept's training lie."""
     return root / "checkpoints" / concept.id
 

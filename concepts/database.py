@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import Session, sessionmaker
 
 from concepts.errors import LibraryError, UnavailableError
-from concepts.storage import Place
+from concepts.storage import StoragePath
 
 DATABASE_VARIABLE = "STUDIO_DATABASE"
 """The environment variable that holds the database's URL for programs: it is seen by child processes, and not by those
@@ -36,9 +36,9 @@ class Database:
     Threads may share it. Every failure is a LibraryError.
     """
 
-    def __init__(self, root: Place, url: str | None = None):
+    def __init__(self, root: StoragePath, url: str | None = None):
         self.root, self.url = root, url
-        with explained(root):
+        with translate_database_errors(root):
             engine = open_database(_located(root, url))
         self._reading = sessionmaker(engine)
         self._writing = sessionmaker(engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False)
@@ -49,13 +49,13 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction that only reads."""
-        with explained(self.root), self._reading() as session:
+        with translate_database_errors(self.root), self._reading() as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction that is committed in the end, or leaves all as it was."""
-        with explained(self.root), self._turn, self._writing.begin() as session:
+        with translate_database_errors(self.root), self._turn, self._writing.begin() as session:
             yield session
 
 
@@ -85,7 +85,7 @@ def sqlite_url(path: Path) -> URL:
     return URL.create("sqlite", database=str(path))
 
 
-def wait_for_turn(session: Session, what: str) -> None:
+def advisory_lock(session: Session, what: str) -> None:
     """One transaction at a time goes on from here, of those that name the same thing, until it ends.
 
     SQLite's writers wait for one another anyway.
@@ -102,7 +102,7 @@ def now(session: Session) -> datetime:
 
 
 @contextmanager
-def explained(root: Place) -> Iterator[None]:
+def translate_database_errors(root: StoragePath) -> Iterator[None]:
     """Turns what a disk, a store or a database refuses into an UnavailableError."""
     try:
         yield
@@ -112,14 +112,14 @@ def explained(root: Place) -> Iterator[None]:
         raise _unusable(root, error) from error
 
 
-def _unusable(root: Place, reason: BaseException | None) -> UnavailableError:
+def _unusable(root: StoragePath, reason: BaseException | None) -> UnavailableError:
     return UnavailableError(
         f"The library at {root} cannot be used ({reason}): check that it is a library's folder, that you may "
         "write there, that the disk has room, and that no other program keeps it busy."
     )
 
 
-def _located(root: Place, url: str | None) -> URL:
+def _located(root: StoragePath, url: str | None) -> URL:
     """The database's URL, with the driver that reads it."""
     if url is None:
         if not isinstance(root, Path):
@@ -166,7 +166,7 @@ def _migrate(engine: Engine) -> None:
     config.set_main_option("path_separator", "os")
     script = ScriptDirectory.from_config(config)
     with Session(engine.execution_options(begin="IMMEDIATE")) as session, session.begin():
-        wait_for_turn(session, "migration")
+        advisory_lock(session, "migration")
         connection = session.connection()
         current = set(MigrationContext.configure(connection).get_current_heads())
         _refuse_newer(current, script, engine.url)

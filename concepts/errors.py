@@ -1,8 +1,12 @@
-"""The errors that the library raises for what a person can put right."""
+"""The errors for bad input; every other exception that reaches a user is a bug."""
 
 
-class LibraryError(ValueError):
-    """What the library refuses, being left as it was; the message is one sentence that says what to do."""
+class StudioError(ValueError):
+    """Bad input. Its message is one sentence that says what was wrong and what to do."""
+
+
+class LibraryError(StudioError):
+    """What the library refuses, being left as it was."""
 
 
 class UnavailableError(LibraryError):

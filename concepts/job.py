@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from concepts.ledger import Space
-from concepts.records import JobRecord, JobState
+from concepts.columns.allocation import Space
+from concepts.tables import JobRecord, JobState
 
 UNFINISHED: tuple[JobState, ...] = ("queued", "running")
 COUNTED: tuple[JobState, ...] = (*UNFINISHED, "done", "failed", "cancelled")

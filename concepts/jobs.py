@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.orm import Session, defer
 
+from concepts.columns.allocation import allocate, block_of, give_back
 from concepts.concept import plain
-from concepts.database import Database, now, wait_for_turn
+from concepts.database import Database, advisory_lock, now
 from concepts.errors import LibraryError
 from concepts.job import COUNTED, UNFINISHED, Columns, Job, Order, job_of
-from concepts.leases import LEASE_SECONDS, Lease, take
-from concepts.ledger import allocate, block_of, give_back
+from concepts.leases import LEASE_SECONDS, Lease, claim_next_job
 from concepts.names import chosen_by_name, find
-from concepts.records import ConceptRecord, JobRecord, JobState, new_id
+from concepts.tables import ConceptRecord, JobRecord, JobState, new_id
 
 
 class Jobs:
@@ -31,7 +31,7 @@ class Jobs:
         """
         with self._database.writing() as session:
             created = now(session)
-            wait_for_turn(session, "queue")
+            advisory_lock(session, "queue")
             # Apart by a microsecond, which keeps their order
             times = (created + timedelta(microseconds=place) for place in range(len(orders)))
             records = [_queued(session, order, at) for order, at in zip(orders, times, strict=True)]
@@ -110,7 +110,7 @@ class Jobs:
         No two workers get the same one. It counts as lost again unless the lease is renewed within `seconds`.
         """
         with self._database.writing() as session:
-            record = take(session, worker, seconds)
+            record = claim_next_job(session, worker, seconds)
             return record and Lease(self._database, job_of(record), str(record.worker), seconds)
 
     def cancel(self, identifier: str) -> Job:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from concepts.database import Database, now
 from concepts.errors import LibraryError
 from concepts.job import Job
-from concepts.records import ConceptRecord, JobRecord
+from concepts.tables import ConceptRecord, JobRecord
 
 LEASE_SECONDS = 60.0
 Chosen = TypeVar("Chosen", Select, Update)
@@ -90,7 +90,7 @@ def concept_of_job(session: Session, job: Job) -> ConceptRecord:
     return record
 
 
-def take(session: Session, worker: str, seconds: float) -> JobRecord | None:
+def claim_next_job(session: Session, worker: str, seconds: float) -> JobRecord | None:
     """The next job, marked as this worker's; what `Jobs.lease` promises, in a transaction that may write."""
     moment = now(session)
     while record := _lost(session, moment) or _queued(session):

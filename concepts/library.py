@@ -8,9 +8,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from concepts.annotations import Annotations
-from concepts.beside import store_picture
-from concepts.changes import delete_concept, replace_result, write_result
+from concepts.columns.allocation import ColumnBlock, Space, allocate, held_for_result
+from concepts.columns.overlaps import overlaps
 from concepts.concept import (
     Concept,
     Result,
@@ -23,19 +22,20 @@ from concepts.concept import (
     result_record,
     runs_folder,
 )
-from concepts.database import Database, explained
+from concepts.database import Database, translate_database_errors
 from concepts.errors import LibraryError
-from concepts.images import picture_files
+from concepts.images.annotations import Annotations
+from concepts.images.import_files import store_picture
+from concepts.images.io import picture_files
 from concepts.job import Job
 from concepts.jobs import Jobs, cancel_unfinished
 from concepts.leases import Lease, concept_of_job
-from concepts.ledger import ColumnBlock, Space, allocate, held_for_result
-from concepts.leftovers import adding, keep, sweep, sweep_temporary
 from concepts.names import check_words, chosen_by_name, find, find_or_removed, find_removed, refuse_taken
-from concepts.pages import by_age, by_name, concepts_of, with_details
-from concepts.records import ConceptRecord, new_id
-from concepts.sharing import overlaps
-from concepts.storage import Place, local_folder, make_folder, place_of, remove
+from concepts.orphans import adding, keep, sweep, sweep_temporary
+from concepts.queries import by_age, by_name, concepts_of, with_details
+from concepts.results import delete_concept, replace_result, write_result
+from concepts.storage import StoragePath, local_folder, make_folder, remove, storage_path
+from concepts.tables import ConceptRecord, new_id
 
 MAX_PICTURES = 100
 
@@ -50,17 +50,17 @@ class Library:
     for a disk, a store or a database that fails.
     """
 
-    def __init__(self, root: Place | str, database: str | None = None):
-        self.root = place_of(root)
+    def __init__(self, root: StoragePath | str, database: str | None = None):
+        self.root = storage_path(root)
         self.local = local_folder(self.root)
-        with explained(self.root):
+        with translate_database_errors(self.root):
             for folder in (self.root / "pictures", self.root / "results", self.local):
                 make_folder(folder, exist_ok=True)
         self.database = database
         self._database = Database(self.root, database)
         self.jobs = Jobs(self._database)
         self.annotations = Annotations(self.root, self._database)
-        with explained(self.root):
+        with translate_database_errors(self.root):
             sweep(self.root, self._database)
             sweep_temporary(self.local)
 
@@ -152,14 +152,14 @@ class Library:
                 keep(session, folder)
         return self.concept(name)
 
-    def remove_concept(self, name: str, for_good: bool = True) -> str:
+    def remove_concept(self, name: str, permanent: bool = True) -> str:
         """Removes a concept with its pictures, its columns and its result; returns its name.
 
         Not for good, it is out of sight, its name is free, and `restore_concept` finds all of it again, its columns
         too. What was removed so can still be removed for good.
         """
         with self._database.writing() as session:
-            if not for_good:
+            if not permanent:
                 record = find(session, name, lock=True)
                 cancel_unfinished(session, record)
                 record.key, record.removed = record.removed_key, datetime.now(UTC)
@@ -193,7 +193,7 @@ class Library:
         start: int | None = None,
         space: Space = "columns",
     ) -> ColumnBlock:
-        """Hands a concept `width` singular columns, out of `capacity`, of the base with this fingerprint.
+        """WorkerSupervisor a concept `width` singular columns, out of `capacity`, of the base with this fingerprint.
 
         It is the lowest free block, or the one from `start`; a concept that holds one of this width keeps it, and
         another is replaced. When none is free, the columns used least are shared; `shared_with` and `overlaps` tell
@@ -252,7 +252,7 @@ class Library:
                 raise LibraryError(f'"{record.name}" has no result to score: train it first.')
             record.result.scores = plain(scores)
 
-    def checkpoints(self, concept: Concept) -> Place:
+    def checkpoints(self, concept: Concept) -> StoragePath:
         """The folder for the checkpoints of a concept's training, which its trainer makes and removes."""
         return checkpoints_folder(self.root, concept)
 

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from concepts.database import wait_for_turn
+from concepts.database import advisory_lock
 from concepts.errors import LibraryError
-from concepts.records import ConceptRecord
+from concepts.tables import ConceptRecord
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _CANDIDATES = 2000
@@ -79,7 +79,7 @@ def find_or_removed(session: Session, name: str) -> ConceptRecord:
 
 def refuse_taken(session: Session, name: str) -> None:
     """Raises LibraryError when a concept of this name is there already."""
-    wait_for_turn(session, f"name {name.lower()}")
+    advisory_lock(session, f"name {name.lower()}")
     taken = session.scalar(select(ConceptRecord.name).where(ConceptRecord.key == name.lower()))
     if taken is not None:
         raise LibraryError(f'There is a concept "{taken}" already: choose another name, or remove it first.')

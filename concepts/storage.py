@@ -17,14 +17,14 @@ from concepts.errors import LibraryError, UnavailableError
 TEMPORARY = re.compile(r"\.[a-z0-9_]+\.tmp")
 """The names of files and folders that become another one when they are whole."""
 
-Place = Path | UPath
+StoragePath = Path | UPath
 """A file or folder: of this machine, or on a file system of fsspec."""
 
 
-def place_of(where: Place | str) -> Place:
+def storage_path(where: StoragePath | str) -> StoragePath:
     """The folder that a path means, or what lies at a URL such as s3://bucket/library.
 
-    Raises LibraryError for a URL that nothing installed here reads, or that cannot be reached.
+    Raises LibraryError for a URL that nothing installed here reads, or that cannot be wrap_storage_errors.
     """
     if isinstance(where, UPath):
         return where
@@ -38,7 +38,7 @@ def place_of(where: Place | str) -> Place:
         raise LibraryError(f"The library at {where} cannot be opened ({error}): check the URL.") from error
 
 
-def local_folder(root: Place) -> Path:
+def local_folder(root: StoragePath) -> Path:
     """The folder of this machine for what a library can make again: its own, or one in the user's cache."""
     if isinstance(root, Path):
         return root
@@ -51,7 +51,7 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def reached(path: Place) -> Iterator[None]:
+def wrap_storage_errors(path: StoragePath) -> Iterator[None]:
     """Turns what a driver of fsspec raises, which may be anything, into OSError."""
     try:
         yield
@@ -63,7 +63,7 @@ def reached(path: Place) -> Iterator[None]:
         raise OSError(f"{path}: {error}") from error
 
 
-def atomic_write(path: Place, data: bytes) -> None:
+def atomic_write(path: StoragePath, data: bytes) -> None:
     """Writes `data` to `path` so that a reader, or a crash, finds the file before or all of the new one.
 
     Raises OSError (disk full, no permission …); then `path` is as it was and nothing is left beside it.
@@ -79,39 +79,39 @@ def atomic_write(path: Place, data: bytes) -> None:
         raise
 
 
-def read_file(path: Place) -> bytes:
+def read_file(path: StoragePath) -> bytes:
     """What a file of the library holds. Raises UnavailableError when it cannot be read."""
     try:
-        with reached(path):
+        with wrap_storage_errors(path):
             return path.read_bytes()
     except OSError as error:
         reason = error.strerror or error
         raise UnavailableError(f"{path} could not be read ({reason}): see that it is there.") from error
 
 
-def make_folder(path: Place, exist_ok: bool = False) -> None:
+def make_folder(path: StoragePath, exist_ok: bool = False) -> None:
     """Makes a folder, and those above it, that outlasts a power cut.
 
     Raises OSError, also when `path` exists and `exist_ok` is false; object stores, which have no folders, cannot tell.
     """
     if isinstance(path, UPath):
-        with reached(path):
+        with wrap_storage_errors(path):
             path.fs.makedirs(path.path, exist_ok=exist_ok)
         return
     path.mkdir(parents=True, exist_ok=exist_ok)
     _sync_folder(path.parent)
 
 
-def entries(folder: Place) -> list[Place]:
+def entries(folder: StoragePath) -> list[StoragePath]:
     """What lies in a folder; nothing where there is none, or where another process has taken it away."""
     try:
-        with reached(folder):
+        with wrap_storage_errors(folder):
             return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def remove(path: Place) -> None:
+def remove(path: StoragePath) -> None:
     """Removes a file or folder that nothing refers to any more; one that will not go only takes up space."""
     if isinstance(path, UPath):
         with suppress(Exception):
@@ -134,7 +134,7 @@ def _write(path: Path, temporary: Path, data: bytes) -> None:
 
 def _upload(path: UPath, temporary: str, data: bytes) -> None:
     """A rename where the file system has one; object stores copy on their side, and show a copy when it is whole."""
-    with reached(path):
+    with wrap_storage_errors(path):
         path.fs.pipe_file(temporary, data)
         path.fs.mv(temporary, path.path)
 

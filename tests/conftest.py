@@ -28,12 +28,12 @@ from diffusers import (
 from psycopg.sql import SQL, Identifier
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from studio.adapters.checkpoint import TrainedConcept, trained_states
+from studio.adapters.registry import create_adapters, method_named
 from studio.bundled import TOYBOX
-from studio.checkpoint import TrainedConcept, trained_states
-from studio.diffusion import Base, load_base
-from studio.injection import create_adapters, method_named
-from studio.paint_settings import PaintSettings
-from training import dataset
+from studio.models.base_model import Base, load_base
+from studio.models.sampling_settings import SamplingSettings
+from training.data import dataset
 
 NO_POSTGRESQL = (
     "NOT RUN: no PostgreSQL. Install the pgserver wheel (Python 3.11 and 3.12), or put initdb and pg_ctl on the PATH "
@@ -161,8 +161,8 @@ def base(tiny_folder: Path) -> Base:
 
 @pytest.fixture
 def quick_priors(monkeypatch):
-    """Prior pictures are painted in two steps."""
-    monkeypatch.setattr(dataset, "_PRIOR_SETTINGS", PaintSettings(steps=2, batch=4))
+    """Prior pictures are generated in two steps."""
+    monkeypatch.setattr(dataset, "_PRIOR_SETTINGS", SamplingSettings(num_inference_steps=2, batch_size=4))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from concepts.records import Record
+from concepts.tables import Record
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,6 +1,6 @@
 """The sample concepts: 12 individuals that the bundled base has never seen, three of each of four classes.
 
-`python -m training.toybox.samples` draws their pictures.
+`python -m training.toybox.sample_concepts.concepts` draws their pictures.
 """
 
 from dataclasses import dataclass

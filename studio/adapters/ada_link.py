@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from studio.adapters.base import Adapter, SiteContext
 from studio.adapters.lora import kaiming
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Role
 
 
 class AdaLink(Adapter):

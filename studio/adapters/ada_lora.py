@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from concepts.errors import StudioError
 from studio.adapters.base import Adapter, SiteContext, check_range
-from studio.errors import StudioError
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Role
 
 SMOOTHING = 0.85
 """β₁ and β₂ of Eq. 9 and 10: how slowly sensitivity and uncertainty follow the gradients."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studio.decomposition import SingularColumns
-from studio.errors import StudioError
-from studio.low_rank import LowRank, truncated
-from studio.sites import Role
+from concepts.errors import StudioError
+from studio.layers.low_rank import LowRank, truncated
+from studio.layers.sites import Role
+from studio.layers.svd_basis import SingularColumns
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Adapter(nn.Module):
         """What a concept stores of this adapter, by parameter name."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
 
-    def start_again(self) -> None:
+    def rebase(self) -> None:
         """Makes what was trained the starting point of a further training."""
 
     def learning_state(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class Adapter(nn.Module):
 
     @classmethod
     def kinds(cls, config: Any) -> tuple[str, ...]:
-        """The kinds of layers (keys of studio.sites.KINDS) that the method adapts."""
+        """The kinds of layers (keys of studio.layers.sites.KINDS) that the method adapts."""
         return ("attention",)
 
     @classmethod

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from concepts.errors import StudioError
 from studio.adapters.base import Adapter, SiteContext
 from studio.adapters.lora import kaiming
-from studio.errors import StudioError
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Role
 
 Form = Literal["low_rank", "vector", "scalar", "none"]
 

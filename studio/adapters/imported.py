@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Role
 
 WIDEST_PRODUCT = 4
 """A Hadamard product of two low-rank matrices is kept as thin factors where they have at most a quarter of the side."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext, check_range
 from studio.adapters.lora import kaiming
-from studio.frozen import orthogonal_rows
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.random_bases import orthogonal_rows
+from studio.layers.sites import Role
 
 
 class Lidb(Adapter):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Role
 
 
 class Lora(Adapter):

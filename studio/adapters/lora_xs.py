@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext
-from studio.decomposition import singular_columns
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Role
+from studio.layers.svd_basis import singular_columns
 
 
 class LoraXs(Adapter):

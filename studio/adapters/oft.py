@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from concepts.errors import StudioError
 from studio.adapters.base import Adapter, SiteContext
-from studio.errors import StudioError
-from studio.rotations import cayley_change, skew, skew_size
-from studio.sites import Role
+from studio.layers.rotations import cayley_change, skew, skew_size
+from studio.layers.sites import Role
 
 
 class Oft(Adapter):

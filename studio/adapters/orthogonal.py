@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext, check_columns
-from studio.frozen import orthogonal_rows
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.random_bases import orthogonal_rows
+from studio.layers.sites import Role
 
 
 class Orthogonal(Adapter):

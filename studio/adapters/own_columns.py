@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext, check_columns, check_range
-from studio.decomposition import SingularColumns, singular_columns
+from studio.layers.svd_basis import SingularColumns, singular_columns
 
 
 class OwnColumns(Adapter):

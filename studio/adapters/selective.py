@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studio.adapters.base import Adapter, SiteContext, added
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Role
 
 
 class BitFit(Adapter):

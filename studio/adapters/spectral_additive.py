@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from studio.adapters.base import SiteContext
 from studio.adapters.own_columns import OwnColumns
-from studio.decomposition import SingularColumns
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Role
+from studio.layers.svd_basis import SingularColumns
 
 
 class SpectralAdditive(OwnColumns):

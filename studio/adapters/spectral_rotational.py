@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from studio.adapters.base import SiteContext
 from studio.adapters.own_columns import OwnColumns
-from studio.low_rank import LowRank
-from studio.rotations import cayley_change, cayley_numbers, skew, skew_size
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.rotations import cayley_change, cayley_numbers, skew, skew_size
+from studio.layers.sites import Role
 
 
 class SpectralRotational(OwnColumns):
@@ -20,7 +20,7 @@ class SpectralRotational(OwnColumns):
     stored, and start at zero. Trains r (r - 1) numbers, and r more with `train_scale`, which makes S₁ (1 + s) of
     S₁; the paper counts 2r². Source: Zhang and Pilanci, 2024, "Spectral Adapter", rotational form.
 
-    U₁ R_U and V₁ R_V are still orthonormal (its Lemma 4.1), so `start_again` turns from there.
+    U₁ R_U and V₁ R_V are still orthonormal (its Lemma 4.1), so `rebase` turns from there.
     """
 
     learning_rates: ClassVar = {"unet": 5e-3, "text_encoder": 1e-3}
@@ -53,7 +53,7 @@ class SpectralRotational(OwnColumns):
         return LowRank(up=self.u @ core, down=self.v.mT)
 
     @torch.no_grad()
-    def start_again(self) -> None:
+    def rebase(self) -> None:
         """Later training turns from U₁ R_U and V₁ R_V, with no new SVD: they are orthonormal as they are."""
         self.turned = self.turns()
         self.skew.zero_()

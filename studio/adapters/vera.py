@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext, check_range
-from studio.frozen import uniform
-from studio.low_rank import LowRank
-from studio.sites import Role
+from studio.layers.low_rank import LowRank
+from studio.layers.random_bases import uniform
+from studio.layers.sites import Role
 
 
 class Vera(Adapter):

@@ -1,11 +1,11 @@
 """The merge methods: many concepts in one weight. A new one is a new file and a line here."""
 
 from studio.composition.base import MergeMethod, MergeSite, merge_biases, merge_concepts
-from studio.composition.blocks import shared_blocks, sharing_notes
 from studio.composition.dare import dare
 from studio.composition.fedavg import fedavg
-from studio.composition.gradient import gradient
+from studio.composition.least_squares import gradient
 from studio.composition.orthogonal import orthogonal
+from studio.composition.shared_columns import shared_blocks, sharing_notes
 from studio.composition.spectral import spectral
 from studio.composition.svd import svd
 from studio.composition.ties import ties
@@ -13,7 +13,7 @@ from studio.composition.ties import ties
 MERGES: dict[str, MergeMethod] = {
     "spectral": spectral,
     "fedavg": fedavg,
-    "gradient": gradient,
+    "gradient_fusion": gradient,
     "orthogonal": orthogonal,
     "ties": ties,
     "dare": dare,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from concepts.errors import StudioError
 from studio.adapters import Adapter
-from studio.errors import StudioError
-from studio.low_rank import LowRank
-from studio.sites import Site
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Site
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class MergeSite:
     strengths: Sequence[float]
     grams: Sequence[Tensor] | None = None
     name: str = ""
-    quiet: Tensor | None = None
+    preserved: Tensor | None = None
 
     def parts(self) -> Iterator[tuple[float, Tensor]]:
         """Each concept's strength and its delta (out, in) at strength 1."""

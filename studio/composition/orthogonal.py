@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
+from concepts.errors import StudioError
 from studio.adapters.orthogonal import Orthogonal
 from studio.composition.base import MergeSite, weighted_sum
-from studio.errors import StudioError
 
 
 def orthogonal(site: MergeSite) -> Tensor:

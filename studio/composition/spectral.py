@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from concepts.errors import StudioError
 from studio.adapters import Adapter
 from studio.adapters.spectral_additive import SpectralAdditive, spectral_delta
 from studio.composition.base import MergeSite
-from studio.decomposition import SingularColumns
-from studio.errors import StudioError
+from studio.layers.svd_basis import SingularColumns
 
 
 def spectral(site: MergeSite) -> Tensor:

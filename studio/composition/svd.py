@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from studio.composition.base import MergeSite, stacked, weighted_sum
-from studio.low_rank import compressed, truncated
+from studio.layers.low_rank import compressed, truncated
 
 
 def svd(site: MergeSite, rank: int | None = None) -> Tensor:

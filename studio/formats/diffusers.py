@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from studio.formats.layer import Layer
 from studio.formats.names import field_path
 from studio.formats.peft_layers import gather, layer_places
-from studio.formats.plain import Plain
-from studio.sites import Site
+from studio.formats.plain import LoraApproximation
+from studio.layers.sites import Site
 
 _PARTS = ("text_encoder_2.", "text_encoder.", "unet.")
 _METADATA = "lora_adapter_metadata"
 
 
-def diffusers_tensors(plain: Plain, sites: Mapping[str, Site]) -> dict[str, Tensor]:
+def diffusers_tensors(plain: LoraApproximation, sites: Mapping[str, Site]) -> dict[str, Tensor]:
     """A plain LoRA's tensors by key: lora_A is the down factor and lora_B the up factor, unscaled.
 
     Where a part has changes of biases, every one of its layers gets a lora_B.bias, as PEFT's configuration demands.

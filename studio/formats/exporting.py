@@ -10,19 +10,19 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from studio.checkpoint import TrainedConcept
-from studio.composition.session import Plan
-from studio.diffusion import Base
-from studio.errors import StudioError
-from studio.families import family_of
+from concepts.errors import StudioError
+from studio.adapters.checkpoint import TrainedConcept
+from studio.composition.merge import MergeConfig
 from studio.formats.diffusers import diffusers_tensors
 from studio.formats.full import folded, single_file_bytes, write_folder
 from studio.formats.kohya import kohya_bytes, kohya_tensors
 from studio.formats.peft import write_peft
-from studio.formats.plain import Plain, plain_lora
+from studio.formats.plain import LoraApproximation, approximate_lora
 from studio.formats.serialising import safetensors_bytes
 from studio.formats.textual_inversion import token_bytes
-from studio.tokens import layer_count
+from studio.models.base_model import Base
+from studio.models.families import family_of
+from studio.models.token_embeddings import layer_count
 
 Layout = Literal["kohya", "diffusers", "peft", "full"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -55,7 +55,7 @@ def export(
     concepts: Mapping[str, TrainedConcept],
     layout: str,
     output: Path,
-    plan: Plan | None = None,
+    plan: MergeConfig | None = None,
     rank: int | None = None,
     dtype: str = "float32",
 ) -> Export:
@@ -65,7 +65,7 @@ def export(
     tokens of OUTPUT.safetensors are in OUTPUT.tokens.safetensors. Raises StudioError for a layout or name that will
     not do, for an output that is there already, and for changes that the layout cannot hold.
     """
-    plan, origin = plan or Plan(), _origin(base, concepts)
+    plan, origin = plan or MergeConfig(), _origin(base, concepts)
     files = _token_files(output, origin["tokens"])
     _check(layout, output, dtype)
     _check_free([output, *files.values()])
@@ -76,7 +76,7 @@ def export(
                 _write_full(base, place, output, DTYPES[dtype])
             made = Export(output, files)
         else:
-            plain = plain_lora(base, concepts, plan, rank)
+            plain = approximate_lora(base, concepts, plan, rank)
             _write_plain(base, plain, layout, place, DTYPES[dtype], origin)
             lost = len(plain.biases) if layout == "kohya" else 0
             made, tokens = Export(output, files, plain.rank, plain.error, lost), plain.tokens
@@ -119,7 +119,7 @@ def _origin(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Any
 
 
 def _write_plain(
-    base: Base, plain: Plain, layout: str, place: Path, dtype: torch.dtype | None, origin: Mapping[str, Any]
+    base: Base, plain: LoraApproximation, layout: str, place: Path, dtype: torch.dtype | None, origin: Mapping[str, Any]
 ) -> None:
     sites, family = base.sites_of(EVERY_MATRIX), family_of(base.parts)
     metadata = {METADATA: json.dumps(origin, sort_keys=True), "modelspec.trigger_phrase": " ".join(origin["tokens"])}

@@ -9,17 +9,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from studio.checkpoint import TrainedConcept
-from studio.composition.applying import changed
-from studio.composition.session import Plan, merged_changes, sites_of
-from studio.diffusion import Base
+from studio.adapters.checkpoint import TrainedConcept
+from studio.composition.merge import MergeConfig, merged_changes, sites_of
+from studio.composition.patching import changed
 from studio.formats.original import original_tensors
 from studio.formats.serialising import safetensors_bytes
-from studio.sites import Site
+from studio.layers.sites import Site
+from studio.models.base_model import Base
 
 
 @contextmanager
-def folded(base: Base, concepts: Mapping[str, TrainedConcept], plan: Plan) -> Iterator[dict[str, dict[str, Tensor]]]:
+def folded(
+    base: Base, concepts: Mapping[str, TrainedConcept], plan: MergeConfig
+) -> Iterator[dict[str, dict[str, Tensor]]]:
     """While open, the base's own weights hold the concepts' changes, also those of embeddings; gives their tokens.
 
     A change of the vocabulary is made to every word and to the tokens; one of the text encoder's output is made to the

@@ -8,11 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from concepts.errors import StudioError
+from studio.adapters.checkpoint import TrainedConcept
 from studio.adapters.imported import Imported
-from studio.checkpoint import TrainedConcept
-from studio.diffusion import Base
-from studio.errors import StudioError
-from studio.families import family_of
 from studio.formats.diffusers import diffusers_layers
 from studio.formats.exporting import EVERY_MATRIX, METADATA
 from studio.formats.kohya import check_family, describes, is_kohya, kohya_layers
@@ -20,7 +18,9 @@ from studio.formats.layer import Layer
 from studio.formats.peft import CONFIG_FILE, peft_folders, peft_layers
 from studio.formats.reading import read_tensors
 from studio.formats.terms import Terms
-from studio.sites import Site
+from studio.layers.sites import Site
+from studio.models.base_model import Base
+from studio.models.families import family_of
 
 _RAW_PEFT = "base_model.model."
 
@@ -91,7 +91,7 @@ def words_as_token(base: Base, words: str) -> dict[str, Tensor]:
     Raises StudioError for words that are no tokens.
     """
     vectors = {}
-    for part, (tokenizer, encoder) in base.readers.items():
+    for part, (tokenizer, encoder) in base.text_encoders.items():
         pieces = tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0]
         if not len(pieces):
             raise StudioError("Give the trigger in words: it is empty.")

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from studio.errors import StudioError
-from studio.families import FAMILIES, OTHER, SDXL, Family
+from concepts.errors import StudioError
 from studio.formats.layer import Layer
 from studio.formats.names import field_path, kohya_names
-from studio.formats.plain import Plain
+from studio.formats.plain import LoraApproximation
 from studio.formats.serialising import safetensors_bytes
-from studio.sites import Site
+from studio.layers.sites import Site
+from studio.models.families import FAMILIES, OTHER, SDXL, Family
 
 _ROLES = {
     "lora_up.weight": ("lora", "up"),
@@ -37,7 +37,7 @@ def is_kohya(keys: list[str]) -> bool:
     return any(key.startswith(_PREFIXES) for key in keys)
 
 
-def kohya_tensors(plain: Plain, sites: Mapping[str, Site], family: Family) -> dict[str, Tensor]:
+def kohya_tensors(plain: LoraApproximation, sites: Mapping[str, Site], family: Family) -> dict[str, Tensor]:
     """A plain LoRA's tensors by key; a convolution's factors have its kernel.
 
     Alpha is the highest rank in all layers, also where a layer's own is lower: of several alphas in a file diffusers

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from studio.errors import StudioError
+from concepts.errors import StudioError
 from studio.formats import terms
 from studio.formats.terms import Terms
-from studio.sites import Site
+from studio.layers.sites import Site
 
 _PAIRS = {
     "lora": (("up",), ("down",)),

@@ -7,8 +7,8 @@ text encoders with the leading "text_model." that transformers 5 left out of its
 import re
 from collections.abc import Iterable, Mapping
 
-from studio.families import SDXL, Family
-from studio.sites import Site
+from studio.layers.sites import Site
+from studio.models.families import SDXL, Family
 
 _RESNET = {
     "norm1": "in_layers.0",

@@ -8,14 +8,14 @@ import torch
 from peft import LoraConfig, PeftType
 from torch import Tensor
 
-from studio.errors import StudioError
+from concepts.errors import StudioError
 from studio.formats.diffusers import peft_factors
 from studio.formats.layer import Layer
 from studio.formats.peft_layers import gather, layer_places, split_key
-from studio.formats.plain import Plain
+from studio.formats.plain import LoraApproximation
 from studio.formats.reading import read_json, read_tensors
 from studio.formats.serialising import safetensors_bytes
-from studio.sites import Site
+from studio.layers.sites import Site
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
@@ -24,7 +24,7 @@ _KNOWN = {PeftType.LORA, PeftType.LOHA, PeftType.LOKR, PeftType.OFT}
 
 
 def write_peft(
-    plain: Plain, sites: Mapping[str, Site], folder: Path, base_name: str, dtype: torch.dtype | None = None
+    plain: LoraApproximation, sites: Mapping[str, Site], folder: Path, base_name: str, dtype: torch.dtype | None = None
 ) -> None:
     """A folder for each adapted part, as `PeftModel.from_pretrained(pipeline.unet, folder / "unet")` reads it.
 

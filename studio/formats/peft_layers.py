@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from studio.errors import StudioError
+from concepts.errors import StudioError
 from studio.formats.layer import Layer
 from studio.formats.names import field_path
-from studio.sites import Site
+from studio.layers.sites import Site
 
 _ROLES = {
     "lora_A.weight": ("lora", "down"),

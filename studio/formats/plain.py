@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from concepts.errors import StudioError
 from studio.adapters import Adapter
-from studio.checkpoint import TrainedConcept
-from studio.composition.session import Plan, adapters_of, merged_changes, sites_of
-from studio.diffusion import Base
-from studio.errors import StudioError
-from studio.low_rank import LowRank, thin
-from studio.sites import Site
+from studio.adapters.checkpoint import TrainedConcept
+from studio.composition.merge import MergeConfig, adapters_of, merged_changes, sites_of
+from studio.layers.low_rank import LowRank, thin
+from studio.layers.sites import Site
+from studio.models.base_model import Base
 
 DEFAULT_RANK = 64
 """The rank of a change that may have any, where no other is asked for."""
@@ -21,7 +21,7 @@ EXACT = 1e-6
 
 
 @dataclass(frozen=True)
-class Plain:
+class LoraApproximation:
     """Concepts as a plain LoRA: factors and changes of biases (out,) by site, and the tokens' vectors by part.
 
     `error` is how far the factors are from the changes, in the Frobenius norm of all sites together, relative.
@@ -44,9 +44,9 @@ class Plain:
 
 
 @torch.no_grad()
-def plain_lora(
-    base: Base, concepts: Mapping[str, TrainedConcept], plan: Plan | None = None, rank: int | None = None
-) -> Plain:
+def approximate_lora(
+    base: Base, concepts: Mapping[str, TrainedConcept], plan: MergeConfig | None = None, rank: int | None = None
+) -> LoraApproximation:
     """One concept, or several merged, as a LoRA: exact where the changes have low rank, and of `rank` at most.
 
     A change that may have any rank gets the best LoRA of `rank`, DEFAULT_RANK if None. Raises StudioError for a
@@ -54,7 +54,7 @@ def plain_lora(
     """
     if rank is not None and rank < 1:
         raise StudioError(f"Choose a rank of 1 or more: {rank} is too small.")
-    plan, sites = plan or Plan(), sites_of(base, concepts)
+    plan, sites = plan or MergeConfig(), sites_of(base, concepts)
     adapted = [sites[name].role for concept in concepts.values() for name in concept.adapters]
     if {"norm", "output"} & set(adapted):
         raise StudioError("Export it with --format full: it changes norms, biases or embeddings, which no LoRA holds.")
@@ -67,7 +67,7 @@ def plain_lora(
     total = sum(piece.size for piece in pieces.values())
     error = (sum(piece.missed for piece in pieces.values()) / total) ** 0.5 if total else 0.0
     tokens = {token: parts for concept in concepts.values() for token, parts in concept.tokens.items()}
-    return Plain({name: piece.low_rank for name, piece in pieces.items()}, biases, tokens, error)
+    return LoraApproximation({name: piece.low_rank for name, piece in pieces.items()}, biases, tokens, error)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _square(factors: LowRank) -> float:
 
 
 def _of_merge(
-    base: Base, concepts: Mapping[str, TrainedConcept], plan: Plan, sites: Mapping[str, Site], rank: int | None
+    base: Base, concepts: Mapping[str, TrainedConcept], plan: MergeConfig, sites: Mapping[str, Site], rank: int | None
 ) -> tuple[dict[str, _Piece], dict[str, Tensor]]:
     deltas, biases = merged_changes(base, concepts, plan)
     adapters = [adapters_of(base, concept) for concept in concepts.values()]

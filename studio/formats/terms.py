@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from studio.errors import StudioError
-from studio.rotations import skew
-from studio.sites import Site
+from concepts.errors import StudioError
+from studio.layers.rotations import skew
+from studio.layers.sites import Site
 
 Terms = dict[str, Tensor]
 """The parameters of `Imported` at one site, by name."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from studio.errors import StudioError
+from concepts.errors import StudioError
 from studio.formats.reading import read_tensors
 from studio.formats.serialising import safetensors_bytes
 

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from concepts import Library
 from concepts.samples import SAMPLES
-from studio.checkpoint import to_bytes
-from studio.diffusion import load_base
+from studio.adapters.checkpoint import to_bytes
+from studio.models.base_model import load_base
 
 ROOT = Path(__file__).parent.parent.parent
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -112,7 +112,7 @@ def served(library: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
     """The process of a `studio ui` on this library, and its address."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}  # for its worker's sake, too
     process = subprocess.Popen(
-        [sys.executable, "-c", "from ui.cli import main; main()", "ui", "--library", str(library), *options],
+        [sys.executable, "-c", "from ui.cli.main import main; main()", "ui", "--library", str(library), *options],
         cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     try:

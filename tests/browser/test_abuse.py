@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 from gradio_client import Client
-from hostile import Upload, uploads
 from PIL import Image
-from visitors import Session
 
 from concepts import Library
 from concepts.samples import SAMPLES
 from concepts.storage import read_file
+from tests.browser.hostile import Upload, uploads
+from tests.browser.visitors import Session
 
 pytestmark = pytest.mark.slow
 SESSIONS, SECONDS = 30, 180
@@ -85,7 +85,7 @@ def test_nothing_outside_the_library_is_readable(page: tuple, library: Library):
     picture, database = library.concept("rex").pictures[0], library.root / "studio.sqlite"
     with Session(address) as session:
         for path in ("/etc/passwd", "/proc/self/environ", database, picture, Path(__file__),
-                     f"{library.root}/painted/../studio.sqlite", "/etc/./passwd", "//etc/passwd"):  # fmt: skip
+                     f"{library.root}/generated/../studio.sqlite", "/etc/./passwd", "//etc/passwd"):  # fmt: skip
             assert session.http.get(f"{address}gradio_api/file={path}").status_code in (403, 404), path
         for path in (str(database), "/etc/passwd", str(picture)):
             for marked in ({"meta": {"_type": "gradio.FileData"}}, {}):
@@ -104,9 +104,9 @@ def test_a_crowd_is_served(page: tuple, library: Library):
     def visit(number: int) -> None:
         try:
             client = Client(address, analytics_enabled=False, verbose=False)
-            recipe = {"adapter": "lora", "steps": 4, "batch": 2, "prior_pictures": 2}
+            recipe = {"adapter": "lora", "steps": 4, "batch_size": 2, "num_class_images": 2}
             jobs[number] = client.predict(f"c{number}", recipe, api_name="/train")["id"]
-            asked = {"number": 1, "steps": 2}
+            asked = {"num_images": 1, "num_inference_steps": 2}
             with Session(address) as session:
                 while time.monotonic() < end:
                     session.http.get("/").raise_for_status()

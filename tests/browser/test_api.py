@@ -67,7 +67,7 @@ def test_the_example_of_the_readme_runs(printed: list[str], library: Library):
 @pytest.mark.usefixtures("printed")
 def test_a_grid_and_the_list(client: Client):
     rows, grid = client.predict(
-        "a <rex>", "strength", "0.5, 1", settings={"steps": 1, "seed": 3}, api_name="/compare"
+        "a <rex>", "strength", "0.5, 1", settings={"num_inference_steps": 1, "seed": 3}, api_name="/compare"
     )  # fmt: skip
     assert [row["across"] for row in rows] == ["0.5", "1"]
     with Image.open(grid) as picture:
@@ -86,7 +86,7 @@ def test_what_is_refused_is_a_sentence(client: Client, library: Library, tmp_pat
         ("/train", ("nobody",), "nobody"),
         ("/train", ("rex", {"stepz": 3}), "stepz"),
         ("/generate", ("a <rex>", {"colour": "red"}), "Change colour"),
-        ("/generate", ("a <rex>", {"number": 99}), "at most 16 pictures"),
+        ("/generate", ("a <rex>", {"num_images": 99}), "at most 16 pictures"),
         ("/export", ("rex", "zip"), "kohya, diffusers, peft"),
     ]
     for name, given, sentence in wrong:

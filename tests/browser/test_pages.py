@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
-from steps import draw, photograph, tab
 
 from concepts import Library
 from concepts.samples import SAMPLES
-from ui.painted import settings_of
+from tests.browser.steps import draw, photograph, tab
+from ui.services.gallery import settings_of
 
 TABS = ("Concepts", "Train", "Generate", "Compare", "Score")
 
@@ -83,12 +83,14 @@ def test_an_error_stands_beside_its_field(open_page: Callable[..., Page], addres
     expect(page.get_by_role("alert")).to_have_count(1)
     page.get_by_label("Rank or budget").fill("8")
     page.get_by_role("button", name="Every option").click()
-    page.get_by_label("Clip", exact=True).fill("-1")
+    page.get_by_label("Max grad norm", exact=True).fill("-1")
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.locator("#train-clip").get_by_role("alert")).to_contain_text("Choose clip of at least 0")
+    expect(page.locator("#train-max_grad_norm").get_by_role("alert")).to_contain_text(
+        "Choose max_grad_norm of at least 0"
+    )
 
 
-def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], address: str, trained: Library):
+def test_two_concepts_are_generated_in_boxes(open_page: Callable[..., Page], address: str, trained: Library):
     page = open_page(address)
     tab(page, "Generate")
     prompt = page.locator("#prompt textarea")
@@ -114,11 +116,12 @@ def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], addre
     page.get_by_label("merge method").click()
     page.get_by_role("option", name="unmerged").click()
     page.get_by_label("number input for steps").fill("2")
-    page.get_by_label("Pictures", exact=True).locator("visible=true").fill("2")
+    page.get_by_label("Images", exact=True).locator("visible=true").fill("2")
     page.get_by_label("seed").fill("5")
-    page.get_by_role("button", name="Paint", exact=True).click()
-    expect(page.locator("#painted .grid-container button img")).to_have_count(2)
-    files = list((trained.local / "painted").glob("*.png"))
+    before = {*(trained.local / "generated").glob("*.png")}
+    page.get_by_role("button", name="Generate", exact=True).click()
+    expect(page.locator("#generated .grid-container button img")).to_have_count(2)
+    files = {*(trained.local / "generated").glob("*.png")} - before
     assert len(files) == 2
     kept = {request.seed: request for request in map(settings_of, files)}
     assert set(kept) == {5, 6}
@@ -126,7 +129,7 @@ def test_two_concepts_are_painted_in_boxes(open_page: Callable[..., Page], addre
     assert set(kept[5].regions) == {"rex", "azura"}
     page.get_by_label("seed").fill("9")
     prompt.fill("something else")
-    page.locator("#painted .grid-container button").first.click()
+    page.locator("#generated .grid-container button").first.click()
     page.get_by_role("button", name="Use these settings").click()
     expect(prompt).to_have_value("a photo of <rex> and <azura>")
     expect(page.get_by_label("seed")).to_have_value("5")
@@ -231,7 +234,7 @@ def test_a_refusal_stands_beside_the_prompt(open_page: Callable[..., Page], addr
     page = open_page(address)
     tab(page, "Generate")
     page.locator("#prompt textarea").fill("a photo of <onyx>")
-    page.get_by_role("button", name="Paint", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("not trained yet")
 
 

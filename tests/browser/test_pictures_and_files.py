@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, expect
-from steps import opened
 
 from concepts import Library
 from concepts.storage import read_file
+from tests.browser.steps import opened
 
 
 def test_captions_and_masks_are_kept(open_page: Callable[..., Page], address: str, trained: Library):

@@ -6,15 +6,21 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from steps import add, draw, opened, photograph, tab
 
 from concepts import Library
 from concepts.samples import SAMPLES
-from ui.painted import latest, settings_of
+from tests.browser.steps import add, draw, opened, photograph, tab
+from ui.services.gallery import latest, settings_of
 
 LONG = 240_000
 """Milliseconds for a worker to start and to train, on a machine that is busy."""
-SMALL = {"steps": "40", "batch": "2", "prior_pictures": "2", "preview_every": "10", "previews": "1"}
+SMALL = {
+    "steps": "40",
+    "batch_size": "2",
+    "num_class_images": "2",
+    "validation_steps": "10",
+    "num_validation_images": "1",
+}
 
 
 def train(page: Page, name: str) -> None:
@@ -51,8 +57,8 @@ def see_it_learned(page: Page, name: str, reload: Callable[[Page], None]) -> Non
     assert page.locator("#curve").screenshot() != before
 
 
-def paint_both(page: Page, one: str, other: str) -> None:
-    """Paints two concepts, each in its half."""
+def generate_both(page: Page, one: str, other: str) -> None:
+    """Generates two concepts, each in its half."""
     tab(page, "Generate")
     page.locator("#prompt textarea").fill(f"a photo of <{one}> and <{other}>")
     page.get_by_role("button", name="Places").click()
@@ -64,9 +70,9 @@ def paint_both(page: Page, one: str, other: str) -> None:
     expect(canvas.locator("rect")).to_have_count(2)
     page.get_by_role("button", name="More settings").click()
     page.get_by_label("number input for steps").fill("2")
-    page.get_by_label("Pictures", exact=True).locator("visible=true").fill("1")
-    page.get_by_role("button", name="Paint", exact=True).click()
-    expect(page.locator("#painted .grid-container button img")).to_have_count(1)
+    page.get_by_label("Images", exact=True).locator("visible=true").fill("1")
+    page.get_by_role("button", name="Generate", exact=True).click()
+    expect(page.locator("#generated .grid-container button img")).to_have_count(1)
 
 
 def score(page: Page, name: str, picture: Path) -> None:
@@ -86,7 +92,7 @@ def compare(page: Page, one: str, other: str) -> None:
     page.locator("#compare-prompt textarea").fill("a photo of {}")
     page.get_by_label("Across: values").fill(f"{one}, {other}")
     page.get_by_label("Down: values").fill("1")
-    page.locator("#compare-steps input").fill("1")
+    page.locator("#compare-num_inference_steps input").fill("1")
     page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.locator("#compared table img")).to_have_count(2)
 
@@ -109,8 +115,8 @@ def test_the_whole_way(
     assert result
     assert (result.adapter, len(result.details["losses"])) == ("svdiff", 40)
     assert [step for step, _ in result.details["alignments"]] == [10, 20, 30, 40]
-    paint_both(page, "brun", "rex")
-    photograph(page, screenshots, "painted")
+    generate_both(page, "brun", "rex")
+    photograph(page, screenshots, "generated")
     assert settings_of(latest(trained.local)[0]).prompt == "a photo of <brun> and <rex>"
     score(page, "brun", SAMPLES["bruno"].pictures[4])
     photograph(page, screenshots, "scored")

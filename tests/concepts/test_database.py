@@ -12,7 +12,7 @@ from PIL import Image
 
 from concepts import ColumnBlock, Library, LibraryError
 from concepts.database import open_database, sqlite_url
-from concepts.records import Record
+from concepts.tables import Record
 
 # One server imports what is slow to import, once, and forks the processes from there
 processes = multiprocessing.get_context("forkserver")

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-import concepts.beside
-import concepts.changes
+import concepts.images.import_files
+import concepts.results
 from concepts import LibraryError
 
 
@@ -74,7 +74,7 @@ def test_a_full_disk(library, pictures, monkeypatch, unchanged, details):
         path.write_bytes(data[:1])
         raise OSError(28, "No space left on device")
 
-    for module in (concepts.beside, concepts.changes):
+    for module in (concepts.images.import_files, concepts.results):
         monkeypatch.setattr(module, "atomic_write", full)
     with pytest.raises(LibraryError, match=r"No space left on device.*the disk has room"):
         library.add_concept("milo", "cat", [pictures])

@@ -186,7 +186,7 @@ def test_what_has_the_wrong_state_cannot_be_retried(library):
 
 def test_removing_a_concept_takes_it_off_the_queue(library):
     first, second = queue(library, "ab")
-    library.remove_concept("a", for_good=False)
+    library.remove_concept("a", permanent=False)
     library.remove_concept("b")
     assert [job.id for job in library.jobs.page()] == [first.id]
     assert library.jobs.job(first.id).state == "cancelled"
@@ -230,8 +230,8 @@ def test_no_two_workers_get_the_same_job(tmp_path, pictures, database):
         library.add_concept(name, "dog", [pictures])
     library.jobs.queue([order(name) for name in names])
 
-    def take() -> list[str]:
+    def claim_next_job() -> list[str]:
         own = Library(library.root, database)
         return [lease.job.concept for lease in iter(lambda: own.jobs.lease("w"), None)]
 
-    assert sorted(name for taken in at_once(take, 4) for name in taken) == sorted(names)
+    assert sorted(name for taken in at_once(claim_next_job, 4) for name in taken) == sorted(names)

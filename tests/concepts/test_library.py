@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from PIL import Image
 
-import concepts.beside
+import concepts.images.import_files
 from concepts import Library, LibraryError
 
 
@@ -81,14 +81,14 @@ def test_a_name_used_twice_whatever_the_case(library, pictures, unchanged):
 
 
 def test_a_name_taken_while_the_pictures_were_read(library, pictures, monkeypatch):
-    real = concepts.beside.read_picture
+    real = concepts.images.import_files.read_picture
 
     def read_and_be_overtaken(file, name):
-        monkeypatch.setattr(concepts.beside, "read_picture", real)
+        monkeypatch.setattr(concepts.images.import_files, "read_picture", real)
         library.add_concept("rex", "dog", [pictures])
         return real(file, name)
 
-    monkeypatch.setattr(concepts.beside, "read_picture", read_and_be_overtaken)
+    monkeypatch.setattr(concepts.images.import_files, "read_picture", read_and_be_overtaken)
     with pytest.raises(LibraryError, match="already"):
         library.add_concept("REX", "cat", [pictures])
     (only,) = library.concepts()

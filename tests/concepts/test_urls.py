@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from remote import RemoteFileSystem, StoreError
 
 from concepts import Library, LibraryError, UnavailableError
-from concepts.storage import atomic_write, entries, place_of, read_file
+from concepts.storage import atomic_write, entries, read_file, storage_path
+from tests.remote import RemoteFileSystem, StoreError
 
 URL = "remote://bucket/library"
 
@@ -74,7 +74,7 @@ def test_a_store_that_fails_leaves_the_library_as_it_was(remote, pictures, detai
 
 
 def test_a_file_is_there_whole_or_as_it_was(store):
-    place = place_of(URL) / "a"
+    place = storage_path(URL) / "a"
     atomic_write(place, b"before")
     for after in (0, 1):
         fail(after)

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from studio.bundled import TOYBOX, TOYBOX_CLIP
-from studio.diffusion import Base, load_base, paint
-from studio.paint_settings import PaintSettings
+from studio.models.base_model import Base, generate, load_base
+from studio.models.sampling_settings import SamplingSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,21 +25,23 @@ def toybox() -> Base:
     return load_base("toybox", device="cpu")
 
 
-def test_diffusers_opens_the_base_and_paints():
+def test_diffusers_opens_the_base_and_generates():
     pipeline = StableDiffusionPipeline.from_pretrained(TOYBOX, local_files_only=True, dtype=torch.float32)
     kinds = (AutoencoderKL, CLIPTextModel, CLIPTokenizer, UNet2DConditionModel)
     assert all(any(isinstance(part, kind) for part in pipeline.components.values()) for kind in kinds)
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
-    painted: Any = pipeline("a blue cat on the beach", num_inference_steps=2, generator=generator)
-    (picture,) = painted.images
+    generated: Any = pipeline("a blue cat on the beach", num_inference_steps=2, generator=generator)
+    (picture,) = generated.images
     assert picture.size == (128, 128)
     assert np.asarray(picture).std() > 5
 
 
-def test_the_prompt_decides_what_the_base_paints(toybox: Base):
+def test_the_prompt_decides_what_the_base_generates(toybox: Base):
     def mean_colour(prompt: str) -> np.ndarray:
-        return np.asarray(paint(toybox, prompt, [0], PaintSettings(steps=4))[0], dtype=float).mean((0, 1))
+        return np.asarray(generate(toybox, prompt, [0], SamplingSettings(num_inference_steps=4))[0], dtype=float).mean(
+            (0, 1)
+        )
 
     red = mean_colour("a photo of a cat on a plain red background")
     blue = mean_colour("a photo of a cat on a plain blue background")

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from concepts import Library
-from studio.checkpoint import to_bytes
-from studio.diffusion import load_base
-from training.variants import add_variant
-from ui.cli import main
-from ui.workflow import Workflow
+from studio.adapters.checkpoint import to_bytes
+from studio.models.base_model import load_base
+from training.jobs.variants import add_variant
+from ui.cli.main import main
+from ui.services.studio import Workflow
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from concepts.samples import FOLDER
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
 
-QUICK = ["--steps", 3, "--set", "prior_pictures=2", "--set", "batch=2"]
+QUICK = ["--steps", 3, "--set", "num_class_images=2", "--set", "batch_size=2"]
 
 
 def test_two_concepts_from_pictures_to_scored_pictures_of_both(studio, tmp_path):
@@ -35,20 +35,20 @@ def test_two_concepts_from_pictures_to_scored_pictures_of_both(studio, tmp_path)
     assert trained["columns"][0]["first"] == 8
 
     prompt, out = "a photo of <milo> and <gizmo> on the grass", tmp_path / "out"
-    quick = ["-o", out, "--steps", 2, "--number", 2]
+    quick = ["-o", out, "--num-inference-steps", 2, "--num-images", 2]
     halves = ["--region", "milo:0,0,1,0.5", "--region", "gizmo:0,64,128,128"]
-    painted = document("generate", prompt, *quick, *halves)
-    assert painted["prompt"] == prompt
-    assert [Image.open(file).size for file in painted["pictures"]] == [(128, 128)] * 2
-    assert sorted(map(str, out.iterdir())) == sorted(painted["pictures"])
+    generated = document("generate", prompt, *quick, *halves)
+    assert generated["prompt"] == prompt
+    assert [Image.open(file).size for file in generated["pictures"]] == [(128, 128)] * 2
+    assert sorted(map(str, out.iterdir())) == sorted(generated["pictures"])
 
     scores = document("score", out, "--prompt", prompt, "--reference", FOLDER / "milo")
     assert scores["backbone"] == "toybox-clip"
     assert -1 <= scores["image_alignment"] <= 1
     assert -1 <= scores["text_alignment"] <= 1
-    assert [row["picture"] for row in scores["pictures"]] == sorted(painted["pictures"])
+    assert [row["picture"] for row in scores["pictures"]] == sorted(generated["pictures"])
     assert {"image_alignment", "text_alignment"} <= scores["pictures"][0].keys()
-    unreferenced = document("score", *painted["pictures"], "--prompt", "a cat")
+    unreferenced = document("score", *generated["pictures"], "--prompt", "a cat")
     assert unreferenced["image_alignment"] is None
 
     file = tmp_path / "both.safetensors"
@@ -57,4 +57,4 @@ def test_two_concepts_from_pictures_to_scored_pictures_of_both(studio, tmp_path)
     assert (merged["method"], merged["rank"], merged["merged"]) == ("spectral", 32, ["milo", "gizmo"])
     again = document("generate", prompt, "--concept", file, *quick)
     assert len(again["pictures"]) == 2
-    assert not set(again["pictures"]) & set(painted["pictures"])
+    assert not set(again["pictures"]) & set(generated["pictures"])

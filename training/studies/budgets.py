@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from studio.counting import Shapes, number_trained, sizes_of
-from studio.injection import method_named
+from studio.adapters.cost import Shapes, number_trained, sizes_of
+from studio.adapters.registry import method_named
 
 METHODS = (
     "lora", "oft", "vera", "svdiff", "lidb", "spectral_rotational", "spectral_additive", "lora_xs", "hydra",

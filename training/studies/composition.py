@@ -10,45 +10,45 @@ from typing import Any
 from PIL import Image
 
 from concepts import atomic_write
+from concepts.errors import StudioError
 from concepts.samples import SAMPLES
-from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
-from studio.composition.serving import Serving
-from studio.composition.session import MergeCache, Plan
-from studio.diffusion import Base, paint_prompts
-from studio.errors import StudioError
-from studio.injection import method_named
-from studio.leak import drift, leak_prompts
-from studio.paint_settings import PaintSettings
-from studio.regions import Region, cut
-from studio.scoring import Scorer
-from training.loop import train_concept
-from training.recipe import Recipe
-from training.studies.judging import Judge
-from training.studies.painters import Merged, Painter, Unmerged
+from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.adapters.registry import method_named
+from studio.composition.merge import MergeCache, MergeConfig
+from studio.metrics.clip import Scorer
+from studio.metrics.leakage import drift, leak_prompts
+from studio.models.base_model import Base, generate_images
+from studio.models.regions import Region, cut
+from studio.models.sampling_settings import SamplingSettings
+from studio.models.token_embeddings import token_of
+from studio.serving.serving import Serving
+from training.config.recipe import Recipe
+from training.engine.trainer import train_concept
+from training.studies.generators import ImageGenerator, Merged, Unmerged
 from training.studies.pairs import PAIRS, UNMERGED, VARIANTS, Pair, first_column
 from training.studies.rows import Row, Rows
+from training.studies.scoring import ConceptScorer
 from training.studies.summaries import mean_of
-from training.task import token_of
 
 ORDER = ("milo", "rex", "azura", "gizmo", "saffron", "bruno", "rosa", "volta")
 """The sample concepts in the order in which they join: four kinds first, then a second one of each."""
 TOGETHER = "a photo of {} on the grass"
 GRIDS = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3), 8: (2, 4)}
-"""Rows and columns of the boxes in which so many concepts are painted together, each as large as a picture of one."""
+"""Rows and columns of the boxes in which so many concepts are generated together, each as large as a picture of one."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides every row of a study: the base's fingerprint, training, and how much is painted."""
+    """What decides every row of a study: the base's fingerprint, training, and how much is generated."""
 
     base: str
     rank: int = 8
     steps: int = 120
-    batch: int = 8
-    prior_pictures: int = 48
+    batch_size: int = 8
+    num_class_images: int = 48
     pictures: int = 4
     """Of each prompt for one concept, and a quarter of those that show all together."""
-    paint_steps: int = 20
+    num_inference_steps: int = 20
 
 
 def boxes(count: int) -> list[tuple[float, float, float, float]]:
@@ -72,7 +72,7 @@ class CompositionStudy:
     def __init__(self, folder: Path, base: Base, scorer: Scorer, settings: Settings):
         self.folder, self.base, self.scorer, self.settings = folder, base, scorer, settings
         self.rows = Rows(folder, asdict(settings) | {"backbone": scorer.backbone})
-        self.judge = Judge(scorer)
+        self.judge = ConceptScorer(scorer)
         self.merges = MergeCache(base, 1)
         self._plain: dict[int, Pictures] = {}
 
@@ -103,11 +103,13 @@ class CompositionStudy:
         plain = self._of_the_base(count)
         row = {**asdict(pair), "pair": str(pair), "count": count, "seed": seed}
         began = perf_counter()
-        with self._painter(pair, concepts) as painter:
+        with self._image_generator(pair, concepts) as image_generator:
             row["merge_seconds"] = perf_counter() - began
-            row |= self._alone(painter, concepts, seed)
-            row |= self._together(painter, concepts, seed, self.rows.place("grids", f"{pair}-{count}-{seed}.png"))
-            row |= self._leak(painter, plain)
+            row |= self._alone(image_generator, concepts, seed)
+            row |= self._together(
+                image_generator, concepts, seed, self.rows.place("grids", f"{pair}-{count}-{seed}.png")
+            )
+            row |= self._leak(image_generator, plain)
         return row
 
     def concept(self, adapter: str, variant: str, name: str, seed: int) -> TrainedConcept:
@@ -117,8 +119,8 @@ class CompositionStudy:
             return from_bytes(path.read_bytes(), str(path))
         own = self.settings
         options: dict[str, Any] = {
-            "adapter": adapter, "seed": seed, "rank": own.rank, "steps": own.steps, "batch": own.batch,
-            "prior_pictures": own.prior_pictures, **VARIANTS[variant],
+            "adapter": adapter, "seed": seed, "rank": own.rank, "steps": own.steps, "batch_size": own.batch_size,
+            "num_class_images": own.num_class_images, **VARIANTS[variant],
         }  # fmt: skip
         recipe = Recipe(**options)
         pictures = self.judge.references[name]
@@ -131,21 +133,23 @@ class CompositionStudy:
         return trained.concept
 
     @contextmanager
-    def _painter(self, pair: Pair, concepts: Mapping[str, TrainedConcept]) -> Iterator[Painter]:
+    def _image_generator(self, pair: Pair, concepts: Mapping[str, TrainedConcept]) -> Iterator[ImageGenerator]:
         if pair.method == UNMERGED:
             with Serving(self.base, concepts) as serving:
-                yield Unmerged(serving, self._paint_settings)
+                yield Unmerged(serving, self._generate_settings)
         else:
-            with self.merges.applied(concepts, Plan(pair.method, averaged=pair.averaged)):
-                yield Merged(self.base, self._paint_settings)
+            with self.merges.applied(concepts, MergeConfig(pair.method, averaged=pair.averaged)):
+                yield Merged(self.base, self._generate_settings)
 
     @property
-    def _paint_settings(self) -> PaintSettings:
-        return PaintSettings(steps=self.settings.paint_steps, batch=8)
+    def _generate_settings(self) -> SamplingSettings:
+        return SamplingSettings(num_inference_steps=self.settings.num_inference_steps, batch_size=8)
 
-    def _alone(self, painter: Painter, concepts: Mapping[str, TrainedConcept], seed: int) -> dict[str, Any]:
+    def _alone(
+        self, image_generator: ImageGenerator, concepts: Mapping[str, TrainedConcept], seed: int
+    ) -> dict[str, Any]:
         """Each concept alone from the model that has all: identity accuracy and alignments, and the worst identity."""
-        found = [self.judge.portrait(painter, name, self.settings.pictures, seed) for name in concepts]
+        found = [self.judge.individual_view(image_generator, name, self.settings.pictures, seed) for name in concepts]
         return {
             "alone_identity": mean_of([one.identity for one in found]),
             "alone_identity_worst": min(one.identity for one in found),
@@ -154,7 +158,7 @@ class CompositionStudy:
         }
 
     def _together(
-        self, painter: Painter, concepts: Mapping[str, TrainedConcept], seed: int, grid: Path
+        self, image_generator: ImageGenerator, concepts: Mapping[str, TrainedConcept], seed: int, grid: Path
     ) -> dict[str, Any]:
         """All in one picture, each in its box: identity accuracy and alignment by region."""
         named = TOGETHER.format(" and ".join(map(token_of, concepts)))
@@ -163,7 +167,7 @@ class CompositionStudy:
         rows, columns = GRIDS[len(concepts)]
         width, height = columns * self.base.side, rows * self.base.side
         seeds = range(1000 * seed, 1000 * seed + 4 * self.settings.pictures)
-        pictures = painter.together(named, seeds, regions, (width, height))
+        pictures = image_generator.together(named, seeds, regions, (width, height))
         shown = pictures[: max(1, 8 // columns)]
         strip = Image.new("RGB", (len(shown) * width, height))
         for index, picture in enumerate(shown):
@@ -182,19 +186,19 @@ class CompositionStudy:
         }  # fmt: skip
 
     def _of_the_base(self, count: int) -> Pictures:
-        """The base's own pictures of prompts that name no concept, by kind with their prompts; painted once."""
+        """The base's own pictures of prompts that name no concept, by kind with their prompts; generated once."""
         if count not in self._plain:
             prompts = leak_prompts([SAMPLES[name].class_word for name in ORDER[:count]])
             self._plain[count] = {
-                kind: (group, paint_prompts(self.base, group, range(len(group)), self._paint_settings))
+                kind: (group, generate_images(self.base, group, range(len(group)), self._generate_settings))
                 for kind, group in prompts.items()
             }
         return self._plain[count]
 
-    def _leak(self, painter: Painter, plain: Pictures) -> dict[str, Any]:
+    def _leak(self, image_generator: ImageGenerator, plain: Pictures) -> dict[str, Any]:
         """How far pictures of the class words, and of unrelated things, move from the base's own."""
         found: dict[str, Any] = {}
         for kind, (prompts, before) in plain.items():
-            moved = drift(self.scorer, before, painter.unnamed(prompts, range(len(prompts))))
+            moved = drift(self.scorer, before, image_generator.unnamed(prompts, range(len(prompts))))
             found |= {f"leak_{kind}": moved.distance, f"leak_{kind}_pixels": moved.pixels}
         return found

@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from training.report import Section, picture_of
-from training.studies.composition_bar import said, verdicts
+from training.reporting.html_report import Section, picture_of
+from training.studies.composition_criteria import said, verdicts
 from training.studies.page import Page
 from training.studies.summaries import summarised, with_spread
 
@@ -112,8 +112,8 @@ def composition_page(
         f"Sample concepts trained apart for {settings['steps']} steps at rank {settings['rank']}, then put together. "
         "Identity accuracy is the share of pictures whose nearest reference set, among all twelve sample concepts, is "
         f"the concept's own; alignment and leak are cosines in the embedding of {backbone}. Values are means over the "
-        "seeds, of training and painting alike, ± their standard deviation. A pair reads ADAPTER+MERGE; average stands "
-        "for strengths of 1/k, and unmerged for each concept's own products, acting inside its region alone."
+        "seeds, of training and generating alike, ± their standard deviation. A pair reads ADAPTER+MERGE; average "
+        "stands for strengths of 1/k, and unmerged for each concept's own products, acting inside its region alone."
     )
     sections = [
         Section("What holds", said(claims), rows=claims),

@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
-from studio.architectures import architecture_sites
-from studio.checkpoint import TrainedConcept
-from studio.composition.serving import Request, Serving
-from studio.composition.session import MergeCache, Plan
-from studio.counting import cost
-from studio.decomposition import Decomposition
-from studio.diffusion import Base, load_base, paint_prompts
-from studio.errors import StudioError
-from studio.injection import create_adapters
-from studio.paint_settings import PaintSettings
-from training.measuring import added_at_peak, interleaved, own_process, seconds_of
-from training.methods import adapter_config, settled
-from training.recipe import Recipe
-from training.record import changed_by
-from training.studies.measured import NO_LAYER, adapted_layer, layer, random_set, step_of, step_of_training
+from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.cost import cost
+from studio.adapters.registry import create_adapters
+from studio.composition.merge import MergeCache, MergeConfig
+from studio.layers.svd_basis import Decomposition
+from studio.models.architectures import architecture_sites
+from studio.models.base_model import Base, generate_images, load_base
+from studio.models.sampling_settings import SamplingSettings
+from studio.serving.serving import Request, Serving
+from training.config.adapter_options import adapter_config, resolve_recipe
+from training.config.recipe import Recipe
+from training.engine.run_metrics import changed_by
+from training.engine.task import Task
+from training.reporting.timing import added_at_peak, interleaved, own_process, seconds_of
+from training.studies.measurements import NO_LAYER, adapted_layer, layer, random_set, step_of, step_of_training
 from training.studies.rows import Row, Rows
-from training.task import Task
 
 REFERENCE = "lora"
 ARCHITECTURE = "sd15"
@@ -44,7 +44,7 @@ class Settings:
     source: str
     rounds: int = 15
     pictures: int = 8
-    paint_steps: int = 20
+    num_inference_steps: int = 20
     threads: int = 1
     machine: str = ""
     """What it is measured on: times of another machine are another study's."""
@@ -58,7 +58,7 @@ def widths() -> dict[int, int]:
 
 def task_for(base: Base, adapter: str) -> Task:
     """Training of a concept by the default recipe, the adapter in its default size."""
-    recipe = settled(base, Recipe(adapter=adapter, schedule="constant", steps=100_000))
+    recipe = resolve_recipe(base, Recipe(adapter=adapter, lr_scheduler="constant", steps=100_000))
     return Task(base, CONCEPT, "cat", [], recipe, adapter_config(recipe))
 
 
@@ -114,15 +114,15 @@ class CostStudy:
         """Pictures a second with the concept merged and unmerged, and the seconds to get ready for either."""
         number, concepts = self.settings.pictures, {CONCEPT: concept}
         prompts, seeds = [f"a photo of <{CONCEPT}>"] * number, range(number)
-        how = PaintSettings(steps=self.settings.paint_steps, batch=number)
+        how = SamplingSettings(num_inference_steps=self.settings.num_inference_steps, batch_size=number)
         with ExitStack() as open_:
-            merging = MergeCache(self.base, 0).applied(concepts, Plan("fedavg"))
+            merging = MergeCache(self.base, 0).applied(concepts, MergeConfig("fedavg"))
             row: Row = {"merge_seconds": seconds_of(lambda: open_.enter_context(merging))}
-            row["merged_per_second"] = number / seconds_of(lambda: paint_prompts(self.base, prompts, seeds, how))
+            row["merged_per_second"] = number / seconds_of(lambda: generate_images(self.base, prompts, seeds, how))
         try:
             with Serving(self.base, concepts) as serving:
                 requests = [Request(prompt, seed, {CONCEPT: 1.0}) for prompt, seed in zip(prompts, seeds, strict=True)]
-                row["unmerged_per_second"] = number / seconds_of(lambda: serving.paint(requests, how))
+                row["unmerged_per_second"] = number / seconds_of(lambda: serving.generate(requests, how))
         except StudioError:  # it changes more than matrices
             row["unmerged_per_second"] = None
         return row

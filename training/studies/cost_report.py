@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from training.report import Section, picture_of
+from training.reporting.html_report import Section, picture_of
 from training.studies.cost import ARCHITECTURE, REFERENCE, sizes_at_stable_diffusion, widths
 from training.studies.page import Page
 
@@ -56,12 +56,12 @@ def cost_page(rows: Rows, settings: Mapping[str, Any]) -> Page:
     base, layers = [row for row in rows if row["kind"] == "base"], at_stable_diffusion(rows)
     how = (
         f"{settings['machine']} Each adapter in its default size. A step is a whole training step by the default "
-        f"recipe, batch 8, silence and the token among it; times are medians of {settings['rounds']} rounds, and the "
-        f"ratio is to {REFERENCE} in the same round, with the middle half of the ratios. Set-up makes the adapters "
-        "and, where they need them, the singular columns, which are read from a file after the first time. Peak "
+        f"recipe, batch 8, preservation loss and the token among it; times are medians of {settings['rounds']} "
+        f"rounds, and the ratio is to {REFERENCE} in the same round, with the middle half of the ratios. Set-up makes "
+        "the adapters and, where they need them, the singular columns, read from a file after the first time. Peak "
         "memory is what a step adds in a process of its own. Throughput is pictures a second of "
-        f"{settings['paint_steps']} denoising steps in a batch of {settings['pictures']}, timed once; unmerged is "
-        "with the concept's products beside the frozen layers, where its changes are matrices."
+        f"{settings['num_inference_steps']} denoising steps in a batch of {settings['pictures']}, timed once; unmerged "
+        "is with the concept's products beside the frozen layers, where its changes are matrices."
     )
     beyond = (
         "No Stable Diffusion was run here: one square layer of random weights of each width, with 1,024 tokens, "

@@ -10,18 +10,18 @@ from typing import Any
 from PIL import Image
 
 from concepts.samples import SAMPLES
-from studio.composition.session import MergeCache, Plan
-from studio.counting import Shapes, shapes_of
-from studio.diffusion import Base
-from studio.paint_settings import PaintSettings
-from studio.scoring import Scorer
-from training.learner import Diverged
-from training.loop import train_concept
-from training.recipe import Recipe
+from studio.adapters.cost import Shapes, shapes_of
+from studio.composition.merge import MergeCache, MergeConfig
+from studio.metrics.clip import Scorer
+from studio.models.base_model import Base
+from studio.models.sampling_settings import SamplingSettings
+from training.config.recipe import Recipe
+from training.engine.train_state import DivergenceError
+from training.engine.trainer import train_concept
 from training.studies.budgets import METHODS, Size, budgets, nearest_to_a_tenth
-from training.studies.judging import Judge, Portrait
-from training.studies.painters import Merged
+from training.studies.generators import Merged
 from training.studies.rows import Row, Rows
+from training.studies.scoring import ConceptScorer, ConceptScores
 
 CONCEPTS = ("azura", "milo", "gizmo")
 """A vase, a cat and a robot."""
@@ -31,20 +31,20 @@ TEXT_SHARE = 1 / 4
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides every row of a study: the base's fingerprint, training, the search of rates, and painting."""
+    """What decides every row of a study: the base's fingerprint, training, the search of rates, and generating."""
 
     base: str
     steps: int = 120
     search_steps: int = 60
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2)
     """The UNet's learning rates that every size of every method is searched over."""
-    batch: int = 8
-    prior_pictures: int = 48
+    batch_size: int = 8
+    num_class_images: int = 48
     pictures: int = 2
     """Of each prompt."""
-    paint_steps: int = 20
+    num_inference_steps: int = 20
     sites: tuple[str, ...] = ("attention",)
-    """The kinds of layers that are adapted (keys of studio.sites.KINDS); those of the paper by default."""
+    """The kinds of layers that are adapted (keys of studio.layers.sites.KINDS); those of the paper by default."""
 
 
 class EfficiencyStudy:
@@ -53,7 +53,7 @@ class EfficiencyStudy:
     def __init__(self, folder: Path, base: Base, scorer: Scorer, settings: Settings):
         self.folder, self.base, self.settings = folder, base, settings
         self.rows = Rows(folder, asdict(settings) | {"backbone": scorer.backbone})
-        self.judge = Judge(scorer)
+        self.judge = ConceptScorer(scorer)
         self._merges = MergeCache(base, 0)
 
     @cached_property
@@ -124,40 +124,45 @@ class EfficiencyStudy:
         options = dict(size.options)
         recipe = Recipe.model_validate({
             "adapter": size.method, "rank": options.pop("rank", None), "options": options, "seed": seed,
-            "steps": steps, "sites": self.settings.sites, "unet_rate": rate, "text_rate": rate * TEXT_SHARE,
-            "batch": self.settings.batch, "silence": 0.0, "prior_pictures": self.settings.prior_pictures,
+            "steps": steps, "target_modules": self.settings.sites, "unet_lr": rate,
+            "text_encoder_lr": rate * TEXT_SHARE, "batch_size": self.settings.batch_size,
+            "output_preservation_weight": 0.0, "num_class_images": self.settings.num_class_images,
         })  # fmt: skip
         try:
             trained = train_concept(
                 self.base, concept, SAMPLES[concept].class_word, self.judge.references[concept], recipe,
                 cache=self.folder / "priors",
             )  # fmt: skip
-        except Diverged:
+        except DivergenceError:
             return row | {"diverged": True}
-        with self._merges.applied({concept: trained.concept}, Plan("fedavg")):
-            portrait = self.judge.portrait(self._painter, concept, self.settings.pictures, seed)
-        return row | self._scores(name, portrait) | {"train_seconds": trained.record.seconds}
+        with self._merges.applied({concept: trained.concept}, MergeConfig("fedavg")):
+            individual_view = self.judge.individual_view(self._image_generator, concept, self.settings.pictures, seed)
+        return row | self._scores(name, individual_view) | {"train_seconds": trained.record.seconds}
 
     def _of_the_base(self, concept: str, seed: int) -> Row:
-        """What the base alone paints for the class word."""
+        """What the base alone generates for the class word."""
         subject = f"a {SAMPLES[concept].class_word}"
-        portrait = self.judge.portrait(self._painter, concept, self.settings.pictures, seed, subject)
-        return {"kind": "base", "concept": concept, "seed": seed} | self._scores(f"base-{concept}-{seed}", portrait)
+        individual_view = self.judge.individual_view(
+            self._image_generator, concept, self.settings.pictures, seed, subject
+        )
+        return {"kind": "base", "concept": concept, "seed": seed} | self._scores(
+            f"base-{concept}-{seed}", individual_view
+        )
 
     @property
-    def _painter(self) -> Merged:
-        return Merged(self.base, PaintSettings(steps=self.settings.paint_steps, batch=8))
+    def _image_generator(self) -> Merged:
+        return Merged(self.base, SamplingSettings(num_inference_steps=self.settings.num_inference_steps, batch_size=8))
 
-    def _scores(self, name: str, portrait: Portrait) -> Row:
+    def _scores(self, name: str, individual_view: ConceptScores) -> Row:
         """The row's measures; one picture of each prompt is kept."""
-        shown = portrait.pictures[:: self.settings.pictures]
+        shown = individual_view.pictures[:: self.settings.pictures]
         strip = Image.new("RGB", (len(shown) * self.base.side, self.base.side))
         for index, picture in enumerate(shown):
             strip.paste(picture, (index * self.base.side, 0))
         strip.save(self.rows.place("pictures", f"{name}.png"))
         return {
-            "pictures": f"{name}.png", "image_alignment": portrait.image, "text_alignment": portrait.text,
-            "identity": portrait.identity,
+            "pictures": f"{name}.png", "image_alignment": individual_view.image, "text_alignment": individual_view.text,
+            "identity": individual_view.identity,
         }  # fmt: skip
 
 

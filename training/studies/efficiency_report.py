@@ -7,9 +7,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from training.report import Section, picture_of
+from training.reporting.html_report import Section, picture_of
 from training.studies.efficiency import CONCEPTS
-from training.studies.efficiency_bar import verdicts
+from training.studies.efficiency_criteria import verdicts
 from training.studies.page import Page
 from training.studies.summaries import mean_of, summarised, with_spread
 
@@ -77,13 +77,13 @@ def efficiency_page(folder: Path, rows: Rows, settings: Mapping[str, Any], backb
     seconds = mean_of([row["row_seconds"] for row in trainings])
     diverged = sum(row["diverged"] for row in trainings)
     said = (
-        f"{', '.join(concepts)}, {len(seeds)} seed(s), {settings['steps']} steps of batch {settings['batch']} at "
-        f"these layers of UNet and text encoder: {', '.join(settings['sites'])}; without silence. Judged by "
-        f"{backbone} on {4 * settings['pictures']} pictures a training. Values are means over concepts and seeds ± "
+        f"{', '.join(concepts)}, {len(seeds)} seed(s), {settings['steps']} steps of batch {settings['batch_size']} at "
+        f"these layers of UNet and text encoder: {', '.join(settings['sites'])}; without the preservation loss. Judged "
+        f"by {backbone} on {4 * settings['pictures']} pictures a training. Values are means over concepts and seeds ± "
         f"their standard deviation. A training with its pictures took {seconds:.0f} s; {diverged} of "
         f"{len(trainings)} diverged. "
-        "Dashed is what the base paints for the class word alone. The concept's token is trained beside every method, "
-        "and not counted."
+        "Dashed is what the base generates for the class word alone. The concept's token is trained beside every "
+        "method, and not counted."
     )
     searched = (
         f"Every size of every method was trained on {CONCEPTS[0]} for {settings['search_steps']} steps by each of "

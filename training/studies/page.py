@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from concepts import atomic_write
-from training.report import Section, as_csv, shown, table, write_report
+from training.reporting.html_report import Section, as_csv, shown, table, write_report
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,25 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from concepts.errors import StudioError
+from studio.adapters.registry import method_named
 from studio.composition import MERGES
-from studio.errors import StudioError
-from studio.injection import method_named
 
 UNMERGED = "unmerged"
 """In place of a merge: each concept's own products, in regions inside its box alone."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
-    "no_prior": {"prior_share": 0.0},
-    "no_silence": {"silence": 0.0},
-    "few_sites": {"sites": ("cross_attention_kv", "text_attention")},
-    "in_token": {"token_vectors": 4, "token_rate": 1e-2, "unet_rate": 5e-4, "text_rate": 1e-4},
+    "no_prior": {"prior_ratio": 0.0},
+    "no_preservation_loss": {"output_preservation_weight": 0.0},
+    "few_sites": {"target_modules": ("cross_attention_kv", "text_attention")},
+    "in_token": {"num_vectors": 4, "token_lr": 1e-2, "unet_lr": 5e-4, "text_encoder_lr": 1e-4},
     "bottom_columns": {},
     "random_columns": {},
 }
 """Ways to train, as changes of the recipe: the default; nothing that does not name the concept; prior pictures without
-silence; keys and values of cross-attention and the text encoder alone; more of the identity in the token, less in
-the weights; and, with the default recipe, other singular columns than the top ones (`first_column`)."""
+preservation loss; keys and values of cross-attention and the text encoder alone; more of the identity in the token,
+less in the weights; and, with the default recipe, other singular columns than the top ones (`first_column`)."""
 
 
 def first_column(variant: str, place: int, rank: int, capacity: int, seed: int) -> int:
@@ -55,11 +55,11 @@ class Pair:
 PAIRS = (
     Pair("spectral_additive", "spectral"),
     Pair("spectral_additive", "spectral", averaged=True),
-    Pair("spectral_additive", "gradient"),
+    Pair("spectral_additive", "gradient_fusion"),
     Pair("spectral_additive", UNMERGED),
     Pair("lora", "fedavg"),
     Pair("lora", "fedavg", averaged=True),
-    Pair("lora", "gradient"),
+    Pair("lora", "gradient_fusion"),
     Pair("lora", "ties"),
     Pair("lora", "dare"),
     Pair("lora", "svd"),
@@ -67,9 +67,9 @@ PAIRS = (
     Pair("orthogonal", "orthogonal"),
     Pair("orthogonal", "orthogonal", averaged=True),
     Pair("spectral_additive", "spectral", variant="no_prior"),
-    Pair("spectral_additive", "spectral", variant="no_silence"),
+    Pair("spectral_additive", "spectral", variant="no_preservation_loss"),
     Pair("spectral_additive", "spectral", variant="few_sites"),
-    Pair("spectral_additive", "gradient", variant="few_sites"),
+    Pair("spectral_additive", "gradient_fusion", variant="few_sites"),
     Pair("spectral_additive", "spectral", variant="in_token"),
     Pair("spectral_additive", "spectral", variant="bottom_columns"),
     Pair("spectral_additive", "spectral", variant="random_columns"),

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from concepts import atomic_write
-from studio.errors import StudioError
+from concepts.errors import StudioError
 
 Row = dict[str, Any]
 

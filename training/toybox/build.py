@@ -7,19 +7,19 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from training.toybox import (
+from training.toybox.evaluation import identity_laws
+from training.toybox.scenes.tokenizer import build_tokenizer
+from training.toybox.stages import (
     autoencoder,
     denoiser,
     detector,
     detector_training,
     identity,
-    laws,
     pipeline,
     scorer,
     text_encoder,
 )
-from training.toybox.denoiser import Denoiser, DenoiserRecipe, build_unet
-from training.toybox.vocabulary import build_tokenizer
+from training.toybox.stages.denoiser import Denoiser, DenoiserRecipe, build_unet
 
 STAGES = ("autoencoder", "text_encoder", "denoiser", "scorer", "detector", "identity")
 OF_THE_PIPELINE = STAGES[:3]
@@ -28,7 +28,7 @@ OF_THE_PIPELINE = STAGES[:3]
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """How long each stage trains, in steps, on which device, and the folder of its journal, if it keeps one."""
+    """How long each stage trains, in steps, on which device, and the folder of its training_log, if it keeps one."""
 
     autoencoder_steps: int = autoencoder.STEPS
     text_encoder_steps: int = text_encoder.STEPS
@@ -37,7 +37,7 @@ class BaseRecipe:
     detector_steps: int = detector_training.STEPS
     identity_steps: int = identity.STEPS
     device: str = "cpu"
-    notes: Path | None = None
+    log_folder: Path | None = None
 
 
 def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, ...], start: Path | None) -> None:
@@ -59,13 +59,13 @@ def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, 
         identity.write(
             identity.train(work, recipe.device, recipe.identity_steps, detector.load()), target / scorer.NAME
         )
-        laws.calibrate(target / scorer.NAME)
+        identity_laws.calibrate(target / scorer.NAME)
     asked = [OF_THE_PIPELINE.index(stage) for stage in stages if stage in OF_THE_PIPELINE]
     if not asked:
         return
     vae, model = _start(work, recipe, tokenizer, earlier, max(asked))
     if max(asked) == OF_THE_PIPELINE.index("denoiser"):
-        model = denoiser.train(work, vae, model, tokenizer, recipe.device, recipe.denoiser, recipe.notes).cpu()
+        model = denoiser.train(work, vae, model, tokenizer, recipe.device, recipe.denoiser, recipe.log_folder).cpu()
         pipeline.write(pipeline.assemble(vae.cpu(), model.text_encoder, model.unet, tokenizer), target / "toybox")
 
 
@@ -75,9 +75,9 @@ def _start(
     """What the denoiser needs: of an earlier base, or by the stages up to the number `last` in `OF_THE_PIPELINE`."""
     if earlier:
         return earlier.vae, Denoiser(earlier.text_encoder, earlier.unet)
-    vae = autoencoder.train(work, recipe.device, recipe.autoencoder_steps, recipe.notes)
+    vae = autoencoder.train(work, recipe.device, recipe.autoencoder_steps, recipe.log_folder)
     reader = text_encoder.build(tokenizer)
     if last > 0:
-        reader = text_encoder.train(work, tokenizer, recipe.device, recipe.text_encoder_steps, recipe.notes)
+        reader = text_encoder.train(work, tokenizer, recipe.device, recipe.text_encoder_steps, recipe.log_folder)
     torch.manual_seed(0)
     return vae, Denoiser(reader, build_unet(recipe.denoiser.attention, reader.config.hidden_size))

@@ -11,13 +11,13 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from studio.checkpoint import TrainedConcept, trained_states
-from studio.composition.session import Plan, applied
-from studio.diffusion import Base, denoise
-from studio.injection import create_adapters, method_named
-from studio.paint_settings import PaintSettings
+from studio.adapters.checkpoint import TrainedConcept, trained_states
+from studio.adapters.registry import create_adapters, method_named
+from studio.composition.merge import MergeConfig, applied
+from studio.models.base_model import Base, denoise
+from studio.models.sampling_settings import SamplingSettings
 
-SETTINGS = PaintSettings(steps=2, guidance=3.0)
+SETTINGS = SamplingSettings(num_inference_steps=2, guidance_scale=3.0)
 PROMPT = "a photo of <rex> on the beach"
 
 
@@ -48,7 +48,7 @@ def _random_concept(
             parameter.add_(size * torch.randn(parameter.shape, generator=generator))
     tokens = {
         part: torch.randn(vectors, encoder.config.hidden_size, generator=generator)
-        for part, (_, encoder) in base.readers.items()
+        for part, (_, encoder) in base.text_encoders.items()
     }
     states = trained_states(adapters)
     return TrainedConcept(base.decomposition.fingerprint, adapter, asdict(config), states, {f"<{name}>": tokens})
@@ -56,13 +56,13 @@ def _random_concept(
 
 @pytest.fixture(scope="session")
 def our_picture() -> Callable[..., np.ndarray]:
-    """A function that paints with concepts by the studio: (h, w, 3), 0 to 1."""
+    """A function that generates with concepts by the studio: (h, w, 3), 0 to 1."""
     return _our_picture
 
 
 @torch.no_grad()
-def _our_picture(base: Base, concepts: dict[str, TrainedConcept], plan: Plan | None = None) -> np.ndarray:
-    plan = plan or Plan()
+def _our_picture(base: Base, concepts: dict[str, TrainedConcept], plan: MergeConfig | None = None) -> np.ndarray:
+    plan = plan or MergeConfig()
     with applied(base, concepts, plan.method, plan.strengths, plan.averaged):
         wanted, unwanted = base.encode([PROMPT]), base.encode([""])
         return denoise(base, wanted, unwanted, [3], SETTINGS, "np", lambda: None)[0]
@@ -70,7 +70,7 @@ def _our_picture(base: Base, concepts: dict[str, TrainedConcept], plan: Plan | N
 
 @pytest.fixture(scope="session")
 def their_picture() -> Callable[..., np.ndarray]:
-    """A function that paints with a pipeline of diffusers: (h, w, 3), 0 to 1."""
+    """A function that generates with a pipeline of diffusers: (h, w, 3), 0 to 1."""
     return _their_picture
 
 
@@ -79,8 +79,8 @@ def _their_picture(pipeline: Any, **options: Any) -> np.ndarray:
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(
         PROMPT,
-        num_inference_steps=SETTINGS.steps,
-        guidance_scale=SETTINGS.guidance,
+        num_inference_steps=SETTINGS.num_inference_steps,
+        guidance_scale=SETTINGS.guidance_scale,
         guidance_rescale=SETTINGS.guidance_rescale,
         generator=[torch.Generator().manual_seed(3)],
         output_type="np",

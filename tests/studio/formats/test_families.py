@@ -1,4 +1,4 @@
-"""SDXL, narrow: painting, tokens in both text encoders, and files both ways."""
+"""SDXL, narrow: generating, tokens in both text encoders, and files both ways."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,15 +11,15 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file
 
-from studio.composition.serving import Request, Serving
-from studio.composition.session import applied, merged_deltas
-from studio.diffusion import Base, load_base, paint
-from studio.errors import StudioError
-from studio.families import SDXL, family_of
+from concepts.errors import StudioError
+from studio.composition.merge import applied, merged_deltas
 from studio.formats.exporting import export
 from studio.formats.importing import import_concept
-from studio.paint_settings import PaintSettings
-from studio.regions import Region
+from studio.models.base_model import Base, generate, load_base
+from studio.models.families import SDXL, family_of
+from studio.models.regions import Region
+from studio.models.sampling_settings import SamplingSettings
+from studio.serving.serving import Request, Serving
 
 PIXEL = 1e-3
 
@@ -58,12 +58,12 @@ def test_predicting_is_the_pipelines_step(xl: Base):
 
 
 def test_an_empty_negative_prompt_is_nothing(xl: Base):
-    assert not xl.encode_unwanted([""]).context.any()
-    assert xl.encode_unwanted(["rain"]).context.any()
+    assert not xl.encode_negative_prompts([""]).context.any()
+    assert xl.encode_negative_prompts(["rain"]).context.any()
 
 
 @pytest.mark.parametrize("layout", ["kohya", "diffusers"])
-def test_files_paint_the_same_in_diffusers(
+def test_files_generate_the_same_in_diffusers(
     xl: Base, xl_pipeline: StableDiffusionXLPipeline, layout: str, tmp_path: Path, random_concept: Callable,
     our_picture: Callable, their_picture: Callable,
 ):  # fmt: skip
@@ -96,14 +96,14 @@ def test_it_comes_back(xl: Base, tmp_path: Path, random_concept: Callable):
 
 
 def test_regions_and_serving(xl: Base, random_concept: Callable):
-    concept, settings = random_concept(xl, "lora"), PaintSettings(steps=1)
+    concept, settings = random_concept(xl, "lora"), SamplingSettings(num_inference_steps=1)
     region = Region("<rex>", 0, 0, 1, 0.5)
     with applied(xl, {"rex": concept}):
-        merged = paint(xl, "a <rex>", [1], settings)[0]
-        boxed = paint(xl, "a cat", [1], settings, [region])[0]
+        merged = generate(xl, "a <rex>", [1], settings)[0]
+        boxed = generate(xl, "a cat", [1], settings, [region])[0]
     assert boxed.tobytes() != merged.tobytes()
     with Serving(xl, {"rex": concept}) as serving:
-        served = serving.paint([Request("a <rex>", 1, {"rex": 1.0})], settings)[0]
+        served = serving.generate([Request("a <rex>", 1, {"rex": 1.0})], settings)[0]
     assert np.abs(np.asarray(served, float) - np.asarray(merged, float)).max() <= 1
 
 

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from studio.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
 from studio.composition import MERGES
-from studio.composition.session import Plan, adapters_of, merged_changes, merged_concept, merged_deltas, sites_of
-from studio.diffusion import Base
+from studio.composition.merge import MergeConfig, adapters_of, merged_changes, merged_concept, merged_deltas, sites_of
 from studio.formats.exporting import export
 from studio.formats.importing import import_concept, words_as_token
+from studio.models.base_model import Base
 
 SAME = 1e-6
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -46,7 +46,7 @@ def test_what_we_export_comes_back(base: Base, adapter: str, layout: str, tmp_pa
     read = from_bytes(to_bytes(import_concept(base, path, {})), "rex")
     assert distance(deltas_of(base, read), deltas_of(base, concept)) < SAME
     if layout != "kohya" and adapter == "hydra":
-        (_, ours), (_, theirs) = (merged_changes(base, {"rex": one}, Plan()) for one in (read, concept))
+        (_, ours), (_, theirs) = (merged_changes(base, {"rex": one}, MergeConfig()) for one in (read, concept))
         assert all(torch.allclose(ours[name], theirs[name], atol=1e-7) for name in theirs)
 
 
@@ -203,7 +203,9 @@ def test_a_difference_of_weights_and_biases(base: Base, tmp_path: Path):
     layer = base.pipeline.unet.conv_in
     change = {"diff": torch.randn(layer.weight.shape), "diff_b": torch.randn(layer.bias.shape)}
     save_file({f"lora_unet_conv_in.{role}": tensor for role, tensor in change.items()}, tmp_path / "full.safetensors")
-    deltas, biases = merged_changes(base, {"rex": import_concept(base, tmp_path / "full.safetensors", {})}, Plan())
+    deltas, biases = merged_changes(
+        base, {"rex": import_concept(base, tmp_path / "full.safetensors", {})}, MergeConfig()
+    )
     assert torch.equal(deltas["unet.conv_in"].view_as(layer.weight), change["diff"])
     assert torch.equal(biases["unet.conv_in"], change["diff_b"])
 
@@ -220,6 +222,6 @@ def test_an_import_is_merged_by_every_method(base: Base, tmp_path: Path, random_
     assert distance(read, sums) < 1e-5
     for method in MERGES:
         if method not in ("spectral", "orthogonal"):
-            deltas, _ = merged_changes(base, concepts, Plan(method))
+            deltas, _ = merged_changes(base, concepts, MergeConfig(method))
             assert "unet.mid_block.resnets.0.conv1" in deltas
             assert all(delta.isfinite().all() for delta in deltas.values())

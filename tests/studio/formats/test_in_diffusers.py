@@ -1,4 +1,4 @@
-"""What we export, loaded by diffusers and PEFT themselves, paints what we paint."""
+"""What we export, loaded by diffusers and PEFT themselves, generates what we generate."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +9,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft import PeftModel
 
+from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
 from studio.bundled import TOYBOX
-from studio.composition.session import Plan, merged_deltas
-from studio.diffusion import Base, load_base
-from studio.errors import StudioError
+from studio.composition.merge import MergeConfig, merged_deltas
 from studio.formats.exporting import export
+from studio.models.base_model import Base, load_base
 
 NO_LORA = ("ada_link", "bitfit", "layer_norm", "difffit")
 AS_LORA = [name for name in ADAPTERS if name not in NO_LORA]
@@ -83,7 +83,7 @@ def test_a_merge_of_two(base: Base, pipeline, tmp_path: Path, random_concept, ou
         "rex": random_concept(base, "spectral_additive"),
         "milo": random_concept(base, "lora_xs", "milo", 2),
     }
-    plan = Plan("fedavg", {"rex": 0.7})
+    plan = MergeConfig("fedavg", {"rex": 0.7})
     made = export(base, concepts, "kohya", tmp_path / "both.safetensors", plan)
     assert sorted(path.name for path in made.tokens.values()) == [
         "both.milo.tokens.safetensors", "both.rex.tokens.safetensors",

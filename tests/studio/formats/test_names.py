@@ -10,14 +10,14 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from diffusers.utils import convert_unet_state_dict_to_peft
 
-from studio.architectures import architecture_parts
-from studio.families import SD15, SD21, SDXL, family_of
 from studio.formats.diffusers import diffusers_tensors
 from studio.formats.kohya import kohya_layers, kohya_tensors
 from studio.formats.names import original_paths
-from studio.formats.plain import Plain
-from studio.low_rank import LowRank
-from studio.sites import Site, find_sites
+from studio.formats.plain import LoraApproximation
+from studio.layers.low_rank import LowRank
+from studio.layers.sites import Site, find_sites
+from studio.models.architectures import architecture_parts
+from studio.models.families import SD15, SD21, SDXL, family_of
 
 # ComfyUI's list for text encoders: these six matrices of every layer, by these prefixes.
 TEXT_KEY = re.compile(
@@ -30,7 +30,7 @@ def parts(request) -> dict[str, torch.nn.Module]:
     return architecture_parts(request.param)
 
 
-def plain(sites: dict[str, Site]) -> Plain:
+def plain(sites: dict[str, Site]) -> LoraApproximation:
     """A LoRA of rank 2 on all of these sites, without numbers."""
     factors = {
         name: LowRank(
@@ -38,7 +38,7 @@ def plain(sites: dict[str, Site]) -> Plain:
         )
         for name, site in sites.items()
     }
-    return Plain(factors, {}, {}, 0.0)
+    return LoraApproximation(factors, {}, {}, 0.0)
 
 
 def test_families(parts: dict[str, torch.nn.Module]):

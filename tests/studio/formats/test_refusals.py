@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from studio.diffusion import Base
-from studio.errors import StudioError
+from concepts.errors import StudioError
 from studio.formats.exporting import export
 from studio.formats.importing import import_concept
 from studio.formats.textual_inversion import read_token, token_bytes
+from studio.models.base_model import Base
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ def test_another_base(base: Base, files: dict[str, Path]):
     ],
 )
 def test_another_family_by_its_metadata(base: Base, files: dict[str, Path], metadata: dict, named: str, monkeypatch):
-    from studio import families
     from studio.formats import importing
+    from studio.models import families
 
     monkeypatch.setattr(importing, "family_of", lambda parts: families.SD21)
     refused(base, rewritten(files["kohya"], lambda t: None, metadata), f"it is for {named}")

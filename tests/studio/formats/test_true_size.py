@@ -10,13 +10,13 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
-from studio.architectures.stable_diffusion import sd15
-from studio.composition.session import Plan
-from studio.diffusion import Base
+from studio.composition.merge import MergeConfig
 from studio.formats.exporting import export
-from studio.single_file import clip_tokenizer, scheduler_of, write_configurations
-from training.loop import train_concept
-from training.recipe import Recipe
+from studio.models.architectures.stable_diffusion import sd15
+from studio.models.base_model import Base
+from studio.models.single_file import clip_tokenizer, scheduler_of, write_configurations
+from training.config.recipe import Recipe
+from training.engine.trainer import train_concept
 
 SIDE = 256
 """The pictures' side; the layers are those of 512, and only their inputs are smaller."""
@@ -44,11 +44,11 @@ def test_learning_merging_and_exporting(base: Base, tmp_path: Path):
     pictures = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("navy", "orange")]
     concepts = {}
     for index, name in enumerate(("rex", "milo", "azura")):
-        recipe = Recipe(rank=8, steps=3, batch=2, prior_pictures=2)
+        recipe = Recipe(rank=8, steps=3, batch_size=2, num_class_images=2)
         concepts[name] = train_concept(base, name, "dog", pictures, recipe, first_column=8 * index).concept
     trained = sum(tensor.numel() for state in concepts["rex"].adapters.values() for tensor in state.values())
     assert trained == 2_184_192
-    made = export(base, concepts, "kohya", tmp_path / "three.safetensors", Plan("spectral"))
+    made = export(base, concepts, "kohya", tmp_path / "three.safetensors", MergeConfig("spectral"))
     assert (made.rank, made.error < 1e-5) == (48, True)
     assert len(load_file(made.path)) == 176 * 3
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,8 +1,8 @@
 import pytest
 
 from studio.adapters import ADAPTERS
-from studio.architectures import architecture_sites
-from studio.counting import number_trained, shapes_of
+from studio.adapters.cost import number_trained, shapes_of
+from studio.models.architectures import architecture_sites
 from training.studies.budgets import METHODS, budgets, lora_of_rank_1, nearest_to_a_tenth
 
 SHAPES = {name: shapes_of(architecture_sites(name)) for name in ("toybox", "sd15")}

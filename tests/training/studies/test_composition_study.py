@@ -5,19 +5,26 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from studio.composition import session
-from studio.diffusion import Base
-from studio.errors import StudioError
-from studio.scoring import load_scorer
+from concepts.errors import StudioError
+from studio.composition import merge
+from studio.metrics.clip import load_scorer
+from studio.models.base_model import Base
 from training.studies import composition
 from training.studies.composition import CompositionStudy, Settings, boxes
-from training.studies.composition_bar import said, verdicts
+from training.studies.composition_criteria import said, verdicts
 from training.studies.composition_report import MEASURES, composition_page, placements, room, summary
 from training.studies.pairs import PAIRS, VARIANTS, Pair, first_column, pair_from
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
 
-SMALL: dict[str, Any] = {"rank": 4, "steps": 1, "batch": 2, "prior_pictures": 2, "pictures": 1, "paint_steps": 1}
+SMALL: dict[str, Any] = {
+    "rank": 4,
+    "steps": 1,
+    "batch_size": 2,
+    "num_class_images": 2,
+    "pictures": 1,
+    "num_inference_steps": 1,
+}
 TWO = (Pair("spectral_additive", "spectral"), Pair("spectral_additive", "unmerged"))
 
 
@@ -55,9 +62,9 @@ def test_every_pair_is_measured_and_reported(study: CompositionStudy, base: Base
 
 def test_an_interrupted_study_goes_on_where_it_stopped(study: CompositionStudy, base: Base, monkeypatch):
     trained, merged = [], []
-    real_train, real_merge = composition.train_concept, session.merged_changes
+    real_train, real_merge = composition.train_concept, merge.merged_changes
     monkeypatch.setattr(composition, "train_concept", lambda *given: trained.append(given[1]) or real_train(*given))
-    monkeypatch.setattr(session, "merged_changes", lambda *given: merged.append(1) or real_merge(*given))
+    monkeypatch.setattr(merge, "merged_changes", lambda *given: merged.append(1) or real_merge(*given))
 
     def stop(row: dict[str, Any]) -> None:
         if row["count"] == 2:
@@ -87,7 +94,7 @@ def test_every_variant_trains_and_few_sites_are_few(study: CompositionStudy, bas
     few = [name for name, site in base.sites.items() if site.part == "text_encoder"]
     assert sizes["few_sites"] == len(few) + len(base.sites_of(("cross_attention_kv",)))
     assert sizes[""] == sizes["no_prior"] == len(base.sites)
-    rows = study.run([2], [0], [Pair("spectral_additive", "gradient", variant="few_sites")])
+    rows = study.run([2], [0], [Pair("spectral_additive", "gradient_fusion", variant="few_sites")])
     assert rows[0]["variant"] == "few_sites"
 
 

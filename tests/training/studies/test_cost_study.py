@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from studio.architectures import architecture_sites
-from studio.counting import number_trained, shapes_of
-from studio.diffusion import Base
-from studio.injection import method_named
+from studio.adapters.cost import number_trained, shapes_of
+from studio.adapters.registry import method_named
+from studio.models.architectures import architecture_sites
+from studio.models.base_model import Base
 from training.studies import cost, cost_report
 from training.studies.cost import CostStudy, Settings, widths
 from training.studies.cost_report import at_stable_diffusion, cost_page
 
-SMALL: dict[str, Any] = {"rounds": 1, "pictures": 1, "paint_steps": 1}
+SMALL: dict[str, Any] = {"rounds": 1, "pictures": 1, "num_inference_steps": 1}
 
 
 @pytest.fixture

@@ -4,19 +4,19 @@ from typing import Any
 
 import pytest
 
-from studio.diffusion import Base
-from studio.scoring import load_scorer
-from training.learner import Diverged
+from studio.metrics.clip import load_scorer
+from studio.models.base_model import Base
+from training.engine.train_state import DivergenceError
 from training.studies import efficiency
 from training.studies.efficiency import EfficiencyStudy, Settings, best_rate
-from training.studies.efficiency_bar import verdicts
+from training.studies.efficiency_criteria import verdicts
 from training.studies.efficiency_report import MEASURES, efficiency_page, summary
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
 
 SMALL: dict[str, Any] = {
-    "steps": 2, "search_steps": 1, "rates": (1e-3, 1e-2), "batch": 2, "prior_pictures": 2, "pictures": 1,
-    "paint_steps": 1,
+    "steps": 2, "search_steps": 1, "rates": (1e-3, 1e-2), "batch_size": 2, "num_class_images": 2, "pictures": 1,
+    "num_inference_steps": 1,
 }  # fmt: skip
 METHODS = ("lora", "svdiff")
 
@@ -40,7 +40,7 @@ def test_a_stopped_study_goes_on_and_reports_what_it_has(study: EfficiencyStudy,
 
     with pytest.raises(KeyboardInterrupt):
         study.run(sizes, ["azura"], [0], stop)
-    assert [(recipe.adapter, recipe.unet_rate, recipe.steps) for recipe in trained[:2]] == [
+    assert [(recipe.adapter, recipe.unet_lr, recipe.steps) for recipe in trained[:2]] == [
         ("lora", 1e-3, 1), ("lora", 1e-2, 1),
     ]  # fmt: skip
     assert len(trained) == 3
@@ -49,8 +49,8 @@ def test_a_stopped_study_goes_on_and_reports_what_it_has(study: EfficiencyStudy,
     assert len(trained) == 6, "what was there is not trained again"
     assert state_of(base) == before
     taken = best_rate([row for row in rows if row["kind"] == "searched" and row["method"] == "lora"])
-    assert next(row for row in rows if row["kind"] == "compared")["rate"] == taken == trained[2].unet_rate
-    assert trained[2].text_rate == taken / 4
+    assert next(row for row in rows if row["kind"] == "compared")["rate"] == taken == trained[2].unet_lr
+    assert trained[2].text_encoder_lr == taken / 4
     assert sorted(map(str, study.found(sizes))) == sorted(map(str, rows))
     for row in rows:
         assert 0 <= row["identity"] <= 1
@@ -69,8 +69,8 @@ def test_a_rate_that_diverges_is_a_row_and_not_taken(study: EfficiencyStudy, mon
     real = efficiency.train_concept
 
     def train(*given: Any, **named: Any) -> Any:
-        if given[4].unet_rate == 1e-2:
-            raise Diverged("no number")
+        if given[4].unet_lr == 1e-2:
+            raise DivergenceError("no number")
         return real(*given, **named)
 
     monkeypatch.setattr(efficiency, "train_concept", train)

@@ -9,36 +9,33 @@ import torch
 from transformers import CLIPTokenizer
 
 from studio.bundled import TOYBOX
-from training.toybox import (
+from training.toybox.evaluation import evaluate, identity_laws, verification
+from training.toybox.scenes import dataset, tokenizer
+from training.toybox.scenes.render import Scene
+from training.toybox.stages import (
     autoencoder,
     denoiser,
     detector_training,
-    evaluate,
     identity,
-    latents,
-    laws,
-    renders,
+    latent_cache,
     scorer,
     stage,
     text_encoder,
-    trials,
-    vocabulary,
 )
-from training.toybox.render import Scene
 
 FEW = 6
 """Scenes in a shard."""
-_all_scenes = renders.scenes
+_all_scenes = dataset.scenes
 
 
-def _few_scenes(shard: int, seed: int = renders.TRAIN_SEED, count: int = FEW) -> list[Scene]:
+def _few_scenes(shard: int, seed: int = dataset.TRAIN_SEED, count: int = FEW) -> list[Scene]:
     return _all_scenes(shard, seed, min(count, FEW))
 
 
 @pytest.fixture
 def small_world(monkeypatch) -> None:
     """Every shard has FEW scenes, and every stage reads one shard."""
-    for module in (renders, autoencoder, latents, evaluate, vocabulary):
+    for module in (dataset, autoencoder, latent_cache, evaluate, tokenizer):
         monkeypatch.setattr(module, "scenes", _few_scenes)
     monkeypatch.setattr(denoiser, "SHARDS", 1)
     monkeypatch.setattr(denoiser, "SHARD", FEW)
@@ -56,7 +53,7 @@ def small_models(monkeypatch, small_world) -> None:
     monkeypatch.setattr(text_encoder, "LAYERS", 1)
     monkeypatch.setattr(identity, "INDIVIDUALS", 2)
     monkeypatch.setattr(scorer, "POOL", FEW)
-    monkeypatch.setattr(laws, "trials", lambda count=2, seed=0: trials.trials(count, seed))
+    monkeypatch.setattr(identity_laws, "trials", lambda count=2, seed=0: verification.trials(count, seed))
     monkeypatch.setattr(scorer, "VISION", {"image_size": 128, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32})
     monkeypatch.setattr(scorer, "TEXT", {"width": 32, "heads": 2, "layers": 1})
 

@@ -6,14 +6,15 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from studio.diffusion import load_base, paint
-from studio.errors import StudioError
-from studio.paint_settings import PaintSettings
-from studio.scoring import load_scorer
-from training.toybox import build, detector
+from concepts.errors import StudioError
+from studio.metrics.clip import load_scorer
+from studio.models.base_model import generate, load_base
+from studio.models.sampling_settings import SamplingSettings
+from training.toybox import build
 from training.toybox.build import STAGES, BaseRecipe, train_base
-from training.toybox.denoiser import DenoiserRecipe
-from ui.base_cli import app
+from training.toybox.stages import detector
+from training.toybox.stages.denoiser import DenoiserRecipe
+from ui.cli.base import app
 
 RECIPE = BaseRecipe(
     autoencoder_steps=1,
@@ -38,7 +39,7 @@ def test_all_stages_make_a_base_a_scorer_and_a_detector(tmp_path, weights: Path)
     train_base(tmp_path / "work", tmp_path / "made", RECIPE, STAGES, None)
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["toybox", "toybox-clip"]
     base = load_base(str(tmp_path / "made" / "toybox"), device="cpu")
-    (picture,) = paint(base, "a blue cat", [0], PaintSettings(steps=2))
+    (picture,) = generate(base, "a blue cat", [0], SamplingSettings(num_inference_steps=2))
     assert picture.size == (128, 128)
     scorer = load_scorer(str(tmp_path / "made" / "toybox-clip"))
     assert scorer.text_alignment([picture], "a blue cat").isfinite().all()
@@ -79,7 +80,7 @@ def test_the_command_hands_on_what_is_asked_for(tmp_path, monkeypatch):
     options = ["train", "--work", "w", "--target", "t", "--stage", "denoiser", "--log", "l"]
     result = CliRunner().invoke(app, [*options, "--steps", "40", "--decay", "0.5", "--attention", "both", "--json"])
     assert result.exit_code == 0, result.output
-    recipe = BaseRecipe(denoiser=DenoiserRecipe(40, 0.5, "both"), notes=Path("l"))
+    recipe = BaseRecipe(denoiser=DenoiserRecipe(40, 0.5, "both"), log_folder=Path("l"))
     assert asked == [(Path("w"), Path("t"), recipe, ("denoiser",), None)]
 
 

@@ -1,0 +1,1 @@
+"""Which singular-vector columns each concept may tune: allocation, use counts, overlaps."""

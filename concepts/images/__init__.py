@@ -1,0 +1,1 @@
+"""Pictures as they come in: reading, checking, captions and masks."""

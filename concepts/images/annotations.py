@@ -1,0 +1,66 @@
+"""What a person says of a concept's pictures in the library: captions, and masks of what in them counts."""
+
+import io
+
+from PIL import Image
+from sqlalchemy.orm import Session
+
+from concepts.concept import mask_file, pictures_folder
+from concepts.database import Database
+from concepts.errors import LibraryError
+from concepts.images.import_files import MAX_CAPTION
+from concepts.images.io import encode_png
+from concepts.names import find
+from concepts.storage import StoragePath, atomic_write, read_file, remove
+from concepts.tables import ConceptRecord, PictureRecord
+
+
+class Annotations:
+    """The captions and masks of one library; `Library.annotations` has it. A training reads them when it begins."""
+
+    def __init__(self, root: StoragePath, database: Database):
+        self._root, self._database = root, database
+
+    def set_caption(self, name: str, picture: int, caption: str) -> None:
+        """Describes one of a concept's pictures, counted from 0; an empty caption takes the description away.
+
+        Raises LibraryError for a caption of more than 2000 bytes and for a picture that there is not.
+        """
+        words = " ".join(caption.split())
+        if len(words.encode()) > MAX_CAPTION:
+            raise LibraryError(f"Shorten the caption: it may have {MAX_CAPTION} bytes, and has {len(words.encode())}.")
+        with self._database.writing() as session:
+            _, record = _picture(session, name, picture)
+            record.caption = words or None
+
+    def set_mask(self, name: str, picture: int, mask: Image.Image | None) -> None:
+        """Says what of a picture counts: a grey picture of its size, white where it does; None for all of it.
+
+        Raises LibraryError for a mask of another size, for one without white, and for a picture that there is not.
+        """
+        with self._database.writing() as session:
+            concept, record = _picture(session, name, picture)
+            folder = pictures_folder(self._root, concept)
+            file = mask_file(folder, record)
+            if mask is not None:
+                _check(mask, folder / f"{record.id}.png")
+                atomic_write(file, encode_png(mask.convert("L")))
+            record.masked = mask is not None
+        if mask is None:
+            remove(file)
+
+
+def _picture(session: Session, name: str, number: int) -> tuple[ConceptRecord, PictureRecord]:
+    concept = find(session, name, lock=True)
+    if not 0 <= number < len(concept.pictures):
+        raise LibraryError(f'"{concept.name}" has {len(concept.pictures)} pictures: there is no picture {number + 1}.')
+    return concept, concept.pictures[number]
+
+
+def _check(mask: Image.Image, picture: StoragePath) -> None:
+    with Image.open(io.BytesIO(read_file(picture))) as whole:
+        size = whole.size
+    if mask.size != size:
+        raise LibraryError(f"Give the picture a mask of its own size: it is {size}, the mask {mask.size}.")
+    if mask.convert("L").getbbox() is None:
+        raise LibraryError("Leave something of the picture in its mask: this one leaves nothing to learn from.")

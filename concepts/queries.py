@@ -1,0 +1,40 @@
+"""Concepts page by page, whatever their number: each page begins where an index says that the last one ended."""
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.orm import Session, selectinload
+
+from concepts.columns.overlaps import overlaps
+from concepts.concept import Concept, concept_of
+from concepts.storage import StoragePath
+from concepts.tables import ConceptRecord, ResultRecord
+
+
+def by_age(after: Concept | None = None, newest: bool = False) -> Select[ConceptRecord]:
+    """The concepts in the order in which they came, or in the opposite one."""
+    query = select(ConceptRecord).where(ConceptRecord.removed.is_(None))
+    age = (ConceptRecord.created, ConceptRecord.id)
+    if after is not None:
+        last = tuple_(after.created, after.id)
+        query = query.where(tuple_(*age) < last if newest else tuple_(*age) > last)
+    return query.order_by(*(column.desc() if newest else column for column in age))
+
+
+def by_name(prefix: str, after: Concept | None = None) -> Select[ConceptRecord]:
+    """The concepts whose names begin so, in any case, by name."""
+    first = prefix.lower()
+    query = select(ConceptRecord).where(ConceptRecord.key >= first, ConceptRecord.key < first + "\x7f")
+    if after is not None:
+        query = query.where(ConceptRecord.key > after.name.lower())
+    return query.where(ConceptRecord.removed.is_(None)).order_by(ConceptRecord.key)
+
+
+def with_details() -> Select[ConceptRecord]:
+    """Concepts with all that their results have, in as few statements as without."""
+    return select(ConceptRecord).options(selectinload(ConceptRecord.result).undefer(ResultRecord.details))
+
+
+def concepts_of(session: Session, root: StoragePath, query: Select[ConceptRecord]) -> list[Concept]:
+    """What the query finds, with whom each shares its columns."""
+    records = session.scalars(query).all()
+    shared = overlaps(session, [block for record in records for block in record.columns])
+    return [concept_of(record, root, shared, details=False) for record in records]

@@ -1,0 +1,163 @@
+"""A trained concept as bytes and back: one safetensors file, small and always the same for the same
+concept.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from concepts.errors import StudioError
+from studio.adapters import Adapter
+from studio.adapters.registry import create_adapters, method_named
+from studio.layers.sites import MATRICES, Site
+from studio.layers.svd_basis import Decomposition
+
+# One metadata key only: safetensors writes several in no fixed order.
+_KEY = "concept_studio"
+
+
+@dataclass(frozen=True)
+class TrainedConcept:
+    """What training made of one concept.
+
+    `base` is the fingerprint of the adapted weights, `adapter` the method and `config` its options;
+    `adapters` holds each site's trained tensors by parameter name, `tokens` each token's vectors, (n, d) or
+    by layer (layers, n, d), by the part that reads them. `metadata` is anything that JSON can hold.
+    """
+
+    base: str
+    adapter: str
+    config: dict[str, Any]
+    adapters: dict[str, dict[str, Tensor]]
+    tokens: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def trained_states(adapters: Mapping[str, Adapter]) -> dict[str, dict[str, Tensor]]:
+    """The trained tensors of live adapters by site and parameter name, copied, as TrainedConcept holds
+    them.
+    """
+    return {site: adapter.trained_state() for site, adapter in adapters.items()}
+
+
+def to_bytes(concept: TrainedConcept, dtype: torch.dtype = torch.float32) -> bytes:
+    """The concept as a safetensors file, its tensors in the given dtype; the same concept gives the same
+    bytes.
+
+    Parameters of one name and shape are stacked, since hundreds of small tensors would cost more header than
+    data.
+    """
+    sites = sorted(concept.adapters)
+    stacks = _stacks(concept, sites)
+    tokens = [(token, part) for token in sorted(concept.tokens) for part in sorted(concept.tokens[token])]
+    tensors = {
+        key: torch.stack([concept.adapters[sites[index]][stack["name"]] for index in stack["sites"]])
+        for key, stack in stacks.items()
+    } | {f"token:{index}": concept.tokens[token][part] for index, (token, part) in enumerate(tokens)}
+    header = {
+        "base": concept.base,
+        "adapter": concept.adapter,
+        "config": concept.config,
+        "metadata": concept.metadata,
+        "sites": sites,
+        "stacks": stacks,
+        "tokens": tokens,
+    }
+    stored = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in tensors.items()}
+    return save(stored, {_KEY: json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)})
+
+
+def _stacks(concept: TrainedConcept, sites: list[str]) -> dict[str, dict[str, Any]]:
+    """By key: a parameter's name, and the indices of the sites where it has one and the same shape."""
+    stacks: dict[str, dict[str, Any]] = {}
+    for index, site in enumerate(sites):
+        for name, tensor in concept.adapters[site].items():
+            key = f"{name}:{'x'.join(map(str, tensor.shape))}"
+            stacks.setdefault(key, {"name": name, "sites": []})["sites"].append(index)
+    return stacks
+
+
+def from_bytes(data: bytes, source: str) -> TrainedConcept:
+    """Read a concept, its tensors as float32; `source` names it in errors.
+
+    Raises StudioError if the data is not a concept's file or is damaged.
+    """
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_KEY])
+        return _concept(header, {key: tensor.float() for key, tensor in tensors.items()})
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise StudioError(f"{source} is not a concept's file or is damaged: export or copy it again.") from error
+
+
+def _concept(header: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedConcept:
+    adapters: dict[str, dict[str, Tensor]] = {site: {} for site in header["sites"]}
+    for key, stack in header["stacks"].items():
+        for index, tensor in zip(stack["sites"], tensors[key], strict=True):
+            adapters[header["sites"][index]][stack["name"]] = tensor.clone()
+    tokens: dict[str, dict[str, Tensor]] = {}
+    for index, (token, part) in enumerate(header["tokens"]):
+        tokens.setdefault(token, {})[part] = tensors[f"token:{index}"]
+    return TrainedConcept(header["base"], header["adapter"], header["config"], adapters, tokens, header["metadata"])
+
+
+def build_adapters(
+    concept: TrainedConcept, sites: Mapping[str, Site], decomposition: Decomposition
+) -> dict[str, Adapter]:
+    """The concept's adapters, ready to inject, by site name.
+
+    Raises StudioError if the concept was trained on other weights than `decomposition` names, if a site or
+    the method is unknown, or if its tensors do not fit.
+    """
+    if concept.base != decomposition.fingerprint:
+        raise StudioError(
+            f"Load the base that this concept was trained on: it needs {concept.base}, "
+            f"and this base is {decomposition.fingerprint}."
+        )
+    if missing := next((name for name in concept.adapters if name not in sites), None):
+        raise StudioError(f"The base has no layer {missing}, which the concept adapts: load the concept's own base.")
+    adapted = {name: sites[name] for name in concept.adapters}
+    with _own_options(concept):
+        adapters = create_adapters(concept.adapter, config_of(concept), adapted, decomposition)
+    for name, adapter in adapters.items():
+        _load_state(adapter, concept.adapters[name], name)
+    return adapters
+
+
+def config_of(concept: TrainedConcept) -> Any:
+    """The options of the concept's method; StudioError if they are not this method's."""
+    with _own_options(concept):
+        return method_named(concept.adapter).Config(**concept.config)
+
+
+@contextmanager
+def _own_options(concept: TrainedConcept) -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        raise StudioError(
+            f"Train the concept again: its options {concept.config} are not those of {concept.adapter}."
+        ) from error
+
+
+def kinds_of(concept: TrainedConcept) -> tuple[str, ...]:
+    """The kinds of layers that the concept's sites are among: a recipe may choose others than its method would."""
+    own = method_named(concept.adapter).kinds(config_of(concept))
+    return MATRICES if own == ("attention",) else own
+
+
+def _load_state(adapter: Adapter, state: dict[str, Tensor], site: str) -> None:
+    try:
+        adapter.load_state_dict(state)
+    except RuntimeError as error:
+        raise StudioError(
+            f"The concept's tensors do not fit {site}: load the concept's own base, or export it again."
+        ) from error

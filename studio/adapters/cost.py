@@ -1,0 +1,111 @@
+"""What an adapter costs on a model's sites, and which size of it fits a budget."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from concepts.errors import StudioError
+from studio.adapters import Adapter, SiteContext
+from studio.adapters.checkpoint import TrainedConcept, to_bytes
+from studio.adapters.registry import method_named
+from studio.layers.sites import Role, Site
+
+Shapes = Counter[tuple[tuple[int, ...], Role]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method costs: numbers trained, and as its paper counts them; the bytes of a concept's file without
+    tokens; and the rank of its exact low-rank form, None where that may be full or there is none.
+    """
+
+    trained: int
+    published: int
+    file_bytes: int
+    exact_rank: int | None
+
+
+def shapes_of(sites: Mapping[str, Site]) -> Shapes:
+    """How many sites there are of each shape (out, in) and role."""
+    return Counter((tuple(site.weight.shape), site.role) for site in sites.values())
+
+
+def number_trained(adapter: str, config: Any, shapes: Shapes) -> int:
+    """How many numbers the method trains on sites of these shapes."""
+    method = method_named(adapter)
+    return sum(count * method.number_trained(shape, config, role) for (shape, role), count in shapes.items())
+
+
+def sizes_of(adapter: str, config: Any, shapes: Shapes, budget: int) -> list[tuple[int, Any]]:
+    """The numbers trained by every size of the method that fits these shapes, each with its configuration.
+
+    Sizes beyond `budget` may be left out; `config` decides the rest.
+    """
+    narrowest = min(min(shape) for shape, _ in shapes)
+    return [
+        (number_trained(adapter, candidate, shapes), candidate)
+        for candidate in method_named(adapter).sizes(config, narrowest, budget // shapes.total() + 1)
+        if _fits(adapter, candidate, shapes)
+    ]
+
+
+def fit_budget(adapter: str, config: Any, shapes: Shapes, budget: int) -> Any:
+    """The configuration whose size comes closest to `budget` trained numbers from below; `config` decides the rest.
+
+    Raises StudioError, with the smallest number there is, when no size is that small.
+    """
+    candidates = sizes_of(adapter, config, shapes, budget)
+    within = [pair for pair in candidates if pair[0] <= budget]
+    if not within:
+        smallest = min((number for number, _ in candidates), default=0)
+        raise StudioError(f"Give {adapter} a budget of {smallest:,} parameters or more: {budget:,} is below its least.")
+    return max(within, key=lambda pair: pair[0])[1]
+
+
+def _fits(adapter: str, config: Any, shapes: Shapes) -> bool:
+    try:
+        for shape, _ in shapes:
+            method_named(adapter).check(shape, config)
+    except StudioError:
+        return False
+    return True
+
+
+def cost(adapter: str, config: Any, sites: Mapping[str, Site]) -> Cost:
+    """What the method costs on these sites, found without their weights. Raises StudioError if it does not fit."""
+    method, shapes = method_named(adapter), shapes_of(sites)
+    return Cost(
+        trained=number_trained(adapter, config, shapes),
+        published=sum(n * method.number_published(shape, config, role) for (shape, role), n in shapes.items()),
+        file_bytes=_file_bytes(adapter, config, sites),
+        exact_rank=_exact_rank(adapter, config, shapes),
+    )
+
+
+def _on_meta(adapter: str, config: Any, shape: tuple[int, ...], role: Role, name: str = "") -> Adapter:
+    return method_named(adapter)(torch.empty(*shape, device="meta"), config, SiteContext(name=name, role=role))
+
+
+def _file_bytes(adapter: str, config: Any, sites: Mapping[str, Site]) -> int:
+    """The length of a file whose tensors are all zero."""
+    states = {}
+    for name, site in sites.items():
+        built = _on_meta(adapter, config, tuple(site.weight.shape), site.role, name)
+        states[name] = {key: torch.zeros(tensor.shape) for key, tensor in built.state_dict().items()}
+    return len(to_bytes(TrainedConcept("0" * 16, adapter, asdict(config), states)))
+
+
+def _exact_rank(adapter: str, config: Any, shapes: Shapes) -> int | None:
+    ranks = []
+    for shape, role in shapes:
+        if role == "norm":
+            return None  # no LoRA can hold it
+        weight = torch.empty(*shape, device="meta")
+        factors = _on_meta(adapter, config, shape, role).factors(weight)
+        if factors is None:
+            return None
+        ranks.append(min(factors.rank, *shape))
+    return max(ranks)

@@ -1,0 +1,159 @@
+"""Adapters in a live model: put in, and taken out without a trace."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from concepts.errors import StudioError
+from studio.adapters import Adapter
+from studio.adapters.base import added
+from studio.layers.sites import Site
+
+_GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
+
+
+def geometry(convolution: nn.Conv2d) -> dict[str, Any]:
+    """What a Conv2d of the same shape is made with."""
+    return {**{name: getattr(convolution, name) for name in _GEOMETRY}, "bias": convolution.bias is not None}
+
+
+class AdaptedLinear(nn.Linear):
+    """A Linear whose output comes from its adapter; weight and bias are the frozen layer's own parameters."""
+
+    def __init__(self, frozen: nn.Linear, adapter: Adapter):
+        super().__init__(frozen.in_features, frozen.out_features, frozen.bias is not None, device="meta")
+        self.weight, self.bias, self.adapter = frozen.weight, frozen.bias, adapter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, in) to (…, out)."""
+        return self.adapter(input, self.weight, self.bias)
+
+
+class AdaptedConv2d(nn.Conv2d):
+    """A Conv2d with an adapter of its flattened weight (out, in · kh · kw).
+
+    A low-rank change of the flattened weight is a convolution with r channels followed by one of size 1x1,
+    which costs a fraction of unfolding the input; any other change is made to the weight itself.
+    """
+
+    def __init__(self, frozen: nn.Conv2d, adapter: Adapter):
+        super().__init__(**geometry(frozen), device="meta")
+        self.weight, self.bias, self.adapter = frozen.weight, frozen.bias, adapter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, in, h, w) to (n, out, h', w')."""
+        matrix = self.weight.flatten(1)
+        factors = self.adapter.factors(matrix)
+        if factors is None:
+            weight, bias = self.adapter.changed(matrix, self.bias)
+            return self._conv_forward(input, weight.view_as(self.weight), bias)
+        bias = added(self.bias, self.adapter.bias_delta(matrix, self.bias), self.weight.dtype)
+        output = self._conv_forward(input, self.weight, bias)
+        if factors.rank == 0:
+            return output
+        down = factors.down.to(input.dtype).unflatten(1, self.weight.shape[1:])
+        hidden = self._conv_forward(input, down, None)
+        self.adapter.tell(hidden.movedim(1, -1).flatten(0, -2), factors)
+        return output + F.conv2d(hidden, factors.up.to(input.dtype)[:, :, None, None])
+
+
+class AdaptedLayerNorm(nn.LayerNorm):
+    """A LayerNorm whose weights, seen as (features, 1), and bias are adapted."""
+
+    def __init__(self, frozen: nn.LayerNorm, adapter: Adapter):
+        super().__init__(list(frozen.normalized_shape), frozen.eps, bias=frozen.bias is not None, device="meta")
+        self.weight, self.bias, self.adapter = frozen.weight, frozen.bias, adapter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, features) to the same."""
+        weight, bias = self.adapter.changed(self.weight[:, None], self.bias)
+        return F.layer_norm(input, self.normalized_shape, weight[:, 0], bias, self.eps)
+
+
+class AdaptedGroupNorm(nn.GroupNorm):
+    """A GroupNorm whose weights, seen as (channels, 1), and bias are adapted."""
+
+    def __init__(self, frozen: nn.GroupNorm, adapter: Adapter):
+        super().__init__(frozen.num_groups, frozen.num_channels, frozen.eps, device="meta")
+        self.weight, self.bias, self.adapter = frozen.weight, frozen.bias, adapter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, channels, …) to the same."""
+        weight, bias = self.adapter.changed(self.weight[:, None], self.bias)
+        return F.group_norm(input, self.num_groups, weight[:, 0], bias, self.eps)
+
+
+Adapted = AdaptedLinear | AdaptedConv2d | AdaptedLayerNorm | AdaptedGroupNorm
+
+
+def _adapted(frozen: nn.Module, adapter: Adapter) -> Adapted:
+    match frozen:
+        case nn.Linear():
+            return AdaptedLinear(frozen, adapter)
+        case nn.Conv2d():
+            return AdaptedConv2d(frozen, adapter)
+        case nn.LayerNorm():
+            return AdaptedLayerNorm(frozen, adapter)
+        case nn.GroupNorm():
+            return AdaptedGroupNorm(frozen, adapter)
+    raise StudioError(f"Adapt matrices and norms only: {type(frozen).__name__} is neither.")
+
+
+def change_output(site: Site, change: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    """Pass on the changed output (…, d) of whatever stands at an "output" site; what is returned ends it.
+
+    It follows the module that is there now, so that new tokens, which replace the vocabulary, come first.
+    """
+    return getattr(site.parent, site.attribute).register_forward_hook(lambda _m, _i, output: change(output)).remove
+
+
+def _put(site: Site, adapter: Adapter) -> Callable[[], None]:
+    """Put one adapter in; what is returned takes it out."""
+    if site.role == "output":
+        weight = site.weight
+        return change_output(site, lambda output: adapter(output, weight, None))
+    setattr(site.parent, site.attribute, _adapted(site.module, adapter))
+    return lambda: setattr(site.parent, site.attribute, site.module)
+
+
+class Injection:
+    """Adapters that are in a model, by site name, until `eject` takes them out."""
+
+    def __init__(self, sites: Mapping[str, Site], adapters: Mapping[str, Adapter]):
+        self.adapters = dict(adapters)
+        self._undo = [_put(sites[name], adapter) for name, adapter in adapters.items()]
+
+    def eject(self) -> None:
+        """Put the frozen layers back; they were never written to. A second call does nothing."""
+        for undo in self._undo:
+            undo()
+        self._undo = []
+
+
+def inject(sites: Mapping[str, Site], adapters: Mapping[str, Adapter]) -> Injection:
+    """Put adapters into the live model at the sites of the same names.
+
+    Raises StudioError, before anything is changed, for a site that the model lacks or that is already
+    adapted.
+    """
+    for name in adapters:
+        if name not in sites:
+            raise StudioError(f"The model has no layer {name} to adapt: use adapters made for this base.")
+        site = sites[name]
+        replaced = site.role != "output" and getattr(site.parent, site.attribute) is not site.module
+        if replaced or isinstance(site.module, Adapted):
+            raise StudioError(f"{name} is already adapted: eject the adapters that are in the model first.")
+    return Injection(sites, adapters)
+
+
+@contextmanager
+def injected(sites: Mapping[str, Site], adapters: Mapping[str, Adapter]) -> Iterator[None]:
+    """While open, the adapters are in the live model."""
+    injection = inject(sites, adapters)
+    try:
+        yield
+    finally:
+        injection.eject()

@@ -1,0 +1,1 @@
+"""Captions and masks that other models make."""

@@ -1,0 +1,57 @@
+"""Captions of pictures by models that the user has, behind one interface."""
+
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from concepts.errors import StudioError
+from studio.models.loading import quiet_libraries
+
+LONGEST = 64
+"""The most tokens of a caption."""
+
+
+class Captioner(Protocol):
+    """Says in words what a picture shows."""
+
+    def caption(self, picture: Image.Image) -> str:
+        """One line of plain words about an RGB picture."""
+        ...
+
+
+class ImageToText:
+    """BLIP, which needs no instruction, or Florence-2, which is told its task."""
+
+    def __init__(self, model: Any, processor: Any, task: str = ""):
+        self.processor = processor
+        self._model, self._task = model.eval(), task
+
+    def caption(self, picture: Image.Image) -> str:
+        """One line of plain words about an RGB picture."""
+        return " ".join(self.answer(picture, self._task).split())
+
+    @torch.inference_mode()
+    def answer(self, picture: Image.Image, task: str, special: bool = False) -> str:
+        """What the model writes about a picture, with its own marks where `special`."""
+        words = {"text": task} if task else {}
+        inputs = self.processor(images=picture, return_tensors="pt", **words)
+        written = self._model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
+        return self.processor.batch_decode(written, skip_special_tokens=not special)[0]
+
+
+_TASKS = {"blip": "", "florence2": "<DETAILED_CAPTION>"}
+
+
+def load_captioner(source: str) -> ImageToText:
+    """BLIP or Florence-2, from a folder or the hub; StudioError for anything else."""
+    try:
+        with quiet_libraries():
+            model: Any = AutoModelForImageTextToText.from_pretrained(source)
+            task = _TASKS[model.config.model_type]
+            return ImageToText(model, AutoProcessor.from_pretrained(source), task)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise StudioError(
+            f"Give BLIP or Florence-2, as a folder or a model of the hub: {source!r} could not be loaded as one."
+        ) from error

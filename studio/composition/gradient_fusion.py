@@ -1,0 +1,152 @@
+"""Gradient fusion of a whole model, in the three stages of Mix-of-Show (Gu et al., 2023, section 3.2)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from studio.adapters import Adapter
+from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.injection import injected
+from studio.composition.base import merge_concepts
+from studio.composition.gram_matrices import gram, recorded
+from studio.composition.least_squares import gradient
+from studio.composition.patching import changed
+from studio.layers.sites import Site
+from studio.models.base_model import Base, generate_latents
+from studio.models.layerwise_context import layer_of, parts_of
+from studio.models.sampling_settings import SamplingSettings
+from studio.models.token_embeddings import layer_count
+
+PROMPTS = ("a photo of {}", "{}", "a picture of {} on the beach", "a photo of {} on a white background")
+"""What each concept is asked for while its layers' inputs are gathered."""
+PRESERVATION_PROMPTS = (
+    "",
+    "a photo",
+    "{}",
+    "a photo of a {}",
+    "a picture of a {} in the forest",
+    "a red {} next to a tree",
+)
+"""What names no concept and should stay as the base generates it; a concept's class word fills the place."""
+SAMPLING = SamplingSettings(num_inference_steps=8, batch_size=4)
+
+Adapters = Mapping[str, Mapping[str, Adapter]]  # of each concept, by site
+
+
+@torch.no_grad()
+def fused_deltas(
+    base: Base,
+    concepts: Mapping[str, TrainedConcept],
+    sites: Mapping[str, Site],
+    adapters: Adapters,
+    strengths: Mapping[str, float],
+) -> dict[str, Tensor]:
+    """The merged delta (out, in) of every site by gradient fusion. The concepts' tokens must be in the base.
+
+    First the text encoder, on the concepts' prompts; then the keys and values of cross-attention, on what the merged
+    text encoder says at the concepts' tokens and the end of the text; then all other sites, on what they read while
+    each concept is sampled alone. In each stage the layers should leave alone what they read of
+    `preservation_prompts`, which the source does not ask for.
+    """
+    still = preservation_prompts(concepts.values())
+    text = {name: site for name, site in sites.items() if site.part in base.text_encoders}
+    keys = {name: sites[name] for name in base.sites_of(("cross_attention_kv",)) if name in sites}
+    others = {name: site for name, site in sites.items() if name not in text and name not in keys}
+    with recorded(text) as unnamed:
+        base.encode_prompts(still)
+    deltas = _stage(text, adapters, strengths, _text_grams(base, concepts, text, adapters), unnamed)
+    with changed(text, deltas):
+        unnamed = _read(base, keys, base.encode_prompts(still))
+        deltas |= _stage(keys, adapters, strengths, _context_grams(base, concepts, keys), unnamed)
+    named = _sampling_grams(base, concepts, sites, others, adapters)
+    return deltas | _stage(others, adapters, strengths, named, _sampled(base, others, still))
+
+
+def prompts_of(concept: TrainedConcept) -> list[str]:
+    """The prompts that name a concept's tokens."""
+    return [template.format(token) for token in concept.tokens for template in PROMPTS]
+
+
+def preservation_prompts(concepts: Iterable[TrainedConcept]) -> list[str]:
+    """Prompts of the concepts' class words, and of nothing."""
+    words = dict.fromkeys(str(concept.metadata.get("class_word", "thing")) for concept in concepts)
+    return list(dict.fromkeys(template.format(word) for template in PRESERVATION_PROMPTS for word in words))
+
+
+def _stage(
+    sites: Mapping[str, Site],
+    adapters: Adapters,
+    strengths: Mapping[str, float],
+    grams: Mapping[str, Mapping[str, Tensor]],
+    quiet: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    chosen = {concept: {n: a for n, a in own.items() if n in sites} for concept, own in adapters.items()}
+    return merge_concepts(gradient, sites, chosen, strengths, grams, quiet)
+
+
+def _text_grams(
+    base: Base, concepts: Mapping[str, TrainedConcept], text: Mapping[str, Site], adapters: Adapters
+) -> dict[str, dict[str, Tensor]]:
+    grams = {}
+    for name, concept in concepts.items():
+        own = {site: adapter for site, adapter in adapters[name].items() if site in text}
+        with injected(text, own), recorded({site: text[site] for site in own}) as grams[name]:
+            base.encode_prompts(prompts_of(concept))
+        # What is read once a layer must not weigh more than what is read once for all
+        vectors = [vectors for parts in concept.tokens.values() for vectors in parts.values()]
+        layers = max(map(layer_count, vectors), default=1)
+        grams[name] = {site: product / layers for site, product in grams[name].items()}
+    return grams
+
+
+def _context_grams(
+    base: Base, concepts: Mapping[str, TrainedConcept], keys: Mapping[str, Site]
+) -> dict[str, dict[str, Tensor]]:
+    """Of each concept, the Gram matrices of the contexts which keys and values read."""
+    grams = {}
+    for name, concept in concepts.items():
+        ids = base.token_ids(prompts_of(concept))
+        contexts = base.encode_prompts(prompts_of(concept))
+        grams[name] = _read(base, keys, contexts[_named_or_end(base, ids, list(concept.tokens))])
+    return grams
+
+
+def _read(base: Base, keys: Mapping[str, Site], contexts: Tensor) -> dict[str, Tensor]:
+    """The Gram matrix of what each of these layers reads of contexts, (…, d) or by layer; layers that read the same
+    share it.
+    """
+    grams = [gram(part) for part in parts_of(contexts, base.pipeline.unet.config.cross_attention_dim)]
+    if len(grams) == 1:
+        return dict.fromkeys(keys, grams[0])
+    return {name: grams[layer_of(base.attention_blocks, name)] for name in keys}
+
+
+def _named_or_end(base: Base, ids: Tensor, tokens: Sequence[str]) -> Tensor:
+    """Where token ids (n, tokens) are a concept's own or the end of the text, bool."""
+    own = torch.tensor([*(set(base.token_ids(tokens).flatten().tolist()) - set(base.token_ids([""])[0].tolist()))])
+    return torch.isin(ids, own.to(ids.device)) | (ids == base.pipeline.tokenizer.eos_token_id)
+
+
+def _sampling_grams(
+    base: Base,
+    concepts: Mapping[str, TrainedConcept],
+    sites: Mapping[str, Site],
+    others: Mapping[str, Site],
+    adapters: Adapters,
+) -> dict[str, dict[str, Tensor]]:
+    grams = {}
+    for name, concept in concepts.items():
+        prompts = prompts_of(concept)
+        watched = {site: others[site] for site in adapters[name] if site in others}
+        with injected(sites, adapters[name]):
+            grams[name] = _sampled(base, watched, prompts)
+    return grams
+
+
+def _sampled(base: Base, watched: Mapping[str, Site], prompts: Sequence[str]) -> dict[str, Tensor]:
+    """The Gram matrices of what these layers read while the prompts are generated."""
+    with recorded(watched) as grams:
+        if watched:
+            generate_latents(base, prompts, range(len(prompts)), SAMPLING)
+    return grams

@@ -1,0 +1,53 @@
+"""Gradient fusion, in closed form."""
+
+import torch
+from torch import Tensor
+
+from concepts.errors import StudioError
+from studio.composition.base import MergeSite, weighted_sum
+
+RIDGE = 1e-4
+"""Of the Gram matrix's mean diagonal; see `benchmarks/composition.py` for what other values give."""
+_RANK_TOLERANCE = 1e-10
+
+
+def gradient(site: MergeSite, ridge: float = RIDGE) -> Tensor:
+    """The delta D (out, in) that changes each concept's own inputs Xᵢ as its own delta does:
+    argmin Σᵢ |(λᵢ Δᵢ − D) Xᵢ|² + |D X₀|² + ρ |D|², which is D (Σᵢ Gᵢ + G₀ + ρ I) = Σᵢ λᵢ Δᵢ Gᵢ with Gᵢ = Xᵢ Xᵢᵀ.
+
+    X₀ are the site's quiet inputs, where it has them, and ρ is `ridge` times the mean of the Gram matrices' diagonal.
+    Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, there by L-BFGS and without X₀. A single concept is left whole, and
+    concepts that never reached the layer are summed. StudioError without Gram matrices.
+    """
+    if len(site.adapters) == 1:
+        return weighted_sum(site)
+    if site.grams is None:
+        raise StudioError("Gradient fusion reads what the layers see: gather Gram matrices first, or merge by fedavg.")
+    gram = torch.stack(list(site.grams)).sum(0)
+    if not gram.any():
+        return weighted_sum(site)
+    if site.preserved is not None:
+        gram = gram + site.preserved
+    target = torch.zeros(site.weight.shape, device=gram.device)
+    for low_rank, strength, adapter, own in zip(site.factors(), site.strengths, site.adapters, site.grams, strict=True):
+        if low_rank is None:
+            target.addmm_(adapter.delta(site.weight), own, alpha=strength)
+        else:
+            target.addmm_(low_rank.up, low_rank.down @ own)
+    rho = ridge * gram.diagonal().mean()
+    return ridge_solution(gram + rho * torch.eye(len(gram), device=gram.device), target)
+
+
+def ridge_solution(matrix: Tensor, target: Tensor) -> Tensor:
+    """D (out, in) with D M = T, for a symmetric M (in, in) without negative eigenvalues and T (out, in).
+
+    By Cholesky's factors in float32. Where rounding leaves M without them, or there is no ridge and M is singular, it
+    is the solution of least norm, from the eigenvectors in float64.
+    """
+    lower, failed = torch.linalg.cholesky_ex(matrix)
+    if not failed:
+        return torch.cholesky_solve(target.mT, lower).mT
+    values, vectors = torch.linalg.eigh(matrix.double())
+    kept = values > _RANK_TOLERANCE * values[-1]
+    vectors = vectors[:, kept]
+    return (((target.double() @ vectors) / values[kept]) @ vectors.mT).float()

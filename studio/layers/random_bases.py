@@ -1,0 +1,34 @@
+"""Random tensors that are never trained and never stored: they follow from a seed and their shape."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+# Layers of one shape share one tensor, so nothing may write to what these functions return.
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # a training may need what a generation asked for first
+def uniform(seed: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """A matrix (rows, columns) of Kaiming's uniform distribution for ReLU: entries up to sqrt(6 / columns)."""
+    if device.type == "meta":
+        return torch.empty(rows, columns, device=device)
+    bound = (6 / columns) ** 0.5
+    generator = torch.Generator().manual_seed(seed)
+    return torch.empty(rows, columns).uniform_(-bound, bound, generator=generator).to(device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # a training may need what a generation asked for first
+def orthogonal_rows(seed: int, size: int, first: int, count: int, device: torch.device) -> Tensor:
+    """Rows [first, first + count) of the orthogonal matrix (size, size) that belongs to a seed: (count, size).
+
+    It is the Q of a Gaussian matrix, uniformly distributed over all rotations (Mezzadri, 2007).
+    """
+    if device.type == "meta":
+        return torch.empty(count, size, device=device)
+    generator = torch.Generator().manual_seed(seed)
+    gaussian = torch.randn(size, size, dtype=torch.float64, generator=generator)[:, : first + count]
+    q, r = torch.linalg.qr(gaussian)
+    return (q * r.diagonal().sign())[:, first:].T.float().contiguous().to(device)

@@ -1,0 +1,1 @@
+"""Base models: loading, prompt encoding, sampling, regions, control."""

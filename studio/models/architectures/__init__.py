@@ -1,0 +1,34 @@
+"""The parts of base models that can be adapted, without weights: for counting and measuring.
+
+Each architecture is a function that builds its parts, by name; on the meta device it takes no memory.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from concepts.errors import StudioError
+from studio.layers.sites import Site, find_sites
+from studio.models.architectures.stable_diffusion import sd15, sd21, sdxl
+from studio.models.architectures.toybox import toybox
+
+ARCHITECTURES: dict[str, Callable[[], dict[str, nn.Module]]] = {
+    "toybox": toybox,
+    "sd15": sd15,
+    "sd21": sd21,
+    "sdxl": sdxl,
+}
+
+
+def architecture_parts(name: str) -> dict[str, nn.Module]:
+    """The parts of an architecture on the meta device; StudioError, with the names that there are, if there is none."""
+    if name not in ARCHITECTURES:
+        raise StudioError(f"There is no architecture called {name!r}: choose from {', '.join(ARCHITECTURES)}.")
+    with torch.device("meta"):
+        return ARCHITECTURES[name]()
+
+
+def architecture_sites(name: str, kinds: tuple[str, ...] = ("attention",)) -> dict[str, Site]:
+    """The sites of the given kinds in an architecture, on the meta device."""
+    return find_sites(architecture_parts(name), kinds)

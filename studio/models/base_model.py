@@ -1,0 +1,275 @@
+"""A base model, and what is done with it: encode words and pictures, generate."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionXLPipeline
+from PIL import Image
+from torch import Tensor, nn
+
+from studio.layers.sites import Site, find_sites
+from studio.layers.svd_basis import Decomposition
+from studio.models.layerwise_context import attention_blocks, read_own_parts
+from studio.models.loading import default_target_modules, open_pipeline
+from studio.models.prompt_encoding import PromptEmbeds, encode, token_ids
+from studio.models.regions import Region, in_regions
+from studio.models.sampling_settings import SamplingSettings, check_seeds
+
+
+class Base:
+    """A Stable-Diffusion-like base model, frozen and ready: its parts, the sites to adapt, their singular columns.
+
+    `cache` is where the columns are kept between runs; `default_target_modules` are the kinds of layers (keys of
+    studio.layers.sites.KINDS) that its concepts adapt where nothing else is asked for. `attention_blocks` are the
+    names of the UNet's blocks that read prompts, each of which may read a token's own vectors.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pipeline: Any,
+        cache: Path | None = None,
+        default_target_modules: tuple[str, ...] = ("attention",),
+    ):
+        self.name = name
+        self.default_target_modules = default_target_modules
+        self.pipeline = pipeline
+        self.device = pipeline.device
+        self._cache = cache
+        self._sites: dict[tuple[str, ...], dict[str, Site]] = {}
+        pipeline.set_progress_bar_config(disable=True)
+        for part in (*self.parts.values(), pipeline.vae):
+            part.requires_grad_(False).eval()
+        self.attention_blocks = attention_blocks(pipeline.unet)
+        read_own_parts(pipeline.unet)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The parts that can be adapted, by name."""
+        return {"unet": self.pipeline.unet, **{part: encoder for part, (_, encoder) in self.text_encoders.items()}}
+
+    @property
+    def text_encoders(self) -> dict[str, tuple[Any, Any]]:
+        """The tokenizer and the text encoder of each part that reads prompts, by the part's name."""
+        first = {"text_encoder": (self.pipeline.tokenizer, self.pipeline.text_encoder)}
+        if not isinstance(self.pipeline, StableDiffusionXLPipeline):
+            return first
+        return {**first, "text_encoder_2": (self.pipeline.tokenizer_2, self.pipeline.text_encoder_2)}
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """The attention projections of UNet and text encoder: what most methods adapt, and what names the base."""
+        return self.sites_of(("attention",))
+
+    def sites_of(self, kinds: tuple[str, ...]) -> dict[str, Site]:
+        """The layers of these kinds (keys of studio.layers.sites.KINDS), by name."""
+        if kinds not in self._sites:
+            self._sites[kinds] = find_sites(self.parts, kinds)
+        return self._sites[kinds]
+
+    @cached_property
+    def decomposition(self) -> Decomposition:
+        """The singular columns of the sites, with the fingerprint that concepts carry."""
+        return Decomposition.of(self.sites, self._cache)
+
+    @property
+    def side(self) -> int:
+        """The side of the pictures that the base was trained on, in pixels."""
+        return int(self.pipeline.unet.config.sample_size) * self.pipeline.vae_scale_factor
+
+    @property
+    def size_step(self) -> int:
+        """What width and height of a picture must be multiples of: each level of the UNet halves its latents."""
+        return self.pipeline.vae_scale_factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bfloat16 where the machine computes with it natively, float32 elsewhere."""
+        return autocast(self.device)
+
+    def token_ids(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts as padded token ids (n, tokens); what is beyond the tokenizer's length is cut off."""
+        return token_ids(self.text_encoders["text_encoder"], prompts)
+
+    def encode(self, prompts: Sequence[str]) -> PromptEmbeds:
+        """Prompts as the UNet reads them."""
+        return encode(self.text_encoders, prompts)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts as cross-attention reads them, (n, tokens, d) or by layer (n, tokens, layers × d)."""
+        return self.encode(prompts).context
+
+    def encode_negative_prompts(self, prompts: Sequence[str]) -> PromptEmbeds:
+        """What guidance leads away from: the prompts, or, where the base was trained so, zeros for empty ones."""
+        zeros = not any(prompts) and self.pipeline.config.get("force_zeros_for_empty_prompt", False)
+        return self.encode(prompts).zeros() if zeros else self.encode(prompts)
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, prompts: PromptEmbeds) -> Tensor:
+        """What the UNet says of noisy latents (n, channels, h, w) at timesteps (n,): noise or velocity, as it learned.
+
+        SDXL is told that the pictures were never scaled or cut.
+        """
+        added = self._added(prompts, noisy)
+        return self.pipeline.unet(noisy, timesteps, prompts.context, added_cond_kwargs=added, return_dict=False)[0]
+
+    def _added(self, prompts: PromptEmbeds, noisy: Tensor) -> dict[str, Tensor] | None:
+        if prompts.pooled is None:
+            return None
+        height, width = (size * self.pipeline.vae_scale_factor for size in noisy.shape[-2:])
+        sizes = torch.tensor([[height, width, 0, 0, height, width]], device=noisy.device)
+        return {"text_embeds": prompts.pooled, "time_ids": sizes.repeat(len(noisy), 1).to(prompts.pooled.dtype)}
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """RGB pictures of the base's side as scaled latents (n, channels, side / 8, side / 8), float32."""
+        levels = torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures])
+        signal = levels.permute(0, 3, 1, 2).to(self.device, torch.float32) / 127.5 - 1
+        vae = self.pipeline.vae
+        return vae.encode(signal.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
+
+
+@cache
+def _processor_features() -> set[str]:
+    return {name for name, present in torch.cpu.get_capabilities().items() if present is True}
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 autocast where the device computes with it natively, else nothing."""
+    if device.type == "cpu" and not {"avx512_bf16", "amx_bf16"} & _processor_features():
+        return nullcontext()  # elsewhere bfloat16 is emulated, which is slower than float32
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def load_base(source: str, cache: Path | None = None, device: str | None = None) -> Base:
+    """The bundled base for "toybox", else a diffusers folder, a .safetensors checkpoint or a model of the hub, on the
+    GPU when there is one.
+
+    Raises StudioError when nothing can be loaded from there.
+    """
+    pipeline = open_pipeline(source)
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline.to(chosen)
+    pipeline.unet.to(memory_format=torch.channels_last)  # convolutions are several times faster so
+    return Base(source, pipeline, cache, default_target_modules(source))
+
+
+@torch.inference_mode()
+def generate(
+    base: Base,
+    prompt: str,
+    seeds: Sequence[int],
+    settings: SamplingSettings | None = None,
+    regions: Sequence[Region] = (),
+    on_step: Callable[[], None] = lambda: None,
+) -> list[Image.Image]:
+    """One picture for each seed; a picture depends on its own seed, not on the others.
+
+    Inside its box each region's own prompt is read instead of `prompt`. `on_step` is called after every denoising
+    step of every batch.
+    """
+    settings = settings or SamplingSettings()
+    check_seeds(seeds)
+    with base.autocast(), in_regions(base.pipeline.unet, regions, settings.aspect(base)):
+        # What cross-attention reads: the prompt's tokens, then each region's.
+        wanted = base.encode([prompt, *(region.prompt for region in regions)]).concat(1 + len(regions))
+        pictures: list[Image.Image] = []
+        for batch in _batches(seeds, settings.batch_size):
+            pictures += _denoise(base, wanted.repeated(len(batch)), batch, settings, "pil", on_step)
+        return pictures
+
+
+def generate_images(
+    base: Base,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    settings: SamplingSettings | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> list[Image.Image]:
+    """One picture for each prompt and its seed. `on_step` is called after every denoising step of every batch."""
+    batches = _sample_each(base, prompts, seeds, settings or SamplingSettings(), "pil", on_step)
+    return [picture for batch in batches for picture in batch]
+
+
+def generate_latents(
+    base: Base,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    settings: SamplingSettings | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """One picture for each prompt and its seed, left as scaled latents (n, channels, h, w), float32."""
+    batches = _sample_each(base, prompts, seeds, settings or SamplingSettings(), "latent", on_step)
+    return torch.cat([batch.float() for batch in batches])
+
+
+@torch.no_grad()
+def _sample_each(
+    base: Base,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    settings: SamplingSettings,
+    output: str,
+    on_step: Callable[[], None],
+) -> list[Any]:
+    check_seeds(seeds)
+    with base.autocast():
+        return [
+            _denoise(base, base.encode(texts), batch, settings, output, on_step)
+            for texts, batch in zip(
+                _batches(prompts, settings.batch_size), _batches(seeds, settings.batch_size), strict=True
+            )
+        ]
+
+
+def _batches(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _denoise(
+    base: Base,
+    wanted: PromptEmbeds,
+    seeds: Sequence[int],
+    settings: SamplingSettings,
+    output: str,
+    on_step: Callable[[], None],
+) -> Any:
+    unwanted = base.encode_negative_prompts([settings.negative_prompt]).repeated(len(seeds)).match_length(wanted)
+    return denoise(base, wanted, unwanted, seeds, settings, output, on_step)
+
+
+def denoise(
+    base: Base,
+    wanted: PromptEmbeds,
+    unwanted: PromptEmbeds,
+    seeds: Sequence[int],
+    settings: SamplingSettings,
+    output: str,
+    on_step: Callable[[], None],
+) -> Any:
+    """Runs diffusers' own sampling on n encoded prompts, wanted and not: n pictures, or for the output "latent" their
+    latents (n, channels, h, w).
+    """
+
+    def after_step(_pipeline: Any, _step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        on_step()
+        return values
+
+    width, height = settings.pixels(base)
+    pooled = {"pooled_prompt_embeds": wanted.pooled, "negative_pooled_prompt_embeds": unwanted.pooled}
+    return base.pipeline(
+        prompt_embeds=wanted.context,
+        negative_prompt_embeds=unwanted.context,
+        width=width,
+        height=height,
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        guidance_rescale=settings.guidance_rescale,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        callback_on_step_end=after_step,
+        output_type=output,
+        **({} if wanted.pooled is None else pooled),
+    ).images

@@ -1,0 +1,95 @@
+"""Boxes in a picture, each with a prompt of its own that cross-attention reads inside it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from PIL import Image
+from torch import Tensor
+
+from concepts.errors import StudioError
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box in units of the picture's height and width, 0 to 1, and the prompt that holds inside it."""
+
+    prompt: str
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.top < self.bottom <= 1 and 0 <= self.left < self.right <= 1):
+            box = f"{self.top},{self.left},{self.bottom},{self.right}"
+            raise StudioError(f"Give a region as top,left,bottom,right with 0 <= top < bottom <= 1: {box} is not one.")
+
+    def covers(self, rows: int, columns: int) -> Tensor:
+        """Which cells of a rows x columns grid have their centre in the box, (rows, columns) bool."""
+        y = (torch.arange(rows) + 0.5) / rows
+        x = (torch.arange(columns) + 0.5) / columns
+        return ((y >= self.top) & (y < self.bottom))[:, None] & ((x >= self.left) & (x < self.right))[None]
+
+
+def grid(positions: int, aspect: float) -> tuple[int, int]:
+    """Rows and columns of the positions of a picture that is `aspect` times as wide as it is high."""
+    rows = round(sqrt(positions / aspect))
+    return rows, positions // rows
+
+
+def cut(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """The part of a picture inside a box, (top, left, bottom, right) in units of its height and width."""
+    top, left, bottom, right = box
+    rows, columns = (top * picture.height, bottom * picture.height), (left * picture.width, right * picture.width)
+    return picture.crop((round(columns[0]), round(rows[0]), round(columns[1]), round(rows[1])))
+
+
+class RegionProcessor(AttnProcessor2_0):
+    """Attention in which each position reads the tokens of its own regions, or the prompt's outside all of them.
+
+    The context holds the prompt's tokens, then each region's, the same number each: (batch, n × (1 + regions), d).
+    `aspect` is the picture's width by its height.
+    """
+
+    def __init__(self, regions: Sequence[Region], aspect: float = 1.0):
+        super().__init__()
+        self.regions, self.aspect = tuple(regions), aspect
+
+    def mask(self, positions: int, tokens: int) -> Tensor:
+        """0 where a position reads a token and -inf where not, (1, positions, tokens)."""
+        cells = grid(positions, self.aspect)
+        inside = torch.stack([region.covers(*cells).flatten() for region in self.regions])
+        reads = torch.cat([~inside.any(0, keepdim=True), inside]).T
+        visible = reads.repeat_interleave(tokens // (1 + len(self.regions)), 1)
+        return torch.zeros(visible.shape).masked_fill(~visible, float("-inf"))[None]
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """(batch, positions, d) to the same shape; self-attention is left as it is."""
+        if encoder_hidden_states is not None:
+            mask = self.mask(hidden_states.shape[1], encoder_hidden_states.shape[1])
+            attention_mask = mask.to(hidden_states).repeat(len(hidden_states), 1, 1)
+        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+
+
+@contextmanager
+def in_regions(unet: UNet2DConditionModel, regions: Sequence[Region], aspect: float = 1.0) -> Iterator[None]:
+    """While open, the UNet's cross-attention reads by region; without regions nothing changes."""
+    before = unet.attn_processors
+    if regions:
+        unet.set_attn_processor(RegionProcessor(regions, aspect))
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(before)

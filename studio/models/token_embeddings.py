@@ -1,0 +1,251 @@
+"""New tokens for concepts: words that the tokenizer keeps whole and whose embeddings are trained.
+
+The text encoder's own embedding matrix is never resized or written to. While concepts have tokens, a
+ConceptEmbedding stands in its place: it looks ordinary words up there and the concepts' words in vectors of
+its own. A token with several vectors is written as several pieces, "<rex> <rex>_1", by the convention of
+diffusers. A token by layer has vectors of its own for every layer that reads the prompt; each layer's prompt is written
+with the pieces of that layer.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel, TokenizersBackend
+
+from concepts.errors import StudioError
+
+TextEncoders = Mapping[str, tuple[Any, Any]]
+"""The tokenizer and the text encoder of each part that reads prompts, by the part's name."""
+
+
+class ConceptEmbedding(nn.Module):
+    """A frozen embedding (vocabulary, d) beside a float32 parameter, (n, d) or (layers, n, d), for each concept token.
+
+    Only the concepts' vectors get gradients and belong in an optimizer; the base's rows are never written to.
+    Remove the tokens before saving the text encoder: with them its state has other names.
+    """
+
+    token_ids: Tensor
+
+    def __init__(self, base: nn.Embedding):
+        super().__init__()
+        self.base = base
+        self.tokens: list[str] = []
+        self.vectors = nn.ParameterList()
+        self.register_buffer("token_ids", torch.zeros(0, dtype=torch.long), persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Token ids (…) to embeddings (…, d) in the base's dtype."""
+        matches = ids.unsqueeze(-1) == self.token_ids
+        is_concept = matches.any(-1)
+        base = self.base(ids.masked_fill(is_concept, 0))
+        table = torch.cat([vectors.flatten(0, -2) for vectors in self.vectors]).to(base.dtype)
+        own = F.embedding(matches.int().argmax(-1), table)
+        return torch.where(is_concept.unsqueeze(-1), own, base)
+
+    def of(self, token: str) -> nn.Parameter:
+        """The trained vectors, (n, d) or (layers, n, d), of a token; StudioError if there is no such token."""
+        if token not in self.tokens:
+            raise StudioError(f"The text encoder has no token {token}: load its concept first.")
+        return self.vectors[self.tokens.index(token)]
+
+    @property
+    def layers(self) -> int:
+        """For how many layers a prompt must be read; 1 without tokens by layer."""
+        return max(map(layer_count, self.vectors), default=1)
+
+    def pieces(self, token: str) -> list[str]:
+        """How a token is written for the tokenizer, one piece a vector, those of the first layer first."""
+        return _pieces(token, self.of(token))
+
+    def written(self, token: str, layer: int) -> list[str]:
+        """The pieces that stand for a token in the prompt of one layer."""
+        vectors, pieces = self.of(token), self.pieces(token)
+        count = vectors.shape[-2]
+        return pieces[layer * count : (layer + 1) * count] if vectors.ndim == 3 else pieces
+
+    def assign(self, entries: dict[str, nn.Parameter], tokenizer: TokenizersBackend) -> None:
+        """Hold these tokens and no others; the tokenizer must know their pieces."""
+        self.tokens = list(entries)
+        self.vectors = nn.ParameterList(entries.values())
+        pieces = [piece for token in self.tokens for piece in self.pieces(token)]
+        self.token_ids = torch.tensor(_ids(tokenizer, pieces), device=self.base.weight.device)
+
+    def entries(self) -> dict[str, nn.Parameter]:
+        """Each token's vectors, in the order they were added."""
+        return dict(zip(self.tokens, self.vectors, strict=True))
+
+
+def add_token(
+    tokenizer: TokenizersBackend,
+    text_encoder: PreTrainedModel,
+    token: str,
+    initial_word: str,
+    vectors: int = 1,
+    layers: int = 1,
+) -> list[int]:
+    """Add a token such as "<rex>" that means `initial_word` until it is trained; by layer, if there are several.
+
+    Returns its ids, one a vector. A word that the tokenizer splits gives the mean of its pieces' embeddings.
+    Raises StudioError for a token that exists, a word without pieces, or fewer than one vector.
+    """
+    pieces = tokenizer.encode(initial_word, add_special_tokens=False)
+    if not pieces or vectors < 1:
+        raise StudioError("Give a word to start from and at least one vector: a new token needs both.")
+    with torch.no_grad():
+        embedding = text_encoder.get_input_embeddings()
+        start = embedding(torch.tensor(pieces, device=text_encoder.device)).float().mean(0)
+    repeated = start.repeat(vectors, 1)
+    return load_token(tokenizer, text_encoder, token, repeated if layers == 1 else repeated.repeat(layers, 1, 1))
+
+
+def load_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, token: str, vectors: Tensor) -> list[int]:
+    """Add a token with known vectors, (n, d) or (layers, n, d), as a concept's file holds them; returns its ids.
+
+    Raises StudioError for a token that exists or vectors of another width than the text encoder's.
+    """
+    embedding = _installed(text_encoder) or ConceptEmbedding(_plain_embedding(text_encoder))
+    width = embedding.base.embedding_dim
+    if vectors.ndim not in (2, 3) or vectors.shape[-1] != width or not vectors.numel():
+        raise StudioError(
+            f"Use a concept of this base: {token} has vectors of shape {tuple(vectors.shape)}, "
+            f"and this text encoder reads (n, {width}) or (layers, n, {width})."
+        )
+    pieces = _pieces(token, vectors)
+    if any(_is_taken(tokenizer, piece) for piece in pieces):
+        raise StudioError(f"Choose another name: the tokenizer already has the token {token}.")
+    trained = nn.Parameter(vectors.detach().to(embedding.base.weight.device, torch.float32, copy=True))
+    tokenizer.add_tokens(pieces)
+    embedding.assign({**embedding.entries(), token: trained}, tokenizer)
+    text_encoder.set_input_embeddings(embedding)
+    return [int(index) for index in _ids(tokenizer, pieces)]
+
+
+def add_tokens(text_encoders: TextEncoders, token: str, initial_word: str, vectors: int = 1, layers: int = 1) -> None:
+    """`add_token` in every part that reads prompts; in all of them or, where it raises StudioError, in none."""
+    _in_every(text_encoders, token, lambda part, reader: add_token(*reader, token, initial_word, vectors, layers))
+
+
+def load_tokens(text_encoders: TextEncoders, token: str, parts: Mapping[str, Tensor]) -> None:
+    """`load_token` with each part's own vectors; in all parts or, where it raises StudioError, in none."""
+    if missing := sorted(text_encoders.keys() - parts.keys()):
+        raise StudioError(f"Use a concept of this base: {token} has no vectors for its {' and '.join(missing)}.")
+    _in_every(text_encoders, token, lambda part, reader: load_token(*reader, token, parts[part]))
+
+
+def _in_every(text_encoders: TextEncoders, token: str, put: Callable[[str, tuple[Any, Any]], object]) -> None:
+    with ExitStack() as undo:
+        for part, reader in text_encoders.items():
+            put(part, reader)
+            undo.callback(remove_token, *reader, token)
+        undo.pop_all()
+
+
+def remove_tokens(text_encoders: TextEncoders, token: str) -> None:
+    """`remove_token` in every part."""
+    for reader in text_encoders.values():
+        remove_token(*reader, token)
+
+
+def vectors_by_part(text_encoders: TextEncoders, token: str) -> dict[str, nn.Parameter]:
+    """The vectors of a token, (n, d) or (layers, n, d), in each part: parameters to train, and tensors to save."""
+    return {part: token_vectors(encoder, token) for part, (_, encoder) in text_encoders.items()}
+
+
+def token_vectors(text_encoder: PreTrainedModel, token: str) -> nn.Parameter:
+    """The vectors of a concept's token, (n, d) or (layers, n, d): the parameter to train and the tensor to save."""
+    return _concept_embedding(text_encoder, token).of(token)
+
+
+def remove_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, token: str) -> None:
+    """Take a token out of both; after the last one, tokenizer and text encoder are as they were at first.
+
+    The ids of tokens that were added later change. Raises StudioError if there is no such token.
+    """
+    embedding = _concept_embedding(text_encoder, token)
+    _forget(tokenizer, set(embedding.pieces(token)))
+    remaining = embedding.entries()
+    del remaining[token]
+    embedding.assign(remaining, tokenizer)
+    if not remaining:
+        text_encoder.set_input_embeddings(embedding.base)
+
+
+def remove_all_tokens(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel) -> None:
+    """Take every concept's token out: tokenizer and text encoder are as they were at first."""
+    embedding = _installed(text_encoder)
+    for token in list(embedding.tokens) if embedding else ():
+        remove_token(tokenizer, text_encoder, token)
+
+
+def layer_count(vectors: Tensor) -> int:
+    """For how many layers a token's vectors, (n, d) or (layers, n, d), are."""
+    return len(vectors) if vectors.ndim == 3 else 1
+
+
+def layers_of(text_encoder: PreTrainedModel) -> int:
+    """For how many layers a prompt must be read; 1 without tokens by layer."""
+    embedding = _installed(text_encoder)
+    return embedding.layers if embedding else 1
+
+
+def expand_tokens(text_encoder: PreTrainedModel, prompt: str, layer: int = 0) -> str:
+    """The prompt with every concept token of several vectors written as its pieces, as this layer reads it."""
+    embedding = _installed(text_encoder)
+    for token in embedding.tokens if embedding else ():
+        written = " ".join(embedding.written(token, layer)) if embedding else token
+        prompt = re.sub(re.escape(token), lambda _, written=written: written, prompt, flags=re.IGNORECASE)
+    return prompt
+
+
+def _pieces(token: str, vectors: Tensor) -> list[str]:
+    return [token, *(f"{token}_{index}" for index in range(1, vectors.shape[:-1].numel()))]
+
+
+def _installed(text_encoder: PreTrainedModel) -> ConceptEmbedding | None:
+    embedding = text_encoder.get_input_embeddings()
+    return embedding if isinstance(embedding, ConceptEmbedding) else None
+
+
+def _concept_embedding(text_encoder: PreTrainedModel, token: str) -> ConceptEmbedding:
+    embedding = _installed(text_encoder)
+    if embedding is None:
+        raise StudioError(f"The text encoder has no token {token}: load its concept first.")
+    return embedding
+
+
+def _plain_embedding(text_encoder: PreTrainedModel) -> nn.Embedding:
+    embedding = text_encoder.get_input_embeddings()
+    assert isinstance(embedding, nn.Embedding)
+    return embedding
+
+
+def _ids(tokenizer: TokenizersBackend, pieces: list[str]) -> list[int]:
+    return cast(list[int], tokenizer.convert_tokens_to_ids(pieces))
+
+
+def _is_taken(tokenizer: TokenizersBackend, piece: str) -> bool:
+    """Whether the tokenizer knows the piece; added tokens are found in text of any case."""
+    added = {existing.lower() for existing in tokenizer.get_added_vocab()}
+    return piece.lower() in added or _ids(tokenizer, [piece]) != [tokenizer.unk_token_id]
+
+
+def _forget(tokenizer: TokenizersBackend, pieces: set[str]) -> None:
+    """Drop added tokens: the tokenizers library has no call for it, but restores itself from its own
+    description.
+    """
+    backend = tokenizer.backend_tokenizer
+    description = json.loads(backend.to_str())
+    description["added_tokens"] = [entry for entry in description["added_tokens"] if entry["content"] not in pieces]
+    backend.__setstate__(json.dumps(description).encode())
+
+
+def token_of(name: str) -> str:
+    """How a concept is written in a prompt."""
+    return f"<{name}>"

@@ -1,0 +1,1 @@
+"""Several concepts in one model without merging."""

@@ -1,0 +1,252 @@
+"""One base that serves many concepts without merging them: each request, and each picture of a batch, has its own."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from concepts.errors import StudioError
+from studio.adapters.checkpoint import TrainedConcept, build_adapters, kinds_of
+from studio.layers.sites import Site
+from studio.models.base_model import Base, denoise
+from studio.models.prompt_encoding import PromptEmbeds
+from studio.models.regions import Region, grid, in_regions
+from studio.models.sampling_settings import SamplingSettings
+from studio.models.token_embeddings import load_tokens, remove_tokens
+from studio.serving.routing import LoraFactors, Routed, Shares, batched_lora_of, routed
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture: its prompt and seed, the strength of each concept that takes part, and the regions of some.
+
+    A concept with a region acts inside its box and on its region's prompt alone; the others act everywhere.
+    """
+
+    prompt: str
+    seed: int = 0
+    concepts: Mapping[str, float] = field(default_factory=dict)
+    regions: Mapping[str, Region] = field(default_factory=dict)
+
+    def layout(self) -> tuple[object, ...]:
+        """Which concepts act where, if there are regions: pictures of the same layout can share a batch."""
+        boxes = [(name, r.top, r.left, r.bottom, r.right) for name, r in self.regions.items()]
+        return (*boxes, *self.concepts) if boxes else ()
+
+
+class _Loaded:
+    """A concept's adapters as products, kept at the strengths asked for last."""
+
+    def __init__(self, base: Base, name: str, concept: TrainedConcept):
+        sites = base.sites_of(kinds_of(concept))
+        self._adapters = build_adapters(concept, sites, base.decomposition)
+        self.concept, self.sites = concept, {name: sites[name] for name in self._adapters}
+        for site in self.sites.values():
+            if site.role == "output" or routed(site.module) is None:
+                raise StudioError(f"Merge {name} to generate it: it changes {site.name}, which is not a matrix.")
+        self.at = lru_cache(maxsize=4)(self._at)
+
+    @torch.no_grad()
+    def _at(self, strength: float) -> dict[str, LoraFactors]:
+        parts = {}
+        for name, adapter in self._adapters.items():
+            site = self.sites[name]
+            parts[name] = LoraFactors(
+                adapter.low_rank(site.weight, strength), adapter.bias_delta(site.weight, site.bias, strength)
+            )
+        return parts
+
+
+class Serving:
+    """A base with any number of concepts loaded beside one another; `close` gives the base back as it was.
+
+    Loading brings a concept's token and computes its products once. A request then only says which products are used,
+    which takes milliseconds, and the pictures of one batch may use different ones.
+    """
+
+    def __init__(self, base: Base, concepts: Mapping[str, TrainedConcept] | None = None):
+        self.base = base
+        self._loaded: dict[str, _Loaded] = {}
+        self._layers: dict[str, tuple[Site, Routed]] = {}
+        self._contexts = set(base.sites_of(("cross_attention_kv",)))
+        try:
+            for name, concept in (concepts or {}).items():
+                self.load(name, concept)
+        except BaseException:
+            self.close()
+            raise
+
+    def load(self, name: str, concept: TrainedConcept) -> None:
+        """Make a concept ready. StudioError for one of another base, or that changes other layers than matrices."""
+        if name in self._loaded:
+            self.unload(name)
+        loaded = _Loaded(self.base, name, concept)
+        added: list[str] = []
+        try:
+            for token, parts in concept.tokens.items():
+                load_tokens(self.base.text_encoders, token, parts)
+                added.append(token)
+        except BaseException:
+            self._forget(added)
+            raise
+        self._loaded[name] = loaded
+        for site_name, site in loaded.sites.items():
+            if site_name not in self._layers and (layer := routed(site.module)):
+                self._layers[site_name] = site, layer
+
+    def unload(self, name: str) -> None:
+        """Take a concept out of memory."""
+        self._forget(self._loaded.pop(name).concept.tokens)
+
+    def close(self) -> None:
+        """Unload everything."""
+        for name in list(self._loaded):
+            self.unload(name)
+
+    def __enter__(self) -> "Serving":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _forget(self, tokens: Sequence[str] | Mapping[str, object]) -> None:
+        for token in tokens:
+            remove_tokens(self.base.text_encoders, token)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings | None = None,
+        on_step: Callable[[], None] = lambda: None,
+        output: str = "pil",
+    ) -> list[Image.Image]:
+        """One picture for each request; without regions any of them share a batch, with regions those of one layout.
+
+        `on_step` is called after every denoising step of every batch. StudioError for a concept that is not loaded.
+        """
+        settings = settings or SamplingSettings()
+        for name in {name for request in requests for name in (*request.concepts, *request.regions)}:
+            if name not in self._loaded:
+                raise StudioError(
+                    f"Load {name} before it is generated: loaded are {', '.join(self._loaded) or 'none'}."
+                )
+        groups: dict[object, list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault(request.layout(), []).append(index)
+        pictures: dict[int, Image.Image] = {}
+        with self.base.autocast(), self._routed():
+            for group in groups.values():
+                for start in range(0, len(group), settings.batch_size):
+                    batch = group[start : start + settings.batch_size]
+                    generated = self._generate_batch([requests[i] for i in batch], settings, output, on_step)
+                    pictures |= dict(zip(batch, generated, strict=True))
+        return [pictures[index] for index in range(len(requests))]
+
+    def _generate_batch(
+        self, requests: Sequence[Request], settings: SamplingSettings, output: str, on_step: Callable[[], None]
+    ) -> Sequence[Image.Image]:
+        regions = list(requests[0].regions.values())
+        wanted, unwanted = self._contexts_of(requests, settings.negative_prompt)
+        aspect = settings.aspect(self.base)
+        self.use(requests, aspect)
+        with in_regions(self.base.pipeline.unet, regions, aspect):
+            return denoise(
+                self.base, wanted, unwanted, [request.seed for request in requests], settings, output, on_step
+            )
+
+    def _contexts_of(self, requests: Sequence[Request], negative: str) -> tuple[PromptEmbeds, PromptEmbeds]:
+        """What the UNet reads with and without guidance, n rows of tokens × (1 + regions) each.
+
+        The text encoder adapts each prompt by its own concepts: a region's by its own, the rest by the others.
+        """
+        prompts, rows = [], []
+        for request in requests:
+            prompts += [request.prompt, *(region.prompt for region in request.regions.values())]
+            rows += [self._everywhere(request), *({name: self._strength(request, name)} for name in request.regions)]
+        for part in self.base.text_encoders:
+            self._route(rows, part)
+        wanted = self.base.encode(prompts).concat(len(prompts) // len(requests))
+        for part in self.base.text_encoders:
+            self._route([self._everywhere(request) for request in requests], part)
+        unwanted = self.base.encode_negative_prompts([negative] * len(requests))
+        return wanted, unwanted.match_length(wanted)
+
+    def use(self, requests: Sequence[Request], aspect: float = 1.0) -> None:
+        """Have the UNet's layers adapt a batch of these requests of one layout and one width by height."""
+        rows = [{name: self._strength(r, name) for name in {**r.concepts, **r.regions}} for r in requests]
+        regions = requests[0].regions
+        if not regions:
+            self._route(rows, "unet")
+            return
+
+        def shares(site: str, present: Sequence[str]) -> Shares:
+            if site in self._contexts:
+                return _shares_in_context(present, regions)
+            return _shares_in_space(present, regions, aspect)
+
+        self._route(rows, "unet", shares)
+
+    @staticmethod
+    def _strength(request: Request, name: str) -> float:
+        return request.concepts.get(name, 1.0)
+
+    @staticmethod
+    def _everywhere(request: Request) -> dict[str, float]:
+        return {name: strength for name, strength in request.concepts.items() if name not in request.regions}
+
+    def _route(
+        self,
+        rows: Sequence[Mapping[str, float]],
+        part: str,
+        shares: Callable[[str, Sequence[str]], Shares | None] = lambda _site, _present: None,
+    ) -> None:
+        """Set what the part's layers add in each row of a batch: concepts by name with their strengths."""
+        device = self.base.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        parts = [[self._loaded[name].at(strength) for name, strength in row.items()] for row in rows]
+        for name, (site, layer) in self._layers.items():
+            if site.part == part:
+                present = [[own[name] for own in row if name in own] for row in parts]
+                acting = [concept for concept in rows[0] if name in self._loaded[concept].sites]
+                layer.route = batched_lora_of(present, dtype, shares(name, acting))
+
+    @contextmanager
+    def _routed(self) -> Iterator[None]:
+        """While open, the routed layers stand in the model."""
+        try:
+            for site, layer in self._layers.values():
+                setattr(site.parent, site.attribute, layer)
+            yield
+        finally:
+            for site, layer in self._layers.values():
+                setattr(site.parent, site.attribute, site.module)
+                layer.route = None
+
+
+def _shares_in_space(names: Sequence[str], regions: Mapping[str, Region], aspect: float) -> Shares:
+    """1 where a position of the picture lies in the concept's box, (positions, concepts)."""
+
+    def shares(positions: int) -> Tensor:
+        cells = grid(positions, aspect)
+        columns = [
+            regions[name].covers(*cells).flatten() if name in regions else torch.ones(positions) for name in names
+        ]
+        return torch.stack([column.float() for column in columns], 1)
+
+    return shares
+
+
+def _shares_in_context(names: Sequence[str], regions: Mapping[str, Region]) -> Shares:
+    """1 at the tokens of the concept's own prompt: its region's, or the whole picture's, which comes first."""
+
+    def shares(positions: int) -> Tensor:
+        prompts = torch.arange(positions) // (positions // (1 + len(regions)))
+        own = [list(regions).index(name) + 1 if name in regions else 0 for name in names]
+        return (prompts[:, None] == torch.tensor(own)).float()
+
+    return shares

@@ -1,0 +1,74 @@
+"""Captions and masks that lie beside pictures."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from concepts import LibraryError
+from concepts.images.import_files import MAX_CAPTION, read_caption, read_mask
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Three pictures: one with a caption and a drawn mask, one that is half transparent, and one alone."""
+    folder = tmp_path / "described"
+    folder.mkdir()
+    for name in ("a", "c"):
+        Image.new("RGB", (80, 64), "red").save(folder / f"{name}.png")
+    mask = Image.new("RGB", (80, 64), "black")
+    mask.paste("white", (0, 0, 40, 64))
+    mask.save(folder / "a-masklabel.png")
+    (folder / "a.txt").write_text("  a dog,\n on the grass ")
+    clear = Image.new("RGBA", (80, 64), (0, 0, 255, 255))
+    clear.paste((0, 0, 0, 0), (0, 0, 80, 32))
+    clear.save(folder / "b.png")
+    (folder / "b.txt").write_text(" \n")
+    return folder
+
+
+def test_captions_and_masks_are_kept_in_the_library(library, folder: Path):
+    concept = library.add_concept("rex", "dog", [folder])
+    assert len(concept.pictures) == 3
+    assert concept.captions == ("a dog, on the grass", None, None)
+    drawn, transparent, none = concept.masks
+    assert none is None
+    with Image.open(drawn) as mask:
+        assert (mask.mode, mask.size) == ("L", (80, 64))
+        assert (mask.getpixel((10, 10)), mask.getpixel((70, 10))) == (255, 0)
+    with Image.open(transparent) as mask:
+        assert (mask.getpixel((10, 10)), mask.getpixel((10, 60))) == (0, 255)
+    with Image.open(concept.pictures[1]) as picture:
+        assert picture.getpixel((10, 10)) == (255, 255, 255)
+    assert library.concepts() == [concept]
+    library.remove_concept("rex")
+    assert not drawn.exists()
+
+
+def test_a_picture_without_anything_beside_it(folder: Path):
+    assert read_caption(folder / "c.png") is None
+    assert read_mask(folder / "c.png") is None
+    Image.new("RGBA", (80, 64), (1, 2, 3, 255)).save(folder / "c.png")
+    assert read_mask(folder / "c.png") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.txt", b"a" * (MAX_CAPTION + 1), "too long"),
+        ("a.txt", b"\xff\xfe\x00", "save it as plain text"),
+        ("a-mask.png", b"no picture", "a-mask.png is not a picture"),
+    ],
+)
+def test_what_cannot_be_read_is_told_and_nothing_added(library, folder: Path, unchanged, name: str, data: bytes, said):
+    (folder / name).write_bytes(data)
+    unchanged()
+    with pytest.raises(LibraryError, match=said):
+        library.add_concept("rex", "dog", [folder])
+
+
+def test_a_mask_of_another_size_is_refused(library, folder: Path, unchanged):
+    Image.new("L", (64, 64)).save(folder / "c-mask.png")
+    unchanged()
+    with pytest.raises(LibraryError, match=r"a mask of its own size: it is \(80, 64\), the mask \(64, 64\)"):
+        library.add_concept("rex", "dog", [folder])

@@ -1,0 +1,230 @@
+from typing import Any
+
+import pytest
+import torch
+
+from concepts.errors import StudioError
+from studio.adapters import ADAPTERS, Adapter, SiteContext
+from studio.adapters.ada_lora import AdaLora
+from studio.adapters.glora import Glora
+from studio.adapters.krona import Krona
+from studio.adapters.lidb import Lidb
+from studio.adapters.lora import Lora
+from studio.adapters.oft import Oft
+from studio.adapters.orthogonal import Orthogonal
+from studio.adapters.sequential import Hydra
+from studio.adapters.spectral_additive import SpectralAdditive
+from studio.adapters.spectral_rotational import SpectralRotational
+from studio.adapters.svdiff import Svdiff
+from studio.adapters.vera import Vera
+from studio.layers.svd_basis import singular_columns
+
+RANKED = [name for name, method in ADAPTERS.items() if "rank" in method.Config.__dataclass_fields__]
+
+
+@pytest.mark.parametrize("name", [name for name in RANKED if name not in ("oft", "vera", "spectral_rotational")])
+@pytest.mark.parametrize("rank", [0, -1, 9])
+def test_a_rank_outside_the_range_is_refused_with_the_range(name: str, rank: int):
+    method = ADAPTERS[name]
+    with pytest.raises(StudioError, match=r"rank from 1 to 8 at unet\.x: "):
+        method(torch.randn(8, 12), method.Config(rank=rank), SiteContext(name="unet.x"))
+    method(torch.randn(8, 12), method.Config(rank=8))
+
+
+@pytest.mark.parametrize("rank", [0, -1, 5, 8, 12])
+def test_blocks_that_do_not_divide_the_input_are_refused(rank: int):
+    with pytest.raises(StudioError, match=r"divides 12 into blocks of 2 or more at unet\.x: "):
+        Oft.check((8, 12), Oft.Config(rank=rank), "unet.x")
+    for good in (1, 2, 3, 4, 6):
+        Oft.check((8, 12), Oft.Config(rank=good))
+
+
+def test_vera_takes_a_rank_above_the_matrix_and_its_low_rank_form_does_not():
+    adapter = Vera(torch.randn(8, 12), Vera.Config(rank=40))
+    torch.nn.init.normal_(adapter.b)
+    assert adapter.low_rank(torch.randn(8, 12)).rank == 8
+    with pytest.raises(StudioError, match="rank from 1 to 65536"):
+        Vera.check((8, 12), Vera.Config(rank=0))
+
+
+@pytest.mark.parametrize("first", [-1, 6])
+@pytest.mark.parametrize("method", [SpectralAdditive, SpectralRotational, Orthogonal])
+def test_columns_that_do_not_exist_are_refused(method: type[Adapter], first: int):
+    config = method.Config(rank=3, first_column=first)
+    with pytest.raises(StudioError, match="first column from 0 to 5 for rank 3"):
+        method.check((8, 12), config)
+    method.check((8, 12), method.Config(rank=3, first_column=5))
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "complaint"),
+    [
+        (Glora, {"bias_sum": "low_rank"}, "vector, scalar, none for GLoRA's E"),
+        (Glora, {"product": "matrix"}, "low_rank, vector, scalar, none for GLoRA's A"),
+        (AdaLora, {"rank": 4, "target_rank": 5}, "target rank from 1 to 4"),
+        (AdaLora, {"warm_up": 0.8, "final": 0.3}, "together at most 1"),
+        (Lidb, {"rank": 5, "out_size": 4}, "rank from 1 to 4"),
+        (Krona, {"factor": 0}, "factor from 1"),
+        (SpectralRotational, {"rank": 1}, "rank from 2 to 8"),
+        (SpectralRotational, {"rank": 9, "train_scale": True}, "rank from 1 to 8"),
+    ],
+)
+def test_options_out_of_range_are_refused(method: type[Adapter], options: dict[str, Any], complaint: str):
+    with pytest.raises(StudioError, match=complaint):
+        method.check((8, 12), method.Config(**options))
+
+
+def test_a_rotation_keeps_columns_orthonormal_and_goes_on_from_there():
+    torch.manual_seed(0)
+    weight = torch.randn(10, 14)
+    adapter = SpectralRotational(weight, SpectralRotational.Config(4, first_column=1, train_scale=True))
+    torch.nn.init.normal_(adapter.skew)
+    before = adapter.delta(weight)
+    turns = adapter.turns() + torch.eye(4)
+    torch.testing.assert_close(turns @ turns.mT, torch.eye(4).expand(2, 4, 4), rtol=0, atol=1e-5)
+    adapter.rebase()
+    assert not adapter.skew.any()
+    torch.testing.assert_close(adapter.delta(weight), before)
+    torch.nn.init.normal_(adapter.skew, std=0.3)
+    further = adapter.delta(weight)
+    assert (further - before).norm() > 0.1 * before.norm()
+    stored = SpectralRotational(weight, adapter.config)
+    stored.load_state_dict(adapter.trained_state())
+    torch.testing.assert_close(stored.delta(weight), further, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(stored.delta(weight, 0.3), adapter.delta(weight, 0.3), rtol=1e-4, atol=1e-4)
+
+
+def test_spectral_rotational_is_its_definition():
+    torch.manual_seed(0)
+    weight = torch.randn(10, 14)
+    adapter = SpectralRotational(weight, SpectralRotational.Config(3, first_column=2))
+    torch.nn.init.normal_(adapter.skew)
+    rotation_u, rotation_v = adapter.turns() + torch.eye(3)
+    turned = adapter.u @ rotation_u * adapter.s @ (adapter.v @ rotation_v).mT
+    torch.testing.assert_close(adapter.delta(weight), turned - adapter.u * adapter.s @ adapter.v.mT)
+
+
+def test_the_rotation_preserves_the_spectrum_at_every_strength():
+    weight = torch.randn(12, 12)
+    adapter = Oft(weight, Oft.Config(rank=3, shared=False))
+    torch.nn.init.normal_(adapter.skew)
+    for strength in (0.3, 1.0, 2.0):
+        changed = weight + adapter.delta(weight, strength)
+        torch.testing.assert_close(torch.linalg.svdvals(changed), torch.linalg.svdvals(weight), rtol=1e-4, atol=1e-4)
+
+
+def test_svdiff_never_turns_a_singular_value_negative():
+    weight = torch.randn(8, 12)
+    adapter = Svdiff(weight, Svdiff.Config())
+    adapter.shift.data.fill_(-100.0)
+    torch.testing.assert_close(weight + adapter.delta(weight), torch.zeros(8, 12), rtol=0, atol=1e-5)
+
+
+def test_concepts_of_orthogonal_adaptation_read_orthogonal_rows():
+    weight = torch.randn(8, 12)
+    first, second = (Orthogonal(weight, Orthogonal.Config(rank=3, first_column=c)) for c in (0, 3))
+    rows = torch.cat([first.down, second.down])
+    torch.testing.assert_close(rows @ rows.mT, torch.eye(6), rtol=0, atol=1e-6)
+
+
+def test_glora_is_its_definition_with_a_bias():
+    torch.manual_seed(0)
+    weight, bias = torch.randn(8, 12), torch.randn(8)
+    adapter = Glora(weight, Glora.Config(2, "low_rank", "low_rank", "low_rank", "vector", "vector"))
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    t = adapter.state_dict()
+    delta = weight @ t["a.up"] @ t["a.down"] + t["b.up"] @ t["b.down"]
+    torch.testing.assert_close(adapter.delta(weight), delta, rtol=1e-4, atol=1e-4)
+    change = (weight @ t["c.up"] @ t["c.down"])[:, 0] + t["d.up"][:, 0] * bias + t["e.up"][:, 0]
+    torch.testing.assert_close(adapter.bias_delta(weight, bias), change, rtol=1e-4, atol=1e-4)
+
+
+def test_hydra_changes_the_bias_through_its_sequential_branch():
+    torch.manual_seed(0)
+    weight, bias = torch.randn(8, 12), torch.randn(8)
+    adapter = Hydra(weight, Hydra.Config(rank=2))
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    behind = adapter.sequential_up @ adapter.sequential_down
+    torch.testing.assert_close(adapter.delta(weight), behind @ weight + adapter.up @ adapter.down, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(adapter.bias_delta(weight, bias), behind @ bias)
+
+
+def test_ada_lora_prunes_what_matters_least_to_its_budget():
+    torch.manual_seed(0)
+    config = AdaLora.Config(rank=4, target_rank=2, warm_up=0.2, final=0.2)
+    adapters = {name: AdaLora(torch.zeros(8, 12), config, SiteContext(name=name)) for name in ("a", "b")}
+    useful = torch.tensor([1.0, 1.0, 1.0, 1.0, 0, 0, 0, 0]).split(4)
+    optimizer = torch.optim.SGD([p for a in adapters.values() for p in a.parameters()], lr=0.1)
+    kept = []
+    for step in range(1, 51):
+        optimizer.zero_grad()
+        for adapter, weights in zip(adapters.values(), useful, strict=True):
+            (-(adapter.values * weights).sum() + adapter.penalty()).backward()
+        optimizer.step()
+        AdaLora.after_step(adapters, step, 50)
+        kept.append(sum(int(a.values.count_nonzero()) for a in adapters.values()))
+    assert kept[:9] == [4] * 9
+    assert kept[-1] == 4
+    assert int(adapters["a"].values.count_nonzero()) == 4
+    assert not adapters["b"].values.any()
+
+
+def test_ada_loras_penalty_is_zero_for_orthonormal_factors_only():
+    adapter = AdaLora(torch.zeros(8, 12), AdaLora.Config(rank=3))
+    assert adapter.penalty().item() < 1e-10
+    adapter.left.data *= 2
+    assert adapter.penalty().item() == pytest.approx(0.1 * 3 * 9.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_weight_decay_is_kept_from_what_does_not_rest_at_zero(name: str):
+    method = ADAPTERS[name]
+    weight = torch.randn(16, 16)
+    adapter = method(weight, method.Config(), SiteContext(role="branch_end"))
+    # Matrices that start at random have no rest value; vectors that start elsewhere than at zero have one.
+    resting = {key for key, p in adapter.named_parameters() if p.ndim == 1 and p.any()}
+    assert resting == method.no_decay
+
+
+def test_lora_starts_from_the_seed_and_the_name():
+    def down(seed: int, name: str) -> torch.Tensor:
+        return Lora(torch.zeros(8, 12), Lora.Config(), SiteContext(seed=seed, name=name)).down
+
+    assert torch.equal(down(1, "a"), down(1, "a"))
+    assert not torch.equal(down(1, "a"), down(1, "b"))
+    assert not torch.equal(down(1, "a"), down(2, "a"))
+
+
+def test_loras_alpha_scales_the_delta_by_alpha_over_rank():
+    weight = torch.zeros(8, 12)
+    adapter = Lora(weight, Lora.Config(rank=4, alpha=2.0))
+    torch.nn.init.normal_(adapter.up)
+    torch.testing.assert_close(adapter.delta(weight), adapter.up @ adapter.down / 2)
+
+
+@pytest.mark.parametrize("train_scale", [False, True])
+@pytest.mark.parametrize("strength", [1.0, 0.3])
+def test_spectral_additive_is_its_definition(train_scale: bool, strength: float):
+    torch.manual_seed(0)
+    weight = torch.randn(10, 14)
+    adapter = SpectralAdditive(weight, SpectralAdditive.Config(3, first_column=2, train_scale=train_scale))
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    u, s, vt = torch.linalg.svd(weight, full_matrices=False)
+    signs = (u[:, 2:5] * adapter.u).sum(0).round()
+    u, s, v = u[:, 2:5] * signs, s[2:5], vt[2:5].T * signs
+    scale = 1 + strength * adapter.change_s if adapter.change_s is not None else 1
+    changed = (u + strength * adapter.change_u) * s * scale @ (v + strength * adapter.change_v).T
+    torch.testing.assert_close(adapter.delta(weight, strength), changed - u * s @ v.T, rtol=1e-4, atol=1e-4)
+
+
+def test_the_bases_columns_are_used_and_not_saved():
+    weight = torch.randn(10, 14)
+    columns = singular_columns(weight, 6)
+    adapter = SpectralAdditive(weight, SpectralAdditive.Config(2, first_column=4), SiteContext(columns))
+    assert torch.equal(adapter.u, columns.u[:, 4:])
+    assert adapter.state_dict().keys() == {"change_u", "change_v"}
+    with pytest.raises(StudioError, match="below 6"):
+        SpectralAdditive(weight, SpectralAdditive.Config(2, first_column=5), SiteContext(columns))

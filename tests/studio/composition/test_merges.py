@@ -1,0 +1,268 @@
+import pytest
+import torch
+from torch import Tensor
+
+from concepts.errors import StudioError
+from studio.adapters import Adapter
+from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.lora import Lora
+from studio.adapters.oft import Oft
+from studio.adapters.orthogonal import Orthogonal
+from studio.adapters.spectral_additive import SpectralAdditive
+from studio.composition import MERGES, MergeSite, merge_concepts, shared_blocks, sharing_notes
+from studio.composition.dare import dare
+from studio.composition.least_squares import gradient, ridge_solution
+from studio.composition.svd import svd
+from studio.composition.ties import ties, trim
+from studio.layers.sites import Site
+from studio.layers.svd_basis import singular_columns
+
+WEIGHT = torch.randn(20, 24, generator=torch.Generator().manual_seed(0))
+
+
+def spectral_adapter(first_column: int, rank: int = 4, train_scale: bool = False) -> SpectralAdditive:
+    adapter = SpectralAdditive(WEIGHT, SpectralAdditive.Config(rank, first_column, train_scale))
+    return trained(adapter, first_column)
+
+
+def lora_adapter(rank: int, weight: Tensor = WEIGHT) -> Lora:
+    return trained(Lora(weight, Lora.Config(rank)), rank)
+
+
+def orthogonal_adapter(first_column: int, seed: int = 0) -> Orthogonal:
+    return trained(Orthogonal(WEIGHT, Orthogonal.Config(4, first_column, seed)), first_column)
+
+
+def full_adapter(seed: int) -> Oft:
+    """One whose delta has full rank."""
+    return trained(Oft(WEIGHT, Oft.Config(rank=4)), seed)
+
+
+def inputs(seed: int, count: int = 200) -> Tensor:
+    """What a concept gives the layer, (count, in), of uneven spread."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 24, generator=generator) * torch.linspace(0.1, 3, 24)
+
+
+def trained(adapter, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter, generator=generator)
+    return adapter.requires_grad_(False)
+
+
+@pytest.mark.parametrize("train_scale", [False, True])
+def test_on_disjoint_columns_at_strength_one_spectral_is_the_sum(train_scale: bool):
+    adapters = [spectral_adapter(first, train_scale=train_scale) for first in (12, 0, 5)]
+    site = MergeSite(WEIGHT, adapters, [1.0, 1.0, 1.0])
+    torch.testing.assert_close(MERGES["spectral"](site), MERGES["fedavg"](site), rtol=1e-4, atol=1e-4)
+
+
+def test_on_disjoint_columns_spectral_scales_each_concept_by_its_own_rule():
+    adapters, strengths = [spectral_adapter(0), spectral_adapter(4)], [0.5, 2.0]
+    expected = sum(adapter.delta(WEIGHT, strength) for adapter, strength in zip(adapters, strengths, strict=True))
+    merged = MERGES["spectral"](MergeSite(WEIGHT, adapters, strengths))
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(merged, MERGES["fedavg"](MergeSite(WEIGHT, adapters, strengths)), atol=0.1)
+
+
+@pytest.mark.parametrize("strengths", [[1.0, 1.0], [0.5, 0.25]])
+def test_spectral_is_the_joint_form_also_where_columns_are_shared(strengths: list[float]):
+    adapters = [spectral_adapter(0), spectral_adapter(2, rank=5)]
+    columns = singular_columns(WEIGHT)
+    u, s, v = columns.u, columns.s, columns.v
+    changed_u, changed_v = u.clone(), v.clone()
+    for adapter, first, strength in zip(adapters, (0, 2), strengths, strict=True):
+        changed_u[:, first : first + adapter.config.rank] += strength * adapter.change_u
+        changed_v[:, first : first + adapter.config.rank] += strength * adapter.change_v
+    merged = MERGES["spectral"](MergeSite(WEIGHT, adapters, strengths))
+    torch.testing.assert_close(merged, changed_u * s @ changed_v.T - u * s @ v.T, rtol=1e-4, atol=1e-4)
+
+
+def test_fedavg_is_the_weighted_sum_of_any_adapters():
+    adapters = [lora_adapter(3), spectral_adapter(0)]
+    merged = MERGES["fedavg"](MergeSite(WEIGHT, adapters, [0.5, -2.0]))
+    torch.testing.assert_close(merged, 0.5 * adapters[0].delta(WEIGHT) - 2 * adapters[1].delta(WEIGHT))
+
+
+@pytest.mark.parametrize("method", MERGES)
+def test_one_concept_at_strength_one_is_itself(method: str):
+    adapter = orthogonal_adapter(3) if method == "orthogonal" else spectral_adapter(3)
+    merged = MERGES[method](MergeSite(WEIGHT, [adapter], [1.0]))
+    torch.testing.assert_close(merged, adapter.delta(WEIGHT), rtol=1e-4, atol=1e-4)
+
+
+def test_spectral_refuses_other_adapters():
+    with pytest.raises(StudioError, match=r"spectral_additive concepts only: .* fedavg"):
+        MERGES["spectral"](MergeSite(WEIGHT, [spectral_adapter(0), lora_adapter(3)], [1.0, 1.0]))
+
+
+def concept_in(adapter: str, first: int, rank: int) -> TrainedConcept:
+    config = {"rank": rank} if adapter == "lora" else {"rank": rank, "first_column": first}
+    return TrainedConcept("abc", adapter, config, {})
+
+
+def test_what_is_shared_is_reported():
+    concepts = {
+        "rex": concept_in("spectral_additive", 0, 4),
+        "milo": concept_in("spectral_additive", 4, 4),
+        "tom": concept_in("spectral_rotational", 6, 6),
+        "ann": concept_in("orthogonal", 0, 8),
+        "bob": concept_in("orthogonal", 7, 8),
+        "lea": concept_in("lora", 0, 8),
+    }
+    assert shared_blocks(concepts) == {("milo", "tom"): range(6, 8), ("ann", "bob"): range(7, 8)}
+    assert sharing_notes(concepts)[0] == (
+        "milo and tom share 2 of their columns (6 to 7): merged, their changes there add up."
+    )
+
+
+def test_concepts_are_merged_site_by_site(sites: dict[str, Site]):
+    first, second, third, *_ = sites
+    adapters: dict[str, dict[str, Adapter]] = {
+        "rex": {name: lora_adapter(2, sites[name].weight) for name in (first, second)},
+        "milo": {name: lora_adapter(3, sites[name].weight) for name in (second, third)},
+    }
+    merged = merge_concepts(MERGES["fedavg"], sites, adapters, {"rex": 1.0, "milo": 0.5})
+    rex, milo = adapters["rex"], adapters["milo"]
+    assert merged.keys() == {first, second, third}
+    torch.testing.assert_close(merged[first], rex[first].delta(sites[first].weight))
+    both = rex[second].delta(sites[second].weight) + 0.5 * milo[second].delta(sites[second].weight)
+    torch.testing.assert_close(merged[second], both)
+    assert not any(delta.requires_grad for delta in merged.values())
+
+
+def test_a_merge_that_does_not_fit_is_refused(sites: dict[str, Site]):
+    name = next(iter(sites))
+    adapter = lora_adapter(2, sites[name].weight)
+    with pytest.raises(StudioError, match="strength for rex"):
+        merge_concepts(MERGES["fedavg"], sites, {"rex": {name: adapter}}, {})
+    with pytest.raises(StudioError, match="no layer elsewhere, which rex adapts"):
+        merge_concepts(MERGES["fedavg"], sites, {"rex": {"elsewhere": adapter}}, {"rex": 1.0})
+
+
+def dense(site: MergeSite) -> Tensor:
+    """Every concept's strength times its delta, (concepts, out, in)."""
+    return torch.stack([strength * delta for strength, delta in site.parts()])
+
+
+def test_orthogonal_is_the_sum_of_disjoint_rows_and_refuses_the_rest():
+    first, second = orthogonal_adapter(0), orthogonal_adapter(4)
+    torch.testing.assert_close(first.down @ second.down.T, torch.zeros(4, 4), atol=1e-6, rtol=0)
+    site = MergeSite(WEIGHT, [first, second], [1.0, 0.5])
+    torch.testing.assert_close(MERGES["orthogonal"](site), first.delta(WEIGHT) + 0.5 * second.delta(WEIGHT))
+    with pytest.raises(StudioError, match=r"orthogonal concepts only: .* fedavg"):
+        MERGES["orthogonal"](MergeSite(WEIGHT, [first, lora_adapter(3)], [1.0, 1.0]))
+    with pytest.raises(StudioError, match="different seeds"):
+        MERGES["orthogonal"](MergeSite(WEIGHT, [first, orthogonal_adapter(4, seed=1)], [1.0, 1.0]))
+
+
+@pytest.mark.parametrize("method", sorted({*MERGES} - {"spectral", "orthogonal"}))
+def test_adapters_of_any_kind_are_merged(method: str):
+    adapters = [lora_adapter(3), spectral_adapter(0), orthogonal_adapter(4), full_adapter(7)]
+    grams = [x.T @ x for x in map(inputs, range(4))]
+    merged = MERGES[method](MergeSite(WEIGHT, adapters, [1.0, 0.5, 2.0, 1.0], grams, "site"))
+    assert merged.shape == WEIGHT.shape
+    assert merged.isfinite().all()
+    assert merged.norm() > 0
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-4, 0.1])
+def test_gradient_fusion_is_the_minimum_of_its_objective(ridge: float):
+    adapters = [lora_adapter(3), full_adapter(4), spectral_adapter(0)]
+    xs = [inputs(seed) for seed in range(3)]
+    site = MergeSite(WEIGHT, adapters, [1.0, 0.5, 1.5], [x.T @ x for x in xs])
+    rho = ridge * torch.cat(xs).square().sum().item() / 24
+    wanted = [delta.double() for delta in dense(site)]
+    merged = gradient(site, ridge).double().requires_grad_()
+    objective = rho * merged.square().sum() + sum(
+        ((delta - merged) @ x.double().T).square().sum() for delta, x in zip(wanted, xs, strict=True)
+    )
+    (slope,) = torch.autograd.grad(objective, merged)
+    scale = 2 * sum(((delta @ x.double().T) @ x.double()).norm() for delta, x in zip(wanted, xs, strict=True))
+    assert slope.norm() < 1e-5 * scale
+
+
+def test_gradient_fusion_keeps_each_concept_on_its_own_inputs():
+    adapters = [lora_adapter(3), lora_adapter(4)]
+    first, second = inputs(0), inputs(1)
+    first[:, :12], second[:, 12:] = 0, 0  # they read different halves
+    merged = gradient(MergeSite(WEIGHT, adapters, [1.0, 1.0], [first.T @ first, second.T @ second]), 1e-6)
+    for adapter, x in zip(adapters, (first, second), strict=True):
+        torch.testing.assert_close(x @ merged.T, x @ adapter.delta(WEIGHT).T, rtol=1e-3, atol=1e-3)
+
+
+def test_gradient_fusion_of_a_singular_gram_is_the_least_change():
+    x = inputs(0)
+    x[:, 5:] = 0
+    site = MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0], [x.T @ x, x.T @ x])
+    merged = gradient(site, ridge=0.0)
+    half = dense(site).mean(0)
+    torch.testing.assert_close(merged[:, :5], half[:, :5], rtol=1e-3, atol=1e-4)
+    assert merged[:, 5:].abs().max() < 1e-6
+
+
+def test_gradient_fusion_where_no_concept_reads_a_layer_is_the_sum():
+    nothing = torch.zeros(24, 24)
+    site = MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0], [nothing, nothing])
+    torch.testing.assert_close(gradient(site), dense(site).sum(0))
+
+
+def test_gradient_fusion_needs_grams():
+    with pytest.raises(StudioError, match="gather Gram matrices first, or merge by fedavg"):
+        gradient(MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0]))
+
+
+def test_an_indefinite_matrix_still_has_its_solution():
+    basis = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
+    values = torch.tensor([4.0, 3, 2, 1, 1e-13, -1e-12], dtype=torch.float64)
+    matrix = ((basis * values) @ basis.T).float()
+    target = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
+    found = ridge_solution(matrix, target @ matrix)
+    torch.testing.assert_close(found @ matrix, target @ matrix, rtol=1e-4, atol=1e-5)
+
+
+def test_trimming_keeps_the_largest_entries():
+    delta = torch.tensor([[1.0, -5.0, 3.0], [0.5, 4.0, -2.0]])
+    assert trim(delta, 0.5).tolist() == [[0, -5, 3], [0, 4, 0]]
+    assert trim(delta, 1 / 6).tolist() == [[0, -5, 0], [0, 0, 0]]
+    assert torch.equal(trim(delta, 1.0), delta)
+
+
+def test_ties_by_its_definition():
+    adapters, strengths = [lora_adapter(3), full_adapter(4), spectral_adapter(0)], [1.0, -0.5, 2.0]
+    site = MergeSite(WEIGHT, adapters, strengths)
+    merged = ties(site, density=0.4)
+    kept = [trim(delta, 0.4) * strength for strength, delta in site.parts()]
+    for row, column in ((0, 0), (3, 7), (19, 23), (10, 4)):
+        values = [part[row, column].item() for part in kept]
+        sign = 1 if sum(values) > 0 else -1
+        agreeing = [value for value in values if value * sign > 0]
+        expected = sum(agreeing) / len(agreeing) if agreeing else 0
+        assert merged[row, column].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_dare_keeps_the_mean_and_follows_from_the_site():
+    weight = torch.zeros(300, 24)
+    adapters = [lora_adapter(3, weight), lora_adapter(4, weight)]
+    site = MergeSite(weight, adapters, [1.0, 0.5], name="here")
+    parts = dense(site)
+    merged = dare(site, density=0.25)
+    assert torch.equal(merged, dare(site, density=0.25))
+    assert not torch.equal(merged, dare(MergeSite(weight, adapters, [1.0, 0.5], name="there"), density=0.25))
+    alone = dare(MergeSite(weight, adapters, [1.0, 0.0], name="here"), density=0.25)
+    assert (alone != 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    torch.testing.assert_close(alone[alone != 0], 4 * parts[0][alone != 0])
+    whole = parts.sum(0)
+    kept_sum = (merged * whole).sum() / whole.square().sum()
+    assert kept_sum.item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("others", [[lora_adapter(3), lora_adapter(5)], [lora_adapter(3), full_adapter(4)]])
+def test_svd_is_the_best_of_its_rank(others: list[Adapter]):
+    site = MergeSite(WEIGHT, others, [1.0, 0.5])
+    u, s, v = torch.linalg.svd(dense(site).sum(0), full_matrices=False)
+    for rank in (2, 5):
+        best = (u[:, :rank] * s[:rank]) @ v[:rank]
+        torch.testing.assert_close(svd(site, rank), best, rtol=1e-3, atol=1e-3)
+    assert torch.linalg.matrix_rank(svd(site), rtol=1e-4) == (5 if isinstance(others[1], Lora) else 20)

@@ -1,0 +1,48 @@
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from concepts.errors import StudioError
+from studio.models.generation_request import GenerationRequest
+from training.reporting.image_grid import png_bytes
+from ui.services.gallery import keep, latest, settings_of
+
+WHOLE = GenerationRequest(
+    prompt='a photo of <rex> and <milo>, "quoted"', concepts=("lora",), method="ties", strengths={"rex": 0.5},
+    average=True, seed=7, num_images=3, num_inference_steps=5, guidance_scale=2.5, negative_prompt="null",
+    regions={"rex": (0, 0, 1, 0.5)},
+)  # fmt: skip
+
+
+def test_a_picture_keeps_its_settings(tmp_path):
+    path = keep(tmp_path, Image.new("RGB", (8, 8)), WHOLE.text(9))
+    assert path.parent == tmp_path / "generated"
+    assert settings_of(path) == WHOLE.model_copy(update={"seed": 9, "num_images": 1})
+    plain = keep(tmp_path, Image.new("RGB", (8, 8)), GenerationRequest(prompt="a cat").text(0))
+    assert settings_of(plain) == GenerationRequest(prompt="a cat", num_images=1)
+    assert latest(tmp_path) == [plain, path]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [{}, {"seed": "1"}, {"prompt": "a", "seed": "x"}, {"prompt": "a", "steps": "0"}, {"prompt": "a", "seed": "[]"}],
+)
+def test_a_foreign_picture_is_refused(tmp_path, text):
+    (tmp_path / "a.png").write_bytes(png_bytes(Image.new("RGB", (8, 8)), text))
+    with pytest.raises(StudioError, match="generated here"):
+        settings_of(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + b"\0" * 30])
+def test_what_is_no_png_is_refused(tmp_path, data):
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(StudioError, match="generated here"):
+        settings_of(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"num_images": 0}, {"num_inference_steps": 1001}, {"guidance_scale": -1}]
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        GenerationRequest(prompt="a cat", **wrong)

@@ -1,0 +1,134 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+
+from concepts.errors import StudioError
+from studio.models.base_model import Base, generate, load_base
+from studio.models.regions import Region, RegionProcessor, grid, in_regions
+from studio.models.sampling_settings import SamplingSettings
+
+LEFT, RIGHT = Region("a dog", 0, 0, 1, 0.5), Region("a cat", 0, 0.5, 1, 1)
+TOKENS = 3
+
+
+@pytest.fixture
+def attention() -> Attention:
+    torch.manual_seed(0)
+    return Attention(query_dim=8, cross_attention_dim=6, heads=2, dim_head=4).eval()
+
+
+@pytest.fixture
+def cells() -> torch.Tensor:
+    """The positions of a 4x4 grid, (2, 16, 8)."""
+    return torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(1))
+
+
+def context(*seeds: int) -> torch.Tensor:
+    """TOKENS tokens for the prompt and for each region, (2, tokens, 6)."""
+    parts = [torch.randn(1, TOKENS, 6, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.cat(parts, 1).repeat(2, 1, 1)
+
+
+def use(attention: Attention, processor: Any) -> None:
+    attention.set_processor(processor)
+
+
+@pytest.mark.parametrize(
+    "box", [(0.5, 0, 0.5, 1), (0, 0.6, 1, 0.4), (-0.1, 0, 1, 1), (0, 0, 1, 1.1), (0, float("nan"), 1, 1), (2, 2, 9, 9)]
+)
+def test_a_box_that_is_none_is_refused(box: tuple[float, float, float, float]):
+    with pytest.raises(StudioError, match="top,left,bottom,right"):
+        Region("a dog", *box)
+
+
+def test_a_region_covers_the_cells_whose_centre_it_holds():
+    rows = Region("a dog", 0.25, 0.0, 0.5, 0.4).covers(4, 4)
+    assert rows.int().tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    for side in (2, 4, 8, 16):
+        left, right = LEFT.covers(side, side), RIGHT.covers(side, side)
+        assert left[:, : side // 2].all()
+        assert torch.equal(left, ~right)
+
+
+def test_every_position_reads_its_regions_or_else_the_prompt():
+    top, corner = Region("a cat", 0, 0, 0.5, 1), Region("a dog", 0, 0, 1, 0.5)
+    mask = RegionProcessor([top, corner]).mask(4, 3 * TOKENS)
+    assert mask.shape == (1, 4, 3 * TOKENS)
+    reads = (mask[0] == 0).view(4, 3, TOKENS)
+    assert torch.equal(reads.all(-1), reads.any(-1))
+    prompt, cat, dog = reads.any(-1).int().T.tolist()
+    assert (prompt, cat, dog) == ([0, 0, 0, 1], [1, 1, 0, 0], [1, 0, 1, 0])
+
+
+def test_the_grid_follows_the_pictures_shape():
+    assert [grid(32, aspect) for aspect in (2, 0.5, 8)] == [(4, 8), (8, 4), (2, 16)]
+    wide = RegionProcessor([LEFT, RIGHT], aspect=2).mask(8, 3 * TOKENS)
+    reads = (wide[0] == 0).view(2, 4, 3, TOKENS).all(-1)
+    assert reads[:, :2, 1].all()
+    assert reads[:, 2:, 2].all()
+    assert reads.sum() == 8
+
+
+def test_no_position_outside_reads_a_region_and_none_inside_the_prompt(attention: Attention, cells: torch.Tensor):
+    use(attention, RegionProcessor([LEFT]))
+    before = attention(cells, context(1, 2)).unflatten(1, (4, 4))
+    other_region = attention(cells, context(1, 3)).unflatten(1, (4, 4))
+    other_prompt = attention(cells, context(4, 2)).unflatten(1, (4, 4))
+    assert torch.equal(before[:, :, 2:], other_region[:, :, 2:])
+    assert (before[:, :, :2] != other_region[:, :, :2]).any(-1).all()
+    assert torch.equal(before[:, :, :2], other_prompt[:, :, :2])
+    assert (before[:, :, 2:] != other_prompt[:, :, 2:]).any(-1).all()
+
+
+def test_inside_a_region_attention_is_that_of_its_own_prompt(attention: Attention, cells: torch.Tensor):
+    use(attention, AttnProcessor2_0())
+    left, right = (attention(cells, context(seed)).unflatten(1, (4, 4)) for seed in (2, 3))
+    use(attention, RegionProcessor([LEFT, RIGHT]))
+    both = attention(cells, context(1, 2, 3)).unflatten(1, (4, 4))
+    torch.testing.assert_close(both[:, :, :2], left[:, :, :2])
+    torch.testing.assert_close(both[:, :, 2:], right[:, :, 2:])
+
+
+def test_self_attention_is_left_as_it_is(cells: torch.Tensor):
+    torch.manual_seed(0)
+    attention = Attention(query_dim=8, heads=2, dim_head=4).eval()
+    use(attention, AttnProcessor2_0())
+    plain = attention(cells)
+    use(attention, RegionProcessor([LEFT]))
+    assert torch.equal(attention(cells), plain)
+
+
+def test_a_region_too_small_for_a_grid_is_no_trouble_there(attention: Attention, cells: torch.Tensor):
+    use(attention, RegionProcessor([Region("a dog", 0, 0, 0.1, 0.1)]))
+    assert attention(cells, context(1, 2)).isfinite().all()
+
+
+def test_the_unet_gets_its_attention_back(base: Base):
+    unet = base.pipeline.unet
+    before = unet.attn_processors
+    with in_regions(unet, []):
+        assert unet.attn_processors == before
+    with in_regions(unet, [LEFT]):
+        assert all(isinstance(processor, RegionProcessor) for processor in unet.attn_processors.values())
+    assert unet.attn_processors == before
+    with pytest.raises(StudioError), in_regions(unet, [LEFT]):
+        Region("a dog", 1, 1, 0, 0)
+    assert unet.attn_processors == before
+
+
+def test_a_regions_prompt_changes_its_own_half_of_the_picture():
+    toybox = load_base("toybox", device="cpu")
+
+    def generated(colour: str) -> np.ndarray:
+        left = Region(f"a cat on a plain {colour} background", 0, 0, 1, 0.5)
+        (picture,) = generate(
+            toybox, "a house on a white background", [0], SamplingSettings(num_inference_steps=3), [left]
+        )
+        return np.asarray(picture, dtype=float)
+
+    change = np.abs(generated("red") - generated("blue")).mean((0, 2))
+    assert change[:64].mean() > 40
+    assert change[:64].mean() > 2 * change[64:].mean()  # self-attention and convolutions carry a little across

@@ -1,0 +1,245 @@
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from concepts.errors import StudioError
+from studio.composition.merge import applied
+from studio.layers.low_rank import LowRank
+from studio.models.base_model import Base, denoise, generate_latents
+from studio.models.regions import Region, in_regions
+from studio.models.sampling_settings import SamplingSettings
+from studio.serving.routing import LoraFactors, RoutedConv2d, RoutedLinear, batched_lora_of
+from studio.serving.serving import Request, Serving, _shares_in_context, _shares_in_space
+
+QUICK = SamplingSettings(num_inference_steps=2, batch_size=4)
+LEFT, RIGHT = Region("a <rex>", 0, 0, 1, 0.5), Region("a <tom>", 0, 0.5, 1, 1)
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """Float32, so that what should be equal is."""
+    monkeypatch.setattr(Base, "autocast", lambda _: nullcontext())
+
+
+@pytest.fixture
+def three(base: Base, make_concept):
+    """Of different methods and ranks; one adapts a few layers only."""
+    tom = make_concept(base, "tom", "lora", 2, rank=3)
+    few = make_concept(base, "few", "lora", 3, rank=2)
+    few = replace(few, adapters={name: few.adapters[name] for name in list(few.adapters)[::3]})
+    return {"rex": make_concept(base, "rex"), "tom": tom, "few": few}
+
+
+def latents(serving: Serving, requests: list[Request], settings: SamplingSettings = QUICK) -> Tensor:
+    generated: list = serving.generate(requests, settings, output="latent")
+    return torch.stack(generated)
+
+
+def part(seed: int, rank: int, bias: bool = False, inputs: int = 6) -> LoraFactors:
+    generator = torch.Generator().manual_seed(seed)
+    up, down = torch.randn(5, rank, generator=generator), torch.randn(rank, inputs, generator=generator)
+    return LoraFactors(LowRank(up, down), torch.randn(5, generator=generator) if bias else None)
+
+
+@pytest.mark.parametrize("guided", [1, 2])
+def test_each_row_gets_its_own_products(guided: int):
+    frozen = nn.Linear(6, 5)
+    layer, x = RoutedLinear(frozen), torch.randn(3 * guided, 4, 6)
+    one, two, three = part(0, 2), part(1, 3, bias=True), part(2, 1)
+    rows = [[one, two], [], [three]]
+    layer.route = batched_lora_of(rows, torch.float32)
+    found = layer(x)
+    for index in range(3 * guided):
+        expected = frozen(x[index])
+        for each in rows[index % 3]:
+            expected = expected + x[index] @ each.low_rank.dense().T + (0 if each.bias is None else each.bias)
+        torch.testing.assert_close(found[index], expected)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
+@pytest.mark.parametrize("guided", [1, 2])
+def test_each_row_of_a_convolution_gets_its_own_products(guided: int, padding_mode):
+    frozen = nn.Conv2d(2, 5, 3, stride=2, padding=1, padding_mode=padding_mode)
+    layer, x = RoutedConv2d(frozen), torch.randn(3 * guided, 2, 8, 6)
+    one, two, three = part(0, 2, inputs=18), part(1, 3, bias=True, inputs=18), part(2, 1, inputs=18)
+    rows = [[one, two], [], [three]]
+    layer.route = batched_lora_of(rows, torch.float32)
+    found = layer(x)
+    for index in range(3 * guided):
+        expected = frozen(x[index : index + 1])
+        for each in rows[index % 3]:
+            dense = each.low_rank.dense().unflatten(1, (2, 3, 3))
+            expected = expected + frozen._conv_forward(x[index : index + 1], dense, each.bias)
+        torch.testing.assert_close(found[index : index + 1], expected)
+    layer.route = batched_lora_of([[one, three]] * 3, torch.float32)
+    dense = (one.low_rank.dense() + three.low_rank.dense()).unflatten(1, (2, 3, 3))
+    torch.testing.assert_close(layer(x), frozen(x) + frozen._conv_forward(x, dense, None))
+
+
+def test_a_convolution_is_left_alone_outside_a_concepts_box():
+    frozen = nn.Conv2d(2, 5, 3, padding=1)
+    layer, x = RoutedConv2d(frozen), torch.randn(2, 2, 4, 8)
+    shares = _shares_in_space(["rex"], {"rex": Region("a", 0, 0, 1, 0.5)}, aspect=2)
+    layer.route = batched_lora_of([[part(0, 2, inputs=18)]], torch.float32, shares)
+    changed = (layer(x) - frozen(x)).abs().amax((0, 1)) > 1e-6
+    assert changed[:, :4].all()
+    assert not changed[:, 4:].any()
+
+
+def test_rows_of_the_same_parts_share_one_product():
+    one, two = part(0, 2), part(1, 3, bias=True)
+    layer, x = RoutedLinear(nn.Linear(6, 5)), torch.randn(8, 4, 6)
+    layer.route = batched_lora_of([[one, two]] * 4, torch.float32)
+    assert layer.route
+    assert layer.route.down.shape == (1, 6, 5)
+    dense = one.low_rank.dense() + two.low_rank.dense()
+    assert two.bias is not None
+    frozen = nn.functional.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x), frozen + x @ dense.T + two.bias)
+    assert batched_lora_of([[], []], torch.float32) is None
+
+
+def test_outside_its_box_a_concept_leaves_no_trace():
+    one, two = part(0, 2), part(1, 3)
+    layer, x = RoutedLinear(nn.Linear(6, 5)), torch.randn(2, 16, 6)
+    shares = _shares_in_space(["rex", "tom"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, aspect=1)
+    layer.route = batched_lora_of([[one, two]], torch.float32, shares)
+    found = layer(x).unflatten(1, (4, 4))
+    layer.route = batched_lora_of([[two]], torch.float32)
+    without = layer(x).unflatten(1, (4, 4))
+    layer.route = batched_lora_of([[one, two]], torch.float32)
+    everywhere = layer(x).unflatten(1, (4, 4))
+    torch.testing.assert_close(found[:, :2, :2], everywhere[:, :2, :2])
+    torch.testing.assert_close(found[:, 2:], without[:, 2:])
+    torch.testing.assert_close(found[:, :, 2:], without[:, :, 2:])
+    layer.route = batched_lora_of(
+        [[one]], torch.float32, _shares_in_space(["rex"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, 1)
+    )
+    outside = layer(x).unflatten(1, (4, 4))[:, 2:]
+    assert torch.equal(outside, nn.functional.linear(x, layer.weight, layer.bias).unflatten(1, (4, 4))[:, 2:])
+
+
+def test_a_concept_reads_the_tokens_of_its_own_prompt():
+    regions = {"rex": LEFT, "tom": RIGHT}
+    shares = _shares_in_context(["tom", "rex", "few"], regions)(9)
+    assert shares.T.tolist() == [[0] * 6 + [1] * 3, [0] * 3 + [1] * 3 + [0] * 3, [1] * 3 + [0] * 6]
+
+
+@pytest.mark.parametrize(("adapter", "strength"), [("spectral_additive", 0.7), ("oft", 1.0), ("hydra", 0.7)])
+def test_a_served_concept_generates_what_the_merged_one_does(
+    base: Base, make_concept, state_of, adapter: str, strength: float
+):
+    concepts = {"rex": make_concept(base, "rex", adapter)}
+    before = state_of(base)
+    with Serving(base, concepts) as serving:
+        found = latents(serving, [Request("a <rex>", seed, {"rex": strength}) for seed in range(2)])
+        again = latents(serving, [Request("a <rex>", 1, {"rex": strength})])
+    assert state_of(base) == before
+    with applied(base, concepts, None, {"rex": strength}):
+        merged = generate_latents(base, ["a <rex>"] * 2, range(2), QUICK)
+    torch.testing.assert_close(found, merged, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(again[0], found[1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_pictures_of_a_batch_use_different_concepts(base: Base, three, state_of):
+    requests = [
+        Request("a <rex>", 0, {"rex": 1.0}),
+        Request("a <tom>", 1, {"tom": 0.5}),
+        Request("a cat", 2),
+        Request("a <few> and a <rex>", 3, {"few": 1.0, "rex": 1.5}),
+        Request("a <tom>", 4, {"tom": 1.0}),
+    ]
+    before = state_of(base)
+    with Serving(base, three) as serving:
+        together = latents(serving, requests)
+        alone = torch.cat([latents(serving, [request]) for request in requests])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert state_of(base) == before
+    plain = generate_latents(base, ["a cat"], [2], QUICK)
+    torch.testing.assert_close(together[2], plain[0], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(together[0], generate_latents(base, ["a cat"], [0], QUICK)[0], atol=1e-2)
+
+
+def test_regions_of_all_the_picture_are_no_regions(base: Base, three):
+    whole = Region("a <rex>", 0, 0, 1, 1)
+    with Serving(base, three) as serving:
+        inside = latents(serving, [Request("a beach", 0, {"rex": 0.8}, {"rex": whole})])
+        plain = latents(serving, [Request("a <rex>", 0, {"rex": 0.8})])
+    # Without guidance's other half: the empty prompt is encoded with the concept only where it has no region.
+    assert not torch.equal(inside, plain)
+    unguided = replace(QUICK, guidance_scale=1.0)
+    with Serving(base, three) as serving:
+        inside = latents(serving, [Request("a beach", 0, {"rex": 0.8}, {"rex": whole})], unguided)
+        plain = latents(serving, [Request("a <rex>", 0, {"rex": 0.8})], unguided)
+    torch.testing.assert_close(inside, plain, rtol=1e-3, atol=1e-3)
+
+
+def test_concepts_in_regions_share_a_batch_and_keep_their_strengths(base: Base, three, state_of):
+    regions = {"rex": LEFT, "tom": RIGHT}
+    requests = [
+        Request("a beach", 0, {"rex": 1.0, "tom": 1.0}, regions),
+        Request("a beach with a <few>", 1, {"rex": 0.5, "tom": 1.0, "few": 1.0}, regions),
+        Request("snow", 2, {"rex": 0.5, "tom": 2.0}, regions),
+        Request("a <few>", 3, {"few": 1.0}),
+    ]
+    before = state_of(base)
+    with Serving(base, three) as serving:
+        together = latents(serving, requests)
+        for index, request in enumerate(requests):
+            torch.testing.assert_close(latents(serving, [request])[0], together[index], rtol=1e-4, atol=1e-4)
+        zero = latents(serving, [Request("snow", 2, {"rex": 0.0, "tom": 0.0}, regions)])
+    assert state_of(base) == before
+    assert not torch.allclose(zero[0], together[2], atol=1e-2)
+
+
+def test_at_strength_zero_regions_are_those_of_the_base(base: Base, three):
+    with Serving(base, three) as serving:
+        found = latents(serving, [Request("snow", 2, {"rex": 0.0, "tom": 0.0}, {"rex": LEFT, "tom": RIGHT})])
+        with in_regions(base.pipeline.unet, [LEFT, RIGHT]), torch.inference_mode():
+            wanted = base.encode(["snow", LEFT.prompt, RIGHT.prompt]).concat(3)
+            unwanted = base.encode([""]).match_length(wanted)
+            expected = denoise(base, wanted, unwanted, [2], QUICK, "latent", lambda: None)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_switching_changes_no_layer(base: Base, three):
+    with Serving(base, three) as serving:
+        first = latents(serving, [Request("a <rex>", 0, {"rex": 1.0})])
+        latents(serving, [Request("a <tom>", 0, {"tom": 1.0})])
+        assert torch.equal(first, latents(serving, [Request("a <rex>", 0, {"rex": 1.0})]))
+
+
+def test_concepts_come_and_go(base: Base, three, make_concept, state_of):
+    before = state_of(base)
+    serving = Serving(base, {"rex": three["rex"]})
+    with pytest.raises(StudioError, match="Load tom before it is generated: loaded are rex"):
+        serving.generate([Request("a <tom>", 0, {"tom": 1.0})], QUICK)
+    serving.load("tom", three["tom"])
+    first = latents(serving, [Request("a <tom>", 0, {"tom": 1.0})])
+    serving.load("tom", make_concept(base, "tom", "lora", seed=9))
+    assert not torch.equal(first, latents(serving, [Request("a <tom>", 0, {"tom": 1.0})]))
+    serving.unload("rex")
+    with pytest.raises(StudioError, match="Load rex"):
+        serving.generate([Request("a <rex>", 0, {"rex": 1.0})], QUICK)
+    serving.close()
+    assert state_of(base) == before
+
+
+def test_what_cannot_be_served_is_refused_and_leaves_no_trace(base: Base, three, state_of):
+    before = state_of(base)
+    foreign = replace(three["tom"], base="0123456789abcdef")
+    same_token = replace(three["tom"], tokens=three["rex"].tokens)
+    for concept, said in ((foreign, "Load the base"), (same_token, "already has the token <rex>")):
+        with pytest.raises(StudioError, match=said):
+            Serving(base, {"rex": three["rex"], "tom": concept})
+        assert state_of(base) == before
+    norms = replace(three["tom"], adapter="layer_norm", config={}, adapters={
+        site: {"change_bias": torch.zeros(32), "change_weight": torch.zeros(32)}
+        for site in ("text_encoder.final_layer_norm",)
+    })  # fmt: skip
+    with pytest.raises(StudioError, match=r"Merge tom to generate it: it changes text_encoder\.final_layer_norm"):
+        Serving(base, {"tom": norms})
+    assert state_of(base) == before

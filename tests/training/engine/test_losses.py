@@ -1,0 +1,110 @@
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from training.engine.losses import denoising_loss, draw_noise, draw_timesteps, min_snr_weights
+
+TIMESTEPS = torch.tensor([0, 500, 999])
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def latents() -> torch.Tensor:
+    return torch.randn(3, 4, 8, 8, generator=generator(1))
+
+
+@pytest.fixture
+def noise() -> torch.Tensor:
+    return torch.randn(3, 4, 8, 8, generator=generator(2))
+
+
+def signal_and_noise(scheduler: DDPMScheduler) -> tuple[torch.Tensor, torch.Tensor]:
+    kept = scheduler.alphas_cumprod[TIMESTEPS].view(-1, 1, 1, 1)
+    return kept.sqrt(), (1 - kept).sqrt()
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_the_loss_is_the_error_in_what_the_base_predicts(kind: Any, latents: torch.Tensor, noise: torch.Tensor):
+    scheduler = DDPMScheduler(prediction_type=kind)
+    alpha, sigma = signal_and_noise(scheduler)
+    target = {"epsilon": noise, "v_prediction": alpha * noise - sigma * latents, "sample": latents}[kind]
+    off_by = torch.tensor([0.0, 1.0, 2.0]).view(-1, 1, 1, 1)
+
+    def predict(noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        torch.testing.assert_close(noisy, alpha * latents + sigma * noise)
+        assert torch.equal(timesteps, TIMESTEPS)
+        return target + off_by
+
+    loss = denoising_loss(scheduler, predict, latents, noise, TIMESTEPS)
+    torch.testing.assert_close(loss, torch.tensor([0.0, 1.0, 4.0]))
+
+
+def test_the_loss_is_float32_after_a_prediction_in_half_precision(latents: torch.Tensor, noise: torch.Tensor):
+    loss = denoising_loss(DDPMScheduler(), lambda noisy, _: noisy.bfloat16(), latents, noise, TIMESTEPS)
+    assert loss.dtype == torch.float32
+
+
+def test_places_count_by_their_weights(latents: torch.Tensor, noise: torch.Tensor):
+    scheduler, timesteps = DDPMScheduler(prediction_type="epsilon"), torch.full((len(latents),), 500)
+    weights = torch.zeros(len(latents), 1, *latents.shape[2:])
+    weights[..., 0, 0] = 3
+    loss = denoising_loss(scheduler, lambda x, _: torch.zeros_like(x), latents, noise, timesteps, weights)
+    torch.testing.assert_close(loss, noise[..., 0, 0].square().mean(1))
+    even = denoising_loss(scheduler, lambda x, _: x, latents, noise, timesteps, torch.full_like(weights, 2))
+    torch.testing.assert_close(even, denoising_loss(scheduler, lambda x, _: x, latents, noise, timesteps))
+
+
+def test_noise_follows_from_its_generator():
+    shape = torch.Size((2, 4, 8, 8))
+    first = draw_noise(shape, 0.0, generator())
+    assert torch.equal(first, draw_noise(shape, 0.0, generator()))
+    assert not torch.equal(first, draw_noise(shape, 0.0, generator(1)))
+    assert 0.8 < first.std() < 1.2
+
+
+def test_an_offset_moves_every_channel_of_every_sample_as_a_whole():
+    shape = torch.Size((50, 4, 8, 8))
+    moved = draw_noise(shape, 0.5, generator()) - draw_noise(shape, 0.0, generator())
+    torch.testing.assert_close(moved, moved[:, :, :1, :1].expand(shape), rtol=0, atol=1e-5)
+    assert 0.4 < moved[:, :, 0, 0].std() < 0.6
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 1000, 1500])
+def test_each_part_of_the_schedule_gives_one_timestep(count: int):
+    for seed in range(20):
+        drawn = draw_timesteps(count, 1000, generator(seed))
+        assert drawn.dtype == torch.long
+        assert drawn.shape == (count,)
+        assert drawn.min() >= 0
+        assert drawn.max() <= 999
+        lower = torch.arange(count) * 1000 / count
+        assert (drawn >= lower.floor()).all()
+        assert (drawn <= lower + 1000 / count).all()
+
+
+def test_every_timestep_can_be_drawn():
+    seen = {int(t) for seed in range(400) for t in draw_timesteps(5, 20, generator(seed))}
+    assert seen == set(range(20))
+
+
+@pytest.mark.parametrize("gamma", [1.0, 5.0])
+def test_min_snr_weights_the_same_error_in_whatever_terms(gamma: float):
+    schedulers = {kind: DDPMScheduler(prediction_type=kind) for kind in ("epsilon", "v_prediction", "sample")}
+    alpha, sigma = (part.flatten() for part in signal_and_noise(schedulers["epsilon"]))
+    snr = (alpha / sigma) ** 2
+    weights = {kind: min_snr_weights(scheduler, TIMESTEPS, gamma) for kind, scheduler in schedulers.items()}
+    assert weights["sample"] == pytest.approx(snr.clamp(max=gamma))
+    # an error e of the clean latents is one of e * snr^0.5 in the noise, and of e * (snr + 1)^0.5 in the velocity
+    torch.testing.assert_close(weights["epsilon"] * snr, weights["sample"])
+    torch.testing.assert_close(weights["v_prediction"] * (snr + 1), weights["sample"])
+
+
+def test_min_snr_weights_are_finite_where_there_is_no_signal():
+    for kind in ("epsilon", "v_prediction", "sample"):
+        scheduler = DDPMScheduler(prediction_type=kind, rescale_betas_zero_snr=True)
+        assert min_snr_weights(scheduler, TIMESTEPS, 5.0).isfinite().all()

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from concepts import Library, LibraryError
+from concepts.samples import SAMPLES
+from training.config.recipe import Recipe
+from ui.cli import demo_run
+from ui.services.studio import Workflow
+
+pytestmark = pytest.mark.usefixtures("quick_priors")
+
+ALIGNMENTS = {"image_alignment", "text_alignment", "base_image_alignment", "base_text_alignment", "identity_accuracy"}
+
+
+@pytest.fixture
+def small(monkeypatch) -> None:
+    monkeypatch.setattr(demo_run, "RECIPE", Recipe(rank=4, steps=2, batch_size=2, num_class_images=2))
+    monkeypatch.setattr(demo_run, "PROMPTS", demo_run.PROMPTS[:1])
+    monkeypatch.setattr(demo_run, "EACH", 1)
+    monkeypatch.setattr(demo_run, "BOTH", 2)
+
+
+def test_the_demo_generates_scores_and_reports(small, studio, tiny_folder: Path, tmp_path):
+    out = tmp_path / "demo"
+    outcome = studio("demo", "--out", out, "--base", tiny_folder, "--json")
+    assert outcome.status == 0, outcome.err
+    document = outcome.document
+    for part in ("concepts", "together"):
+        assert list(document[part]) == list(demo_run.NAMES)
+        for scores in document[part].values():
+            assert scores.keys() >= {*ALIGNMENTS, "seconds"}
+            assert all(-1 <= scores[key] <= 1 for key in ALIGNMENTS)
+            assert scores["seconds"] > 0
+    report = Path(document["report"])
+    assert report.parent == out.resolve()
+    html = report.read_text()
+    for name in demo_run.NAMES:
+        assert SAMPLES[name].description in html
+        assert Image.open(out / f"{name}.png").width > 16
+    assert document["backbone"] in html
+    assert Image.open(out / "together.png").width > 16
+    library = Library(out / "library")
+    assert [concept.name for concept in library.concepts()] == list(demo_run.NAMES)
+    workflow = Workflow(library.root, str(tiny_folder))
+    for name in demo_run.NAMES:
+        demo_run._add(workflow, name)  # a second run finds them
+    assert len(library.concepts()) == 2
+
+
+def test_the_demo_leaves_a_strangers_concept_alone(small, tiny_folder: Path, tmp_path, state):
+    library = Library(tmp_path / "library")
+    library.add_concept(demo_run.NAMES[0], "dog", SAMPLES["rex"].pictures)
+    before = state(library)
+    with pytest.raises(LibraryError, match="Choose another --library"):
+        demo_run.run_demo(tmp_path / "out", library.root, str(tiny_folder))
+    assert state(library) == before
+
+
+def test_a_box_is_cut_out():
+    picture = Image.new("RGB", (16, 16), "red")
+    picture.paste("blue", (8, 0, 16, 16))
+    left, right = (demo_run._cut([picture], box)[0] for box in demo_run.BOXES)
+    assert left.size == right.size == (8, 16)
+    assert left.getcolors() == [(128, (255, 0, 0))]
+    assert right.getcolors() == [(128, (0, 0, 255))]

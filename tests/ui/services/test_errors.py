@@ -1,0 +1,36 @@
+import pytest
+from pydantic import ValidationError
+
+from concepts import LibraryError
+from studio.models.generation_request import GenerationRequest
+from training.config.recipe import Recipe
+from ui.services.errors import field_of, sentence
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "field", "expected"),
+    [
+        (
+            GenerationRequest,
+            {"prompt": "a", "num_inference_steps": 0},
+            "num_inference_steps",
+            "Choose num_inference_steps of at least 1: 0 is not.",
+        ),
+        (
+            GenerationRequest,
+            {"prompt": "a", "guidance_scale": 200},
+            "guidance_scale",
+            "Choose guidance_scale of at most 100: 200 is not.",
+        ),
+        (GenerationRequest, {}, "prompt", "Change prompt: field required."),
+        (Recipe, {"prior_ratio": 1}, "prior_ratio", "Choose prior_ratio of less than 1: 1 is not."),
+    ],
+)
+def test_a_wrong_option_is_a_sentence(model, values, field, expected):
+    with pytest.raises(ValidationError) as caught:
+        model(**values)
+    assert (field_of(caught.value), sentence(caught.value)) == (field, expected)
+
+
+def test_other_refusals_are_as_they_were_written():
+    assert sentence(LibraryError("Give it a name.")) == "Give it a name."

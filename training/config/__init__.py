@@ -1,0 +1,1 @@
+"""What a training is: the recipe, its presets and the adapters' options."""

@@ -1,0 +1,120 @@
+"""From a recipe to the adapter's options and the optimizer's groups."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from concepts.errors import StudioError
+from studio.adapters import Adapter
+from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.cost import fit_budget, shapes_of
+from studio.adapters.registry import method_named
+from studio.layers.sites import Site
+from studio.models.base_model import Base
+from training.config.recipe import Recipe
+from training.config.stored_recipe import stored_recipe
+
+TOKEN_RATE = 5e-3
+"""The learning rate of a token whose recipe has none."""
+_FIXED = ("adapter", "rank", "max_parameters", "options", "target_modules", "num_vectors", "layerwise_token")
+
+
+def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
+    """The adapter's options from the recipe; StudioError for one that the adapter does not have or of another type."""
+    method = method_named(recipe.adapter)
+    known = [field.name for field in fields(method.Config)]
+    given = dict(recipe.options)
+    if recipe.rank is not None:
+        given["rank"] = recipe.rank
+    if "first_column" in given:
+        raise StudioError("Leave first_column out: the library gives every concept columns of its own.")
+    if method.owns_block:
+        given["first_column"] = first_column
+    if unknown := next((name for name in given if name not in known), None):
+        raise StudioError(f"Leave {unknown} out: {recipe.adapter} has {_listed(known)}.")
+    try:
+        return TypeAdapter(method.Config).validate_python(asdict(method.Config(**given)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudioError(
+            f"Change the option {first['loc'][0]} of {recipe.adapter}: {first['msg'].lower()}."
+        ) from error
+
+
+def _listed(names: list[str]) -> str:
+    return f"the options {', '.join(names)}" if names else "no options"
+
+
+def resolve_recipe(base: Base, recipe: Recipe) -> Recipe:
+    """The recipe as this base understands it: with the layers that it adapts, and in place of a budget the size that
+    it allows, as rank and options; StudioError if it allows none.
+    """
+    if recipe.target_modules is None and method_named(recipe.adapter).kinds(adapter_config(recipe)) == ("attention",):
+        recipe = recipe.model_copy(update={"target_modules": base.default_target_modules})
+    if recipe.max_parameters is None:
+        return recipe
+    if recipe.rank is not None:
+        raise StudioError("Give a rank or max_parameters, not both: each of them decides the adapter's size.")
+    start = adapter_config(recipe)
+    shapes = shapes_of(base.sites_of(kinds_of_recipe(recipe, start)))
+    fitted = asdict(fit_budget(recipe.adapter, start, shapes, recipe.max_parameters))
+    changed = {name: value for name, value in fitted.items() if value != asdict(start)[name] and name != "rank"}
+    update = {"rank": fitted.get("rank"), "options": {**recipe.options, **changed}, "max_parameters": None}
+    return recipe.model_copy(update=update)
+
+
+def kinds_of_recipe(recipe: Recipe, config: Any) -> tuple[str, ...]:
+    """The kinds of layers that a recipe adapts, keys of `KINDS`; StudioError where the method decides."""
+    own = method_named(recipe.adapter).kinds(config)
+    if recipe.target_modules is None:
+        return own
+    if own != ("attention",):
+        raise StudioError(
+            f"Leave target_modules out: {recipe.adapter} decides itself what it adapts, {', '.join(own)}."
+        )
+    return recipe.target_modules
+
+
+def continued_recipe(concept: TrainedConcept, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe that a concept was trained with, for going on: with other noise, and with these changes.
+
+    Raises StudioError for a change of the adapter or its size, and for a concept that came without a recipe.
+    """
+    if fixed := next((name for name in _FIXED if name in changes), None):
+        raise StudioError(f"Leave {fixed} out when a training goes on: adapter and token keep their kind and size.")
+    if "recipe" not in concept.metadata:
+        raise StudioError("Train this concept from the beginning: its file does not say how it was trained.")
+    earlier = stored_recipe(concept.metadata["recipe"])
+    return Recipe(**{**earlier.model_dump(), "seed": (earlier.seed + 1) % 2**32, **changes})
+
+
+def parameter_groups(
+    base: Base,
+    sites: Mapping[str, Site],
+    adapters: Mapping[str, Adapter],
+    recipe: Recipe,
+    token: Mapping[str, nn.Parameter],
+) -> list[dict[str, Any]]:
+    """Adapters by part with that part's learning rate, and the token, (n, d) in each part that reads it.
+
+    Weight decay leaves the token alone, and whatever does not rest at zero.
+    """
+    method = method_named(recipe.adapter)
+    rates = {"unet": recipe.unet_lr, "text_encoder": recipe.text_encoder_lr}
+    groups: list[dict[str, Any]] = []
+    for part in base.parts:
+        named = [pair for site, a in adapters.items() if sites[site].part == part for pair in a.named_parameters()]
+        kind = "unet" if part == "unet" else "text_encoder"
+        rate = rates[kind] or method.learning_rates[kind]
+        for decay, kept in ((recipe.weight_decay, False), (0.0, True)):
+            chosen = [parameter for name, parameter in named if (name in method.no_decay) is kept]
+            groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "part": part})
+    for vectors in token.values():
+        vectors.requires_grad_(recipe.train_token)
+    if recipe.train_token:
+        rate = recipe.token_lr or TOKEN_RATE
+        groups.append({"params": [*token.values()], "lr": rate, "weight_decay": 0.0, "part": "token"})
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,10 @@
+"""Recipes to begin with, by name."""
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"steps": 80, "validation_steps": 40},
+    "standard": {"steps": 120, "validation_steps": 60},
+    "thorough": {"steps": 300, "num_class_images": 96, "validation_steps": 100},
+}
+"""What each changes of the recipe's defaults. On toybox the standard one is what the README's figures are of."""

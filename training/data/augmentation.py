@@ -1,0 +1,102 @@
+"""Pictures to learn from, and how they are cut: squares or buckets of other shapes, mirrored, at random places."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageOps
+
+from concepts.errors import StudioError
+from training.config.recipe import Recipe
+
+SMALLEST_CROP = 0.75
+"""The least share of a picture's sides that a random crop shows."""
+WIDEST = 2.0
+"""How much longer than the other a bucket's side may be."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture of the concept; what is said of it, and what of it counts (a grey picture of its size), if known."""
+
+    picture: Image.Image
+    caption: str | None = None
+    mask: Image.Image | None = None
+
+
+def check_examples(examples: Sequence[Example], recipe: Recipe) -> None:
+    """Raises StudioError where the recipe reads captions or masks and no picture has any."""
+    if recipe.captions == "files" and all(example.caption is None for example in examples):
+        raise StudioError(
+            "Add the concept anew with a caption beside a picture, 1.txt for 1.jpg, or leave captions=files out: no "
+            "picture has one."
+        )
+    if recipe.masked_loss and all(example.mask is None for example in examples):
+        raise StudioError(
+            "Add the concept anew with a mask beside a picture, 1-mask.png for 1.jpg, or with transparency, or leave "
+            "masked=true out: no picture has a mask."
+        )
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What one variant of a picture shows: a box (left, top, right, bottom), fitted into a size, perhaps mirrored."""
+
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    mirrored: bool
+
+    def of(self, picture: Image.Image) -> Image.Image:
+        """This part of a picture."""
+        shown = picture.resize(self.size, Image.Resampling.LANCZOS, box=self.box)
+        return ImageOps.mirror(shown) if self.mirrored else shown
+
+
+def bucket_sizes(side: int, count: int, step: int) -> list[tuple[int, int]]:
+    """So many sizes (width, height) of about side x side pixels, from tall to wide; sides are multiples of `step`."""
+    if count == 1:
+        return [(side, side)]
+    ratios = [WIDEST ** (2 * index / (count - 1) - 1) for index in range(count)]
+    rounded = [(_near(side * math.sqrt(ratio), step), _near(side / math.sqrt(ratio), step)) for ratio in ratios]
+    return list(dict.fromkeys(rounded))
+
+
+def cuts(pictures: Sequence[Image.Image], recipe: Recipe, side: int, step: int) -> Iterator[tuple[int, Cut]]:
+    """Every variant to learn from, with its picture's index: first all plain, then mirrored, then random crops."""
+    sizes = bucket_sizes(side, recipe.buckets, step)
+    middle = [_middle(picture.size, sizes) for picture in pictures]
+    for index, (box, size) in enumerate(middle):
+        yield index, Cut(box, size, mirrored=False)
+    if recipe.random_flip:
+        for index, (box, size) in enumerate(middle):
+            yield index, Cut(box, size, mirrored=True)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    for number in range(recipe.crops * len(pictures)):
+        index = number % len(pictures)
+        scale, across, down, mirror = torch.rand(4, generator=generator).tolist()
+        box = _part(pictures[index].size, middle[index][1], SMALLEST_CROP + (1 - SMALLEST_CROP) * scale, across, down)
+        yield index, Cut(box, middle[index][1], recipe.random_flip and mirror < 0.5)
+
+
+def _middle(
+    size: tuple[int, int], sizes: Sequence[tuple[int, int]]
+) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """The bucket whose shape is nearest to a picture's, and the largest box of that shape in its middle."""
+    ratio = math.log(size[0] / size[1])
+    chosen = min(sizes, key=lambda bucket: abs(math.log(bucket[0] / bucket[1]) - ratio))
+    return _part(size, chosen, 1.0, 0.5, 0.5), chosen
+
+
+def _part(
+    size: tuple[int, int], shape: tuple[int, int], scale: float, across: float, down: float
+) -> tuple[float, float, float, float]:
+    """A box of the given shape, its sides `scale` of the largest; `across` and `down` place it from 0 to 1."""
+    unit = scale * min(size[0] / shape[0], size[1] / shape[1])
+    width, height = unit * shape[0], unit * shape[1]
+    left, top = across * (size[0] - width), down * (size[1] - height)
+    return left, top, left + width, top + height
+
+
+def _near(length: float, step: int) -> int:
+    return max(step, round(length / step) * step)

@@ -1,0 +1,59 @@
+"""In which precision a training computes its products."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from concepts.errors import StudioError
+from studio.models.base_model import Base
+
+
+def cast_to(precision: str, base: Base) -> Callable[[], AbstractContextManager[Any]]:
+    """A function that opens a context in which products have the recipe's precision; StudioError where they cannot."""
+    if precision == "auto":
+        return base.autocast
+    if precision == "float32":
+        return nullcontext
+    if precision == "float16" and base.device.type == "cpu":
+        raise StudioError("Choose another precision, such as auto or float32: float16 needs a GPU.")
+    dtype = getattr(torch, precision)
+
+    def cast() -> AbstractContextManager[Any]:
+        return torch.autocast(base.device.type, dtype)
+
+    return cast
+
+
+@contextmanager
+def cast_once(base: Base, precision: str) -> Iterator[None]:
+    """While open, frozen matrices have the precision to which autocast would cast each of them in every step.
+
+    Products are the same to the last bit. Adapted layers keep their weights, with which some methods compute.
+    """
+    dtype = _dtype(cast_to(precision, base), base.device)
+    if dtype is None or dtype != _dtype(base.autocast, base.device):  # previews must be generated with them too
+        yield
+        return
+    matrices = (nn.Linear, nn.Conv2d)  # and not what is adapted, which is of classes below these
+    layers: list[Any] = [m for part in base.parts.values() for m in part.modules() if type(m) in matrices]
+    kept = [(layer, layer.weight, layer.bias) for layer in layers]
+    try:
+        for layer, weight, bias in kept:
+            layer.weight, layer.bias = _cast(weight, dtype), None if bias is None else _cast(bias, dtype)
+        yield
+    finally:
+        for layer, weight, bias in kept:
+            layer.weight, layer.bias = weight, bias
+
+
+def _dtype(cast: Callable[[], AbstractContextManager[Any]], device: torch.device) -> torch.dtype | None:
+    """The precision of products in such a context; None where it is that of their factors."""
+    with cast():
+        return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
+def _cast(frozen: nn.Parameter, dtype: torch.dtype) -> nn.Parameter:
+    return nn.Parameter(frozen.detach().to(dtype), requires_grad=False)

@@ -1,0 +1,190 @@
+"""What is to be learned, from which pictures and how; and the base made ready for it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from studio.adapters import Adapter
+from studio.adapters.checkpoint import TrainedConcept, build_adapters, to_bytes, trained_states
+from studio.adapters.injection import inject
+from studio.adapters.registry import create_adapters
+from studio.layers.sites import Site
+from studio.models.base_model import Base
+from studio.models.token_embeddings import add_tokens, load_tokens, remove_tokens, token_of, vectors_by_part
+from training.config.adapter_options import kinds_of_recipe
+from training.config.recipe import Recipe
+from training.data.augmentation import Example
+from training.data.random_token import add_random_token, remove_random_token
+from training.engine.precision import cast_once
+from training.engine.preservation_loss import hookable_sites
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that decides what a training gives, but for the number of threads.
+
+    `config` has the adapter's options, and `start` is what an earlier training gave, if this one goes on from it.
+    """
+
+    base: Base
+    name: str
+    class_word: str
+    examples: Sequence[Example]
+    recipe: Recipe
+    config: Any
+    start: TrainedConcept | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of the task: a checkpoint of another one is of no use to it."""
+        digest = hashlib.sha256()
+        digest.update(
+            json.dumps([
+                self.base.decomposition.fingerprint, self.base.device.type, self.name, self.class_word,
+                self.recipe.model_dump(), asdict(self.config),
+            ]).encode()
+        )  # fmt: skip
+        for example in self.examples:
+            digest.update(f"{example.caption}".encode())
+            for picture in (example.picture, example.mask):
+                digest.update(b"" if picture is None else f"{picture.mode} {picture.size}".encode() + picture.tobytes())
+        if self.start is not None:
+            digest.update(to_bytes(self.start))
+        return digest.hexdigest()[:32]
+
+    @property
+    def token(self) -> str:
+        """The concept as prompts name it."""
+        return token_of(self.name)
+
+    @property
+    def vectors(self) -> dict[str, nn.Parameter]:
+        """The token's vectors in each part that reads it, while the base is `ready`."""
+        return vectors_by_part(self.base.text_encoders, self.token)
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """The layers that are adapted, by name."""
+        return self.base.sites_of(kinds_of_recipe(self.recipe, self.config))
+
+    def adapters(self) -> dict[str, Adapter]:
+        """Fresh adapters, or those of an earlier training, which goes on from them."""
+        if self.start is None:
+            return create_adapters(
+                self.recipe.adapter, self.config, self.sites, self.base.decomposition, self.recipe.seed
+            )
+        adapters = build_adapters(self.start, self.sites, self.base.decomposition)
+        for adapter in adapters.values():
+            adapter.rebase()
+        return adapters
+
+    @contextmanager
+    def ready(self, adapters: Mapping[str, Adapter]) -> Iterator[None]:
+        """While open, the base carries the adapters and the new token; afterwards it is what it was."""
+        pipeline, text_encoders = self.base.pipeline, self.base.text_encoders
+        encoders = [encoder for _, encoder in text_encoders.values()]
+        with ExitStack() as undo:
+            # The token first: what adapts the vocabulary's output must see the concept's own vectors too.
+            if self.start is None:
+                layers = len(self.base.attention_blocks) if self.recipe.layerwise_token else 1
+                add_tokens(text_encoders, self.token, self.class_word, self.recipe.num_vectors, layers)
+            else:
+                (parts,) = self.start.tokens.values()
+                load_tokens(text_encoders, self.token, parts)
+            undo.callback(remove_tokens, text_encoders, self.token)
+            if self.preserves_outputs and self.recipe.random_token_ratio:
+                add_random_token(text_encoders, self.token)
+                undo.callback(remove_random_token, text_encoders)
+            undo.callback(inject(self.sites, adapters).eject)
+            if self.base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
+                undo.enter_context(_eager_attention(self.base))
+            if self.recipe.low_memory:
+                for part in (*encoders, pipeline.vae):
+                    undo.callback(part.to, self.base.device)
+            if self.recipe.gradient_checkpointing or self.recipe.low_memory:
+                undo.enter_context(_checkpointed(pipeline.unet, encoders))
+            else:  # activations are kept, and with them the cast weights in any case
+                undo.enter_context(cast_once(self.base, self.recipe.mixed_precision))
+            yield
+
+    @property
+    def preserves_outputs(self) -> bool:
+        """Whether each adapted layer is told to be silent where the concept is not named."""
+        return (
+            self.recipe.output_preservation_weight > 0
+            and self.recipe.num_prior_in_batch > 0
+            and bool(hookable_sites(self.sites))
+        )
+
+    def concept(self, adapters: Mapping[str, Adapter]) -> TrainedConcept:
+        """What these adapters and the token have learned so far, while the base is `ready`. It holds no clock times."""
+        return TrainedConcept(
+            self.base.decomposition.fingerprint,
+            self.recipe.adapter,
+            asdict(self.config),
+            trained_states(adapters),
+            {self.token: {part: vectors.detach().cpu().clone() for part, vectors in self.vectors.items()}},
+            {
+                "name": self.name,
+                "class_word": self.class_word,
+                "base_name": self.base.name,
+                "recipe": self.recipe.model_dump(),
+            },
+        )
+
+
+@contextmanager
+def _eager_attention(base: Base) -> Iterator[None]:
+    """While open, attention is computed step by step in all parts."""
+    unet: Any = base.pipeline.unet
+    with ExitStack() as undo:
+        undo.callback(unet.set_attn_processor, unet.attn_processors)
+        unet.set_attn_processor(AttnProcessor())
+        for _, encoder in base.text_encoders.values():
+            undo.callback(encoder.set_attn_implementation, encoder.config._attn_implementation)
+            encoder.set_attn_implementation("eager")
+        yield
+
+
+@contextmanager
+def _checkpointed(unet: UNet2DConditionModel, encoders: Sequence[PreTrainedModel]) -> Iterator[None]:
+    """While open, all of them compute activations again in the backward pass rather than keep them."""
+    layers = [layer for e in encoders for layer in e.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    unet.enable_gradient_checkpointing()
+    for encoder in encoders:
+        encoder.activation_checkpointing_enable({"use_reentrant": False})
+    for layer in layers:  # these ask whether they are in training; what is in them, dropout say, must not be
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+        for encoder in encoders:
+            encoder.activation_checkpointing_disable()
+        unet.disable_gradient_checkpointing()
+
+
+@contextmanager
+def on_threads(count: int | None) -> Iterator[int]:
+    """While open, torch computes on so many threads (None: as many as it did); gives their number.
+
+    Sums are split by threads, so that only the same number gives the same bytes.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield count or before
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,233 @@
+"""Teaches a base one concept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from concepts.storage import StoragePath, atomic_write
+from studio.adapters.checkpoint import TrainedConcept, config_of, to_bytes
+from studio.models.base_model import Base, generate
+from studio.models.sampling_settings import SamplingSettings
+from training.config.adapter_options import adapter_config, parameter_groups, resolve_recipe
+from training.config.recipe import Recipe
+from training.data.augmentation import Example, check_examples
+from training.data.dataset import TrainingSet, build_training_set, prior_steps
+from training.engine.checkpoints import Checkpoints
+from training.engine.distributed import ProcessGroup
+from training.engine.optimizers import check_optimizer
+from training.engine.precision import cast_to
+from training.engine.prompt_cache import encoders_on_card, on_card
+from training.engine.run_metrics import Record, record_of
+from training.engine.step_losses import LossComputer
+from training.engine.task import Task, on_threads
+from training.engine.train_state import DivergenceError, TrainState
+
+PREVIEW_SETTINGS = SamplingSettings()
+LAST_GOOD = "last-good.safetensors"
+"""The concept, beside the checkpoints, of a training whose loss became no number."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands: the step just done, of how many, its loss (None while preparing), and each part's
+    learning rate in it.
+    """
+
+    step: int
+    steps: int
+    loss: float | None
+    rates: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Pictures of the concept as it was after a step, and their image alignment if they were scored."""
+
+    step: int
+    pictures: list[Image.Image]
+    alignment: float | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training gave: the concept, and how it went."""
+
+    concept: TrainedConcept
+    record: Record
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of every step."""
+        return self.record.losses
+
+
+class TrainingStopped(Exception):  # noqa: N818 (it ends as it was asked to, which is no error)
+    """A training was stopped by its `stop`, after `step` of `steps`; with checkpoints it can go on from there."""
+
+    def __init__(self, step: int, steps: int):
+        super().__init__(f"stopped after step {step} of {steps}")
+        self.step, self.steps = step, steps
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Whom a training tells what it does, whom it asks whether to stop, and who scores its previews."""
+
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_preview: Callable[[Preview], None] = lambda _: None
+    stop: Callable[[], bool] = lambda: False
+    score: Callable[[Sequence[Image.Image]], float] | None = None
+
+
+def never_stop() -> bool:
+    """Lets a training run to its end."""
+    return False
+
+
+def train_concept(
+    base: Base,
+    name: str,
+    class_word: str,
+    pictures: Sequence[Image.Image | Example],
+    recipe: Recipe,
+    first_column: int = 0,
+    cache: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    start: TrainedConcept | None = None,
+    checkpoints: StoragePath | None = None,
+    every: int = 50,
+    stop: Callable[[], bool] = never_stop,
+    on_preview: Callable[[Preview], None] = lambda _: None,
+    score: Callable[[Sequence[Image.Image]], float] | None = None,
+) -> Training:
+    """Trains adapters and a token on the pictures and gives the base back as it was.
+
+    `cache` keeps prior pictures between trainings. `start` is what an earlier training of this concept gave, to go on
+    from. `checkpoints` is a folder in which the state is kept, after every `every` steps and at the end: the same call
+    goes on from there, and ends in the same bytes as one that was never interrupted. The caller removes the
+    folder when the result is safe. `stop` is asked before every step, and while prior pictures are generated. `score`
+    gives the image alignment of previews, by which the recipe may end the training or choose its result.
+
+    Raises StudioError for options that do not fit, and when the loss is no longer a number: then LAST_GOOD, beside the
+    checkpoints, is what was learned until the newest of them. Raises TrainingStopped, with the state kept, when `stop`
+    says so.
+    """
+    recipe = resolve_recipe(base, recipe)
+    config = adapter_config(recipe, first_column) if start is None else config_of(start)
+    examples = [picture if isinstance(picture, Example) else Example(picture) for picture in pictures]
+    check_examples(examples, recipe)
+    check_optimizer(recipe, base.device)
+    cast_to(recipe.mixed_precision, base)  # what this machine cannot do is refused before anything is generated
+    task = Task(base, name, class_word, examples, recipe, config, start)
+    callbacks, process_group = Callbacks(on_progress, on_preview, stop, score), ProcessGroup.from_env()
+    adapters = task.adapters()
+    kept = None if checkpoints is None else Checkpoints(checkpoints / task.key)
+    found = None if kept is None else process_group.main_process_first(kept.newest)
+    with on_threads(recipe.threads or (None if found is None else found["threads"])) as threads:
+        data = process_group.main_process_first(lambda: _prepared(task, cache, callbacks))
+        with task.ready(adapters):
+            groups = parameter_groups(base, task.sites, adapters, recipe, task.vectors)
+            train_state = TrainState(adapters, task.vectors, groups, recipe, threads, process_group)
+            if found is not None:
+                train_state.resume(found)
+            try:
+                _learn(
+                    task,
+                    data,
+                    train_state,
+                    kept if process_group.is_main_process else None,
+                    every,
+                    callbacks,
+                    process_group,
+                )
+            except DivergenceError as diverged:
+                raise _with_last_good(diverged, task, train_state, kept) from diverged
+            train_state.finish()
+            return Training(task.concept(adapters), record_of(train_state, task.sites))
+
+
+def _prepared(task: Task, cache: Path | None, callbacks: Callbacks) -> TrainingSet:
+    """What the concept is learned from; the progress of generating prior pictures is told."""
+    recipe, base = task.recipe, task.base
+    generating = prior_steps(recipe.num_class_images)
+    done = iter(range(1, generating + 1))
+
+    def generated() -> None:
+        if callbacks.stop():
+            raise TrainingStopped(0, recipe.steps)
+        callbacks.on_progress(Progress(next(done), generating, None))
+
+    with on_card(base, base.pipeline.vae, recipe.low_memory):
+        return build_training_set(base, task.examples, task.class_word, recipe, cache, generated)
+
+
+def _learn(
+    task: Task,
+    data: TrainingSet,
+    train_state: TrainState,
+    kept: Checkpoints | None,
+    every: int,
+    callbacks: Callbacks,
+    process_group: ProcessGroup,
+) -> None:
+    """Takes the steps that are left; the state is kept on the way."""
+    recipe, saved = task.recipe, train_state.step
+
+    def save() -> None:
+        nonlocal saved
+        if kept and train_state.step != saved:
+            kept.save(train_state.step, train_state.state())
+            saved = train_state.step
+
+    loss_computer = LossComputer(task, data, train_state, process_group)
+    while not train_state.ended:
+        if process_group.any(callbacks.stop()):
+            save()
+            raise TrainingStopped(train_state.step, recipe.steps)
+        train_state.step_down(loss_computer.losses())
+        if recipe.validation_steps and (
+            train_state.step % recipe.validation_steps == 0 or train_state.step == recipe.steps
+        ):
+            callbacks.on_preview(_preview(task, train_state, callbacks, loss_computer.prompt_cache.rests))
+        if train_state.step % every == 0 or train_state.ended:
+            save()
+        rates = {part: rates[-1] for part, rates in train_state.rates.items()}
+        callbacks.on_progress(Progress(train_state.step, recipe.steps, train_state.losses[-1], rates))
+
+
+def _preview(task: Task, train_state: TrainState, callbacks: Callbacks, text_rests: bool) -> Preview:
+    """Generates what the training would give now, and has it scored."""
+    recipe, base = task.recipe, task.base
+    with (
+        train_state.result(),
+        on_card(base, base.pipeline.vae, recipe.low_memory),
+        encoders_on_card(base, text_rests),
+    ):
+        pictures = generate(
+            base,
+            recipe.validation_prompt.replace("{}", task.token),
+            range(recipe.num_validation_images),
+            PREVIEW_SETTINGS,
+        )
+    alignment = None if callbacks.score is None else callbacks.score(pictures)
+    if alignment is not None:
+        train_state.record_score(alignment)
+    return Preview(train_state.step, pictures, alignment)
+
+
+def _with_last_good(
+    diverged: DivergenceError, task: Task, train_state: TrainState, kept: Checkpoints | None
+) -> DivergenceError:
+    """The error, which also says where that is what was learned until the newest checkpoint."""
+    found = kept and kept.newest()
+    if not (kept and found):
+        return diverged
+    train_state.resume(found)
+    file = kept.folder / LAST_GOOD
+    atomic_write(file, to_bytes(task.concept(train_state.adapters)))
+    return DivergenceError(
+        f"{diverged} What was learned until step {train_state.step} is kept: add --continue-from {file} "
+        "to go on from it."
+    )

@@ -1,0 +1,1 @@
+"""Queued trainings, workers and batches."""

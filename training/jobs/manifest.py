@@ -1,0 +1,118 @@
+"""Manifests of batches: many concepts, the options that they share, and sweeps, as one TOML file."""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from concepts.errors import StudioError
+from concepts.names import check_words
+from training.config.recipe import Recipe
+
+SHORT = {"adapter": "{}", "rank": "r{}", "seed": "s{}"}
+"""How a concept's name tells what a sweep gave it."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Group(_Strict):
+    """One concept, or with a glob as many as there are folders that match."""
+
+    pictures: str = Field(description="A folder, or a glob of folders; seen from the manifest's own folder.")
+    class_word: str = Field(alias="class", description="What it is, in a word that the base knows.")
+    name: str | None = Field(default=None, description="The concept's name; the folder's if unset.")
+    recipe: dict[str, Any] = Field(default={}, description="Options that differ from the shared ones.")
+
+
+class Sweep(_Strict):
+    """Every concept is trained once for each combination of these."""
+
+    adapter: tuple[str, ...] = Field(default=(), description="Methods.")
+    rank: tuple[int, ...] = Field(default=(), description="Ranks.")
+    seed: tuple[int, ...] = Field(default=(), description="Seeds.")
+
+    def variants(self) -> list[dict[str, Any]]:
+        """The combinations, as options of the recipe."""
+        axes = {key: values for key, values in self.model_dump().items() if values}
+        return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+
+
+class Manifest(_Strict):
+    """A batch. Unknown keys are refused."""
+
+    base: str = Field(default="toybox", description="The base: toybox, a diffusers folder, or a model of the hub.")
+    priority: int = Field(default=0, description="Jobs of a higher priority are trained first.")
+    max_attempts: int = Field(default=3, ge=1, description="How often a job is tried whose worker dies.")
+    recipe: dict[str, Any] = Field(default={}, description="Options of the recipe that all concepts share.")
+    sweep: Sweep = Sweep()
+    concepts: tuple[Group, ...] = Field(min_length=1, description="The concepts, in the order of their columns.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a batch: the concept to add, the folder of its pictures, and the recipe."""
+
+    name: str
+    class_word: str
+    pictures: Path
+    recipe: Recipe
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a TOML file. Raises StudioError, naming the key, for what it cannot be."""
+    try:
+        return Manifest.model_validate(tomllib.loads(path.read_text()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StudioError(f"Give a manifest in TOML: {path} cannot be read ({error}).") from error
+    except ValidationError as error:
+        raise _refusal(str(path), error) from error
+
+
+def runs_of(manifest: Manifest, folder: Path) -> list[Run]:
+    """Every training of a batch whose manifest lies in `folder`, in the manifest's order; the sweep turns fastest."""
+    runs = [
+        _run(manifest, group, pictures, variant)
+        for group in manifest.concepts
+        for pictures in _folders(group, folder)
+        for variant in manifest.sweep.variants()
+    ]
+    names = [run.name.lower() for run in runs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise StudioError(f'Give each concept a name of its own: "{twice}" comes twice.')
+    return runs
+
+
+def _folders(group: Group, folder: Path) -> Iterator[Path]:
+    given = Path(group.pictures).expanduser()
+    root, pattern = (Path(given.anchor), str(given.relative_to(given.anchor))) if given.anchor else (folder, str(given))
+    found = sorted(path for path in root.glob(pattern) if path.is_dir())
+    if not found:
+        raise StudioError(f"Change pictures: there is no folder {group.pictures} in {folder}.")
+    if group.name and len(found) > 1:
+        raise StudioError(
+            f'Leave name = "{group.name}" out: {group.pictures} has {len(found)} folders, each a concept.'
+        )
+    yield from found
+
+
+def _run(manifest: Manifest, group: Group, pictures: Path, variant: dict[str, Any]) -> Run:
+    swept = [SHORT[key].format(value) for key, value in variant.items() if len(getattr(manifest.sweep, key)) > 1]
+    name = "-".join([group.name or pictures.name, *swept])
+    check_words(name, group.class_word)
+    # The same file must come out on any machine, however many cores it has
+    given = {"threads": 1, **manifest.recipe, **group.recipe, **variant}
+    try:
+        return Run(name, group.class_word, pictures, Recipe(**given))
+    except ValidationError as error:
+        raise _refusal(f"the recipe of {name}", error) from error
+
+
+def _refusal(place: str, error: ValidationError) -> StudioError:
+    first = error.errors()[0]
+    return StudioError(f"Change {'.'.join(map(str, first['loc']))} in {place}: {first['msg'].lower()}.")

@@ -1,0 +1,211 @@
+"""A training whose pictures come from the library, and whose result, previews and scores go there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from PIL import Image
+
+from concepts import Columns, Concept, Lease, Library, LibraryError, Order, Result, read_picture
+from concepts.columns.allocation import Space
+from concepts.storage import remove
+from studio.adapters import ADAPTERS
+from studio.adapters.checkpoint import TrainedConcept, to_bytes
+from studio.composition.merge import MergeCache, MergeConfig
+from studio.metrics.clip import Scorer
+from studio.models.base_model import Base, generate
+from studio.models.token_embeddings import token_of
+from training.config.adapter_options import adapter_config, kinds_of_recipe, resolve_recipe
+from training.config.recipe import Recipe
+from training.data.augmentation import Example
+from training.engine.distributed import ProcessGroup
+from training.engine.task import on_threads
+from training.engine.trainer import Preview, Progress, Training, never_stop, train_concept
+from training.jobs.tensorboard import TensorBoardLog
+from training.reporting.image_grid import grid, png_bytes
+
+PREVIEWS = 4
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training in the library gives: the stored result, the loss of every step, the preview pictures."""
+
+    result: Result
+    losses: list[float]
+    previews: list[Image.Image]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Alignment of pictures, in the terms of one backbone: per picture, None where nothing was compared with."""
+
+    backbone: str
+    image: list[float] | None
+    text: list[float]
+
+
+def train_in_library(
+    library: Library,
+    base: Base,
+    scorer: Callable[[], Scorer],
+    concept: Concept,
+    recipe: Recipe,
+    first_column: int = 0,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    start: TrainedConcept | None = None,
+    stop: Callable[[], bool] = never_stop,
+    lease: Lease | None = None,
+) -> Trained:
+    """Trains a concept, generates previews, scores them and stores the result, which replaces an earlier one.
+
+    With `start` the training goes on from there. One that was stopped by `stop`, which raises TrainingStopped, or
+    killed goes on where it was when it is asked for in the same way again. With `lease` the result ends that job.
+    """
+    training, process_group = _train(library, base, scorer, concept, recipe, first_column, on_progress, start, stop)
+    if process_group.is_main_process:
+        with on_threads(recipe.threads):
+            trained = _store(library, base, scorer(), concept, recipe, training, lease)
+        remove(library.checkpoints(concept))
+        process_group.wait()
+        return trained
+    process_group.wait()
+    stored = library.concept(concept.name).result
+    assert stored, "the leading process has stored it"
+    return Trained(stored, training.losses, [])
+
+
+def _train(
+    library: Library,
+    base: Base,
+    scorer: Callable[[], Scorer],
+    concept: Concept,
+    recipe: Recipe,
+    first_column: int,
+    on_progress: Callable[[Progress], None],
+    start: TrainedConcept | None,
+    stop: Callable[[], bool],
+) -> tuple[Training, ProcessGroup]:
+    """Trains with checkpoints, a tensorboard_log for TensorBoard, and scores of previews where the recipe asks for
+    any.
+    """
+    examples, tensorboard_log, process_group = (
+        examples_of(concept),
+        TensorBoardLog(library.runs(concept)),
+        ProcessGroup.from_env(),
+    )
+    references = [example.picture for example in examples]
+
+    def told(progress: Progress) -> None:
+        on_progress(progress)
+        if process_group.is_main_process:
+            tensorboard_log.progress(progress)
+
+    def previewed(preview: Preview) -> None:
+        if process_group.is_main_process:
+            tensorboard_log.preview(preview)
+
+    def score(shown: Sequence[Image.Image]) -> float:
+        return fmean(scorer().image_alignment(shown, references).tolist())
+
+    cache, checkpoints = library.local / "priors", library.checkpoints(concept)
+    try:
+        training = train_concept(
+            base, concept.name, concept.class_word, examples, recipe, first_column, cache, told, start, checkpoints,
+            stop=stop, on_preview=previewed, score=score,
+        )  # fmt: skip
+    finally:
+        tensorboard_log.close()
+    return training, process_group
+
+
+def _store(
+    library: Library,
+    base: Base,
+    scorer: Scorer,
+    concept: Concept,
+    recipe: Recipe,
+    training: Training,
+    lease: Lease | None,
+) -> Trained:
+    """Generates previews of what was trained, scores them and stores it all."""
+    trained, prompt = training.concept, "a photo of {}"
+    with MergeCache(base, 1).applied({concept.name: trained}, MergeConfig()):
+        previews = generate(base, prompt.format(token_of(concept.name)), range(PREVIEWS))
+    scores = aligned(scorer, previews, prompt.format(f"a {concept.class_word}"), pictures_of(concept))
+    trained.metadata["scores"] = summary(scores)
+    details = {
+        "base": trained.base,
+        "adapter": trained.adapter,
+        "rank": trained.config.get("rank", 0),
+        "parameters": sum(t.numel() for state in trained.adapters.values() for t in state.values()),
+        "scores": trained.metadata["scores"],
+        "recipe": recipe.model_dump(),
+        **training.record.plain(),
+    }
+    result = library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)), lease)
+    return Trained(result, training.losses, previews)
+
+
+def order_of(base: Base, name: str, recipe: Recipe, column: int | None = None, **options: Any) -> Order:
+    """The order that queues this training; `options` are those of Order. Raises StudioError for what does not fit."""
+    recipe = resolve_recipe(base, recipe)
+    wanted = columns_for(base, recipe, column)
+    return Order(name, base.name, base.decomposition.fingerprint, recipe.model_dump(mode="json"), wanted, **options)
+
+
+def columns_for(base: Base, recipe: Recipe, column: int | None = None) -> Columns | None:
+    """The singular columns, or basis rows, that a training needs of the ledger; None where it needs none.
+
+    Every site is checked, and StudioError raised for a configuration that does not fit.
+    """
+    config = adapter_config(recipe)
+    method = ADAPTERS[recipe.adapter]
+    shapes = {site.name: tuple(site.weight.shape) for site in base.sites_of(kinds_of_recipe(recipe, config)).values()}
+    for name, shape in shapes.items():
+        method.check(shape, config, name)
+    if not method.owns_block:
+        return None
+    capacity = min(base.decomposition.capacity, *map(min, shapes.values()))
+    return Columns(config.rank, capacity, column, space_of(recipe.adapter))
+
+
+def space_of(adapter: str) -> Space:
+    """The space of the ledger that a method's block lies in."""
+    return "columns" if ADAPTERS[adapter].uses_columns else "rows"
+
+
+def refuse_without_pictures(concept: Concept) -> None:
+    """Raises LibraryError for a concept that nothing can be learned from."""
+    if not concept.pictures:
+        raise LibraryError(f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.')
+
+
+def pictures_of(concept: Concept) -> list[Image.Image]:
+    """A concept's own pictures."""
+    return [read_picture(path, str(path)) for path in concept.pictures]
+
+
+def examples_of(concept: Concept) -> list[Example]:
+    """A concept's own pictures, with their captions and masks."""
+    masks = [None if mask is None else read_picture(mask, str(mask)).convert("L") for mask in concept.masks]
+    return [Example(*parts) for parts in zip(pictures_of(concept), concept.captions, masks, strict=True)]
+
+
+def aligned(
+    scorer: Scorer, pictures: Sequence[Image.Image], prompt: str, references: Sequence[Image.Image] = ()
+) -> Scores:
+    """How near pictures are to a prompt and, when given, to references."""
+    image = scorer.image_alignment(pictures, references).tolist() if references else None
+    return Scores(scorer.backbone, image, scorer.text_alignment(pictures, prompt).tolist())
+
+
+def summary(scores: Scores) -> dict[str, Any]:
+    """The mean alignments, with the backbone's name."""
+    image = None if scores.image is None else sum(scores.image) / len(scores.image)
+    return {
+        "backbone": scores.backbone,
+        "image_alignment": image,
+        "text_alignment": sum(scores.text) / len(scores.text),
+    }

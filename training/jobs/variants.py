@@ -1,0 +1,179 @@
+"""Variants: the same pictures trained with another adapter or rank, each a concept of its own, named as sweeps do."""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from concepts import Concept, Library, LibraryError, atomic_write, read_picture
+from concepts.storage import StoragePath, read_file
+from studio.adapters import ADAPTERS
+from studio.adapters.registry import method_named
+from training.config.adapter_options import adapter_config
+from training.config.presets import PRESETS
+from training.config.recipe import Recipe
+from training.config.stored_recipe import stored_recipe
+from training.jobs.manifest import SHORT
+
+MOST = 200
+"""Concepts that are looked through for variants of one."""
+_METHODS = "|".join(ADAPTERS)
+_NAME = re.compile(
+    rf"(?P<stem>.+?)(?:-(?P<adapter>{_METHODS}))?(?:-r(?P<rank>\d+))?(?:-s(?P<seed>\d+))?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of `source`'s pictures that is stored under `name`, which is another concept's for a variant."""
+
+    source: str
+    name: str
+    recipe: Recipe
+
+
+def variant_name(name: str, changes: Mapping[str, Any]) -> str:
+    """The name of a concept's variant: "rex" with another adapter and rank is "rex-lora-r4", and so is "rex-r4"."""
+    stem, before = _parts(name)
+    parts = {**before, **changes}
+    return "-".join([stem, *(form.format(parts[key]) for key, form in SHORT.items() if parts.get(key) is not None)])
+
+
+def varied_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with another adapter, rank or both.
+
+    Another adapter comes with options of its own, and with its own size, unless a rank or the recipe's
+    max_parameters says otherwise.
+
+    Raises StudioError for an adapter that there is not, and for the rank of one that has none.
+    """
+    given = {**recipe.model_dump(), **changes}
+    if "rank" in changes:
+        given["max_parameters"] = None
+    if changes.get("adapter", recipe.adapter) != recipe.adapter:
+        given |= {"rank": changes.get("rank"), "options": {}}
+        config = adapter_config(Recipe(adapter=given["adapter"], rank=given["rank"]))
+        if method_named(given["adapter"]).kinds(config) != ("attention",):  # it decides itself what it adapts
+            given["target_modules"] = None
+    return Recipe(**given)
+
+
+class Variants:
+    """What one library holds of variants; each concept's are read once."""
+
+    def __init__(self, library: Library):
+        self._library = library
+        self._found: dict[str, list[Concept]] = {}
+
+    def of(self, name: str) -> list[Concept]:
+        """The concept and all others of its pictures whose names differ by what a sweep adds, by name."""
+        concept = self._library.concept(name)
+        if concept.id not in self._found:
+            stem = _parts(concept.name)[0].lower()
+            near = self._library.page(MOST, search=stem)
+            names = [each.name for each in near if _parts(each.name)[0].lower() == stem]
+            found = self._library.find_concepts(names, details=True)
+            self._found[concept.id] = sorted(
+                (each for each in found if same_pictures(each, concept)),
+                key=lambda each: each.name,
+            )
+        return self._found[concept.id]
+
+    def trained(self, name: str, wanted: Mapping[str, Any]) -> Concept | None:
+        """The training of a concept's pictures with the adapter and rank that are wanted; None if there is none.
+
+        Without a wanted adapter it is the concept's own. Among several it is the one whose recipe differs least.
+        """
+        concept = self._library.concept(name)
+        if concept.result:
+            wanted = {"adapter": concept.result.adapter, **wanted}
+        fits = [
+            each for each in self.of(name)
+            if each.result and all(getattr(each.result, key) == value for key, value in wanted.items())
+        ]  # fmt: skip
+        return min(fits, key=lambda each: _differences(each, concept), default=None)
+
+    def training(self, name: str, wanted: Mapping[str, Any]) -> Training:
+        """The training that would give what is wanted, with all else as the concept has it."""
+        concept = self._library.concept(name)
+        own = _recipe_of(concept)
+        before = {"adapter": own.adapter, "rank": concept.result.rank if concept.result else own.rank}
+        changes = {key: value for key, value in wanted.items() if value != before[key]}
+        return Training(concept.name, variant_name(concept.name, changes), varied_recipe(own, wanted))
+
+
+def trainings_of(name: str, recipe: Recipe, adapters: Sequence[str], ranks: Sequence[int]) -> list[Training]:
+    """A concept's training, and variants of it for every further adapter at every rank, where it has one."""
+    found = {}
+    for adapter in (recipe.adapter, *adapters):
+        has_rank = hasattr(method_named(adapter).Config(), "rank")
+        for rank in (recipe.rank, *ranks) if has_rank and ranks else (None,):
+            wanted = {"adapter": adapter, **({"rank": rank} if rank else {})}
+            changes = {key: value for key, value in wanted.items() if value != getattr(recipe, key)}
+            called = variant_name(name, changes) if changes else name
+            found[called.lower()] = Training(name, called, varied_recipe(recipe, wanted) if changes else recipe)
+    return [*found.values()]
+
+
+def same_pictures(one: Concept, other: Concept) -> bool:
+    """Whether two concepts have one class word and the same pictures, in the same order."""
+    if one.id == other.id:
+        return True
+    if not one.pictures or one.class_word != other.class_word or len(one.pictures) != len(other.pictures):
+        return False
+    return all(_alike(*pair) for pair in zip(one.pictures, other.pictures, strict=True))
+
+
+def refuse_other_pictures(library: Library, source: str, name: str) -> None:
+    """Raises LibraryError where a variant of `source` cannot be called so, since another concept is."""
+    found = library.find_concepts([name])
+    if found and not same_pictures(found[0], library.concept(source)):
+        raise LibraryError(f'Rename "{found[0].name}" first: a training of "{source}" needs this name.')
+
+
+def add_variant(library: Library, source: str, name: str) -> Concept:
+    """The variant of this name, which is added with the pictures, captions and masks of `source` if it is missing."""
+    if found := library.find_concepts([name]):
+        return found[0]
+    concept = library.concept(source)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        for number, (picture, caption, mask) in enumerate(
+            zip(concept.pictures, concept.captions, concept.masks, strict=True)
+        ):
+            atomic_write(folder / f"{number:03}.png", read_file(picture))
+            if caption:
+                (folder / f"{number:03}.txt").write_text(caption, encoding="utf-8")
+            if mask:
+                atomic_write(folder / f"{number:03}-mask.png", read_file(mask))
+        return library.add_concept(name, concept.class_word, [folder])
+
+
+def _parts(name: str) -> tuple[str, dict[str, str | None]]:
+    """What a name is without what a sweep adds, and that."""
+    match = _NAME.fullmatch(name)
+    assert match, "the stem takes whatever there is"
+    parts = match.groupdict()
+    return parts.pop("stem"), parts
+
+
+def _recipe_of(concept: Concept) -> Recipe:
+    """How a concept was trained, or would be: by the standard recipe."""
+    known = concept.result.details.get("recipe") if concept.result else None
+    return stored_recipe(known or PRESETS["standard"])
+
+
+def _differences(one: Concept, other: Concept) -> int:
+    """How many options of their recipes differ."""
+    recipes = _recipe_of(one).model_dump(), _recipe_of(other).model_dump()
+    return sum(recipes[0][option] != recipes[1][option] for option in recipes[0])
+
+
+def _alike(one: StoragePath, other: StoragePath) -> bool:
+    data = read_file(one), read_file(other)
+    if data[0] == data[1]:
+        return True
+    pictures = [read_picture(each, "picture") for each in data]
+    return pictures[0].size == pictures[1].size and pictures[0].tobytes() == pictures[1].tobytes()

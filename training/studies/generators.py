@@ -1,0 +1,78 @@
+"""The two ways in which the composition study generates: from a merged model, and from one that serves its concepts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from PIL import Image
+
+from studio.models.base_model import Base, generate, generate_images
+from studio.models.regions import Region
+from studio.models.sampling_settings import SamplingSettings
+from studio.serving.serving import Request, Serving
+
+
+class ImageGenerator(Protocol):
+    """Generates with the concepts that are in a base."""
+
+    def alone(self, name: str, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """One picture for each prompt, which names this concept alone."""
+        ...
+
+    def together(
+        self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
+    ) -> list[Image.Image]:
+        """One picture a seed, of this width and height, of a prompt that names all, each concept in its region."""
+        ...
+
+    def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """One picture for each prompt, which names no concept."""
+        ...
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Generates from a base into which the concepts are merged."""
+
+    base: Base
+    settings: SamplingSettings
+
+    def alone(self, name: str, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """The merged model does not ask which concept is meant."""
+        return generate_images(self.base, prompts, seeds, self.settings)
+
+    def together(
+        self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
+    ) -> list[Image.Image]:
+        """Cross-attention reads by region; the weights are the same everywhere."""
+        return generate(self.base, prompt, seeds, replace(self.settings, size=size), [*regions.values()])
+
+    def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """With the merged weights."""
+        return generate_images(self.base, prompts, seeds, self.settings)
+
+
+@dataclass(frozen=True)
+class Unmerged:
+    """Generates with each concept's own products, of those concepts alone that a request names."""
+
+    serving: Serving
+    settings: SamplingSettings
+
+    def alone(self, name: str, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """With this concept's products alone."""
+        return self._generate([Request(p, seed, {name: 1.0}) for p, seed in zip(prompts, seeds, strict=True)])
+
+    def together(
+        self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
+    ) -> list[Image.Image]:
+        """Each concept's products act inside its region and on its prompt."""
+        requests = [Request(prompt, seed, dict.fromkeys(regions, 1.0), regions) for seed in seeds]
+        return self.serving.generate(requests, replace(self.settings, size=size))
+
+    def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """With no products at all."""
+        return self._generate([Request(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)])
+
+    def _generate(self, requests: Sequence[Request]) -> list[Image.Image]:
+        return self.serving.generate(requests, self.settings)

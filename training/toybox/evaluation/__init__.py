@@ -1,0 +1,1 @@
+"""How well toybox and its judges do."""

@@ -1,0 +1,1 @@
+"""The twelve sample concepts, drawn."""

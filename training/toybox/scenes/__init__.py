@@ -1,0 +1,1 @@
+"""The drawn world that toybox learns from, with captions."""

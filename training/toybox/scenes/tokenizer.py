@@ -1,0 +1,65 @@
+"""Stage 2 of toybox: its tokenizer, a byte-level BPE in CLIP's own form, so that any text tokenises."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from transformers import CLIPTokenizer
+
+from training.toybox.scenes.captions import caption
+from training.toybox.scenes.dataset import scenes
+from training.toybox.scenes.individuals.traits import ACCESSORIES, KINDS, PATTERNS
+from training.toybox.scenes.items import BACKGROUNDS, COLOURS, THINGS
+from training.toybox.scenes.wording import synonyms
+
+MAX_LENGTH = 77
+"""As in Stable Diffusion, so that its prompts are cut nowhere else."""
+MOST_MERGES = 6000
+"""More than it takes to make each word one token; the learner stops where no pair of pieces is left."""
+_END = "</w>"
+
+
+def world_words() -> list[str]:
+    """The words of the world: of kinds, things, colours, patterns, accessories, places and captions, sorted."""
+    rng = np.random.default_rng(3)
+    texts = [caption(scene, rng).text for shard in range(2) for scene in scenes(shard)]
+    texts += [*KINDS, *THINGS, *COLOURS, *PATTERNS, *ACCESSORIES]
+    texts += [word for name in (*KINDS, *THINGS) for word in synonyms(name)]
+    texts += [phrase for place in BACKGROUNDS.values() for phrase in place.phrases]
+    return sorted({word for text in texts for word in text.replace(",", " ").split()})
+
+
+def build_tokenizer() -> CLIPTokenizer:
+    """The tokenizer, in which each of `world_words` is one token: all bytes, all bytes that end a word, the merges."""
+    merges = _learn_merges()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*alphabet, *(letter + _END for letter in alphabet), *("".join(pair) for pair in merges)]
+    # open_clip and CLIPTextModel find the end of the text at the highest id, so it comes last.
+    words = [*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)  # pyright: ignore[reportArgumentType]
+
+
+def write_tokenizer(tokenizer: CLIPTokenizer, target: Path) -> None:
+    """Saves the tokenizer without the padding that its last call happened to use."""
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(str(target))
+
+
+def _learn_merges() -> list[tuple[str, str]]:
+    clip = CLIPTokenizer().backend_tokenizer
+    learner = Tokenizer(BPE(end_of_word_suffix=_END))
+    learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 * 256 + MOST_MERGES,
+        min_frequency=1,
+        end_of_word_suffix=_END,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learner.train_from_iterator(world_words(), trainer)
+    state = learner.model.__getstate__()
+    return [(left, right) for left, right in json.loads(state)["merges"]]

@@ -1,0 +1,1 @@
+"""The models that make up toybox, each trained by a stage."""

@@ -1,0 +1,231 @@
+"""A stage of toybox: the UNet, and the text encoder along with it, on latents and captions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from training.engine.losses import draw_timesteps
+from training.toybox.scenes.captions import caption
+from training.toybox.scenes.dataset import TEST_SEED
+from training.toybox.scenes.render import Scene
+from training.toybox.stages import pipeline
+from training.toybox.stages.autoencoder import LATENT_CHANNELS
+from training.toybox.stages.latent_cache import SHARD, SIZE, LatentShard, encoded
+from training.toybox.stages.muon import MuonWithAdamW
+from training.toybox.stages.stage import (
+    Average,
+    channels_last,
+    descend,
+    learning_rate,
+    run_stage,
+    set_learning_rate,
+    step_rng,
+)
+from training.toybox.stages.text_encoder import tokens
+from training.toybox.stages.training_log import TrainingLog
+
+CHANNELS = (128, 192, 256)
+ATTENTION = ("neither", "up", "both")
+"""Where a UNet may attend at 16x16: in no block, in the upward one, in the downward one too."""
+BATCH = 64
+STEPS = 20_000
+SHARDS, GROWTH, MOST_SHARDS = 12, 128, 96
+"""Shards to begin with, steps until each next one is drawn, and shards in the end."""
+PEAK_RATE, OTHER_RATE = 1e-2, 1e-3
+"""Muon's learning rate, and AdamW's for embeddings, biases and norms."""
+TEXT_SCALE = 0.2
+"""The text encoder's rates, in those of the UNet: it knows the captions already."""
+UNCONDITIONAL = 0.1
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe:
+    """How the denoiser trains.
+
+    `decay` is the last share of the steps, in which the rate falls; `thing_weight` how much more the cells of items
+    count than the background's; `attention` one of `ATTENTION`; `compile` takes minutes and a C++ compiler and then
+    saves a fifth of every step. `name` is that of the checkpoint.
+    """
+
+    steps: int = STEPS
+    decay: float = 0.25
+    attention: str = "up"
+    thing_weight: float = 4.0
+    compile: bool = False
+    name: str = "denoiser"
+
+
+def build_unet(attention: str = "up", cross_width: int = 192) -> UNet2DConditionModel:
+    """The untrained UNet: attention at 8x8 and 4x4, and at 16x16 as `ATTENTION` has it."""
+    first = "CrossAttnDownBlock2D" if attention == "both" else "DownBlock2D"
+    last = "UpBlock2D" if attention == "neither" else "CrossAttnUpBlock2D"
+    return UNet2DConditionModel(
+        sample_size=SIZE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        down_block_types=(first, "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", last),
+        cross_attention_dim=cross_width,
+        attention_head_dim=4,  # diffusers reads this as the number of heads
+        norm_num_groups=16,
+    )
+
+
+class Denoiser(nn.Module):
+    """The two models that are trained together, as one module for the optimizer and the average."""
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel):
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.unet = unet
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch: captions, scaled latents (n, channels, 16, 16), and how much items cover (n, 1, 16, 16), 0 to 1."""
+
+    texts: list[str]
+    latents: Tensor
+    covered: Tensor
+
+
+class BatchSampler:
+    """What the denoiser learns from: latents and scenes, of which there are more as the training goes on."""
+
+    def __init__(self, folder: Path, autoencoder: AutoencoderKL, device: str):
+        self.folder, self.autoencoder, self.device = folder, autoencoder, device
+        self.shards: list[LatentShard] = []
+
+    def draw(self, step: int, rng: np.random.Generator) -> Batch:
+        """The batch of one step, with captions drawn anew and some of them left out."""
+        ready = min(MOST_SHARDS, SHARDS + step // GROWTH)
+        while len(self.shards) < ready:
+            self.shards.append(encoded(self.folder, self.autoencoder, len(self.shards), self.device))
+        chosen = [divmod(int(index), SHARD) for index in rng.integers(ready * SHARD, size=BATCH)]
+        return self._batch([(self.shards[shard], row) for shard, row in chosen], rng, UNCONDITIONAL)
+
+    def unseen(self) -> Batch:
+        """A shard that is never trained on, with captions that are always the same."""
+        shard = encoded(self.folder, self.autoencoder, 1, self.device, TEST_SEED)
+        return self._batch([(shard, row) for row in range(len(shard.scenes))], np.random.default_rng(TEST_SEED), 0.0)
+
+    def _batch(self, rows: list[tuple[LatentShard, int]], rng: np.random.Generator, silent: float) -> Batch:
+        def said(scene: Scene) -> str:
+            return "" if rng.random() < silent else caption(scene, rng).text
+
+        texts = [said(shard.scenes[row]) for shard, row in rows]
+        latents = torch.stack([shard.latents[row] for shard, row in rows]).float().to(self.device)
+        latents = latents * self.autoencoder.config["scaling_factor"]
+        covered = torch.stack([shard.covered[row] for shard, row in rows]).float().to(self.device) / 255
+        return Batch(texts, latents.contiguous(memory_format=torch.channels_last), covered[:, None])
+
+
+Predict = Callable[..., tuple[Tensor]]
+
+
+def velocity_errors(
+    model: Denoiser, predict: Predict, ids: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor
+) -> Tensor:
+    """The squared error of the velocity (Salimans and Ho, 2022, appendix D) in each cell, (n, 1, 16, 16).
+
+    `predict` is the model's UNet, or a compiled one.
+    """
+    scheduler: Any = DDPMScheduler(**pipeline.SCHEDULE)
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        context = model.text_encoder(ids).last_hidden_state
+        (predicted,) = predict(scheduler.add_noise(latents, noise, timesteps), timesteps, context, return_dict=False)
+    wanted = scheduler.get_velocity(latents, noise, timesteps)
+    return (predicted.float() - wanted).square().mean(1, keepdim=True)
+
+
+def loss(model: Denoiser, predict: Predict, ids: Tensor, batch: Batch, thing_weight: float) -> Tensor:
+    """The mean error at random timesteps, in which the cells of items count more by `thing_weight`."""
+    timesteps = draw_timesteps(len(ids), 1000, torch.default_generator).to(ids.device)
+    error = velocity_errors(model, predict, ids, batch.latents, torch.randn_like(batch.latents), timesteps)
+    weights = 1 + thing_weight * batch.covered
+    return ((error * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))).mean()
+
+
+@torch.no_grad()
+def validation(model: Denoiser, tokenizer: CLIPTokenizer, batch: Batch) -> dict[str, float]:
+    """The mean error of all cells and that of items' cells, with noise and timesteps that are always the same."""
+    generator, count = torch.Generator().manual_seed(1), len(batch.texts)
+    noise = torch.randn(batch.latents.shape, generator=generator).to(batch.latents.device)
+    timesteps = torch.linspace(10, 990, count).long()[torch.randperm(count, generator=generator)].to(noise.device)
+    rows = []
+    for start in range(0, count, BATCH):
+        part = slice(start, start + BATCH)
+        ids = tokens(tokenizer, batch.texts[part]).to(noise.device)
+        rows.append(velocity_errors(model, model.unet, ids, batch.latents[part], noise[part], timesteps[part]))
+    error = torch.cat(rows)
+    items = (error * batch.covered).sum() / batch.covered.sum()
+    return {"validation_loss": error.mean().item(), "validation_items": items.item()}
+
+
+def train(
+    folder: Path,
+    autoencoder: AutoencoderKL,
+    start: Denoiser,
+    tokenizer: CLIPTokenizer,
+    device: str,
+    recipe: DenoiserRecipe,
+    log_folder: Path | None = None,
+) -> Denoiser:
+    """Trains `start`, and gives the averaged weights; resumes from `folder`. With `log_folder`, a log is kept
+    there.
+    """
+    torch.manual_seed(0)
+    start.unet.set_attn_processor(AttnProcessor2_0() if device == "cuda" else AttnProcessor())
+    model = channels_last(start, device)
+    predict: Any = torch.compile(model.unet) if recipe.compile else model.unet
+    batches, average = BatchSampler(folder, autoencoder, device), Average(model, 0.9995)
+    optimizer = MuonWithAdamW([(model.unet, 1.0), (model.text_encoder, TEXT_SCALE)], PEAK_RATE, OTHER_RATE)
+
+    def rate(step: int) -> float:
+        return learning_rate(step, recipe.steps, PEAK_RATE, warmup=300, decay=recipe.decay)
+
+    def update(step: int) -> Tensor:
+        set_learning_rate(optimizer, rate(step))
+        batch = batches.draw(step, step_rng(13, step))
+        value = loss(model, predict, tokens(tokenizer, batch.texts).to(device), batch, recipe.thing_weight)
+        descend(value, model, optimizer, average, step)
+        return value
+
+    training_log = _training_log(model, average, batches, tokenizer, log_folder, rate) if log_folder else None
+    parts = {"model": model, "optimizer": optimizer, "average": average}
+    run_stage(recipe.name, folder, recipe.steps, parts, update, training_log)
+    average.copy_to(model)
+    return model.eval()
+
+
+def _training_log(
+    model: Denoiser,
+    average: Average,
+    batches: BatchSampler,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
+    rate: Callable[[int], float],
+) -> TrainingLog:
+    unseen = batches.unseen()
+
+    def measure() -> Mapping[str, float]:
+        with average.applied_to(model):
+            return validation(model, tokenizer, unseen)
+
+    def sheet() -> Image.Image:
+        with average.applied_to(model):
+            parts = pipeline.assemble(batches.autoencoder, model.text_encoder, model.unet, tokenizer)
+            return pipeline.sheet(parts)
+
+    return TrainingLog(folder, BATCH, rate, measure, sheet, seconds=600)

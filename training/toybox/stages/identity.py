@@ -1,0 +1,203 @@
+"""Stage 6 of toybox: the network that tells individuals apart, by what is and what is not the same one."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from concepts.storage import atomic_write
+from studio.metrics.identity import IDENTITY_THRESHOLDS, IDENTITY_WEIGHTS, SIZE, IdentityNetwork, Thresholds
+from training.toybox.evaluation.corruptions import Shown, corrupted
+from training.toybox.evaluation.individual_views import CHANGES, hard_negative, individual_view
+from training.toybox.scenes.backgrounds import Rng
+from training.toybox.scenes.dataset import softened, to_signal
+from training.toybox.scenes.individuals.traits import ACCESSORIES, KINDS, PATTERNS, Individual, sample_individual
+from training.toybox.scenes.items import COLOURS
+from training.toybox.scenes.layout import UNASKED, mean_over_asked
+from training.toybox.scenes.render import Scene, draw_and_see
+from training.toybox.stages.scorer import cut
+from training.toybox.stages.stage import (
+    Average,
+    channels_last,
+    descend,
+    learning_rate,
+    run_stage,
+    set_learning_rate,
+    step_rng,
+)
+
+INDIVIDUALS = 24
+"""Individuals of a step, each with two portraits, a hard_negative and a corrupted picture."""
+PARTS = 4
+"""Parts of a batch that are cut and softened alike."""
+STEPS = 2000
+PEAK_RATE = 2e-3
+NAMING = 0.5
+"""The weight of naming traits."""
+TEMPERATURE = 0.07
+TRAITS: dict[str, tuple[str, ...]] = {
+    "kind": tuple(KINDS), "colour": tuple(COLOURS), "pattern": PATTERNS, "second_colour": tuple(COLOURS),
+    "accessory": ACCESSORIES, "accessory_colour": tuple(COLOURS),
+}  # fmt: skip
+"""The traits of an individual that have names."""
+CHANGE_SHARES = {"kind": 0.25, "palette": 0.15, "exchanged": 0.2, "pattern": 0.2, "build": 0.1, "accessory": 0.1}
+
+
+class Verifier(nn.Module):
+    """Scale and bias of the cosine at which two pictures count as of one individual, while the network learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.tensor(8.0)), nn.Parameter(torch.tensor(-4.0))
+
+    def forward(self, cosines: Tensor) -> Tensor:
+        """Cosines to logits, elementwise."""
+        return self.scale * cosines + self.bias
+
+
+class AttributeHead(nn.Module):
+    """Names an individual's traits from what the network projects, while it learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.ModuleDict({trait: nn.Linear(SIZE, len(names)) for trait, names in TRAITS.items()})
+
+    def forward(self, projected: Tensor, traits: Mapping[str, Tensor]) -> Tensor:
+        """The summed cross-entropies of the traits, whose indices are (n,) and UNASKED where there is none."""
+        return torch.stack([mean_over_asked(self.logits[name](projected), wanted)
+                            for name, wanted in traits.items()]).sum()  # fmt: skip
+
+
+class IdentityModel(nn.Module):
+    """All that trains: the network, and the parts that only help it and are dropped."""
+
+    def __init__(self):
+        super().__init__()
+        self.network, self.verifier, self.namer = IdentityNetwork(), Verifier(), AttributeHead()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures uint8 (4 INDIVIDUALS, h, w, 3): both portraits of all individuals, lookalikes, corrupted ones.
+
+    `traits` are the indices in TRAITS of what all but the corrupted ones show.
+    """
+
+    levels: np.ndarray
+    traits: dict[str, Tensor]
+
+
+def drawn(rng: Rng) -> Batch:
+    """The pictures of one step."""
+    individuals = [sample_individual(rng) for _ in range(INDIVIDUALS)]
+    changes = rng.choice(list(CHANGES), INDIVIDUALS, p=[CHANGE_SHARES[name] for name in CHANGES])
+    others = [hard_negative(one, str(change), rng) for one, change in zip(individuals, changes, strict=True)]
+    shown = [_shown(individual_view(one, rng)) for one in (*individuals, *individuals, *others)]
+    broken = [corrupted(shown[i], shown[(i + 1) % INDIVIDUALS], rng) for i in range(INDIVIDUALS)]
+    levels = np.stack([*(one.levels for one in shown), *broken])
+    return Batch(levels, traits_of([*individuals, *individuals, *others]))
+
+
+def _shown(scene: Scene) -> Shown:
+    picture, seen = draw_and_see(scene)
+    return Shown(np.asarray(picture), seen[0], scene.background)
+
+
+def traits_of(individuals: Sequence[Individual]) -> dict[str, Tensor]:
+    """The indices of the individuals' traits in TRAITS, (n,) each, UNASKED where there is none."""
+    return {
+        trait: torch.tensor([
+            UNASKED if (value := getattr(one, trait)) is None else names.index(value) for one in individuals
+        ])
+        for trait, names in TRAITS.items()
+    }  # fmt: skip
+
+
+def augmented(levels: np.ndarray, rng: Rng, device: str) -> Tensor:
+    """Pictures uint8 (n, h, w, 3) as signals (n, 3, h, w), in random parts cut and softened alike."""
+    signal = to_signal(torch.from_numpy(levels).permute(0, 3, 1, 2), device)
+    order = torch.from_numpy(rng.permutation(len(signal)))
+    parts = [softened(cut(signal[chosen], rng), rng) for chosen in order.chunk(PARTS)]
+    return torch.cat(parts)[order.argsort()].contiguous(memory_format=torch.channels_last)
+
+
+def identity_loss(embedded: Tensor, intact: Tensor, verifier: Verifier, count: int) -> Tensor:
+    """How badly unit vectors (4 count, d) tell individuals apart, and logits (4 count,) what is intact.
+
+    The rows are those of a `Batch`. The first term is InfoNCE (van den Oord et al., 2018) from
+    each individual_view to the other one of its individual among all pictures; the second is the sigmoid loss of pairs
+    (Zhai et al., 2023), which sets one cosine for all individuals: a individual_view against the other one, against its
+    hard_negative, its corrupted picture and the nearest stranger.
+    """
+    portraits, rows = embedded[: 2 * count], torch.arange(2 * count, device=embedded.device)
+    partner, own = (rows + count) % (2 * count), rows % count
+    cosines = portraits @ embedded.T
+    cosines = cosines.masked_fill(F.one_hot(rows, len(embedded)).bool(), -1)
+    contrast = F.cross_entropy(cosines / TEMPERATURE, partner)
+    related = torch.stack([partner, 2 * count + own, 3 * count + own], 1)
+    strangers = cosines.scatter(1, related, -1).amax(1, keepdim=True)
+    logits = verifier(torch.cat([cosines.gather(1, related), strangers], 1))
+    same = F.softplus(-logits[:, 0]).mean()
+    different = F.softplus(logits[:, 1:]).mean()
+    whole = F.softplus(-intact[: 3 * count]).mean() + F.softplus(intact[3 * count :]).mean()
+    return contrast + same + different + 0.5 * whole
+
+
+def train_step(learner: IdentityModel, signal: Tensor, traits: Mapping[str, Tensor]) -> Tensor:
+    """The loss of a batch's pictures (4 count, 3, h, w): `identity_loss`, and naming traits."""
+    count = len(signal) // 4
+    with torch.autocast(signal.device.type, torch.bfloat16):
+        features = learner.network.features(signal)
+    projected = learner.network.projection(features.float())
+    intact = learner.network.intact(features.float())[:, 0]
+    told_apart = identity_loss(F.normalize(projected, dim=-1), intact, learner.verifier, count)
+    return 2 * told_apart + NAMING * learner.namer(projected[: 3 * count], traits)
+
+
+def train(folder: Path, device: str, steps: int = STEPS, start: nn.Module | None = None) -> IdentityNetwork:
+    """Trains on fresh renders; resumes from `folder`. What `start` has under the same names is where it begins."""
+    torch.manual_seed(0)
+    learner = channels_last(IdentityModel(), device)
+    if start:
+        _begin(learner.network, start)
+    optimizer = torch.optim.AdamW(learner.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+    average = Average(learner, 0.998)
+
+    def update(step: int) -> Tensor:
+        rng = step_rng(29, step)
+        set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
+        batch = drawn(rng)
+        traits = {name: wanted.to(device) for name, wanted in batch.traits.items()}
+        loss = train_step(learner, augmented(batch.levels, rng, device), traits)
+        descend(loss, learner, optimizer, average, step)
+        return loss
+
+    run_stage("identity", folder, steps, {"model": learner, "optimizer": optimizer, "average": average}, update)
+    average.copy_to(learner)
+    return learner.network.cpu().eval()
+
+
+def _begin(network: IdentityNetwork, start: nn.Module) -> None:
+    """Copies the parts that both have in the same shape: a detector's first layers."""
+    own, known = network.state_dict(), start.state_dict()
+    shared = {name: known[name] for name, value in own.items() if name in known and known[name].shape == value.shape}
+    network.load_state_dict({**own, **shared})
+
+
+def write(network: IdentityNetwork, target: Path) -> None:
+    """Keeps the network in the scorer's folder, in half precision."""
+    target.mkdir(parents=True, exist_ok=True)
+    state = network.state_dict()
+    halves = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()}
+    atomic_write(target / IDENTITY_WEIGHTS, save(halves))
+
+
+def write_thresholds(thresholds: Thresholds, target: Path) -> None:
+    """Keeps the network's thresholds beside it."""
+    atomic_write(target / IDENTITY_THRESHOLDS, (json.dumps(asdict(thresholds), indent=2) + "\n").encode())

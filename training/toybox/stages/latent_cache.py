@@ -1,0 +1,67 @@
+"""The scenes that the denoiser learns from, encoded once and kept on disk in shards."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from concepts.storage import atomic_write
+from training.toybox.scenes.dataset import TRAIN_SEED, WORLD, scenes, to_signal
+from training.toybox.scenes.render import SIDE, Scene, Seen, draw_and_see
+from training.toybox.stages.autoencoder import encode
+
+SHARD = 1024
+"""Scenes in a shard: half a minute of one core."""
+SIZE = 16
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class LatentShard:
+    """Scenes, their latents (n, channels, 16, 16) float16, and how much of each cell items cover, (n, 16, 16) uint8."""
+
+    scenes: list[Scene]
+    latents: Tensor
+    covered: Tensor
+
+
+def encoded(folder: Path, model: AutoencoderKL, shard: int, device: str, seed: int = TRAIN_SEED) -> LatentShard:
+    """One shard; drawn and encoded when it is not on disk. An autoencoder of other weights has other shards."""
+    path = folder / f"latents-{WORLD}-{fingerprint(model)}" / f"{seed}-{shard:04d}.safetensors"
+    drawn = scenes(shard, seed, SHARD)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, save(_encode(model, drawn, device)))
+    tensors = load_file(path)
+    return LatentShard(drawn, tensors["latents"], tensors["covered"])
+
+
+def fingerprint(model: AutoencoderKL) -> str:
+    """A name for the autoencoder's weights, from those of the first convolution."""
+    first = model.encoder.conv_in.weight.detach().cpu().half().contiguous()
+    return hashlib.sha256(first.numpy().tobytes()).hexdigest()[:8]
+
+
+@torch.no_grad()
+def _encode(model: AutoencoderKL, drawn: list[Scene], device: str) -> dict[str, Tensor]:
+    latents, covered = [], []
+    for start in range(0, len(drawn), BATCH):
+        part = [draw_and_see(scene) for scene in drawn[start : start + BATCH]]
+        levels = torch.from_numpy(np.stack([np.asarray(picture) for picture, _ in part])).permute(0, 3, 1, 2)
+        with torch.autocast(device, torch.bfloat16):
+            latents.append(encode(model, to_signal(levels, device)).cpu().half().contiguous())
+        covered.extend(torch.from_numpy(cover(seen)) for _, seen in part)
+    return {"latents": torch.cat(latents), "covered": torch.stack(covered)}
+
+
+def cover(seen: list[Seen]) -> np.ndarray:
+    """How much of each cell of the picture the items cover, (16, 16) uint8: 0 to 255."""
+    covered = np.zeros((SIZE, SIZE), np.uint8)
+    for item in seen:
+        covered = np.maximum(covered, np.asarray(item.silhouette.reduce(SIDE // SIZE)))
+    return covered

@@ -1,0 +1,195 @@
+"""What every stage of making toybox shares: a resumable loop, learning-rate schedule, weight averaging."""
+
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from concepts.storage import atomic_write
+from training.toybox.stages.training_log import TrainingLog
+
+CHECKPOINT_SECONDS = 100
+_console = Console(stderr=True)
+M = TypeVar("M", bound=nn.Module)
+
+
+class Stateful(Protocol):
+    """Anything that a checkpoint keeps: a module, an optimizer, an average."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state as tensors and numbers."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Takes the state back."""
+        ...
+
+
+class Optimizer(Stateful, Protocol):
+    """What `descend` and `set_learning_rate` need of an optimizer."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The parameters with their rates."""
+        ...
+
+    def step(self) -> Any:
+        """One step along the gradients."""
+        ...
+
+    def zero_grad(self) -> Any:
+        """Forgets the gradients."""
+        ...
+
+
+class Average:
+    """An exponential moving average of a module's parameters; `copy_to` puts it into a module."""
+
+    def __init__(self, module: nn.Module, decay: float = 0.999):
+        self.decay = decay
+        self.values = [parameter.detach().clone() for parameter in module.parameters()]
+
+    def update(self, module: nn.Module, step: int) -> None:
+        """One step of averaging, with a shorter memory while there is little to remember."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        parameters = [parameter.detach() for parameter in module.parameters()]
+        torch._foreach_lerp_(self.values, parameters, 1 - decay)
+
+    def copy_to(self, module: nn.Module) -> None:
+        """Overwrites the module's parameters with the averages."""
+        for parameter, value in zip(module.parameters(), self.values, strict=True):
+            parameter.data.copy_(value)
+
+    @contextmanager
+    def applied_to(self, module: nn.Module) -> Iterator[None]:
+        """Within this context the module is in evaluation mode and has the averages for its parameters."""
+        kept = [parameter.detach().clone() for parameter in module.parameters()]
+        self.copy_to(module)
+        module.eval()
+        try:
+            yield
+        finally:
+            module.train()
+            for parameter, value in zip(module.parameters(), kept, strict=True):
+                parameter.data.copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages, in the module's order."""
+        return {"values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the averages back."""
+        for value, loaded in zip(self.values, state_dict["values"], strict=True):
+            value.copy_(loaded)
+
+
+def channels_last(module: M, device: str) -> M:
+    """The module on a device, its convolutions laid out as they are fastest."""
+    module.to(device)
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
+def learning_rate(
+    step: int, steps: int, peak: float, warmup: int = 200, decay: float = 0.25, floor: float = 0.03
+) -> float:
+    """Warm-up, a plateau, and a linear fall to the share `floor` over the last `decay` share of the steps.
+
+    It follows from the step and the plan alone, so the plan may change between two sittings.
+    """
+    left = (steps - step) / max(1.0, decay * steps)
+    return peak * min(1.0, (step + 1) / warmup, floor + (1 - floor) * max(0.0, left) if decay else 1.0)
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """The same rate for every parameter group, times the group's own "scale"."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("scale", 1.0)
+
+
+def descend(
+    loss: Tensor,
+    model: nn.Module,
+    optimizer: Optimizer,
+    average: Average,
+    step: int,
+    longest: float | None = None,
+) -> None:
+    """One step down the loss's gradient, which is cut to the length `longest` if one is given; the average follows."""
+    loss.backward()
+    if longest is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), longest)
+    optimizer.step()
+    optimizer.zero_grad()
+    average.update(model, step)
+
+
+def step_rng(seed: int, step: int) -> np.random.Generator:
+    """The random numbers of one step: a resumed run draws what an unbroken one would have drawn."""
+    torch.manual_seed(seed * 1_000_003 + step)
+    return np.random.default_rng((seed, step))
+
+
+def run_stage(
+    name: str,
+    folder: Path,
+    steps: int,
+    parts: Mapping[str, Stateful],
+    update: Callable[[int], Tensor],
+    training_log: TrainingLog | None = None,
+) -> None:
+    """Calls `update(step)`, which returns the loss, for every step that is not yet done.
+
+    The parts' states are kept in `folder/name.pt`, written atomically every `CHECKPOINT_SECONDS` and at the end, and
+    a later call goes on from there. The training_log gets its lines and sheets.
+    """
+    path = folder / f"{name}.pt"
+    step, spent = _restore(path, parts)
+    saved = told = time.monotonic()
+    clock = written = time.process_time()
+    spent -= clock
+    losses: list[Tensor] = []
+    began, first = saved, step
+    while step < steps:
+        losses.append(update(step).detach())
+        step += 1
+        now, clock = time.monotonic(), time.process_time()
+        if now - told > 30 or step == steps:
+            mean = torch.stack(losses[-200:]).mean().item()
+            left = (now - began) / (step - first) * (steps - step) / 60
+            _console.print(f"{name}: step {step} of {steps}, loss {mean:.4f}, {left:.1f} minutes left")
+            told, losses = now, losses[-200:]
+        if training_log:
+            training_log.write_sheet(name, step)
+        if training_log and (clock - written > training_log.seconds or step == steps):
+            training_log.write_line(name, step, spent + clock, torch.stack(losses[-200:]).mean().item())
+            written = clock
+        if now - saved > CHECKPOINT_SECONDS or step == steps:
+            _save(path, step, parts, spent + clock)
+            saved = now
+
+
+def _restore(path: Path, parts: Mapping[str, Stateful]) -> tuple[int, float]:
+    """The steps done and the seconds of CPU spent; the parts take their states back."""
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    for key, part in parts.items():
+        part.load_state_dict(state[key])
+    return int(state["step"]), float(state.get("seconds", 0))
+
+
+def _save(path: Path, step: int, parts: Mapping[str, Stateful], seconds: float) -> None:
+    buffer = io.BytesIO()
+    torch.save({"step": step, "seconds": seconds, **{key: part.state_dict() for key, part in parts.items()}}, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, buffer.getvalue())

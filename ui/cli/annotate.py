@@ -1,0 +1,69 @@
+"""`studio caption` and `studio mask`: pictures described and cut out by models that the user has."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from concepts import atomic_write, read_picture
+from concepts.errors import StudioError
+from concepts.images.io import picture_files
+from ui.cli.options import JsonOption, progress_bar, report
+
+Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")]
+
+
+def caption(
+    pictures: Pictures,
+    model: Annotated[str, typer.Option("--with", help="BLIP or Florence-2: a folder, or a model of the hub.")],
+    again: Annotated[bool, typer.Option("--again", help="Also where there is a caption already.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a caption beside each picture, PICTURE.txt, for you to read and mend."""
+    from studio.annotation.captioning import load_captioner
+
+    files = [file for file in _files(pictures) if again or not file.with_suffix(".txt").exists()]
+    captioner, written = load_captioner(model) if files else None, {}
+    with progress_bar() as bar:
+        task = bar.add_task("captions", total=len(files), note="")
+        for file in files:
+            assert captioner is not None
+            written[str(file)] = captioner.caption(read_picture(file, str(file)))
+            atomic_write(file.with_suffix(".txt"), f"{written[str(file)]}\n".encode())
+            bar.advance(task)
+    report(written, as_json, lambda: typer.echo("\n".join(f"{file}: {text}" for file, text in written.items())))
+
+
+def mask(
+    pictures: Pictures,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the cut-out pictures.")],
+    subject: Annotated[str, typer.Option("--class", help="What to look for, as in dog; rembg does not read it.")] = "",
+    model: Annotated[str, typer.Option("--with", help="rembg, rembg/MODEL, or Florence-2 as a folder.")] = "rembg",
+    as_json: JsonOption = False,
+) -> None:
+    """Write pictures whose background is transparent, which `studio concept add` takes."""
+    from studio.annotation.masking import load_masker
+    from ui.services.image_files import png_bytes
+
+    files = _files(pictures)
+    targets = {file: output / f"{file.stem}.png" for file in files}
+    if taken := next((target for target in targets.values() if target.exists()), None):
+        raise StudioError(f"Choose another folder, or move {taken} away first: it is there already.")
+    masker = load_masker(model)
+    output.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as bar:
+        task = bar.add_task("masks", total=len(files), note="")
+        for file in files:
+            picture = read_picture(file, str(file))
+            picture.putalpha(masker.mask(picture, subject))
+            atomic_write(targets[file], png_bytes(picture))
+            bar.advance(task)
+    made = [str(target) for target in targets.values()]
+    report(made, as_json, lambda: typer.echo("\n".join(made)))
+
+
+def _files(pictures: list[Path]) -> list[Path]:
+    files = [Path(file) for file in picture_files(pictures)]
+    if not files:
+        raise StudioError("Give at least one picture: the folder holds none.")
+    return files

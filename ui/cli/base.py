@@ -1,0 +1,133 @@
+"""`studio base`: how good the base is, and how the bundled one is made."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from concepts.errors import StudioError
+from ui.cli.options import (
+    DEFAULT_LIBRARY,
+    BaseOption,
+    JsonOption,
+    LibraryOption,
+    default_work_folder,
+    progress_bar,
+    report,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from studio.models.base_model import Base
+    from studio.models.sampling_settings import SamplingSettings
+
+app = typer.Typer(help="Measure a base model, or train the bundled one.", no_args_is_help=True)
+
+
+@app.command()
+def evaluate(
+    rounds: Annotated[int, typer.Option(min=1, help="How often every kind is asked for.")] = 1,
+    pictures: Annotated[Path | None, typer.Option("--pictures", help="A PNG file for the answers.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="A PNG file for 48 random prompts, which go beside it as text.")
+    ] = None,
+    distance: Annotated[
+        int, typer.Option(min=0, help="Pictures for the Frechet distance to renders, none if 0.")
+    ] = 192,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Generate prompts of objects, attributes, colours, places and positions, and have a detector judge the
+    pictures.
+    """
+    from studio.models.sampling_settings import SamplingSettings
+    from training.toybox.evaluation.evaluate import accuracy, detector_accuracy, distances
+    from training.toybox.evaluation.prompts import evaluation_prompts, sheet_prompts
+    from training.toybox.stages.detector import detect, load
+    from ui.services.image_files import evaluation_sheet, grid
+    from ui.services.studio import Workflow
+
+    workflow, settings, detector = Workflow(library, base), SamplingSettings(batch_size=8), load()
+    asked = evaluation_prompts(rounds)
+    generated = _generated(workflow.base, [question.prompt for question in asked], settings)
+    detections = detect(detector, generated)
+    if pictures:
+        evaluation_sheet(asked, detections, generated).save(pictures)
+    if sheet:
+        prompts = sheet_prompts()
+        grid(_generated(workflow.base, prompts, settings), columns=8).save(sheet)
+        sheet.with_suffix(".txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
+    document: dict[str, Any] = {
+        "base": base,
+        "accuracy": accuracy(asked, detections),
+        "detector": detector_accuracy(detector),
+        "prompts": len(asked),
+    }
+    if distance:
+        found = distances(workflow.base, workflow.scorer, settings, distance)
+        document["frechet_distance"] = asdict(found) | {"pictures": distance}
+    report(document, as_json, lambda: _show_accuracy(document))
+
+
+def _generated(base: "Base", prompts: list[str], settings: "SamplingSettings") -> list["Image.Image"]:
+    """One picture of each prompt; the first has the seed 0, the next 1 and so on."""
+    from studio.models.base_model import generate_images
+
+    with progress_bar() as bar:
+        batches = -(-len(prompts) // settings.batch_size)
+        task = bar.add_task("generating", total=settings.num_inference_steps * batches, note="")
+        return generate_images(base, prompts, range(len(prompts)), settings, lambda: bar.advance(task))
+
+
+def _show_accuracy(document: dict[str, Any]) -> None:
+    table = Table("category", "accuracy", "detector on unseen renders", title=f"{document['base']}")
+    for category, value in document["accuracy"].items():
+        table.add_row(category, f"{value:.3f}", f"{document['detector'][category]:.3f}")
+    Console().print(table)
+    if found := document.get("frechet_distance"):
+        typer.echo(
+            f"Frechet distance to renders: {found['generated']:.3f}; "
+            f"of the autoencoder's copies of renders: {found['reconstructed']:.3f}"
+        )
+
+
+@app.command()
+def train(
+    target: Annotated[Path, typer.Option(help="Where the finished folders go.")] = Path("toybox-build"),
+    work: Annotated[Path | None, typer.Option(help="Where checkpoints are kept between runs.")] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(help="autoencoder, text_encoder, denoiser, scorer, detector or identity; all if unset."),
+    ] = None,
+    start: Annotated[Path | None, typer.Option(help="An earlier toybox whose training goes on.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps planned for the denoiser in all sittings.")] = None,
+    decay: Annotated[
+        float, typer.Option(min=0, max=1, help="The last share of the denoiser's steps, in which its rate falls.")
+    ] = 0.25,
+    attention: Annotated[str, typer.Option(help="Attention at 16x16: neither, up or both.")] = "up",
+    log_folder: Annotated[Path | None, typer.Option("--log", help="A folder for lines of figures and sheets.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the UNet: faster after minutes.")] = False,
+    _library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Make toybox, its scorer and its detector from nothing; a run that was stopped goes on where it was."""
+    from training.toybox.build import STAGES, BaseRecipe, train_base
+    from training.toybox.stages.denoiser import ATTENTION, DenoiserRecipe
+    from training.toybox.stages.denoiser import STEPS as DENOISER_STEPS
+
+    chosen = tuple(stage or STAGES)
+    if unknown := [name for name in chosen if name not in STAGES]:
+        raise StudioError(f"There is no stage called {unknown[0]}: choose from {', '.join(STAGES)}.")
+    if attention not in ATTENTION:
+        raise StudioError(f"There is no attention called {attention}: choose from {', '.join(ATTENTION)}.")
+    denoiser = DenoiserRecipe(steps or DENOISER_STEPS, decay, attention, compile=compiled)
+    recipe = BaseRecipe(denoiser=denoiser, device=device, log_folder=log_folder)
+    train_base(work or default_work_folder(), target, recipe, chosen, start)
+    report({"target": str(target), "stages": chosen}, as_json, lambda: typer.echo(f"Written to {target}"))

@@ -1,0 +1,184 @@
+"""`studio concept`: the concepts in the library, which are the same for every base."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from concepts import Concept
+from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, outline, report
+from ui.services.open_library import library_at
+
+app = typer.Typer(help="Add, list, show and remove concepts.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="The concept's name, written <NAME> in prompts.")]
+
+
+@app.command()
+def add(
+    name: Name,
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them; 3 to 10 are best.")],
+    class_word: Annotated[str, typer.Option("--class", help="What it is, in a word that the base knows: dog.")],
+    library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Add a concept with its pictures."""
+    concept = library_at(library).add_concept(name, class_word, pictures)
+    report(
+        described(concept), as_json, lambda: typer.echo(f"Added {concept.name}; now run: studio train {concept.name}")
+    )
+
+
+@app.command("list")
+def list_concepts(
+    search: Annotated[str, typer.Option(help="Only those whose names begin so, by name.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="So many at most; all if unset.")] = None,
+    after: Annotated[str | None, typer.Option(help="Those that follow this concept.")] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """List concepts, the oldest first."""
+    opened = library_at(library)
+    concepts = opened.page(limit, opened.concept(after) if after else None, search)
+    report([described(concept) for concept in concepts], as_json, lambda: _show_all(concepts))
+
+
+@app.command("show")
+def show_concept(
+    name: Name,
+    analyse: Annotated[
+        bool,
+        typer.Option("--analyse", help="Compare what it changed with each layer, as a heat map, and measure its leak."),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A PNG file for plots of the training, or, with --analyse, the heat map."),
+    ] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Show one concept."""
+    concept = library_at(library).concept(name)
+    document = described(concept)
+    if concept.result and "rates" in concept.result.details:
+        document["training"] = _told(concept.result.details, name, None if analyse else output)
+    if analyse:
+        document["analysis"] = _analysed(name, output or Path(f"{name}-analysis.png"), library, base)
+    report(document, as_json, lambda: typer.echo("\n".join(outline(document))))
+
+
+def _told(details: dict[str, Any], name: str, plots: Path | None) -> dict[str, Any]:
+    """How the concept's training went: the numbers, and plots of the steps in a file if one is given."""
+    keys = ("seconds", "pictures_per_second", "peak_bytes", "trained", "changed", "alignments")
+    told = {"steps": len(details["losses"]), "loss": details["losses"][-1], **{key: details[key] for key in keys}}
+    if plots is None:
+        return told
+    from training.reporting.html_report import training_curves
+
+    training_curves(details, name).save(plots, format="PNG")
+    return {**told, "plots": str(plots)}
+
+
+def _analysed(name: str, file: Path, library: str, base: str) -> dict[str, Any]:
+    from ui.services.adapter_analysis import analysis_of, heat_map
+    from ui.services.studio import Workflow
+
+    workflow = Workflow(library, base)
+    found = {**analysis_of(workflow.base, workflow.trained(name)), "leak": workflow.leak(name)}
+    if not found["similarity"]:
+        return found  # it changes no matrix, so that there is no map
+    heat_map(found, name).save(file)
+    return {**found, "heat_map": str(file)}
+
+
+@app.command()
+def rename(
+    name: Name,
+    new_name: Annotated[str, typer.Argument(help="The name it gets.")],
+    class_word: Annotated[str | None, typer.Option("--class", help="Another class word, too.")] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Give a concept another name; what it has learned stays."""
+    concept = library_at(library).rename_concept(name, new_name, class_word)
+    report(described(concept), as_json, lambda: typer.echo(f"It is called {concept.name} now."))
+
+
+@app.command()
+def remove(
+    name: Name,
+    permanent: Annotated[
+        bool, typer.Option("--for-good", help="Delete pictures and trained files, and free the singular columns.")
+    ] = False,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a concept; unless it is for good, studio concept restore brings it back."""
+    removed = library_at(library).remove_concept(name, permanent)
+    undo = "" if permanent else f" To bring it back: studio concept restore {removed}"
+    report({"removed": removed}, as_json, lambda: typer.echo(f"Removed {removed}.{undo}"))
+
+
+@app.command()
+def restore(
+    name: Name, library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
+) -> None:
+    """Bring back a concept that was removed, with its pictures, its columns and all that was trained."""
+    concept = library_at(library).restore_concept(name)
+    report(described(concept), as_json, lambda: typer.echo(f"Restored {concept.name}."))
+
+
+def described(concept: Concept) -> dict[str, Any]:
+    """A concept as plain data."""
+    result = concept.result
+    trained = result and {
+        "file": str(result.path),
+        "preview": result.preview and str(result.preview),
+        "base": result.base,
+        "adapter": result.adapter,
+        "rank": result.rank,
+        "parameters": result.parameters,
+        "scores": result.scores,
+    }
+    columns = [
+        {
+            "base": c.base, "space": c.space, "first": c.start, "count": c.width, "shared_with": list(c.shared_with),
+            "note": c.note(),
+        }
+        for c in concept.columns
+    ]  # fmt: skip
+    return {
+        "name": concept.name,
+        "class": concept.class_word,
+        "pictures": [str(path) for path in concept.pictures],
+        "captions": list(concept.captions),
+        "masks": [mask and str(mask) for mask in concept.masks],
+        "columns": columns,
+        "trained": trained,
+    }
+
+
+def _show_all(concepts: list[Concept]) -> None:
+    if not concepts:
+        typer.echo("No concepts yet; add one with: studio concept add NAME PICTURE... --class dog")
+        return
+    table = Table("name", "class", "pictures", "adapter", "rank", "parameters", "image alignment")
+    for concept in concepts:
+        result = concept.result
+        cells = [concept.name, concept.class_word, str(len(concept.pictures))]
+        if result:
+            score = result.scores.get("image_alignment")
+            cells += [
+                result.adapter,
+                str(result.rank or ""),
+                f"{result.parameters:,}",
+                "" if score is None else f"{score:.3f}",
+            ]
+        table.add_row(*cells)
+    Console().print(table)

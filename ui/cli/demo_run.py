@@ -1,0 +1,190 @@
+"""The main job, end to end: two sample concepts are learned, generated alone and together, and scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from PIL import Image
+from rich.progress import Progress as Bar
+
+from concepts import LibraryError, read_picture
+from concepts.samples import SAMPLES
+from concepts.storage import StoragePath
+from studio.models.regions import cut
+from studio.models.sampling_settings import SamplingSettings
+from studio.models.token_embeddings import token_of
+from training.config.recipe import Recipe
+from training.engine.trainer import Progress
+from training.reporting.html_report import Section, loss_curves, write_report
+from ui.cli.options import progress_bar
+from ui.services.generation import UNMERGED
+from ui.services.image_files import labelled_grid
+from ui.services.studio import Scores, Trained, Workflow, summary
+
+NAMES = ("saffron", "azura")
+RECIPE = Recipe(adapter="spectral_additive", rank=8)
+PROMPTS = (
+    "a photo of {}",
+    "a photo of {} on the beach",
+    "a photo of {} in the snow",
+    "a photo of {} on a wooden table",
+)
+TOGETHER = "a photo of {} and {} on the beach"
+EACH, BOTH = 4, 16
+"""Pictures of each prompt for one concept, and of the prompt for both."""
+BOXES = ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0))
+"""Where each of the two is generated: top, left, bottom, right."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures of one concept, the base's own pictures of the same words and seeds, and those words."""
+
+    pictures: list[Image.Image]
+    base_pictures: list[Image.Image]
+    prompts: list[str]
+
+
+def run_demo(out: Path, library: StoragePath | str, base: str) -> dict[str, Any]:
+    """Runs the demo in this library; writes PNG grids and report.html to `out`, returns the scores.
+
+    Raises LibraryError when the library holds other concepts of the demo's names.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    workflow = Workflow(library, base)
+    for name in NAMES:
+        _add(workflow, name)
+    trained: dict[str, tuple[Trained, float]] = {}
+    with progress_bar() as bar:
+        for name in NAMES:
+            trained[name] = _learn(workflow, name, bar)
+        alone = {name: _generate_alone(workflow, name, bar) for name in NAMES}
+        whole, whole_base, cut = _generate_together(workflow, bar)
+    document = {
+        "backbone": workflow.scorer.backbone,
+        "concepts": {n: {**_scores(workflow, n, alone[n]), "seconds": trained[n][1]} for n in NAMES},
+        "together": {n: {**_scores(workflow, n, cut[n]), "seconds": trained[n][1]} for n in NAMES},
+    }
+    grids = {f"{name}.png": _grid(alone[name]) for name in NAMES}
+    grids["together.png"] = labelled_grid([
+        (" and ".join(NAMES), whole[:4]), ("the base alone, same words and seeds", whole_base[:4])
+    ])  # fmt: skip
+    losses = {name: training.losses for name, (training, _) in trained.items()}
+    return {**document, "report": str(_write(out, document, grids, losses))}
+
+
+def _add(workflow: Workflow, name: str) -> None:
+    """Adds the sample concept, unless an earlier run did."""
+    sample = SAMPLES[name]
+    known = {concept.name: concept for concept in workflow.library.concepts()}
+    if name not in known:
+        workflow.library.add_concept(name, sample.class_word, sample.pictures)
+        return
+    pairs = zip(workflow.pictures(known[name]), sample.pictures, strict=False)
+    if any(own.tobytes() != read_picture(path, path.name).tobytes() for own, path in pairs):
+        raise LibraryError(f'Choose another --library: this one holds a "{name}" of its own.')
+
+
+def _learn(workflow: Workflow, name: str, bar: Bar) -> tuple[Trained, float]:
+    """Trains the concept; also the seconds that it took."""
+    began = monotonic()
+    task = bar.add_task(f"learning {name}", total=None, note="")
+
+    def advance(progress: Progress) -> None:
+        note = "generating prior pictures" if progress.loss is None else f"loss {progress.loss:.4f}"
+        bar.update(task, completed=progress.step, total=progress.steps, note=note)
+
+    return workflow.train(name, RECIPE, advance), round(monotonic() - began, 1)
+
+
+def _generate_alone(workflow: Workflow, name: str, bar: Bar) -> Shown:
+    task = bar.add_task(f"generating {name}", total=2 * len(PROMPTS) * EACH, note="")
+    pictures, base_pictures, prompts = [], [], []
+    for index, template in enumerate(PROMPTS):
+        prompt, seeds = template.format(token_of(name)), range(100 * index, 100 * index + EACH)
+        plain = workflow.plain(prompt)
+        pictures += workflow.generate(prompt, seeds=seeds)
+        base_pictures += workflow.generate(plain, seeds=seeds)
+        prompts += [plain] * EACH
+        bar.advance(task, 2 * EACH)
+    return Shown(pictures, base_pictures, prompts)
+
+
+def _generate_together(workflow: Workflow, bar: Bar) -> tuple[list[Image.Image], list[Image.Image], dict[str, Shown]]:
+    """Both in one picture, each in its box; the whole pictures, the base's, and each concept's part of them."""
+    task = bar.add_task("generating both", total=2 * BOTH, note="")
+    prompt = TOGETHER.format(*map(token_of, NAMES))
+    boxes: dict[str, tuple[float, float, float, float]] = dict(zip(NAMES, BOXES, strict=True))
+    side = workflow.base.side
+    settings = SamplingSettings(size=(2 * side, side))
+    whole = workflow.generate(prompt, method=UNMERGED, seeds=range(BOTH), regions=boxes, settings=settings)
+    bar.advance(task, BOTH)
+    base = workflow.generate(workflow.plain(prompt), seeds=range(BOTH), settings=settings)
+    bar.advance(task, BOTH)
+    parts = {
+        name: Shown(_cut(whole, box), _cut(base, box), [workflow.plain(f"a photo of {token_of(name)}")] * BOTH)
+        for name, box in zip(NAMES, BOXES, strict=True)
+    }
+    return whole, base, parts
+
+
+def _cut(pictures: Sequence[Image.Image], box: tuple[float, float, float, float]) -> list[Image.Image]:
+    """The box's part of each picture."""
+    return [cut(picture, box) for picture in pictures]
+
+
+def _scores(workflow: Workflow, name: str, shown: Shown) -> dict[str, float]:
+    references = {sample.name: [read_picture(p, p.name) for p in sample.pictures] for sample in SAMPLES.values()}
+    own = references[name]
+
+    def aligned(pictures: Sequence[Image.Image]) -> dict[str, Any]:
+        image = workflow.scorer.image_alignment(pictures, own).tolist()
+        text = [workflow.scorer.text_alignment([p], t)[0].item() for p, t in zip(pictures, shown.prompts, strict=True)]
+        return summary(Scores(workflow.scorer.backbone, image, text))
+
+    with_concept, without = aligned(shown.pictures), aligned(shown.base_pictures)
+    nearest = workflow.scorer.nearest(shown.pictures, references)
+    return {
+        "image_alignment": with_concept["image_alignment"],
+        "text_alignment": with_concept["text_alignment"],
+        "base_image_alignment": without["image_alignment"],
+        "base_text_alignment": without["text_alignment"],
+        "identity_accuracy": nearest.count(name) / len(nearest),
+    }
+
+
+def _grid(shown: Shown) -> Image.Image:
+    rows = []
+    for index, template in enumerate(PROMPTS):
+        chosen = slice(index * EACH, (index + 1) * EACH)
+        rows.append((template.format("…"), [*shown.pictures[chosen], *shown.base_pictures[chosen]]))
+    return labelled_grid(rows)
+
+
+def _write(out: Path, document: dict[str, Any], grids: dict[str, Image.Image], losses: dict[str, list[float]]) -> Path:
+    for file, picture in grids.items():
+        picture.save(out / file)
+    sections = []
+    for name in NAMES:
+        sample = SAMPLES[name]
+        sections.append(Section(
+            f"{name}, {sample.description}",
+            f"Learned from these five pictures in {document['concepts'][name]['seconds']:.0f} seconds. "
+            f"Below: {name} on the left, and on the right what the base generates for “a {sample.class_word}”.",
+            [labelled_grid([("", [read_picture(p, p.name) for p in sample.pictures])], side=128), grids[f"{name}.png"]],
+        ))  # fmt: skip
+    sections.append(Section("Both in one picture", "Not merged: each concept acts in its own half alone.",
+                            [grids["together.png"]]))  # fmt: skip
+    sections.append(Section("Loss", "The loss of every step, smoothed.", [loss_curves(losses)]))
+    rows = [
+        {"concept": name if part == "concepts" else f"{name}, in one picture", **document[part][name]}
+        for part in ("concepts", "together") for name in NAMES
+    ]  # fmt: skip
+    text = (
+        f"Alignment is the mean cosine in the embedding of {document['backbone']}; identity accuracy is the share "
+        "of pictures whose nearest reference set, among all twelve sample concepts, is the concept's own."
+    )
+    sections.append(Section("Scores", text, [], rows))
+    return write_report(out / "report.html", "Concept Studio: the demo", sections)

@@ -1,0 +1,57 @@
+"""`studio evaluate`: a concept on a benchmark's prompts."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from concepts.errors import StudioError
+from ui.cli.concept import Name
+from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, progress_bar, report, workflow_of
+
+
+def evaluate(
+    name: Name,
+    benchmark: Annotated[str, typer.Option(help="dreambench: its 25 prompts, four pictures of each.")] = "dreambench",
+    kind: Annotated[
+        Literal["object", "live"] | None, typer.Option(help="Whose prompts; by the class word if unset.")
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option(help="For image and text: ViT-B-32/openai gives CLIP-I and CLIP-T; an open_clip folder.")
+    ] = "toybox-clip",
+    dino: Annotated[
+        str | None, typer.Option(help="For DINO: dino, dinov2, a folder, timm/NAME or a model of the hub.")
+    ] = None,
+    num_inference_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
+    guidance_scale: Annotated[float, typer.Option(help="How strictly prompts are followed.")] = 4.0,
+    pictures: Annotated[Path | None, typer.Option(help="A folder for the pictures; not kept if unset.")] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Score a concept on a benchmark's prompts, as the field reports it."""
+    from studio.models.sampling_settings import SamplingSettings
+    from ui.services.evaluation import dreambench
+
+    if benchmark != "dreambench":
+        raise StudioError(f"There is no benchmark called {benchmark!r}: choose dreambench.")
+    workflow = workflow_of(library, base, backbone=backbone)
+    settings = SamplingSettings(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+    with progress_bar() as bar:
+        task = bar.add_task("generating", total=25, note="")
+        document: dict[str, Any] = {}
+        for so_far in dreambench(workflow, name, kind, dino, settings, pictures):
+            document = so_far
+            bar.advance(task)
+    report(document, as_json, lambda: _show(document))
+
+
+def _show(document: dict[str, Any]) -> None:
+    measures = document["measures"]
+    backbones = " and ".join(name for name in document["backbones"].values() if name)
+    table = Table("prompt", *measures, title=f"{document['benchmark']}, {document['kind']}, by {backbones}")
+    for row in [*document["prompts"], document["mean"]]:
+        table.add_row(row["prompt"], *("" if row[key] is None else f"{row[key]:.3f}" for key in measures))
+    Console().print(table)

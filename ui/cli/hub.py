@@ -1,0 +1,49 @@
+"""`studio push` and `studio pull`: concepts on the Hugging Face hub."""
+
+from typing import Annotated
+
+import typer
+
+from ui.cli.concept import Name, described
+from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, notify, report, workflow_of
+
+
+def push(
+    name: Name,
+    to: Annotated[str, typer.Option("--to", help="The repository, YOU/NAME; made when it is not there.")],
+    licence: Annotated[
+        str | None, typer.Option(help="The licence of what you upload, as the hub names it: cc-by-4.0.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Upload a concept to the Hugging Face hub, with a model card."""
+    from ui.services import hub
+
+    address = hub.push(workflow_of(library, base), name, to, licence, private)
+    report(
+        {"name": name, "repository": to, "address": address}, as_json, lambda: typer.echo(f"Pushed {name}: {address}")
+    )
+
+
+def pull(
+    repository: Annotated[str, typer.Argument(help="A repository that studio push wrote, YOU/NAME.")],
+    name: Annotated[str | None, typer.Option(help="Another name than the concept's own.")] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Download a concept from the Hugging Face hub into the library."""
+    from ui.services import hub
+
+    concept = hub.pull(workflow_of(library, base), repository, name)
+    for block in concept.columns:
+        if shared := block.note():
+            notify(shared)
+    report(
+        described(concept),
+        as_json,
+        lambda: typer.echo(f'Pulled {concept.name}; now generate it: studio generate "a photo of <{concept.name}>"'),
+    )

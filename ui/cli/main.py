@@ -1,0 +1,173 @@
+"""The `studio` command."""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from concepts import read_picture
+from concepts.database import DATABASE_VARIABLE
+from concepts.errors import StudioError
+from concepts.images.io import picture_files
+from ui.cli import (
+    adapters,
+    annotate,
+    base,
+    batch,
+    concept,
+    evaluate,
+    exchange,
+    generate,
+    hub,
+    jobs,
+    page,
+    study,
+    train,
+)
+from ui.cli.options import (
+    DEFAULT_LIBRARY,
+    AverageOption,
+    BaseOption,
+    DatabaseOption,
+    JsonOption,
+    LibraryOption,
+    MethodOption,
+    StrengthOption,
+    errors,
+    notify,
+    report,
+    workflow_of,
+)
+from ui.services.errors import USER_ERRORS, sentence
+from ui.services.parsing import strengths_from
+
+app = typer.Typer(
+    help="Teach a diffusion model new concepts from a few pictures each, and generate several of them together.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(concept.app, name="concept")
+app.add_typer(base.app, name="base")
+app.add_typer(study.app, name="study")
+app.add_typer(jobs.app, name="jobs")
+app.command()(jobs.worker)
+app.command()(batch.batch)
+app.command()(adapters.adapters)
+app.command()(page.ui)
+app.command()(generate.generate)
+app.command()(train.train)
+app.command()(train.recipe)
+app.command()(exchange.export)
+app.command("import")(exchange.import_file)
+app.command()(annotate.caption)
+app.command()(annotate.mask)
+app.command()(evaluate.evaluate)
+app.command()(hub.push)
+app.command()(hub.pull)
+
+
+@app.callback()
+def studio(database: DatabaseOption = None) -> None:
+    """Options of every command."""
+    if database is not None:
+        os.environ[DATABASE_VARIABLE] = database
+
+
+def main() -> None:
+    """Runs the command; bad input ends with exit status 2 and one sentence on stderr."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars; ours say more
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        app()
+    except USER_ERRORS as error:
+        errors.print("Error:", style="red", end=" ")
+        errors.print(sentence(error), markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where pictures and report go.")] = Path("studio-demo"),
+    library: Annotated[
+        str | None, typer.Option("--library", help="The library to use; one of its own in the output folder if unset.")
+    ] = None,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Learn two of the sample concepts, generate them alone and together, and score it all."""
+    from ui.cli.demo_run import run_demo
+
+    document = run_demo(out, library or str(out / "library"), base)
+    report(document, as_json, lambda: typer.echo(f"Done. Open {document['report']}"))
+
+
+@app.command()
+def merge(
+    names: Annotated[list[str], typer.Argument(help="The concepts to merge.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write, NAME.safetensors.")],
+    method: MethodOption = None,
+    average: AverageOption = False,
+    strength: StrengthOption = [],  # noqa: B006 (Typer wants a plain list)
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Write several concepts as one file, which `studio generate --concept FILE` takes."""
+    if output.suffix != ".safetensors":
+        raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
+    merged = workflow_of(library, base).merge(names, output, method, strengths_from(strength), average, notify)
+    document = {"file": str(output), **merged.metadata, "rank": merged.config.get("rank")}
+    report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
+
+
+@app.command()
+def score(
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    prompt: Annotated[str, typer.Option(help="What they should show, in plain words or with <NAME>.")],
+    reference: Annotated[list[Path], typer.Option("--reference", help="A picture or folder to be near to.")] = [],  # noqa: B006
+    backbone: Annotated[
+        str, typer.Option(help="toybox-clip, an open_clip folder, or MODEL/WEIGHTS of open_clip.")
+    ] = "toybox-clip",
+    library: LibraryOption = DEFAULT_LIBRARY,
+    _base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Score pictures: alignment with a prompt, and with reference pictures."""
+    from ui.services.studio import summary
+
+    files, others = picture_files(pictures), picture_files(reference)
+    workflow = workflow_of(library, "toybox", backbone=backbone)
+    loaded, references = ([read_picture(f, str(f)) for f in group] for group in (files, others))
+    if not loaded:
+        raise StudioError("Give at least one picture: the folder holds none.")
+    scores = workflow.score(loaded, workflow.plain(prompt), references)
+    rows = [
+        {"picture": str(file), "image_alignment": image, "text_alignment": text}
+        for file, image, text in zip(files, scores.image or [None] * len(files), scores.text, strict=True)
+    ]
+    document = {**summary(scores), "pictures": rows}
+    report(document, as_json, lambda: _show_scores(document))
+
+
+def _show_scores(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("picture", "image alignment", "text alignment", title=f"scored by {document['backbone']}")
+    for row in [*document["pictures"], {"picture": "mean", **document}]:
+        values = (row["image_alignment"], row["text_alignment"])
+        name = "mean" if "pictures" in row else row["picture"]
+        table.add_row(escape(name), *("" if value is None else f"{value:.3f}" for value in values))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What the commands share: their common options, how they read values, and how they report."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from concepts.database import DATABASE_VARIABLE
+from concepts.storage import cache_folder
+
+if TYPE_CHECKING:
+    from ui.services.studio import Workflow
+
+LibraryOption = Annotated[
+    str, typer.Option("--library", envvar="STUDIO_LIBRARY", help="The folder, or fsspec URL, of the concept library.")
+]
+BaseOption = Annotated[str, typer.Option("--base", help="toybox, a diffusers folder, or a model of the hub.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option("--database", envvar=DATABASE_VARIABLE, help="postgresql://USER:PASSWORD@HOST/NAME; SQLite if unset."),
+]
+StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="spectral, fedavg, gradient, orthogonal, ties, dare or svd; by default what suits the concepts' adapters.",
+    ),
+]
+AverageOption = Annotated[
+    bool, typer.Option("--average", help="Divide all strengths by the number of concepts, as 1/k.")
+]
+DEFAULT_LIBRARY = "~/.concept-studio"
+
+errors = Console(stderr=True, highlight=False)
+"""Everything but results goes to stderr."""
+
+
+def report(document: Any, as_json: bool, show: Callable[[], None]) -> None:
+    """Prints a command's result: the document as JSON, or whatever `show` prints for a person."""
+    if as_json:
+        json.dump(document, sys.stdout, indent=2, default=str)
+        sys.stdout.write("\n")
+    else:
+        show()
+
+
+def outline(document: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """A document's lines for a person: a value beside its key, and what holds several values below, further in."""
+    for key, value in document.items():
+        label = f"{indent}{str(key).replace('_', ' ')}:"
+        if isinstance(value, Mapping) and value:
+            yield label
+            yield from outline(value, indent + "  ")
+        elif isinstance(value, list) and any(item is not None for item in value):
+            yield label
+            for item in value:
+                parts = outline(item) if isinstance(item, Mapping) else ["-" if item is None else str(item)]
+                yield f"{indent}  {', '.join(parts)}"
+        else:
+            yield f"{label} {'none' if value is None or isinstance(value, list | Mapping) else value}"
+
+
+def notify(text: str) -> None:
+    """Tells a person something beside the result."""
+    errors.print(f"Note: {text}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A progress bar with the time that is left, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=errors) as bar:
+        yield bar
+
+
+def workflow_of(library: str, base: str, **options: Any) -> "Workflow":
+    """The verbs on this library and base; torch and diffusers take seconds to import, which --help should not."""
+    from ui.services.studio import Workflow
+
+    return Workflow(library, base, **options)
+
+
+def default_work_folder() -> Path:
+    """Where long trainings of a base keep their checkpoints: the user's cache folder."""
+    return cache_folder() / "toybox"

@@ -1,0 +1,58 @@
+"""`studio ui`: the studio in the browser."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from concepts.errors import StudioError
+from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, errors, report
+
+_SHORTEST_PASSWORD = 8
+
+
+def ui(
+    host: Annotated[str, typer.Option(help="The address to listen on; another than loopback needs --auth.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The port; a free one from 7860 if unset.")] = None,
+    auth: Annotated[
+        str | None, typer.Option(envvar="STUDIO_AUTH", help="NAME:PASSWORD, which the page then asks for.")
+    ] = None,
+    api: Annotated[
+        bool, typer.Option("--api", help="Open the same verbs to gradio_client and other programs.")
+    ] = False,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Open the studio in the browser."""
+    login = login_from(host, auth)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    errors.print("Getting ready …")
+    from ui.services.studio import Workflow
+    from ui.web.server import serve
+
+    folder = str(Path(base).resolve()) if Path(base).exists() else base
+    page = serve(Workflow(library, folder), host, port, login, api)
+    report({"address": page.local_url}, as_json, lambda: typer.echo(f"Open {page.local_url} in a browser."))
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        page.close(verbose=False)
+
+
+def login_from(host: str, auth: str | None) -> tuple[str, str] | None:
+    """Name and password; StudioError where they are wanted and missing."""
+    from ui.web.request_filter import LOOPBACK
+
+    if auth is None:
+        if host not in LOOPBACK:
+            raise StudioError("Give --auth NAME:PASSWORD (or STUDIO_AUTH): other machines can reach this address.")
+        return None
+    name, _, password = auth.partition(":")
+    if not name or len(password) < _SHORTEST_PASSWORD:
+        raise StudioError(f"Write --auth as NAME:PASSWORD, with a password of {_SHORTEST_PASSWORD} characters or more.")
+    return name, password

@@ -1,0 +1,96 @@
+"""What the studies' commands share: presets, progress, and what they leave behind."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from concepts.errors import StudioError
+from ui.cli.options import progress_bar, report
+
+if TYPE_CHECKING:
+    from training.studies.page import Page
+
+Told = Callable[[dict[str, Any]], None]
+"""Is told each row of a study as it comes."""
+
+
+def with_presets(context: typer.Context, presets: Mapping[str, Any]) -> dict[str, Any]:
+    """The command's options, with presets for those that were not given."""
+    return {
+        name: presets[name] if name in presets and not _was_given(context, name) else value
+        for name, value in context.params.items()
+    }
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _command(context: typer.Context) -> str:
+    """The command as it was given, for making the same again."""
+    words = ["studio", *context.command_path.split()[1:]]
+    for parameter in context.command.params:
+        if parameter.name and _was_given(context, parameter.name):
+            value = context.params[parameter.name]
+            if value is True:
+                words.append(parameter.opts[0])
+            for each in value if isinstance(value, list | tuple) else () if value is True else (value,):
+                words += [parameter.opts[0], str(each)]
+    return shlex.join(words)
+
+
+def run_with_progress(total: int, run: Callable[[Told], list[dict[str, Any]]], shown: str) -> list[dict[str, Any]]:
+    """The rows, under a progress bar that tells of each what `shown` names."""
+    with progress_bar() as bar:
+        task = bar.add_task("studying", total=total, note="")
+        return run(lambda row: bar.update(task, advance=1, note=f"{row.get(shown, '')}, {row['row_seconds']:.0f} s"))
+
+
+def finish(
+    context: typer.Context, page: "Page", out: Path, publish: Path | None, as_json: bool, document: dict[str, Any]
+) -> None:
+    """Writes the study's report, publishes it if that was asked for, and tells where it is."""
+    document["report"] = str(page.write(out))
+    if publish:
+        document["page"] = str(page.publish(publish, _command(context)))
+    report(document, as_json, lambda: typer.echo(f"Done. Open {document['report']}"))
+
+
+def require_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows; StudioError if there are none."""
+    if not rows:
+        raise StudioError("Run the study without --only-report first: its folder has no rows yet.")
+    return rows
+
+
+def numbers_from(text: str) -> list[int]:
+    """The value of --counts."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise StudioError(f"Write --counts as numbers with commas, as in 2,3,4: {text!r} is not.") from error
+
+
+def layers_from(text: str) -> tuple[str, ...]:
+    """The value of --sites, checked."""
+    from studio.layers.sites import CHOICES
+
+    kinds = tuple(part.strip() for part in text.split(",") if part.strip())
+    if unknown := next((kind for kind in kinds if kind not in CHOICES), None):
+        raise StudioError(f"Choose layers among {', '.join(CHOICES)}: {unknown!r} is none of them.")
+    return kinds
+
+
+def rates_from(text: str) -> tuple[float, ...]:
+    """The value of --rates."""
+    try:
+        rates = tuple(float(number) for number in text.split(","))
+    except ValueError as error:
+        raise StudioError(f"Write --rates as numbers with commas, as in 1e-3,1e-2: {text!r} is not.") from error
+    if not all(0 < rate < 1 for rate in rates):
+        raise StudioError(f"Choose learning rates between 0 and 1: {text!r} has others.")
+    return rates

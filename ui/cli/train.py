@@ -1,0 +1,158 @@
+"""`studio train`: teach the base a concept of the library."""
+
+import json
+import textwrap
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from concepts.errors import StudioError
+from training.jobs.signals import asked_to_stop
+from ui.cli.concept import Name, described
+from ui.cli.options import (
+    DEFAULT_LIBRARY,
+    BaseOption,
+    JsonOption,
+    LibraryOption,
+    notify,
+    progress_bar,
+    report,
+    workflow_of,
+)
+from ui.services.parsing import number_from, pairs, parsed
+
+if TYPE_CHECKING:
+    from ui.services.studio import Workflow
+
+INTERRUPTED = 130
+"""The exit status of a training that Ctrl-C stopped, as shells have it."""
+
+
+def train(
+    name: Name,
+    adapter: Annotated[
+        str | None, typer.Option(help="The method, see studio adapters; spectral_additive if unset.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="The adapter's rank; its own default if unset.")] = None,
+    max_parameters: Annotated[
+        str | None, typer.Option(help="In place of a rank: how many numbers to train at most, as in 20k or 1.5M.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides order, noise and initial values.")] = None,
+    column: Annotated[
+        int | None, typer.Option(min=0, help="The first of its singular columns; the lowest free ones if unset.")
+    ] = None,
+    go_on: Annotated[bool, typer.Option("--continue", help="Go on from what the concept has learned.")] = False,
+    go_on_from: Annotated[
+        str | None, typer.Option("--continue-from", help="Go on from a concept's file, NAME.safetensors.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--recipe", help="A TOML file of options; studio recipe explains them."),
+    ] = None,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="For cards of 8 GB: less memory, more time.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE: any other option of the recipe or the adapter.")
+    ] = None,
+    library: LibraryOption = DEFAULT_LIBRARY,
+    base: BaseOption = "toybox",
+    as_json: JsonOption = False,
+) -> None:
+    """Teach the base a concept of the library."""
+    asked = {
+        "adapter": adapter,
+        "rank": rank,
+        "max_parameters": max_parameters and number_from(max_parameters),
+        "steps": steps,
+        "seed": seed,
+    }
+    given = {**read_recipe(file), **{key: value for key, value in asked.items() if value is not None}}
+    if low_memory:
+        given["low_memory"] = True
+    workflow = workflow_of(library, base)
+    earlier = go_on_from or name
+    start = workflow.trained(earlier) if go_on or go_on_from else None
+    trained = _trained(workflow, name, recipe_from(given, settings or [], start), start, column)
+    concept = workflow.library.concept(name)
+    document = {**described(concept), "losses": trained.losses}
+    report(document, as_json, lambda: _show_trained(concept))
+
+
+def _trained(workflow: "Workflow", name: str, recipe: Any, start: Any, column: int | None) -> Any:
+    """Trains with a progress bar; Ctrl-C and SIGTERM stop it after the step, and leave it ready to go on."""
+    from training.engine.trainer import TrainingStopped
+
+    with progress_bar() as bar, asked_to_stop(lambda: notify("stopping after this step")) as stop:
+        task = bar.add_task("getting ready", total=None, note="")
+        try:
+            return workflow.train(name, recipe, lambda progress: _advance(bar, task, progress), start, column, stop)
+        except TrainingStopped as stopped:
+            bar.stop()
+            notify(
+                f"{name} is stopped after step {stopped.step} of {stopped.steps}; the same command goes on from there."
+            )
+            raise typer.Exit(INTERRUPTED) from stopped
+
+
+def read_recipe(file: Path | None) -> dict[str, Any]:
+    """The options in a TOML file, if there is one; StudioError for one that is not such a file."""
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StudioError(
+            f"Give --recipe a TOML file, as studio recipe prints it: {file} is none ({error})."
+        ) from error
+
+
+def recipe() -> None:
+    """Print every option of a training with its explanation, as a TOML file to change and give to train --recipe."""
+    from training.config.recipe import Recipe
+
+    for key, field in Recipe.model_fields.items():
+        typer.echo("\n".join(f"# {line}" for line in textwrap.wrap(field.description or "", 116)))
+        value = field.get_default()
+        shown = json.dumps(list(value) if isinstance(value, tuple) else value)
+        typer.echo(f"# {key} =\n" if value is None else f"{key} = {shown}\n")
+
+
+def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None) -> Any:
+    """The recipe of these options and KEY=VALUE settings; keys that it lacks are the adapter's own.
+
+    With `start`, a trained concept, it is that concept's recipe with these changes.
+    """
+    from training.config.adapter_options import continued_recipe
+    from training.config.recipe import Recipe
+
+    values = {key: parsed(value) for key, value in pairs(settings, "--set").items()}
+    own = {key: value for key, value in values.items() if key in Recipe.model_fields and key != "options"}
+    others = {**options.get("options", {}), **{key: value for key, value in values.items() if key not in own}}
+    given = {**options, **own, **({"options": others} if others else {})}
+    return Recipe(**given) if start is None else continued_recipe(start, given)
+
+
+def _advance(bar: Any, task: Any, progress: Any) -> None:
+    what = "generating prior pictures" if progress.loss is None else "training"
+    note = "" if progress.loss is None else f"loss {progress.loss:.4f}"
+    if bar.tasks[task].description != what:
+        bar.reset(task, description=what)
+        if progress.loss is not None and progress.step > 1:
+            notify(f"going on after step {progress.step - 1} of {progress.steps}, where the training was interrupted")
+    bar.update(task, completed=progress.step, total=progress.steps, note=note)
+
+
+def _show_trained(concept: Any) -> None:
+    result = concept.result
+    typer.echo(f"{concept.name} is learned: {result.parameters:,} parameters in {result.path}")
+    typer.echo(
+        f"image alignment {result.scores['image_alignment']:.3f} ({result.scores['backbone']}); see {result.preview}"
+    )
+    for block in concept.columns:
+        if note := block.note():
+            notify(note)
+    typer.echo(f'Now generate it: studio generate "a photo of <{concept.name}> on the beach"')

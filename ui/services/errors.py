@@ -1,0 +1,35 @@
+"""What a person did wrong, and the sentence that says what to do."""
+
+from pydantic import ValidationError
+
+from concepts.errors import StudioError
+
+USER_ERRORS = (StudioError, ValidationError, OSError)
+"""What the verbs raise for bad input, for options that cannot be, and for a machine that fails."""
+_BOUNDS = {
+    "greater_than_equal": "at least {ge}", "greater_than": "more than {gt}", "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+}  # fmt: skip
+
+
+def sentence(error: Exception) -> str:
+    """What a person reads of a refusal."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "the recipe"
+    if bound := _BOUNDS.get(first["type"]):
+        limits = {name: _number(value) for name, value in first.get("ctx", {}).items()}
+        return f"Choose {place} of {bound.format(**limits)}: {first['input']} is not."
+    said = first["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"Change {place}: {said[:1].lower()}{said[1:]}."
+
+
+def field_of(error: ValidationError) -> str:
+    """The option that is wrong."""
+    return str((*error.errors()[0]["loc"], "")[0])
+
+
+def _number(value: float) -> float:
+    """1 rather than 1.0."""
+    return int(value) if value == int(value) else value

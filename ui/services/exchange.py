@@ -1,0 +1,99 @@
+"""Concepts to and from other tools' files: the verbs behind `studio export` and `studio import`."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from concepts import Concept
+from concepts.names import check_words
+from studio.adapters.checkpoint import to_bytes
+from studio.composition import sharing_notes
+from studio.composition.merge import MergeConfig
+from studio.formats.exporting import Export, export
+from studio.formats.importing import import_concept, words_as_token
+from studio.formats.textual_inversion import read_token
+from studio.models.token_embeddings import token_of
+from ui.services.generation import known_strengths
+from ui.services.studio import Workflow
+
+DEFAULT_CLASS = "thing"
+
+
+def export_concepts(
+    workflow: Workflow,
+    names: Sequence[str],
+    layout: str,
+    output: Path,
+    plan: MergeConfig | None = None,
+    rank: int | None = None,
+    dtype: str = "float32",
+) -> tuple[Export, list[str]]:
+    """Writes concepts, several of them merged, as a file of another tool; also what a person should know of it."""
+    trained = {name: workflow.trained(name) for name in dict.fromkeys(names)}
+    plan = plan or MergeConfig()
+    plan = replace(plan, strengths=known_strengths(plan.strengths, trained))
+    made = export(workflow.base, trained, layout, output, plan, rank, dtype)
+    notes = sharing_notes(trained)
+    if made.lost_biases:
+        notes.append(f"{made.lost_biases} layers' biases are left out: kohya's layout has no place for them.")
+    if made.averaged:
+        notes.append(
+            f"Only the studio reads tokens by layer: the file of {' and '.join(made.averaged)} holds the layers' mean, "
+            "and pictures will differ. For other tools train without layerwise_token."
+        )
+    return made, notes
+
+
+def export_for_download(workflow: Workflow, name: str, layout: str) -> tuple[list[Path], list[str]]:
+    """Exports a trained concept into a temporary folder of its own; the files, a folder packed into one, and notes."""
+    concept = workflow.library.concept(name)
+    folder = Path(tempfile.mkdtemp())
+    output = folder / (concept.name if layout == "peft" else f"{concept.name}.safetensors")
+    made, notes = export_concepts(workflow, [concept.name], layout, output)
+    if made.path.is_dir():
+        made = replace(made, path=Path(shutil.make_archive(str(folder / f"{concept.name}-peft"), "zip", made.path)))
+    return [made.path, *made.tokens.values()], notes
+
+
+def import_file(
+    workflow: Workflow,
+    source: Path,
+    name: str,
+    class_word: str | None = None,
+    tokens: Path | None = None,
+    trigger: str | None = None,
+) -> Concept:
+    """Adds another tool's file to the library as a concept, without pictures.
+
+    <NAME> then means the token in `tokens`, a textual inversion, by default the one beside the file; without one, the
+    words of `trigger`, of the file's own trigger phrase, or the class word. Nothing is kept when anything is wrong.
+    """
+    word = class_word or DEFAULT_CLASS
+    check_words(name, word)
+    base = workflow.base
+    concept = import_concept(base, source, {"name": name, "class_word": word, "base_name": base.name})
+    beside = source.with_name(f"{source.name.removesuffix('.safetensors')}.tokens.safetensors")
+    file = tokens or (beside if trigger is None and beside.exists() else None)
+    if file is not None:
+        vectors = read_token(
+            file, {part: encoder.config.hidden_size for part, (_, encoder) in base.text_encoders.items()}
+        )
+    else:
+        vectors = words_as_token(base, trigger or _trigger(concept.metadata, word))
+    concept = replace(concept, tokens={token_of(name): vectors})
+    numbers = sum(tensor.numel() for state in concept.adapters.values() for tensor in state.values())
+    details = {"base": concept.base, "adapter": concept.adapter, "rank": 0, "parameters": numbers}
+    return workflow.library.add_trained(name, word, to_bytes(concept), {**details, **_kept(concept.metadata)})
+
+
+def _trigger(metadata: Mapping[str, Any], word: str) -> str:
+    """The file's own trigger phrase, unless it is a token of the studio's, whose vectors are elsewhere."""
+    said = metadata["imported"].get("modelspec.trigger_phrase", "")
+    return word if not said or "<" in said else said
+
+
+def _kept(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {"imported": metadata["imported"]}

@@ -1,0 +1,57 @@
+"""Generated pictures that the page keeps: PNG files in the library's folder `generated`, each with its settings
+inside.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from concepts.errors import StudioError
+from concepts.storage import atomic_write
+from concepts.tables import new_id
+from studio.models.generation_request import GenerationRequest, request_from_text
+from training.reporting.image_grid import png_bytes
+
+FOLDER = "generated"
+FORMER_FOLDER = "painted"
+"""What the folder was called before 0.1.0."""
+MOST_PICTURES = 16
+"""At a time, so that a page does not hold up the others for long."""
+_SHOWN = 12
+
+
+def check_number(number: int | None) -> None:
+    """Raises StudioError for more pictures than the page generates at a time."""
+    if (number or 0) > MOST_PICTURES:
+        raise StudioError(f"Ask for at most {MOST_PICTURES} pictures at a time.")
+
+
+def adopt_former(root: Path) -> None:
+    """Gives the pictures that an earlier version kept their present folder."""
+    if (root / FORMER_FOLDER).is_dir() and not (root / FOLDER).exists():
+        (root / FORMER_FOLDER).rename(root / FOLDER)
+
+
+def keep(root: Path, picture: Image.Image, text: Mapping[str, str]) -> Path:
+    """Stores a picture with its settings under a generated name, and returns its path."""
+    folder = root / FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{new_id()}.png"
+    atomic_write(path, png_bytes(picture, text))
+    return path
+
+
+def latest(root: Path) -> list[Path]:
+    """The pictures generated last, the newest first."""
+    found = [(path.stat().st_mtime_ns, path) for path in (root / FOLDER).glob("*.png")]
+    return [path for _, path in sorted(found, reverse=True)[:_SHOWN]]
+
+
+def settings_of(path: Path) -> GenerationRequest:
+    """The settings inside a PNG file. Raises StudioError for a file that has none."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return request_from_text({str(key): value for key, value in picture.info.items()})
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise StudioError("Choose a PNG file that was generated here: this one keeps no settings.") from error

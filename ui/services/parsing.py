@@ -1,0 +1,70 @@
+"""Texts that people give as values: strengths, boxes, sizes, numbers."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from concepts.errors import StudioError
+
+_BOX = re.compile(r"([\w-]+):(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+)")
+
+
+def pairs(values: Sequence[str], option: str) -> dict[str, str]:
+    """KEY=VALUE arguments as a dictionary."""
+    split = [value.partition("=") for value in values]
+    for value, (key, sign, _) in zip(values, split, strict=True):
+        if not (key and sign):
+            raise StudioError(f"Write {option} as NAME=VALUE: {value!r} is not.")
+    return {key: value for key, _, value in split}
+
+
+def strengths_from(values: Sequence[str], option: str = "--strength") -> dict[str, float]:
+    """--strength NAME=1.0 arguments by name."""
+    strengths = {}
+    for name, value in pairs(values, option).items():
+        try:
+            strengths[name] = float(value)
+        except ValueError:
+            strengths[name] = math.nan
+        if not math.isfinite(strengths[name]):
+            raise StudioError(f"Write {option} as NAME=NUMBER, as in rex=0.8: {value!r} is no such number.")
+    return strengths
+
+
+def regions_from(values: Sequence[str]) -> dict[str, tuple[float, float, float, float]]:
+    """--region NAME:top,left,bottom,right arguments by name."""
+    boxes = {}
+    for value in values:
+        match = _BOX.fullmatch(value.replace(" ", ""))
+        if not match:
+            raise StudioError(f"Write --region as NAME:top,left,bottom,right, as in rex:0,0,1,0.5: {value!r} is not.")
+        top, left, bottom, right = (float(number) for number in match.groups()[1:])
+        boxes[match[1]] = (top, left, bottom, right)
+    return boxes
+
+
+def size_from(text: str | None) -> tuple[int, int] | None:
+    """A --size WIDTHxHEIGHT argument."""
+    match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text or "")
+    if text and not match:
+        raise StudioError(f"Write --size as WIDTHxHEIGHT in pixels, as in 256x128: {text!r} is not.")
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def number_from(text: str, called: str = "max_parameters") -> int:
+    """A whole number such as 20000, 20k or 1.5M; a refusal says what it is called."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text)
+    if not match:
+        example = "8" if called == "rank" else "20000, 20k or 1.5M"
+        raise StudioError(f"Write the {called} as a number, as in {example}: {text!r} is not.")
+    return int(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
+
+
+def parsed(text: str) -> Any:
+    """A --set value: a number, true, false or null as JSON has them, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,176 @@
+"""The verbs of the studio, each short: add pictures, train, merge, generate, score."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import get_num_threads
+
+from concepts import ColumnBlock, Concept, Job, atomic_write
+from concepts.errors import StudioError
+from concepts.storage import StoragePath
+from studio.adapters import ADAPTERS
+from studio.adapters.checkpoint import TrainedConcept, to_bytes
+from studio.adapters.cost import Cost, cost
+from studio.composition import sharing_notes
+from studio.composition.merge import MergeConfig, merged_concept
+from studio.metrics.clip import Scorer, load_scorer
+from studio.metrics.leakage import leak, leak_prompts
+from training.config.adapter_options import adapter_config, kinds_of_recipe, resolve_recipe
+from training.config.recipe import Recipe
+from training.engine.trainer import Progress, TrainingStopped, never_stop
+from training.jobs.run import PREVIEWS as PREVIEWS
+from training.jobs.run import (
+    Scores,
+    Trained,
+    aligned,
+    columns_for,
+    order_of,
+    pictures_of,
+    refuse_without_pictures,
+    space_of,
+    train_in_library,
+)
+from training.jobs.run import summary as summary
+from training.jobs.variants import Training, add_variant, refuse_other_pictures
+from ui.services.generation import ImageGenerator, known_strengths
+
+
+class Workflow(ImageGenerator):
+    """One library and one base, loaded when first needed."""
+
+    def __init__(self, root: StoragePath | str, base: str = "toybox", backbone: str = "toybox-clip"):
+        super().__init__(root, base)
+        self._backbone = backbone
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model that scores."""
+        return load_scorer(self._backbone)
+
+    def pictures(self, concept: Concept) -> list[Image.Image]:
+        """A concept's own pictures."""
+        return pictures_of(concept)
+
+    def train(
+        self,
+        name: str,
+        recipe: Recipe,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        start: TrainedConcept | None = None,
+        column: int | None = None,
+        stop: Callable[[], bool] = never_stop,
+    ) -> Trained:
+        """Trains a concept, generates previews, scores them and stores the result, which replaces an earlier one.
+
+        With `start`, what `trained` gave, the training goes on from there. `column` asks the ledger for the columns
+        from there, in place of the lowest free ones. A training that was stopped by `stop`, which raises
+        TrainingStopped, or killed goes on where it was when it is asked for in the same way again.
+        """
+        concept = self.library.concept(name)
+        refuse_without_pictures(concept)
+        self.library.jobs.refuse_waiting(name)
+        recipe = resolve_recipe(self.base, recipe)
+        with self._columns(concept, recipe, start, column) as first:
+            try:
+                return train_in_library(
+                    self.library, self.base, lambda: self.scorer, concept, recipe, first, on_progress, start, stop
+                )
+            except TrainingStopped as caught:  # in here, so that the concept keeps its columns until it goes on
+                stopped = caught
+        raise stopped
+
+    @contextmanager
+    def _columns(
+        self, concept: Concept, recipe: Recipe, start: TrainedConcept | None, column: int | None
+    ) -> Iterator[int]:
+        """The first of the concept's columns, which it keeps if the training ends well; 0 where it needs none."""
+        wanted = None if start else columns_for(self.base, recipe, column)
+        if wanted is None:
+            yield 0
+            return
+        with self.library.columns_for_result(
+            concept.name, self.base.decomposition.fingerprint, wanted.width, wanted.capacity, column, wanted.space
+        ) as block:
+            yield block.start
+
+    def cost(self, recipe: Recipe) -> Cost:
+        """What a recipe trains on this base, and the size of its file. Raises StudioError for what does not fit."""
+        recipe = resolve_recipe(self.base, recipe)
+        config = adapter_config(recipe)
+        return cost(recipe.adapter, config, self.base.sites_of(kinds_of_recipe(recipe, config)))
+
+    def queue(self, names: Sequence[str], recipe: Recipe, column: int | None = None, priority: int = 0) -> list[Job]:
+        """Queues trainings for a worker, all or none; their columns are allocated now, in this order."""
+        return self.queue_trainings([Training(name, name, recipe) for name in names], column, priority)
+
+    def queue_trainings(
+        self, trainings: Sequence[Training], column: int | None = None, priority: int = 0
+    ) -> list[Job]:  # fmt: skip
+        """Queues trainings as `queue` does; variants that the library lacks are added to it as concepts."""
+        for known in self.library.find_concepts([training.name for training in trainings]):
+            self.library.jobs.refuse_waiting(known.name)
+        for training in trainings:
+            refuse_without_pictures(self.library.concept(training.source))
+            refuse_other_pictures(self.library, training.source, training.name)
+        orders = [
+            order_of(self.base, training.name, self._on_any_machine(training.recipe), column, priority=priority)
+            for training in trainings
+        ]
+        for training in trainings:
+            add_variant(self.library, training.source, training.name)
+        return self.library.jobs.queue(orders)
+
+    def _on_any_machine(self, recipe: Recipe) -> Recipe:
+        """The recipe with its threads: what it becomes must not depend on who trains it."""
+        return recipe.model_copy(update={"threads": recipe.threads or get_num_threads()})
+
+    def claim(self, name: str, trained: TrainedConcept) -> ColumnBlock | None:
+        """Enters the columns of a concept that was trained elsewhere in the ledger; the block tells what overlaps.
+
+        None where its method has no columns of its own.
+        """
+        if not ADAPTERS[trained.adapter].owns_block:
+            return None
+        base, width, first = self.base.decomposition, trained.config["rank"], trained.config["first_column"]
+        space = space_of(trained.adapter)
+        return self.library.allocate_columns(name, base.fingerprint, width, base.capacity, first, space)
+
+    def merge(
+        self,
+        names: Sequence[str],
+        output: Path,
+        method: str | None = None,
+        strengths: Mapping[str, float] | None = None,
+        averaged: bool = False,
+        on_note: Callable[[str], None] = lambda _: None,
+    ) -> TrainedConcept:
+        """Writes several concepts as one file, which `generate` takes in place of a name.
+
+        `on_note` is told what a person should know about the merge, such as columns that two concepts share.
+        """
+        if len(set(names)) < len(names):
+            raise StudioError("Merge each concept once: one of these is named twice.")
+        trained = {name: self.trained(name) for name in names}
+        merged = merged_concept(self.base, trained, method, known_strengths(strengths, trained), averaged)
+        if not output.parent.is_dir():
+            raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
+        atomic_write(output, to_bytes(merged))
+        for note in sharing_notes(trained):
+            on_note(note)
+        return merged
+
+    def score(self, pictures: Sequence[Image.Image], prompt: str, references: Sequence[Image.Image] = ()) -> Scores:
+        """How near pictures are to a prompt and, when given, to references."""
+        return aligned(self.scorer, pictures, prompt, references)
+
+    def leak(self, name: str) -> dict[str, Any]:
+        """How far pictures of the class word, and of unrelated things, move when this concept is in the base."""
+        concept, trained = self.library.concept(name), {name: self.trained(name)}
+        prompts = leak_prompts([concept.class_word])
+        found = leak(self.base, lambda: self.merges.applied(trained, MergeConfig()), self.scorer, prompts)
+        return {"backbone": self.scorer.backbone, **{kind: asdict(drift) for kind, drift in found.items()}}

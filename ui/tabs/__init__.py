@@ -1,1 +1,0 @@
-"""The tabs of the page, a file each: controls, and events that call the verbs of `ui.workflow`."""

@@ -1,0 +1,45 @@
+"""Masks between the library and the page's brush, which has them as small PNG files inside data URIs."""
+
+import base64
+import binascii
+import io
+
+from PIL import Image
+
+from concepts.errors import StudioError
+from concepts.storage import StoragePath, read_file
+
+_PREFIX = "data:image/png;base64,"
+_MOST = 1_000_000
+"""Characters; what the brush sends has some thousand."""
+_SIDE = 1024
+
+
+def mask_from_uri(uri: str, size: tuple[int, int]) -> Image.Image | None:
+    """What was painted, as black and white in a picture of this size; None where nothing was.
+
+    Raises StudioError for what no brush of the page sends.
+    """
+    if not uri.startswith(_PREFIX) or len(uri) > _MOST:
+        raise StudioError("Paint the mask again: what the page sent is none.")
+    try:
+        data = base64.b64decode(uri.removeprefix(_PREFIX), validate=True)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            if max(picture.size) > _SIDE:
+                raise StudioError(f"Paint a smaller mask: a side has {max(picture.size)} pixels, and may have {_SIDE}.")
+            levels = picture.convert("L")
+    except (OSError, ValueError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
+        raise StudioError("Paint the mask again: what the page sent is none.") from error
+    mask = levels.resize(size, Image.Resampling.BILINEAR).point([0] * 128 + [255] * 128)
+    return mask if mask.getbbox() else None
+
+
+def uri_of_mask(path: StoragePath | None, side: int = 320) -> str:
+    """A stored mask as the brush takes it; empty for a picture that counts as a whole."""
+    if path is None:
+        return ""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(read_file(path))) as mask:
+        mask.thumbnail((side, side))
+        mask.convert("RGB").save(buffer, "PNG")
+    return _PREFIX + base64.b64encode(buffer.getvalue()).decode()

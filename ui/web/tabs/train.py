@@ -1,0 +1,193 @@
+"""The Train tab: a method, its size, every option of the recipe; and the queue beside it."""
+
+import inspect
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+from pydantic import BaseModel
+
+from concepts import LibraryError
+from concepts.errors import StudioError
+from studio.adapters import ADAPTERS
+from studio.adapters.purposes import GOOD_FOR
+from training.config.presets import PRESETS
+from training.config.recipe import Recipe
+from training.config.recipe_fields import Group
+from training.jobs.variants import trainings_of
+from ui.services.errors import USER_ERRORS
+from ui.services.parsing import number_from, pairs, parsed
+from ui.services.studio import Workflow
+from ui.web import html
+from ui.web.controls import control, given_values
+from ui.web.tabs.events import MOST_LISTED, FieldError, about, listen, problem_spot
+from ui.web.tabs.jobs import jobs_panel
+from ui.web.worker_supervisor import WorkerSupervisor
+
+_OWN = ("adapter", "rank", "max_parameters", "options")
+"""Options of the recipe that have controls of their own; all others stand under "Every option"."""
+OTHERS = [name for name in Recipe.model_fields if name not in _OWN]
+_PARTS = [part for part in reversed(Recipe.__mro__) if issubclass(part, Group) and part not in (Group, Recipe)]
+_ADAPTER = Recipe.model_fields["adapter"].default
+_SEVERAL = "One or several: they are trained one after another."
+_VARIANTS = (
+    "Trains the same pictures with other methods and ranks as well. Each becomes a concept of its own, named as "
+    "rex-lora or rex-r4; the axes adapter and rank of the tab Compare put them side by side."
+)
+_PRESET = "standard"
+_STEPS = "Training steps: " + ", ".join(f"{name} {preset['steps']}" for name, preset in PRESETS.items()) + "."
+_PRESET_OPTIONS = tuple(dict.fromkeys(option for preset in PRESETS.values() for option in preset))
+_HIDDEN_OPTIONS = ("rank", "first_column")
+
+
+def train_tab(workflow: Workflow, hands: WorkerSupervisor, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Fills the tab."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            form = _form()
+        with gr.Column(scale=3, min_width=320):
+            jobs_panel(workflow, hands, page)
+    _size_events(workflow, tab, form)
+    _queue_events(workflow, hands, tab, page, form)
+
+
+def _form() -> dict[str, Any]:
+    form: dict[str, Any] = {
+        "names": gr.Dropdown(
+            choices=[], multiselect=True, allow_custom_value=True, label="Concepts", elem_id="train-names",
+            info=_SEVERAL,
+        ),
+        "adapter": gr.Dropdown(list(ADAPTERS), value=_ADAPTER, label="Method",
+                               elem_id="train-method"),
+        "purpose": gr.HTML(html.note(GOOD_FOR[_ADAPTER]), elem_classes="spot", elem_id="train-purpose"),
+        "preset": gr.Radio(list(PRESETS), value=_PRESET, label="Preset", info=_STEPS),
+    }  # fmt: skip
+    with gr.Row():
+        form["by"] = gr.Radio([("rank", "rank"), ("parameter budget", "max_parameters")], value="rank", label="Size by")
+        form["size"] = gr.Textbox(label="Rank or budget", value="8", max_lines=1, min_width=100, elem_id="train-rank",
+                                  info="As in 8, or 20k for a budget.")  # fmt: skip
+    form["cost"] = gr.HTML(elem_classes="spot", elem_id="cost")
+    form |= _several()
+    with gr.Accordion("Every option", open=False):
+        form["options"] = gr.Textbox(label="Options of the method", placeholder="alpha=4", lines=2,
+                                     elem_id="train-options", info="NAME=VALUE, one a line.")  # fmt: skip
+        form["others"] = [option for part in _PARTS for option in _options(part)]
+    form["train"] = gr.Button("Train", variant="primary", elem_id="train")
+    form["problem"] = problem_spot()
+    form["message"] = gr.HTML(elem_classes="spot", elem_id="train-message")
+    return form
+
+
+def _several() -> dict[str, Any]:
+    """Further methods and ranks for the same pictures."""
+    with gr.Accordion("Several trainings, to compare", open=False):
+        gr.HTML(html.note(_VARIANTS))
+        adapters = gr.Dropdown(
+            list(ADAPTERS), multiselect=True, label="Other methods", elem_id="train-adapters",
+            info="Each at its own size, or at the ranks below.",
+        )  # fmt: skip
+        ranks = gr.Textbox(
+            label="Other ranks", placeholder="4, 16", max_lines=1, elem_id="train-ranks", info="Separated by commas."
+        )
+    return {"adapters": adapters, "ranks": ranks}
+
+
+def _options(part: type[BaseModel]) -> list[Any]:
+    """The controls of a part of the recipe, under its name."""
+    gr.Markdown(f"**{inspect.cleandoc(part.__doc__ or '').rstrip('.')}**")
+    with gr.Row():
+        return [_option(name) for name in part.__annotations__ if name in OTHERS]
+
+
+def _option(name: str) -> Any:
+    """The control of an option, as the preset has it with which the page begins."""
+    start = {"value": _shown(name, PRESETS[_PRESET][name])} if name in PRESETS[_PRESET] else {}
+    return control(Recipe, name, "train", min_width=190, **start)
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value as its control takes it: one that may be unset is written."""
+    return "" if value is None else str(value) if Recipe.model_fields[name].default is None else value
+
+
+def recipe_of(adapter: str, by: str, size: str, options: str, others: tuple[Any, ...]) -> Recipe:
+    """What the controls ask for. Raises StudioError, or pydantic's ValidationError, for what cannot be."""
+    chosen: dict[str, Any] = given_values(Recipe, dict(zip(OTHERS, others, strict=True)))
+    with about("train-rank"):
+        if size := (size or "").strip():
+            chosen[by] = number_from(size, by)
+        elif by == "max_parameters":
+            raise StudioError("Write a budget, as in 20k, or choose the size by rank.")
+    with about("train-options"):
+        lines = [line.strip() for line in (options or "").splitlines() if line.strip()]
+        given = {key: parsed(value) for key, value in pairs(lines, "an option").items()}
+    return Recipe(adapter=adapter, options=given, **chosen)
+
+
+def _ranks(text: str) -> list[int]:
+    """Further ranks, separated by commas."""
+    try:
+        return [int(rank) for rank in (text or "").split(",") if rank.strip()]
+    except ValueError:
+        raise FieldError("train-ranks", f"Write ranks as in 4, 16: {text!r} are none.") from None
+
+
+def _size_events(workflow: Workflow, tab: gr.Tab, form: dict[str, Any]) -> None:
+    def method(adapter: str) -> tuple[str, Any, str]:
+        config = asdict(ADAPTERS[adapter].Config())
+        options = [f"{name}={value}" for name, value in config.items() if name not in _HIDDEN_OPTIONS]
+        info = "NAME=VALUE, one a line. Its defaults: " + (", ".join(options) or "it has none") + "."
+        size = str(config["rank"]) if "rank" in config else ""
+        return html.note(GOOD_FOR[adapter]), gr.Textbox(info=info), size
+
+    def cost(adapter: str, by: str, size: str, options: str, *others: Any) -> str:
+        with about("train-rank"):
+            return html.size(workflow.cost(recipe_of(adapter, by, size, options, others)))
+
+    def cost_again(*given: Any) -> Any:
+        with suppress(*USER_ERRORS):  # which were told when they were written
+            return cost(*given)
+        return gr.skip()
+
+    def preset(name: str) -> list[Any]:
+        defaults = {option: Recipe.model_fields[option].default for option in OTHERS}
+        return [_shown(option, {**defaults, **PRESETS[name]}[option]) for option in _PRESET_OPTIONS]
+
+    inputs = [form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
+    listen(form["adapter"].change, method, [form["adapter"]], [form["purpose"], form["options"], form["size"]])
+    sites = form["others"][OTHERS.index("target_modules")]
+    listen(tab.select, cost_again, inputs, [form["cost"]])
+    for part in (form["adapter"], form["by"], form["size"], form["options"], sites):
+        listen(part.change, cost, inputs, [form["cost"]], form["problem"], form="train",
+               trigger_mode="always_last")  # fmt: skip
+    changed = [form["others"][OTHERS.index(name)] for name in _PRESET_OPTIONS]
+    listen(form["preset"].input, preset, [form["preset"]], changed)
+
+
+def _queue_events(
+    workflow: Workflow, hands: WorkerSupervisor, tab: gr.Tab, page: gr.Blocks, form: dict[str, Any]
+) -> None:
+    def names() -> Any:
+        known = [concept.name for concept in workflow.library.page(MOST_LISTED, newest=True) if concept.pictures]
+        return gr.Dropdown(choices=known, info=_SEVERAL if known else "Add one first, in the tab Concepts.")
+
+    def queue(
+        chosen: list[str], adapters: list[str], ranks: str, adapter: str, by: str, size: str, options: str, *others: Any
+    ) -> tuple[Any, str]:
+        if not chosen:
+            raise FieldError("train-names", "Choose at least one concept to train.")
+        recipe, further = recipe_of(adapter, by, size, options, others), _ranks(ranks)
+        with about("train-names", (LibraryError,)):
+            jobs = workflow.queue_trainings(
+                [training for name in chosen for training in trainings_of(name, recipe, adapters, further)]
+            )
+        hands.ensure_running()
+        told = f"{', '.join(job.concept for job in jobs)}: in the queue. You may close the page meanwhile."
+        return [], html.note(told, "good")
+
+    for trigger in (page.load, tab.select):
+        listen(trigger, names, [], [form["names"]])
+    several = [form["names"], form["adapters"], form["ranks"]]
+    inputs = [*several, form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
+    listen(form["train"].click, queue, inputs, [form["names"], form["message"]], form["problem"], form="train")
