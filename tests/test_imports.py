@@ -88,7 +88,7 @@ def test_no_folder_has_too_many_files():
         ("studio", "from training.engine.trainer import train_concept"),
         ("training", "def late():\n    from ui import cli"),
         ("training", "if True:\n    import ui.cli.main"),
-        ("ui", "from tests.conftest import SIDE"),
+        ("ui", "from tests.tiny_models import SIDE"),
     ],
 )
 def test_the_rule_can_fail(layer: str, source: str):
