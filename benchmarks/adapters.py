@@ -22,7 +22,7 @@ from studio.layers.sites import Site
 from studio.layers.svd_basis import Decomposition, singular_columns
 from studio.models.architectures import architecture_sites
 from training.reporting.html_report import table
-from training.reporting.timing import Timing, added_at_peak, interleaved, machine, own_process, seconds_of
+from training.reporting.timing import Timing, added_at_peak, interleaved, machine, seconds_of, subprocess_pool
 from training.studies.measurements import NO_LAYER, TOKENS, adapted_layer, layer, step_of
 
 REFERENCE = "PEFT LoRA"
@@ -68,7 +68,7 @@ def contenders(shape: tuple[int, int], rank: int) -> dict[str, Callable[[], nn.M
 
 def peak_memory(name: str, shape: tuple[int, int], rank: int) -> float:
     """Megabytes that a training step of one contender adds at its peak to a process that has the model."""
-    with own_process() as pool:
+    with subprocess_pool() as pool:
         return pool.apply(_peak_named, (name, shape, rank))
 
 

@@ -21,7 +21,7 @@ from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.adapters.checkpoint import TrainedConcept, trained_states
 from studio.adapters.registry import create_adapters
 from studio.composition import MERGES, MergeSite
-from studio.composition.least_squares import RIDGE, gradient
+from studio.composition.least_squares import RIDGE, gradient_fusion_delta
 from studio.composition.merge import merged_deltas
 from studio.layers.svd_basis import SingularColumns
 from studio.models.architectures import architecture_sites
@@ -29,7 +29,7 @@ from studio.models.base_model import Base, load_base
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Request, Serving
 from training.reporting.html_report import table
-from training.reporting.timing import added_at_peak, machine, own_process
+from training.reporting.timing import added_at_peak, machine, subprocess_pool
 
 CONCEPTS, RANK = 3, 8
 ADAPTER_OF = {"spectral": "spectral_additive", "orthogonal": "orthogonal"}
@@ -93,7 +93,7 @@ def merge_table(threads: int, methods: Sequence[str]) -> str:
     """Every merge at Stable Diffusion 1.5's size, each in a process of its own."""
     rows = []
     for method in methods:
-        with own_process() as pool:
+        with subprocess_pool() as pool:
             seconds, megabytes = pool.apply(merge_all, (method, threads))
         rows.append([method, ADAPTER_OF.get(method, "lora"), f"{seconds:.2f}", f"{megabytes:,.0f}"])
     return table(("merge", "adapter", "seconds", "peak MB beyond base and concepts"), rows)
@@ -134,7 +134,7 @@ def fusion_row(part: str, shape: tuple[int, int], iterations: int) -> list[str]:
         return float(error + rho * delta.double().square().sum())
 
     def closed() -> Tensor:
-        return gradient(MergeSite(weight, adapters, [1.0] * CONCEPTS, [x.mT @ x for x in concept_inputs]))
+        return gradient_fusion_delta(MergeSite(weight, adapters, [1.0] * CONCEPTS, [x.mT @ x for x in concept_inputs]))
 
     closed()
     seconds, ours = _timed(closed)
@@ -165,7 +165,7 @@ def ridge_table(shape: tuple[int, int] = (320, 768)) -> str:
     site = MergeSite(weight, adapters, [1.0] * CONCEPTS, [x.mT @ x for x in xs])
     rows = []
     for ridge in (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
-        delta = gradient(site, ridge)
+        delta = gradient_fusion_delta(site, ridge)
         parts = zip(adapters, xs, strict=True)
         fit = sum(float(((a.delta(weight) - delta) @ x.mT).double().square().sum()) for a, x in parts)
         rows.append([f"{ridge:g}", f"{fit:.6g}", f"{delta.norm():.4g}"])

@@ -19,7 +19,7 @@ PREVIEW_FILE = "preview.png"
 
 @dataclass(frozen=True)
 class Result:
-    """What training made of a concept.
+    """The result of training a concept.
 
     `details` is everything else that was stored with it; it is long, and empty where many concepts are read at once.
     """
@@ -89,32 +89,32 @@ def result_of(record: ResultRecord, root: StoragePath, details: bool = True) -> 
 
 
 def pictures_folder(root: StoragePath, record: ConceptRecord) -> StoragePath:
-    """Where a concept's pictures lie."""
+    """The folder of a concept's pictures."""
     return root / "pictures" / record.id
 
 
 def mask_file(folder: StoragePath, record: PictureRecord) -> StoragePath:
-    """Where a picture's mask lies, among its concept's pictures."""
+    """The file of a picture's mask, among its concept's pictures."""
     return folder / f"{record.id}-mask.png"
 
 
 def result_folder(root: StoragePath, record: ResultRecord) -> StoragePath:
-    """Where a result's files lie."""
+    """The folder of a result's files."""
     return root / "results" / record.id
 
 
 def checkpoints_folder(root: StoragePath, concept: Concept | ConceptRecord) -> StoragePath:
-    """Where the checkpoints of a concept's training lie."""
+    """The folder of the checkpoints of a concept's training."""
     return root / "checkpoints" / concept.id
 
 
 def runs_folder(local: Path, concept: Concept | ConceptRecord) -> Path:
-    """Where what TensorBoard reads of a concept's training lies; people see this name there."""
+    """The folder of TensorBoard's event files of a concept's training; TensorBoard shows its name."""
     return local / "runs" / f"{concept.name}-{concept.id[:8]}"
 
 
 def result_record(details: Mapping[str, Any]) -> ResultRecord:
-    """The record of these details. Raises LibraryError for values that are no JSON, and where one is missing."""
+    """The record of these details. Raises LibraryError for values that are not JSON, and where one is missing."""
     rest = plain(details)
     try:
         known = {key: rest.pop(key) for key in ("base", "adapter", "rank", "parameters")}

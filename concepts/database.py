@@ -22,8 +22,8 @@ from concepts.errors import LibraryError, UnavailableError
 from concepts.storage import StoragePath
 
 DATABASE_VARIABLE = "STUDIO_DATABASE"
-"""The environment variable that holds the database's URL for programs: it is seen by child processes, and not by those
-who list the command lines of a machine, as passwords should be."""
+"""The environment variable that holds the database's URL: child processes inherit it, and its password does not show
+in the machine's list of command lines."""
 BUSY_SECONDS = 60.0
 
 # Alembic keeps the running migration in module globals
@@ -42,8 +42,8 @@ class Database:
             engine = open_database(_located(root, url))
         self._reading = sessionmaker(engine)
         self._writing = sessionmaker(engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False)
-        # SQLite alone lets a thread starve where others write in a tight loop
-        self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        # SQLite's own lock is not fair: a thread can starve while others write in a tight loop
+        self._write_lock = Lock() if engine.dialect.name == "sqlite" else nullcontext()
         weakref.finalize(self, engine.dispose)
 
     @contextmanager
@@ -55,7 +55,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction that is committed in the end, or leaves all as it was."""
-        with translate_database_errors(self.root), self._turn, self._writing.begin() as session:
+        with translate_database_errors(self.root), self._write_lock, self._writing.begin() as session:
             yield session
 
 
@@ -64,7 +64,7 @@ def open_database(url: URL) -> Engine:
 
     Writers pass `execution_options(begin="IMMEDIATE")`, which in SQLite waits for its turn before it reads anything, so
     that what a transaction read still holds when it writes. Raises LibraryError for a database made by a
-    newer version, and DatabaseError for a file that is none.
+    newer version, and DatabaseError for a file that is no database.
     """
     lite = url.get_backend_name() == "sqlite"
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS} if lite else {}, pool_pre_ping=not lite)
@@ -86,16 +86,16 @@ def sqlite_url(path: Path) -> URL:
 
 
 def advisory_lock(session: Session, what: str) -> None:
-    """One transaction at a time goes on from here, of those that name the same thing, until it ends.
+    """Waits until no other transaction holds the lock of this name, and holds it until the transaction ends.
 
-    SQLite's writers wait for one another anyway.
+    Only for PostgreSQL: in SQLite only one transaction writes at a time.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(zlib.crc32(what.encode()))))
 
 
 def now(session: Session) -> datetime:
-    """The time by the database's clock, which all that share it go by."""
+    """The time of the database's clock, which all processes that share the database use."""
     if session.get_bind().dialect.name == "postgresql":
         return session.scalars(select(func.clock_timestamp())).one().astimezone(UTC)
     return datetime.now(UTC)
@@ -103,7 +103,7 @@ def now(session: Session) -> datetime:
 
 @contextmanager
 def translate_database_errors(root: StoragePath) -> Iterator[None]:
-    """Turns what a disk, a store or a database refuses into an UnavailableError."""
+    """Turns errors of a disk, an object store or a database into UnavailableError."""
     try:
         yield
     except DatabaseError as error:
@@ -152,7 +152,7 @@ def _begin(connection: Connection) -> None:
 
 @contextmanager
 def _exclusively(path: Path) -> Iterator[None]:
-    """One process at a time, by the lock of an empty SQLite file: every system has it, a crash frees it."""
+    """One process at a time, by the lock of an empty SQLite file: it works on every system, and a crash releases it."""
     with closing(sqlite3.connect(path.with_suffix(".lock"), timeout=BUSY_SECONDS, isolation_level=None)) as lock:
         lock.execute("BEGIN EXCLUSIVE")
         yield

@@ -6,8 +6,8 @@ class StudioError(ValueError):
 
 
 class LibraryError(StudioError):
-    """What the library refuses, being left as it was."""
+    """Input or a state that the library rejects; the library is unchanged."""
 
 
 class UnavailableError(LibraryError):
-    """A disk, a database or a store refuses just now; the same may well work another time."""
+    """A disk, a database or an object store fails at the moment; a retry may succeed."""

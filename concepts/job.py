@@ -26,9 +26,9 @@ class Columns:
 
 @dataclass(frozen=True)
 class Order:
-    """One training to queue: a concept of the library, by name, and all that decides what it becomes.
+    """One training to queue: a concept of the library, by name, and everything that determines the result.
 
-    `base` is how a worker finds the base model, and `fingerprint` tells it that it found the right one. Higher
+    `base` is how a worker finds the base model, and `fingerprint` is what that base must have. Higher
     priorities are leased first; a job that fails, or whose worker dies, is tried `max_attempts` times in all.
     """
 
@@ -70,7 +70,7 @@ class Job:
 
     @property
     def unfinished(self) -> bool:
-        """Whether something is still to come."""
+        """Whether the job is queued or running."""
         return self.state in UNFINISHED
 
 

@@ -1,4 +1,4 @@
-"""The queue of trainings: what is to be done, is being done, or was."""
+"""The queue of trainings: queued, running and finished jobs."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.orm import Session, defer
 
-from concepts.columns.allocation import allocate, block_of, give_back
+from concepts.columns.allocation import allocate, block_of, restore_block
 from concepts.concept import plain
 from concepts.database import Database, advisory_lock, now
 from concepts.errors import LibraryError
@@ -18,21 +18,20 @@ from concepts.tables import ConceptRecord, JobRecord, JobState, new_id
 
 
 class Jobs:
-    """The jobs of one library; `Library.jobs` has it. Every method raises LibraryError for what it refuses."""
+    """The jobs of one library; `Library.jobs` has it. Every method raises LibraryError for input that it rejects."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def queue(self, orders: Sequence[Order], owner: str = "", batch: str | None = None) -> list[Job]:
-        """Queues trainings, all or none. Columns are allocated here, in this order, so that who trains first does not
-        matter.
+        """Queues trainings, all or none. Columns are allocated here, in this order, whatever the order of training.
 
         A concept can wait for one training at a time.
         """
         with self._database.writing() as session:
             created = now(session)
             advisory_lock(session, "queue")
-            # Apart by a microsecond, which keeps their order
+            # One microsecond apart, which keeps their order
             times = (created + timedelta(microseconds=place) for place in range(len(orders)))
             records = [_queued(session, order, at) for order, at in zip(orders, times, strict=True)]
             for record in records:
@@ -51,7 +50,7 @@ class Jobs:
             return job_of(_find(session, identifier))
 
     def losses(self, identifier: str) -> list[float]:
-        """The loss of every step that was told so far."""
+        """The loss of every step that was reported so far."""
         with self._database.reading() as session:
             return _find(session, identifier).losses
 
@@ -63,7 +62,7 @@ class Jobs:
         owner: str | None = None,
         batch: str | None = None,
     ) -> list[Job]:
-        """The newest jobs, `limit` at most; with `after`, the last one's identifier, those that follow it."""
+        """At most `limit` jobs, newest first; `after` is the identifier of the last job of the previous page."""
         place = tuple_(JobRecord.created, JobRecord.id)
         query = (
             select(JobRecord).options(defer(JobRecord.losses)).order_by(JobRecord.created.desc(), JobRecord.id.desc())
@@ -90,7 +89,7 @@ class Jobs:
         return {state: found.get(state, 0) for state in COUNTED}
 
     def unfinished(self, most: int = 1, states: Sequence[JobState] = UNFINISHED) -> int:
-        """How many jobs are queued or running; `most` at most, so that a long queue need not be counted."""
+        """How many jobs are queued or running, counted up to `most`, so that a long queue is not read to its end."""
         found = 0
         with self._database.reading() as session:
             for state in states:  # one by one: an index has the jobs of each
@@ -98,23 +97,23 @@ class Jobs:
                 found += session.scalars(select(func.count()).select_from(ids.subquery())).one()
         return found
 
-    def last_beat(self) -> datetime | None:
-        """The moment until which the youngest lease holds: it moves on while anybody is at work."""
+    def last_heartbeat(self) -> datetime | None:
+        """When the newest lease expires; it moves on while any worker renews its lease."""
         with self._database.reading() as session:
             held = select(func.max(JobRecord.lease_until)).where(JobRecord.state == "running")
             return session.scalar(held)
 
     def lease(self, worker: str, seconds: float = LEASE_SECONDS) -> Lease | None:
-        """Takes the next job: one whose worker was lost, else the first of the highest priority; None if there is none.
+        """Claims a job: one whose lease expired, else by priority, then first in, first out; None if there is none.
 
-        No two workers get the same one. It counts as lost again unless the lease is renewed within `seconds`.
+        No two workers get the same one. The lease expires unless it is renewed within `seconds`.
         """
         with self._database.writing() as session:
             record = claim_next_job(session, worker, seconds)
             return record and Lease(self._database, job_of(record), str(record.worker), seconds)
 
     def cancel(self, identifier: str) -> Job:
-        """Gives a job up, which stops its worker within a step, and gives its columns back."""
+        """Cancels a job, which stops its worker within a step, and releases its columns."""
         with self._database.writing() as session:
             record = _find(session, identifier, lock=True)
             if record.state == "done":
@@ -124,7 +123,7 @@ class Jobs:
             return job_of(record)
 
     def retry(self, identifier: str) -> Job:
-        """Queues a failed or cancelled job again; it goes on from its last checkpoint if its columns are still free."""
+        """Queues a failed or cancelled job again; it resumes from its last checkpoint if its columns are still free."""
         with self._database.writing() as session:
             record = _find(session, identifier, lock=True)
             if record.state not in ("failed", "cancelled"):
@@ -141,14 +140,14 @@ class Jobs:
 
 
 def cancel_record(session: Session, record: JobRecord) -> None:
-    """Gives up a job that is not done, in a transaction that may write."""
+    """Cancels a job that is not done, in a transaction that may write."""
     if record.columns and record.state != "cancelled":
-        _give_columns_back(session, record, record.columns)
+        _release_columns(session, record, record.columns)
     record.state, record.worker, record.lease_until, record.ended = "cancelled", None, None, now(session)
 
 
 def cancel_unfinished(session: Session, concept: ConceptRecord) -> None:
-    """Gives up what a concept waits for."""
+    """Cancels the queued or running job of a concept."""
     for record in session.scalars(select(JobRecord).where(_waiting(concept)).with_for_update(of=JobRecord)):
         cancel_record(session, record)
 
@@ -182,13 +181,13 @@ def _allocate_again(session: Session, record: JobRecord) -> None:
         record.columns = _allocated(session, record.concept, record.fingerprint, wanted)
 
 
-def _give_columns_back(session: Session, record: JobRecord, columns: Mapping[str, Any]) -> None:
-    """What the concept holds becomes what it was, unless a result has come since that stands in these columns."""
+def _release_columns(session: Session, record: JobRecord, columns: Mapping[str, Any]) -> None:
+    """Restores the concept's former columns, unless a result was stored since that uses the job's columns."""
     concept = record.concept
     held = block_of(session, concept, record.fingerprint, columns["space"])
     trained_since = concept.result is not None and concept.result.created > record.created
     if held and (held.start, held.width) == (columns["start"], columns["width"]) and not trained_since:
-        give_back(session, concept, record.fingerprint, columns["before"], columns["space"])
+        restore_block(session, concept, record.fingerprint, columns["before"], columns["space"])
 
 
 def _refuse_unfinished(session: Session, concept: ConceptRecord) -> None:

@@ -1,4 +1,4 @@
-"""Leases: how a worker holds a job, so that no other has it, and loses it when it dies."""
+"""Leases: a worker holds a job exclusively, and loses it when it does not renew in time."""
 
 import secrets
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ Chosen = TypeVar("Chosen", Select, Update)
 
 
 class LeaseLostError(LibraryError):
-    """The job is another worker's by now, or was cancelled: this one must stop, and nothing it did counts."""
+    """Another worker has the job, or it was cancelled: this worker must stop, and its result is discarded."""
 
 
 class Lease:
-    """One worker's hold on one job, until it is finished, failed, handed back, or lost.
+    """One worker's lease of one job, until it is finished, failed, returned to the queue, or lost.
 
     Everything but `alive` raises LeaseLostError when the job is no longer this worker's.
     """
@@ -37,13 +37,13 @@ class Lease:
             return session.scalar(self._mine(select(JobRecord.id))) is not None
 
     def renew(self) -> None:
-        """Moves the moment on at which the job counts as lost."""
+        """Extends the lease by `seconds` from now."""
         with self._database.writing() as session:
             until = now(session) + timedelta(seconds=self.seconds)
             self._change(session, lease_until=until)
 
     def report(self, step: int, steps: int, losses: Sequence[float]) -> None:
-        """Tells how far the training is, with the loss of every step so far, and renews the lease."""
+        """Stores the training's progress, with the loss of every step so far, and renews the lease."""
         with self._database.writing() as session:
             until = now(session) + timedelta(seconds=self.seconds)
             last = losses[-1] if losses else None
@@ -63,8 +63,8 @@ class Lease:
             else:
                 self._change(session, state="failed", worker=None, lease_until=None, error=error, ended=now(session))
 
-    def hand_back(self) -> None:
-        """Queues the job again as if this worker had not taken it; the next one goes on from its checkpoint."""
+    def return_to_queue(self) -> None:
+        """Queues the job again without counting an attempt; the next worker resumes from its checkpoint."""
         with self._database.writing() as session:
             self._change(session, state="queued", worker=None, lease_until=None, attempts=JobRecord.attempts - 1)
 
@@ -80,7 +80,7 @@ class Lease:
 
 
 def concept_of_job(session: Session, job: Job) -> ConceptRecord:
-    """The concept that a job trains, whatever its name is by now; nobody else changes it until the transaction ends.
+    """The concept that a job trains, also after a rename; it is locked until the transaction ends.
 
     Raises LeaseLostError when it was removed.
     """
@@ -100,7 +100,7 @@ def claim_next_job(session: Session, worker: str, seconds: float) -> JobRecord |
             session.flush()
             continue
         record.state, record.attempts = "running", record.attempts + 1
-        record.worker = f"{worker[:96]}/{secrets.token_hex(8)}"  # no earlier lease of this worker passes for it
+        record.worker = f"{worker[:96]}/{secrets.token_hex(8)}"  # unlike any earlier lease of this worker
         record.lease_until, record.started = moment + timedelta(seconds=seconds), record.started or moment
         session.flush()
         return record
@@ -108,7 +108,7 @@ def claim_next_job(session: Session, worker: str, seconds: float) -> JobRecord |
 
 
 def _lost(session: Session, moment: datetime) -> JobRecord | None:
-    """The job whose worker has been silent for longest."""
+    """The running job whose lease expired first."""
     lost = select(JobRecord).where(JobRecord.state == "running", JobRecord.lease_until < moment)
     return _first_free(session, lost.order_by(JobRecord.lease_until))
 
@@ -119,5 +119,5 @@ def _queued(session: Session) -> JobRecord | None:
 
 
 def _first_free(session: Session, query: Select[JobRecord]) -> JobRecord | None:
-    """The first that no other transaction is taking just now."""
+    """The first row that no other transaction has locked."""
     return session.scalars(query.limit(1).with_for_update(of=JobRecord, skip_locked=True)).first()

@@ -1,4 +1,4 @@
-"""The concept library: a folder or URL with every concept's pictures and what training made, and a database."""
+"""The concept library: a folder or URL with every concept's pictures and training result, and a database."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -43,11 +43,11 @@ MAX_PICTURES = 100
 class Library:
     """The library in a folder, or at a URL of fsspec; made when missing. Threads may share it; a process opens its own.
 
-    `root` is where its files are, and `local` a folder of this machine for what can be made again: the same one, or,
-    for a URL, one in the user's cache. The database is an SQLite file in the folder, or PostgreSQL at the URL
+    `root` is where its files are, and `local` a folder of this machine for caches: the same one, or, for a URL, one
+    in the user's cache. The database is an SQLite file in the folder, or PostgreSQL at the URL
     `database`. A change is either wholly in the database or not at all, and a file is removed only when no row names
-    it. Every method raises LibraryError, and leaves the library as it was, for what it refuses, and UnavailableError
-    for a disk, a store or a database that fails.
+    it. Every method raises LibraryError for input that it rejects, which leaves the library unchanged, and
+    UnavailableError for a disk, an object store or a database that fails.
     """
 
     def __init__(self, root: StoragePath | str, database: str | None = None):
@@ -72,9 +72,9 @@ class Library:
         self, limit: int | None = 50, after: Concept | None = None, search: str = "", owner: str | None = None,
         newest: bool = False, trained: bool = False,
     ) -> list[Concept]:  # fmt: skip
-        """`limit` concepts at most, the oldest first, or the newest; with `search` those whose names begin so, by name.
+        """At most `limit` concepts, oldest or newest first; with `search` those whose names start with it, by name.
 
-        `after` is the last concept of a page: those that follow it. With `owner` only that owner's, and with `trained`
+        `after` is the last concept of the previous page. With `owner` only that owner's, and with `trained`
         only those that have a result.
         """
         query = by_name(search, after) if search else by_age(after, newest)
@@ -92,13 +92,13 @@ class Library:
             return concept_of(record, self.root, overlaps(session, record.columns))
 
     def find_concepts(self, names: Sequence[str], details: bool = False) -> list[Concept]:
-        """Those of these names, in any case, that there are; with `details`, those of their results as well."""
+        """The concepts of these names that exist, in any case; with `details`, their results have them."""
         with self._database.reading() as session:
             found = chosen_by_name(session, with_details() if details else select(ConceptRecord), names)
             return [concept_of(record, self.root, {}, details) for record in found]
 
     def concept_of_job(self, job: Job) -> Concept:
-        """The concept that a job trains, whatever its name is by now. Raises LeaseLostError when it was removed."""
+        """The concept that a job trains, also after a rename. Raises LeaseLostError when it was removed."""
         with self._database.reading() as session:
             record = concept_of_job(session, job)
             return concept_of(record, self.root, overlaps(session, record.columns))
@@ -106,8 +106,8 @@ class Library:
     def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
         """Adds a concept with 1 to 100 pictures, files or folders of them, stored upright as PNG.
 
-        A picture's caption is in a text file of its name beside it. Its mask is in one that ends in -mask or
-        -masklabel, white where the picture counts, or follows from its transparency.
+        A picture's caption is in a text file of its name beside it. Its loss mask is in a picture beside it whose name
+        ends in -mask or -masklabel, white where the loss counts, or follows from the picture's transparency.
 
         The name is a label: 1 to 40 letters, digits, _ and -, beginning with a letter, unique whatever the
         case. The class word is what the thing is ("dog", "tea pot").
@@ -128,7 +128,7 @@ class Library:
         return self.concept(name)
 
     def rename_concept(self, name: str, new_name: str, class_word: str | None = None) -> Concept:
-        """Gives a concept another name, and another class word if one is given. What it has learned stays as it is."""
+        """Gives a concept another name, and another class word if one is given. Its training result is unchanged."""
         with self._database.writing() as session:
             record = find(session, name)
             check_words(new_name, class_word or record.class_word)
@@ -155,8 +155,8 @@ class Library:
     def remove_concept(self, name: str, permanent: bool = True) -> str:
         """Removes a concept with its pictures, its columns and its result; returns its name.
 
-        Not for good, it is out of sight, its name is free, and `restore_concept` finds all of it again, its columns
-        too. What was removed so can still be removed for good.
+        Unless `permanent`, it is only hidden: its name is free, and `restore_concept` restores it with its columns.
+        A hidden concept can still be removed permanently.
         """
         with self._database.writing() as session:
             if not permanent:
@@ -185,33 +185,21 @@ class Library:
             return list(session.scalars(removed.order_by(ConceptRecord.removed.desc())))
 
     def allocate_columns(
-        self,
-        name: str,
-        base: str,
-        width: int,
-        capacity: int,
-        start: int | None = None,
-        space: Space = "columns",
+        self, name: str, base: str, width: int, capacity: int, start: int | None = None, space: Space = "columns"
     ) -> ColumnBlock:
-        """WorkerSupervisor a concept `width` singular columns, out of `capacity`, of the base with this fingerprint.
+        """Allocates to a concept `width` singular columns, out of `capacity`, of the base with this fingerprint.
 
         It is the lowest free block, or the one from `start`; a concept that holds one of this width keeps it, and
-        another is replaced. When none is free, the columns used least are shared; `shared_with` and `overlaps` tell
-        with whom. The space "rows" hands out the rows of orthogonal adaptation's basis in the same way.
+        another is replaced. When none is free, the least used columns are shared; `shared_with` and `overlaps` list
+        with which concepts. The space "rows" allocates rows of orthogonal adaptation's basis in the same way.
         """
         with self._database.writing() as session:
             return allocate(session, find(session, name), base, width, capacity, start, space)
 
     def columns_for_result(
-        self,
-        name: str,
-        base: str,
-        width: int,
-        capacity: int,
-        start: int | None = None,
-        space: Space = "columns",
+        self, name: str, base: str, width: int, capacity: int, start: int | None = None, space: Space = "columns"
     ) -> AbstractContextManager[ColumnBlock]:
-        """`allocate_columns` for as long as a training takes: without a new result in the end they are given back.
+        """`allocate_columns` while a training runs: if it ends without a new result, they are released.
 
         The concept then holds again what it held before.
         """
@@ -225,11 +213,11 @@ class Library:
         preview: bytes | None = None,
         lease: Lease | None = None,
     ) -> Result:
-        """Stores the file that training made, and a PNG of it; they take the place of the result before.
+        """Stores a trained concept's file and a PNG preview; they replace the earlier result.
 
         `details` is plain JSON with at least base (its fingerprint), adapter, rank and parameters (the number
-        trained), and may have scores; the rest comes back as `Result.details`. With `lease` the result ends that job;
-        it is not stored where the job is no longer this worker's.
+        trained), and may have scores; the rest is returned as `Result.details`. With `lease` the result ends that job;
+        it is not stored where the lease is lost.
         """
         result = result_record(details)
         with adding(self._database, result_folder(self.root, result)) as folder:
@@ -245,7 +233,7 @@ class Library:
         return result_of(result, self.root)
 
     def set_scores(self, name: str, scores: Mapping[str, Any]) -> None:
-        """Replaces the scores of a concept's result. Raises LibraryError when it was not trained yet."""
+        """Replaces the scores of a concept's result. Raises LibraryError when it is not trained yet."""
         with self._database.writing() as session:
             record = find(session, name)
             if record.result is None:
@@ -257,5 +245,5 @@ class Library:
         return checkpoints_folder(self.root, concept)
 
     def runs(self, concept: Concept) -> Path:
-        """The folder for what TensorBoard reads of a concept's training, which its trainer writes."""
+        """The folder for TensorBoard's event files of a concept's training, which its trainer writes."""
         return runs_folder(self.local, concept)

@@ -14,24 +14,24 @@ from concepts.tables import ConceptRecord
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _CANDIDATES = 2000
-_CHUNK = 500  # a statement takes only so many values
+_CHUNK = 500  # below the maximum number of values in a statement
 CLASS_WORD = re.compile(r"[^\W\d_][\w '-]{0,39}")
 
 
 def check_words(name: str, class_word: str) -> None:
-    """Raises LibraryError for a name or a class word that cannot stand in a prompt."""
+    """Raises LibraryError for a name or a class word that cannot be used in a prompt."""
     check_name(name)
     check_class_word(class_word)
 
 
 def check_name(name: str) -> None:
-    """Raises LibraryError for a name that cannot stand in a prompt."""
+    """Raises LibraryError for a name that cannot be used in a prompt."""
     if not NAME.fullmatch(name):
         raise LibraryError(f'"{name}" cannot be a name: use 1 to 40 letters, digits, _ and -, beginning with a letter.')
 
 
 def check_class_word(class_word: str) -> None:
-    """Raises LibraryError for a class word that cannot stand in a prompt."""
+    """Raises LibraryError for a class word that cannot be used in a prompt."""
     if not CLASS_WORD.fullmatch(class_word):
         raise LibraryError(
             f'"{class_word}" cannot be a class word: say in 1 to 40 letters what the thing is, such as dog.'
@@ -39,7 +39,7 @@ def check_class_word(class_word: str) -> None:
 
 
 def find(session: Session, name: str, lock: bool = False) -> ConceptRecord:
-    """The concept of this name, in any case; with `lock` nobody else changes it until the transaction ends.
+    """The concept of this name, in any case; with `lock` it is locked until the transaction ends.
 
     Raises LibraryError with the nearest known names.
     """
@@ -62,7 +62,7 @@ def find_removed(session: Session, name: str) -> ConceptRecord:
     removed = ConceptRecord.removed.is_not(None) & (func.lower(ConceptRecord.name) == name.lower())
     record = session.scalars(select(ConceptRecord).where(removed).order_by(ConceptRecord.removed.desc())).first()
     if record is None:
-        raise LibraryError(f'No removed concept is called "{name}": one that was removed for good cannot come back.')
+        raise LibraryError(f'No removed concept is called "{name}": a permanent removal cannot be undone.')
     return record
 
 
@@ -86,7 +86,7 @@ def refuse_taken(session: Session, name: str) -> None:
 
 
 def _candidates(session: Session, prefix: str) -> dict[str, str]:
-    """Names that begin so, by key; one more than _CANDIDATES at most."""
+    """Names that start with `prefix`, by key; at most _CANDIDATES + 1."""
     known = select(ConceptRecord.key, ConceptRecord.name).where(ConceptRecord.removed.is_(None))
     known = known.where(ConceptRecord.key >= prefix, ConceptRecord.key < prefix + "\x7f")
     return {record.key: record.name for record in session.execute(known.limit(_CANDIDATES + 1))}
@@ -94,7 +94,7 @@ def _candidates(session: Session, prefix: str) -> dict[str, str]:
 
 def _hint(session: Session, name: str) -> str:
     names = _candidates(session, "")
-    if len(names) > _CANDIDATES:  # too many to compare with: those that begin like it
+    if len(names) > _CANDIDATES:  # too many to compare with: only those with the same first two letters
         names = _candidates(session, name[:2].lower())
     near = difflib.get_close_matches(name.lower(), names)
     if near:

@@ -1,7 +1,7 @@
-"""Folders of files that no row names: on their way in, on their way out, or left by a process that died.
+"""Orphaned folders, which no row names: being added, being deleted, or left by a process that died.
 
-A folder is noted in the database before anything is written to it, and struck off in the transaction that adds its
-row; the transaction that takes the row away notes it again. So nobody has to look through all folders for rubbish.
+A folder is noted in the database before anything is written to it, and the note is deleted in the transaction that
+adds its row; the transaction that deletes the row notes it again. So cleaning up need not list all folders.
 """
 
 import time
@@ -20,7 +20,7 @@ from concepts.storage import TEMPORARY, StoragePath, entries, make_folder, remov
 from concepts.tables import LeftoverRecord
 
 AGE_SECONDS = 24 * 3600
-"""What is younger may belong to a process that is still at work."""
+"""Younger folders may belong to a process that is still running."""
 CACHES = (".", "columns", "priors")
 """The folders in which temporary files may be left."""
 _AT_ONCE = 500
@@ -28,7 +28,7 @@ _AT_ONCE = 500
 
 @contextmanager
 def adding(database: Database, folder: StoragePath) -> Iterator[StoragePath]:
-    """Makes a new folder for files whose row is still to come, in a transaction that also calls `keep`.
+    """Makes a new folder for files whose row is added later, in a transaction that also calls `keep`.
 
     Without that, it is removed.
     """
@@ -42,24 +42,24 @@ def adding(database: Database, folder: StoragePath) -> Iterator[StoragePath]:
         with database.reading() as session:  # an interrupt may come just after the commit
             left = session.scalar(select(LeftoverRecord.id).where(LeftoverRecord.place == _named(folder)))
         if left:
-            _clear_away(folder, database)
+            _remove_now(folder, database)
         raise
 
 
 def note(session: Session, folders: Iterable[StoragePath]) -> None:
-    """Says that no row names these folders of the library."""
+    """Notes that no row names these folders of the library."""
     session.add_all([LeftoverRecord(place=_named(folder), since=now(session)) for folder in folders])
 
 
 def keep(session: Session, folder: StoragePath) -> None:
-    """Says that a row names this folder now. Raises LibraryError where it took so long that the folder is gone."""
+    """Deletes the note, since a row names this folder now. Raises LibraryError if the folder was deleted meanwhile."""
     struck: CursorResult[Any] = session.execute(_noted(folder))  # pyright: ignore[reportAssignmentType]
     if struck.rowcount != 1:
-        raise LibraryError("Try again: storing these files took more than a day, and they were cleared away meanwhile.")
+        raise LibraryError("Try again: storing these files took more than a day, and they were deleted meanwhile.")
 
 
 def sweep(root: StoragePath, database: Database) -> None:
-    """Removes what was noted more than a day ago."""
+    """Removes folders that were noted more than a day ago."""
     with database.reading() as session:
         old = LeftoverRecord.since < now(session) - timedelta(seconds=AGE_SECONDS)
         places = session.scalars(select(LeftoverRecord.place).where(old).order_by(LeftoverRecord.since).limit(_AT_ONCE))
@@ -79,7 +79,7 @@ def sweep_temporary(folder: Path) -> None:
                 remove(path)
 
 
-def _clear_away(folder: StoragePath, database: Database) -> None:
+def _remove_now(folder: StoragePath, database: Database) -> None:
     """Removes a folder at once; where that fails, it stays noted."""
     remove(folder)
     with suppress(LibraryError, OSError), wrap_storage_errors(folder):
@@ -97,7 +97,7 @@ def _named(folder: StoragePath) -> str:
 
 
 def _age(path: Path) -> float:
-    """Seconds since the last change; 0 where another process has taken it away."""
+    """Seconds since the last change; 0 where another process has removed it."""
     with suppress(OSError):
         return time.time() - path.lstat().st_mtime
     return 0.0

@@ -1,4 +1,4 @@
-"""Concepts page by page, whatever their number: each page begins where an index says that the last one ended."""
+"""Keyset pagination of concepts: each page starts after the last row of the previous one, found by an index."""
 
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session, selectinload
@@ -10,7 +10,7 @@ from concepts.tables import ConceptRecord, ResultRecord
 
 
 def by_age(after: Concept | None = None, newest: bool = False) -> Select[ConceptRecord]:
-    """The concepts in the order in which they came, or in the opposite one."""
+    """The concepts by age, oldest or newest first."""
     query = select(ConceptRecord).where(ConceptRecord.removed.is_(None))
     age = (ConceptRecord.created, ConceptRecord.id)
     if after is not None:
@@ -20,7 +20,7 @@ def by_age(after: Concept | None = None, newest: bool = False) -> Select[Concept
 
 
 def by_name(prefix: str, after: Concept | None = None) -> Select[ConceptRecord]:
-    """The concepts whose names begin so, in any case, by name."""
+    """The concepts whose names start with `prefix`, in any case, by name."""
     first = prefix.lower()
     query = select(ConceptRecord).where(ConceptRecord.key >= first, ConceptRecord.key < first + "\x7f")
     if after is not None:
@@ -29,12 +29,12 @@ def by_name(prefix: str, after: Concept | None = None) -> Select[ConceptRecord]:
 
 
 def with_details() -> Select[ConceptRecord]:
-    """Concepts with all that their results have, in as few statements as without."""
+    """Concepts with the details of their results, in as few statements as without."""
     return select(ConceptRecord).options(selectinload(ConceptRecord.result).undefer(ResultRecord.details))
 
 
 def concepts_of(session: Session, root: StoragePath, query: Select[ConceptRecord]) -> list[Concept]:
-    """What the query finds, with whom each shares its columns."""
+    """The concepts that the query finds, with their overlaps."""
     records = session.scalars(query).all()
     shared = overlaps(session, [block for record in records for block in record.columns])
     return [concept_of(record, root, shared, details=False) for record in records]

@@ -1,4 +1,4 @@
-"""What several rows take part in: a result that replaces another, and a concept that goes with all it has."""
+"""Changes of several rows at once: a result that replaces another, and the deletion of a concept."""
 
 from sqlalchemy.orm import Session
 
@@ -18,19 +18,19 @@ def write_result(folder: StoragePath, data: bytes, preview: bytes | None = None)
 def replace_result(
     session: Session, concept: ConceptRecord, result: ResultRecord, root: StoragePath
 ) -> list[StoragePath]:
-    """Makes this the concept's result; the folders that are of no use once the transaction is committed."""
+    """Makes this the concept's result; returns the folders to remove once the transaction is committed."""
     replaced = [result_folder(root, concept.result)] if concept.result else []
     if concept.result is not None:
         note(session, replaced)
         session.delete(concept.result)
-        session.flush()  # one result a concept: the old row goes before the new one comes
+        session.flush()  # one result per concept: the old row is deleted before the new one is inserted
     result.concept_id = concept.id
     session.add(result)
     return replaced
 
 
 def delete_concept(session: Session, concept: ConceptRecord, root: StoragePath) -> list[StoragePath]:
-    """Takes a concept out of the database; the folders that are of no use once the transaction is committed."""
+    """Deletes a concept's rows; returns the folders to remove once the transaction is committed."""
     folders = [pictures_folder(root, concept), checkpoints_folder(root, concept)]
     if concept.result is not None:
         folders.append(result_folder(root, concept.result))

@@ -1,4 +1,4 @@
-"""The library's files, in a folder or at an fsspec URL: written whole or not at all, and removed without complaint."""
+"""The library's files, in a folder or at an fsspec URL: written atomically, removed without raising."""
 
 import hashlib
 import os
@@ -15,23 +15,23 @@ from upath import UPath
 from concepts.errors import LibraryError, UnavailableError
 
 TEMPORARY = re.compile(r"\.[a-z0-9_]+\.tmp")
-"""The names of files and folders that become another one when they are whole."""
+"""Names of temporary files and folders, renamed once they are complete."""
 
 StoragePath = Path | UPath
 """A file or folder: of this machine, or on a file system of fsspec."""
 
 
 def storage_path(where: StoragePath | str) -> StoragePath:
-    """The folder that a path means, or what lies at a URL such as s3://bucket/library.
+    """The folder of a path, or of a URL such as s3://bucket/library.
 
-    Raises LibraryError for a URL that nothing installed here reads, or that cannot be wrap_storage_errors.
+    Raises LibraryError for a URL that no installed driver reads, or that cannot be reached.
     """
     if isinstance(where, UPath):
         return where
     if "://" not in str(where):
         return Path(where).expanduser().resolve()
     try:
-        # What other machines write must be seen, so listings are not remembered
+        # Other machines write there too, so listings are not cached
         place = UPath(str(where), use_listings_cache=False)
         return Path(place.path).resolve() if isinstance(place.fs, LocalFileSystem) else place
     except Exception as error:  # drivers are imported, and some log in, just here
@@ -39,7 +39,7 @@ def storage_path(where: StoragePath | str) -> StoragePath:
 
 
 def local_folder(root: StoragePath) -> Path:
-    """The folder of this machine for what a library can make again: its own, or one in the user's cache."""
+    """The folder of this machine for a library's caches: its own, or one in the user's cache."""
     if isinstance(root, Path):
         return root
     return cache_folder() / "libraries" / hashlib.sha256(str(root).encode()).hexdigest()[:16]
@@ -52,7 +52,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def wrap_storage_errors(path: StoragePath) -> Iterator[None]:
-    """Turns what a driver of fsspec raises, which may be anything, into OSError."""
+    """Turns the errors of an fsspec driver, which may be of any class, into OSError."""
     try:
         yield
     except OSError:
@@ -64,9 +64,9 @@ def wrap_storage_errors(path: StoragePath) -> Iterator[None]:
 
 
 def atomic_write(path: StoragePath, data: bytes) -> None:
-    """Writes `data` to `path` so that a reader, or a crash, finds the file before or all of the new one.
+    """Writes `data` to `path` atomically: a reader, also after a crash, finds the old file or all of the new one.
 
-    Raises OSError (disk full, no permission …); then `path` is as it was and nothing is left beside it.
+    Raises OSError (disk full, no permission …); then `path` is unchanged and no temporary file is left.
     """
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
@@ -80,7 +80,7 @@ def atomic_write(path: StoragePath, data: bytes) -> None:
 
 
 def read_file(path: StoragePath) -> bytes:
-    """What a file of the library holds. Raises UnavailableError when it cannot be read."""
+    """The bytes of a file of the library. Raises UnavailableError when it cannot be read."""
     try:
         with wrap_storage_errors(path):
             return path.read_bytes()
@@ -90,9 +90,9 @@ def read_file(path: StoragePath) -> bytes:
 
 
 def make_folder(path: StoragePath, exist_ok: bool = False) -> None:
-    """Makes a folder, and those above it, that outlasts a power cut.
+    """Makes a folder and its parents, and syncs the parent to disk.
 
-    Raises OSError, also when `path` exists and `exist_ok` is false; object stores, which have no folders, cannot tell.
+    Raises OSError, also when `path` exists and `exist_ok` is false; object stores have no folders and do not raise.
     """
     if isinstance(path, UPath):
         with wrap_storage_errors(path):
@@ -103,7 +103,7 @@ def make_folder(path: StoragePath, exist_ok: bool = False) -> None:
 
 
 def entries(folder: StoragePath) -> list[StoragePath]:
-    """What lies in a folder; nothing where there is none, or where another process has taken it away."""
+    """The contents of a folder; empty where there is none, or where another process has removed it."""
     try:
         with wrap_storage_errors(folder):
             return list(folder.iterdir())
@@ -112,7 +112,7 @@ def entries(folder: StoragePath) -> list[StoragePath]:
 
 
 def remove(path: StoragePath) -> None:
-    """Removes a file or folder that nothing refers to any more; one that will not go only takes up space."""
+    """Removes a file or folder that nothing refers to; a failure is ignored, since the file only takes up space."""
     if isinstance(path, UPath):
         with suppress(Exception):
             path.fs.rm(path.path, recursive=True)
@@ -133,7 +133,7 @@ def _write(path: Path, temporary: Path, data: bytes) -> None:
 
 
 def _upload(path: UPath, temporary: str, data: bytes) -> None:
-    """A rename where the file system has one; object stores copy on their side, and show a copy when it is whole."""
+    """Uploads and renames; object stores copy on the server, and list the copy when it is complete."""
     with wrap_storage_errors(path):
         path.fs.pipe_file(temporary, data)
         path.fs.mv(temporary, path.path)

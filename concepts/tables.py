@@ -26,17 +26,17 @@ def new_id() -> str:
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, kept without its zone because SQLite has none, and always in UTC."""
+    """A time in UTC, stored without its zone because SQLite has none."""
 
     impl = DateTime
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Drops the zone on the way in."""
+        """Removes the zone before storing."""
         return value and value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Puts UTC back on the way out."""
+        """Adds UTC after reading."""
         return value and value.replace(tzinfo=UTC)
 
 
@@ -47,7 +47,7 @@ class Record(DeclarativeBase):
 
 
 class PictureRecord(Record):
-    """One picture of a concept, what is said of it, and whether a mask lies beside it; both are named by the id."""
+    """One picture of a concept, its caption, and whether it has a mask; both files are named by the id."""
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("concept_id", "position"),)
@@ -93,7 +93,7 @@ class UseRecord(Record):
 
 
 class LeftoverRecord(Record):
-    """A folder of the library that no row names, as pictures/ID; `concepts.orphans` clears it away in time."""
+    """A folder of the library that no row names, as pictures/ID; `concepts.orphans` removes it after a day."""
 
     __tablename__ = "leftovers"
 
@@ -102,7 +102,7 @@ class LeftoverRecord(Record):
 
 
 class ResultRecord(Record):
-    """What training made of a concept, one a concept; its file is named by the id."""
+    """The training result of a concept, at most one per concept; its file is named by the id."""
 
     __tablename__ = "results"
 
@@ -117,14 +117,14 @@ class ResultRecord(Record):
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """What makes an index one of some rows alone."""
+    """The options of a partial index."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 class ConceptRecord(Record):
     """A concept. Its `key` is its name in lower case, so that names differ by more than case.
 
-    One that was removed, but not for good, keeps all it has; its key is `removed_key`, which no name can be.
+    One that was removed, but not permanently, keeps its rows and files; its key is `removed_key`, not a valid name.
     """
 
     __tablename__ = "concepts"
@@ -135,7 +135,7 @@ class ConceptRecord(Record):
     )
 
     name: Mapped[str] = mapped_column(String(40))
-    # PostgreSQL sorts it by its bytes, as SQLite does, so that the names which begin alike lie side by side
+    # PostgreSQL sorts it by its bytes, as SQLite does, so that names with a common prefix are adjacent
     key: Mapped[str] = mapped_column(String(40).with_variant(String(40, collation="C"), "postgresql"), unique=True)
     owner: Mapped[str] = mapped_column(String(64), default="", server_default="")
     class_word: Mapped[str] = mapped_column(String(40))
@@ -159,12 +159,12 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 class JobRecord(Record):
-    """One training that is to be done, is being done, or was.
+    """One training: queued, running or finished.
 
-    A worker holds it by a lease: `worker` is the lease's own identifier and `lease_until` the moment at which the job
-    counts as lost, unless the worker has moved it on by then. `columns` is what was allocated for it, and what its
-    concept held before: {"space", "start", "width", "capacity", "before": [start, width] or null}. `nice` is the
-    priority with its sign turned, so that one ascending index gives the order in which jobs are leased.
+    A worker holds it by a lease: `worker` is the lease's identifier and `lease_until` the time at which it expires
+    unless the worker renews it. `columns` is the block allocated for it, and the one that its concept held before:
+    {"space", "start", "width", "capacity", "before": [start, width] or null}. `nice` is the negative priority, so that
+    one ascending index gives the order in which jobs are leased.
     """
 
     __tablename__ = "jobs"

@@ -1,1 +1,1 @@
-"""The torch core: adapters, merges, diffusion, scoring. It imports no sibling package."""
+"""The torch core: adapters, merges, base models, metrics, file formats."""

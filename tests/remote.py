@@ -1,4 +1,4 @@
-"""A file system of fsspec that stands in for a remote one: no local paths, no renames, and failures on demand."""
+"""A fake remote file system of fsspec: no local paths, no renames, and failures on demand."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""The training backend: one concept at a time, and how the bundled base is made."""
+"""The training backend: trains concepts, runs jobs and studies, and trains the bundled base."""

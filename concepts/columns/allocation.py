@@ -1,6 +1,7 @@
-"""The column ledger: a concept gets singular columns of its own while there are any, else the least used.
+"""Column allocation: a concept gets singular columns that no other concept uses while there are any, else the least
+used.
 
-Orthogonal adaptation's basis rows are kept in the same way, as a space of their own beside the columns.
+The basis rows of orthogonal adaptation are allocated in the same way, in a space of their own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from concepts.names import find
 from concepts.tables import ColumnRecord, ConceptRecord
 
 Space = Literal["columns", "rows"]
-"""What is handed out: the singular columns of a base, or the rows of the basis of orthogonal adaptation."""
+"""What is allocated: the singular columns of a base, or the rows of the basis of orthogonal adaptation."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ColumnBlock:
     overlaps: tuple[Overlap, ...] = field(default=(), compare=False)  # what is shared with each of them
 
     def note(self) -> str | None:
-        """A sentence that tells what is shared; None where nothing is."""
+        """A sentence that lists the shared columns; None where none are shared."""
         if not self.overlaps:
             return None
         others = " and others" if len(self.overlaps) >= SHOWN else ""
@@ -49,8 +50,8 @@ def best_start(taken: Mapping[tuple[int, int], int], width: int, capacity: int) 
     """The start of the lowest free block of `width` columns out of `capacity`.
 
     `taken` gives the [start, stop) of the blocks in use, and how often each is. When none is free it is the start of
-    the block whose columns are used least in all, the lowest of those: so a crowd spreads evenly. Raises LibraryError
-    for a width that cannot fit.
+    the block whose columns have the lowest total use, the lowest of those, so that concepts spread evenly. Raises
+    LibraryError for a width that cannot fit.
     """
     check_width(width, capacity)
     free = 0  # the first column that no block up to here uses
@@ -98,7 +99,7 @@ def allocate(
     if held.width != width or held.stop > capacity or start not in (None, held.start):
         if start is None:
             taken = uses_of(session, base, space)
-            taken[held.start, held.stop] -= held.width > 0  # its own block is free to it
+            taken[held.start, held.stop] -= held.width > 0  # the concept's own block counts as free
             start = best_start(taken, width, capacity)
         held.start, held.width = start, width
         session.add(held)
@@ -121,20 +122,20 @@ def held_for_result(
         with suppress(LibraryError), database.writing() as session:
             now = session.get(ConceptRecord, identifier)
             if now and (now.result and now.result.id) == (result and result.id):
-                give_back(session, now, base, before and (before.start, before.width), space)
+                restore_block(session, now, base, before and (before.start, before.width), space)
         raise
 
 
 def block_of(session: Session, concept: ConceptRecord, base: str, space: Space = "columns") -> ColumnBlock | None:
-    """What a concept holds of a base, without whom it shares it with."""
+    """The block that a concept holds of a base, without its overlaps."""
     held = _record_of(session, concept, base, space)
     return None if held is None else column_block(held, {})
 
 
-def give_back(
+def restore_block(
     session: Session, concept: ConceptRecord, base: str, before: Sequence[int] | None, space: Space = "columns"
 ) -> None:
-    """Makes what a concept holds of a base what it was before, (start, width), or nothing."""
+    """Restores the block that a concept held of a base before, (start, width); deletes it where that is None."""
     held = _record_of(session, concept, base, space)
     if held is None:
         return

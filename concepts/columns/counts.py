@@ -1,4 +1,4 @@
-"""How many concepts hold each block of columns: kept beside the blocks, so that nobody has to read them all.
+"""How many concepts hold each block of columns: counts kept in a table, so that a query need not read every block.
 
 Every change of a ColumnRecord through a session is counted as it is written, in the same transaction.
 """

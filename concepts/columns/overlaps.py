@@ -1,4 +1,4 @@
-"""With whom a concept shares its columns, or basis rows, told without reading all who hold some."""
+"""Which concepts share a concept's columns, or basis rows, found without reading every allocated block."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from concepts.columns.counts import uses_of
 from concepts.tables import ColumnRecord
 
 SHOWN = 20
-"""So many of those who share a block are told at most."""
-_PARTS = 100  # a compound statement of SQLite has so many parts at most, and some more
-# As text: SQLAlchemy takes longer to put together a union of forty parts than a database to answer it
+"""Maximum number of concepts that are listed as sharing a block."""
+_PARTS = 100  # below the maximum number of parts of a compound statement in SQLite
+# As text: SQLAlchemy takes longer to build a union of forty parts than a database takes to run it
 _HOLDERS = """
 SELECT * FROM (
     SELECT {start:d}, {stop:d}, concepts.id, concepts.key, concepts.name
@@ -43,13 +43,13 @@ _Holder = tuple[int, int, str, str, str]  # start, stop; the concept's id, key a
 
 
 def overlaps(session: Session, blocks: Sequence[ColumnRecord]) -> Overlaps:
-    """Who else holds columns of each of these blocks, SHOWN of them at most; only shared blocks are listed, and nobody
-    who was removed.
+    """The other concepts that hold columns of each of these blocks, at most SHOWN each; only shared blocks are listed,
+    and no removed concepts.
     """
     uses = {place: uses_of(session, *place) for place in {(block.base, block.space) for block in blocks}}
     near = {block.id: _near(block, uses[block.base, block.space]) for block in blocks}
-    crowds = {block.id: sum(uses[place[:2]][place[2:]] for place in near[block.id]) for block in blocks}
-    shared = [block for block in blocks if crowds[block.id] > 1]
+    num_holders = {block.id: sum(uses[place[:2]][place[2:]] for place in near[block.id]) for block in blocks}
+    shared = [block for block in blocks if num_holders[block.id] > 1]
     holders = _holders(session, sorted({place for block in shared for place in near[block.id]}))
     found = {block.id: _overlaps(block, [h for place in near[block.id] for h in holders[place]]) for block in shared}
     return {block: others for block, others in found.items() if others}
@@ -62,7 +62,7 @@ def _near(block: ColumnRecord, uses: Mapping[tuple[int, int], int]) -> list[_Pla
 
 
 def _holders(session: Session, places: Sequence[_Place]) -> dict[_Place, list[_Holder]]:
-    """Who holds each of these blocks, but for those who were removed: a few more than SHOWN of them at most."""
+    """The concepts that hold each of these blocks, without removed ones: at most SHOWN + 1."""
     found: dict[_Place, list[_Holder]] = {place: [] for place in places}
     for (base, space), group in groupby(places, key=lambda place: place[:2]):
         for statement in _statements([place[2:] for place in group]):

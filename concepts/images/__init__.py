@@ -1,1 +1,1 @@
-"""Pictures as they come in: reading, checking, captions and masks."""
+"""Pictures of a concept: import, decoding, checks, captions and masks."""

@@ -1,4 +1,4 @@
-"""What a person says of a concept's pictures in the library: captions, and masks of what in them counts."""
+"""Captions and masks of the pictures in the library."""
 
 import io
 
@@ -16,15 +16,15 @@ from concepts.tables import ConceptRecord, PictureRecord
 
 
 class Annotations:
-    """The captions and masks of one library; `Library.annotations` has it. A training reads them when it begins."""
+    """The captions and masks of one library; `Library.annotations` has it. Training reads them when it starts."""
 
     def __init__(self, root: StoragePath, database: Database):
         self._root, self._database = root, database
 
     def set_caption(self, name: str, picture: int, caption: str) -> None:
-        """Describes one of a concept's pictures, counted from 0; an empty caption takes the description away.
+        """Sets the caption of one of a concept's pictures, counted from 0; an empty caption removes it.
 
-        Raises LibraryError for a caption of more than 2000 bytes and for a picture that there is not.
+        Raises LibraryError for a caption of more than 2000 bytes and for a picture that does not exist.
         """
         words = " ".join(caption.split())
         if len(words.encode()) > MAX_CAPTION:
@@ -34,9 +34,9 @@ class Annotations:
             record.caption = words or None
 
     def set_mask(self, name: str, picture: int, mask: Image.Image | None) -> None:
-        """Says what of a picture counts: a grey picture of its size, white where it does; None for all of it.
+        """Sets a picture's loss mask: a grey picture of its size, white where the loss counts; None for no mask.
 
-        Raises LibraryError for a mask of another size, for one without white, and for a picture that there is not.
+        Raises LibraryError for a mask of another size, for one without white, and for a picture that does not exist.
         """
         with self._database.writing() as session:
             concept, record = _picture(session, name, picture)
@@ -63,4 +63,4 @@ def _check(mask: Image.Image, picture: StoragePath) -> None:
     if mask.size != size:
         raise LibraryError(f"Give the picture a mask of its own size: it is {size}, the mask {mask.size}.")
     if mask.convert("L").getbbox() is None:
-        raise LibraryError("Leave something of the picture in its mask: this one leaves nothing to learn from.")
+        raise LibraryError("Mark some part of the picture in its mask: this mask is empty.")

@@ -1,4 +1,6 @@
-"""Pictures judged one by one before anything is stored: which cannot be taken, and what to know about the others."""
+"""Checks of pictures before anything is stored: errors, near duplicates, and pictures that are cropped unlike the
+others.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ _ALIKE = 6.0
 
 @dataclass(frozen=True)
 class Inspected:
-    """One picture: decoded and upright, or the sentence that says why it cannot be taken; and notes about it."""
+    """One picture: decoded and upright, or the error that says why it cannot be used; and notes about it."""
 
     file: Path
     picture: Image.Image | None
@@ -30,22 +32,22 @@ class Inspected:
 def inspect_pictures(files: Sequence[Path], stored: Sequence[StoragePath] = ()) -> list[Inspected]:
     """Every file with its problem or its notes, in order; `stored` are pictures that the concept has already.
 
-    Noted is what looks like an earlier picture, and what lies across while most pictures stand, or the other way.
+    A note marks a near duplicate of an earlier picture, and a wide picture among tall ones or the reverse.
     """
     inspected = [_read(file) for file in files]
     seen = [("a picture that the concept has", _thumbnail(read_picture(path, path.name))) for path in stored]
-    usual = _usual([_orientation(item.picture) for item in inspected if item.picture])
+    usual = _most_common([_orientation(item.picture) for item in inspected if item.picture])
     for item in inspected:
         if item.picture is None:
             continue
         small = _thumbnail(item.picture)
         if twin := next((name for name, other in seen if _difference(small, other) < _ALIKE), None):
-            item.notes.append(f"It is nearly the same as {twin}: another view would teach more.")
+            item.notes.append(f"It is nearly the same as {twin}: another view would add more.")
         seen.append((item.file.name, small))
         if usual and (own := _orientation(item.picture)) not in (usual, "square"):
             item.notes.append(
-                f"It is {own} and most others are {usual}: only the middle square of each is learned, so look at "
-                "what is cut off."
+                f"It is {own} and most others are {usual}: training crops each to its centre square, so check "
+                "what is cropped."
             )
     return inspected
 
@@ -72,7 +74,7 @@ def _orientation(picture: Image.Image) -> str:
     return "wide" if width > height else "tall"
 
 
-def _usual(orientations: Sequence[str]) -> str | None:
+def _most_common(orientations: Sequence[str]) -> str | None:
     """What most of the pictures that are not square are, if there are several kinds."""
     wide, tall = orientations.count("wide"), orientations.count("tall")
     if not (wide and tall):

@@ -1,4 +1,4 @@
-"""A picture with what lies beside it: a text that describes it, and a mask of what in it counts."""
+"""Imports a picture with the files beside it: its caption, and its mask."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ MAX_CAPTION = 2000
 
 
 def store_picture(folder: StoragePath, file: Path, position: int) -> PictureRecord:
-    """Stores a picture in a concept's folder, with its mask if it has one; its record, with its caption.
+    """Stores a picture, and its mask if it has one, in a concept's folder; returns its record, with its caption.
 
-    Raises LibraryError for what cannot be read, and for a mask of another size than the picture.
+    Raises LibraryError for a file that cannot be read, and for a mask of another size than the picture.
     """
     picture, mask = read_picture(file, str(file)), read_mask(file)
     if mask and mask.size != picture.size:
@@ -30,9 +30,9 @@ def store_picture(folder: StoragePath, file: Path, position: int) -> PictureReco
 
 
 def read_caption(picture: Path) -> str | None:
-    """The text in the file of the picture's name that ends in .txt; None if there is none or it is empty.
+    """The text in the .txt file of the picture's name; None if there is none or it is empty.
 
-    Raises LibraryError for one that is too long or no text.
+    Raises LibraryError for a file that is too long or not text.
     """
     file = picture.with_suffix(".txt")
     if not file.is_file():
@@ -49,7 +49,7 @@ def read_caption(picture: Path) -> str | None:
 
 
 def read_mask(picture: Path) -> Image.Image | None:
-    """What of a picture counts, white on black: drawn, in a file beside it, or where it is not transparent."""
+    """A picture's loss mask, white on black: from a mask file beside it, else from its transparency, else None."""
     for ending in MASK_ENDINGS:
         for suffix in sorted(SUFFIXES):
             file = picture.with_name(f"{picture.stem}{ending}{suffix}")

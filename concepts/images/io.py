@@ -1,4 +1,4 @@
-"""Reading pictures that strangers hand in, safely."""
+"""Reads uploaded, untrusted pictures safely: checks format, size and integrity."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ T = TypeVar("T")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 MASK_ENDINGS = ("-mask", "-masklabel")
-"""How the names of pictures end that are masks of others; the second is OneTrainer's."""
+"""Endings of the names of mask files; the second is OneTrainer's."""
 MIN_SIDE = 64
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20  # more than MAX_PIXELS take as PNG, so that what is stored can be read again
@@ -49,7 +49,7 @@ def _read(source: StoragePath | bytes, name: str, convert: Callable[[Image.Image
     if len(data) > MAX_BYTES:
         raise _too_big(name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # damage that Pillow can read past is no news to a person
+        warnings.simplefilter("ignore")  # of damage that Pillow can repair
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with _opened(data, name) as image:
             _check_size(image, name)
@@ -113,7 +113,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
 
 
 def _check_size(image: Image.Image, name: str) -> None:
-    """Judges the size that the header claims, before any pixel is decoded."""
+    """Checks the size in the header before any pixel is decoded."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_big(name)
@@ -149,7 +149,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("I").point(lambda value: value / 257).convert("L")
         image.info.pop("transparency", None)  # counted in 16 bits, so meaningless now
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    bare = Image.new("RGB", image.size, "white")  # a picture of its own carries no metadata over
+    bare = Image.new("RGB", image.size, "white")  # a new picture carries no metadata
     bare.paste(_in_srgb(image, profile), mask=alpha)
     return bare
 

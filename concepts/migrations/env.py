@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection, and in the transaction, that `concepts.database` hands over."""
+"""Runs the migrations on the connection, and in the transaction, that `concepts.database` passes."""
 
 from alembic import context
 

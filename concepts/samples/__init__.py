@@ -1,4 +1,4 @@
-"""The sample concepts: 12 individuals that the bundled base has never seen, three of each of four classes.
+"""The sample concepts: 12 individuals that the bundled base was not trained on, three of each of four classes.
 
 `python -m training.toybox.sample_concepts.concepts` draws their pictures.
 """
@@ -12,7 +12,7 @@ PICTURES_EACH = 5
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample concept: its name, the word for its kind, what it looks like, its pictures' paths."""
+    """One sample concept: its name, class word, description and pictures' paths."""
 
     name: str
     class_word: str

@@ -1,4 +1,4 @@
-"""The methods: how one frozen matrix is adapted. A new one is a new file and a line here."""
+"""The adapter methods. To add one, write its file and add a line here."""
 
 from studio.adapters.ada_link import AdaLink
 from studio.adapters.ada_lora import AdaLora
@@ -44,6 +44,6 @@ ADAPTERS: dict[str, type[Adapter]] = {
 }
 
 READABLE: dict[str, type[Adapter]] = {**ADAPTERS, "imported": Imported}
-"""What a concept's file may hold: the methods, and what was read from another tool's file."""
+"""The adapters that a concept's file may have: the methods, and those imported from another tool's file."""
 
 __all__ = ["ADAPTERS", "READABLE", "Adapter", "SiteContext"]

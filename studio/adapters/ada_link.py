@@ -16,16 +16,15 @@ from studio.layers.sites import Role
 class AdaLink(Adapter):
     """Adapts the text embeddings and no layer: E' = E + E W_down W_up.
 
-    W_down (d, r) is random and W_up (r, d) starts at 0. Trains 2 d r numbers. Source: Wang et al., 2023, "Non-intrusive
-    adaptation: input-centric parameter-efficient fine-tuning", Eq. 1 and 2 without the non-linearity. Its site is the
-    identity (d, d) behind the embeddings, W' = I + (W_down W_up)ᵀ, which a vocabulary E (words, d) takes up as E W'ᵀ.
+    W_down (d, r) is random and W_up (r, d) starts at 0. Trains 2 d r parameters. Source: Wang et al., 2023,
+    "Non-intrusive adaptation: input-centric parameter-efficient fine-tuning", Eq. 1 and 2 without the non-linearity.
+    Its site is the identity (d, d) after the embeddings, W' = I + (W_down W_up)ᵀ, so that embeddings E (tokens, d)
+    become E W'ᵀ.
     """
 
     @dataclass(frozen=True)
     class Config:
-        """Options: the rank, and which embeddings: those that enter the text encoder ("input") or those that it
-        hands to the UNet ("output").
-        """
+        """Options: the rank, and which embeddings are adapted: the text encoder's input or its output."""
 
         rank: int = 8
         position: Literal["input", "output"] = "input"
@@ -44,15 +43,15 @@ class AdaLink(Adapter):
         return LowRank(up=strength * self.up, down=self.down)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Embeddings (…, d) to adapted ones; the identity needs no product."""
+        """Embeddings (…, d) to adapted ones; the identity is not multiplied."""
         return x + F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
 
     @classmethod
     def kinds(cls, config: Config) -> tuple[str, ...]:
-        """The embeddings before or behind the text encoder."""
+        """The embeddings before or after the text encoder."""
         return ("vocabulary" if config.position == "input" else "text_output",)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """2 d r."""
         return config.rank * sum(shape)

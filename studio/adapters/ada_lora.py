@@ -13,15 +13,15 @@ from studio.layers.low_rank import LowRank
 from studio.layers.sites import Role
 
 SMOOTHING = 0.85
-"""β₁ and β₂ of Eq. 9 and 10: how slowly sensitivity and uncertainty follow the gradients."""
+"""β₁ and β₂ of Eq. 9 and 10: the smoothing of sensitivity and uncertainty."""
 
 
 class AdaLora(Adapter):
-    """LoRA in the form of an SVD, whose rank goes where it matters: W' = W + P diag(λ) Q.
+    """LoRA in the form of an SVD, whose ranks are allocated by importance: W' = W + P diag(λ) Q.
 
-    P (out, r) and Q (r, in) start orthonormal and are held there by a penalty; λ (r,) starts at 0. While training,
-    the least important of all layers' triplets are silenced (λ = 0) until `target_rank` of them are left a layer, on
-    average. Trains r (in + out + 1) numbers. Source: Zhang et al., 2023, "AdaLoRA", Eq. 3, 4, 8 to 11 and 13.
+    P (out, r) and Q (r, in) start orthonormal and are kept so by a penalty; λ (r,) starts at 0. While training,
+    the least important of all layers' triplets are pruned (λ = 0) until `target_rank` of them are left per layer, on
+    average. Trains r (in + out + 1) parameters. Source: Zhang et al., 2023, "AdaLoRA", Eq. 3, 4, 8 to 11 and 13.
     """
 
     @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class AdaLora(Adapter):
     @classmethod
     @torch.no_grad()
     def after_step(cls, adapters: Mapping[str, "AdaLora"], step: int, steps: int) -> None:
-        """Silences what the schedule no longer pays for; after the last cut the choice stands."""
+        """Prunes triplets to the schedule's budget; after the last pruning step the mask is fixed."""
         config = next(iter(adapters.values())).config
-        done, last_cut = step / steps, 1 - config.final
+        done, pruning_end = step / steps, 1 - config.final
         importance = {name: adapter._importance() for name, adapter in adapters.items()}
-        if done <= last_cut:
-            share = min(1.0, max(0.0, (done - config.warm_up) / max(last_cut - config.warm_up, 1e-9)))
+        if done <= pruning_end:
+            share = min(1.0, max(0.0, (done - config.warm_up) / max(pruning_end - config.warm_up, 1e-9)))
             mean_rank = config.target + (config.rank - config.target) * (1 - share) ** 3
             kept = _highest(importance, round(mean_rank * len(adapters)))
             for name, adapter in adapters.items():
@@ -83,7 +83,7 @@ class AdaLora(Adapter):
                 adapter.values.mul_(adapter._kept)
 
     def _importance(self) -> Tensor:
-        """How much each triplet matters, (r,): that of λ, and the means of its columns of P and Q."""
+        """The importance of each triplet, (r,): that of λ, plus the means of its column of P and its row of Q."""
         scores = {name: self._score(name, parameter) for name, parameter in self.named_parameters()}
         return scores["values"] + scores["left"].mean(0) + scores["right"].mean(1)
 
@@ -98,12 +98,12 @@ class AdaLora(Adapter):
         self._smoothed[name] = (mean, spread)
         return mean * spread
 
-    def learning_state(self) -> dict[str, Any]:
-        """Besides the parameters, what was silenced and the smoothed importance."""
-        return {"parameters": super().learning_state(), "kept": self._kept, "smoothed": self._smoothed}
+    def training_state(self) -> dict[str, Any]:
+        """Besides the parameters, the pruning mask and the smoothed importance."""
+        return {"parameters": super().training_state(), "kept": self._kept, "smoothed": self._smoothed}
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Takes a `learning_state` back."""
+        """Loads a `training_state`."""
         super().resume(state["parameters"])
         self._kept = state["kept"] if state["kept"] is None else state["kept"].to(self.values.device)
         self._smoothed = {
@@ -112,7 +112,7 @@ class AdaLora(Adapter):
         }
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """r (in + out + 1)."""
         return config.rank * (sum(shape) + 1)
 

@@ -1,4 +1,4 @@
-"""The one contract that every method fulfils."""
+"""The interface that every adapter method implements."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from studio.layers.svd_basis import SingularColumns
 
 @dataclass(frozen=True)
 class SiteContext:
-    """What an adapter may know about its site beside the weight.
+    """What an adapter knows about its site besides the weight.
 
     `columns` are the site's singular columns, all that were kept; without them a method that needs them
     computes its own. `seed` and `name` decide the random initial values, and `role` says what the layer is.
@@ -29,21 +29,21 @@ class SiteContext:
     role: Role = "matrix"
 
     def generator(self) -> torch.Generator:
-        """A generator that follows from the seed and the site's name alone."""
+        """A generator seeded by the seed and the site's name."""
         digest = hashlib.sha256(f"{self.seed}/{self.name}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
-Listener = Callable[[Tensor, LowRank], object]
-"""Is told a low-rank change's product with all rows of an input, (rows, r), and its factors, in every pass."""
+LowRankHook = Callable[[Tensor, LowRank], object]
+"""Called in every forward pass with the hidden activations (rows, r) of a low-rank change and its factors."""
 
 
 class Adapter(nn.Module):
     """Adapts one frozen matrix W of shape (out, in) and its bias: W' = W + delta, b' = b + bias_delta.
 
-    Neither is kept: they are passed to every call. Parameters are float32 and are all that the method trains;
-    frozen tensors are buffers that are not saved. A method gives `factors` if its delta has low rank by
-    construction, else `delta`; the rest follows, and is overridden where a method can be computed faster.
+    Neither is stored: they are passed to every call. Parameters are float32 and are all that the method trains;
+    frozen tensors are buffers that are not saved. A method implements `factors` if its delta has low rank by
+    construction, else `delta`; other methods build on these, and are overridden where a faster way exists.
     """
 
     Config: ClassVar[type[Any]]
@@ -53,26 +53,24 @@ class Adapter(nn.Module):
     uses_columns: ClassVar[bool] = False
     """Whether the method starts from the weight's singular columns."""
     owns_block: ClassVar[bool] = False
-    """Whether the ledger gives each concept a block of its own, as `first_column`."""
+    """Whether column allocation gives each concept its own block, as `first_column`."""
     no_decay: ClassVar[frozenset[str]] = frozenset()
-    """Parameters that weight decay leaves alone, since their rest value is not zero."""
+    """Parameters without weight decay, since their initial value is not zero."""
 
     def __init__(self, weight: Tensor, config: Any, context: SiteContext | None = None):
         super().__init__()
         self.check(tuple(weight.shape), config, context.name if context else "")
         self.config = config
-        self.listener: Listener | None = None
+        self.low_rank_hook: LowRankHook | None = None
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank | None:
         """The delta as two thin matrices, exactly; None for a method whose delta may have any rank."""
         return None
 
     def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
-        """What training added to the weight, (out, in); at another strength, the method's own scaling of
-        it.
-        """
+        """What training added to the weight, (out, in); at another strength, scaled in the method's way."""
         factors = self.factors(weight, strength)
-        assert factors is not None, "a method gives factors or delta"
+        assert factors is not None, "a method implements factors or delta"
         return factors.dense()
 
     def bias_delta(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> Tensor | None:
@@ -98,16 +96,16 @@ class Adapter(nn.Module):
             return F.linear(x, *self.changed(weight, bias))
         rows = x.reshape(-1, x.shape[-1])
         output = F.linear(rows, weight, added(bias, self.bias_delta(weight, bias), weight.dtype))
-        if factors.rank:  # in place, and laid out as BLAS likes thin factors: up to four times as fast at r = 8
+        if factors.rank:  # in place, and contiguous for BLAS: up to four times as fast at r = 8
             hidden = F.linear(rows, factors.down.contiguous().to(x.dtype))
             output.addmm_(hidden, factors.up.mT.contiguous().to(output.dtype))
-            self.tell(hidden, factors)
+            self.call_hook(hidden, factors)
         return output.view(*x.shape[:-1], -1)
 
-    def tell(self, hidden: Tensor, factors: LowRank) -> None:
-        """Passes on to the listener, if there is one, what a pass has computed in any case."""
-        if self.listener:
-            self.listener(hidden, factors)
+    def call_hook(self, hidden: Tensor, factors: LowRank) -> None:
+        """Passes the hidden activations to `low_rank_hook`, if one is set."""
+        if self.low_rank_hook:
+            self.low_rank_hook(hidden, factors)
 
     def penalty(self) -> Tensor | None:
         """A scalar that training adds to the loss, if the method has one."""
@@ -120,18 +118,18 @@ class Adapter(nn.Module):
         """
 
     def trained_state(self) -> dict[str, Tensor]:
-        """What a concept stores of this adapter, by parameter name."""
+        """The tensors that a concept's file stores of this adapter, by parameter name."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
 
     def rebase(self) -> None:
-        """Makes what was trained the starting point of a further training."""
+        """Makes the current state the starting point of a further training."""
 
-    def learning_state(self) -> dict[str, Any]:
-        """All that a training step changes: parameters, and what the method keeps from one step to the next."""
+    def training_state(self) -> dict[str, Any]:
+        """The state of training for checkpoints: parameters, and what the method keeps between steps."""
         return self.state_dict()
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Takes a `learning_state` back, so that the next step is the one that would have followed."""
+        """Loads a `training_state`, so that training continues as if it had not been interrupted."""
         self.load_state_dict(state)
 
     @classmethod
@@ -140,20 +138,20 @@ class Adapter(nn.Module):
         return ("attention",)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Any, role: Role = "matrix") -> int:
-        """How many numbers the method trains for a weight of shape (out, in)."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Any, role: Role = "matrix") -> int:
+        """The number of parameters that the method trains for a weight of shape (out, in)."""
         raise NotImplementedError
 
     @classmethod
-    def number_published(cls, shape: tuple[int, ...], config: Any, role: Role = "matrix") -> int:
-        """How many numbers the method's paper counts, where that differs from how many it needs."""
-        return cls.number_trained(shape, config, role)
+    def num_published_parameters(cls, shape: tuple[int, ...], config: Any, role: Role = "matrix") -> int:
+        """The number of parameters by the method's paper, where that differs."""
+        return cls.num_parameters(shape, config, role)
 
     @classmethod
     def sizes(cls, config: Any, narrowest: int, limit: int) -> Iterator[Any]:
-        """The configurations of every size, for a given number of parameters to choose from.
+        """The configurations of every size, of which `fit_budget` chooses one.
 
-        `narrowest` is the shortest side of all sites, and `limit` a size above which no one needs to look.
+        `narrowest` is the shortest side of all sites, and `limit` the largest useful size.
         """
         return (replace(config, rank=rank) for rank in range(1, narrowest + 1))
 
@@ -173,7 +171,7 @@ def check_range(option: str, value: int, least: int, most: int, name: str = "", 
 
 
 def check_columns(shape: tuple[int, ...], config: Any, name: str = "") -> None:
-    """Raise StudioError unless a concept's own block, `first_column` and `rank` wide, fits into the matrix."""
+    """Raise StudioError unless a concept's block of columns, from `first_column` and `rank` wide, fits the matrix."""
     last = min(shape) - config.rank
     check_range("first column", config.first_column, 0, last, name, f" for rank {config.rank}")
 

@@ -1,6 +1,4 @@
-"""A trained concept as bytes and back: one safetensors file, small and always the same for the same
-concept.
-"""
+"""Saves and loads a trained concept as one safetensors file; the same concept gives the same bytes."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -25,11 +23,11 @@ _KEY = "concept_studio"
 
 @dataclass(frozen=True)
 class TrainedConcept:
-    """What training made of one concept.
+    """The result of training one concept.
 
     `base` is the fingerprint of the adapted weights, `adapter` the method and `config` its options;
     `adapters` holds each site's trained tensors by parameter name, `tokens` each token's vectors, (n, d) or
-    by layer (layers, n, d), by the part that reads them. `metadata` is anything that JSON can hold.
+    by layer (layers, n, d), by text encoder. `metadata` is anything that JSON can hold.
     """
 
     base: str
@@ -41,9 +39,7 @@ class TrainedConcept:
 
 
 def trained_states(adapters: Mapping[str, Adapter]) -> dict[str, dict[str, Tensor]]:
-    """The trained tensors of live adapters by site and parameter name, copied, as TrainedConcept holds
-    them.
-    """
+    """Copies of the trained tensors of adapters by site and parameter name, as in TrainedConcept."""
     return {site: adapter.trained_state() for site, adapter in adapters.items()}
 
 
@@ -149,7 +145,7 @@ def _own_options(concept: TrainedConcept) -> Iterator[None]:
 
 
 def kinds_of(concept: TrainedConcept) -> tuple[str, ...]:
-    """The kinds of layers that the concept's sites are among: a recipe may choose others than its method would."""
+    """The kinds of layers that contain the concept's sites; a recipe may choose others than its method's default."""
     own = method_named(concept.adapter).kinds(config_of(concept))
     return MATRICES if own == ("attention",) else own
 

@@ -1,4 +1,4 @@
-"""What an adapter costs on a model's sites, and which size of it fits a budget."""
+"""The cost of an adapter on a model's sites, and the size that fits a parameter budget."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Shapes = Counter[tuple[tuple[int, ...], Role]]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method costs: numbers trained, and as its paper counts them; the bytes of a concept's file without
+    """The cost of a method: trained parameters, also as its paper counts them; the bytes of a concept's file without
     tokens; and the rank of its exact low-rank form, None where that may be full or there is none.
     """
 
@@ -33,35 +33,37 @@ def shapes_of(sites: Mapping[str, Site]) -> Shapes:
     return Counter((tuple(site.weight.shape), site.role) for site in sites.values())
 
 
-def number_trained(adapter: str, config: Any, shapes: Shapes) -> int:
-    """How many numbers the method trains on sites of these shapes."""
+def num_parameters(adapter: str, config: Any, shapes: Shapes) -> int:
+    """The number of parameters that the method trains on sites of these shapes."""
     method = method_named(adapter)
-    return sum(count * method.number_trained(shape, config, role) for (shape, role), count in shapes.items())
+    return sum(count * method.num_parameters(shape, config, role) for (shape, role), count in shapes.items())
 
 
 def sizes_of(adapter: str, config: Any, shapes: Shapes, budget: int) -> list[tuple[int, Any]]:
-    """The numbers trained by every size of the method that fits these shapes, each with its configuration.
+    """The number of parameters of every size of the method that fits these shapes, each with its configuration.
 
     Sizes beyond `budget` may be left out; `config` decides the rest.
     """
     narrowest = min(min(shape) for shape, _ in shapes)
     return [
-        (number_trained(adapter, candidate, shapes), candidate)
+        (num_parameters(adapter, candidate, shapes), candidate)
         for candidate in method_named(adapter).sizes(config, narrowest, budget // shapes.total() + 1)
         if _fits(adapter, candidate, shapes)
     ]
 
 
 def fit_budget(adapter: str, config: Any, shapes: Shapes, budget: int) -> Any:
-    """The configuration whose size comes closest to `budget` trained numbers from below; `config` decides the rest.
+    """The largest configuration with at most `budget` trained parameters; `config` decides the rest.
 
-    Raises StudioError, with the smallest number there is, when no size is that small.
+    Raises StudioError, with the smallest possible number, when no size is that small.
     """
     candidates = sizes_of(adapter, config, shapes, budget)
     within = [pair for pair in candidates if pair[0] <= budget]
     if not within:
         smallest = min((number for number, _ in candidates), default=0)
-        raise StudioError(f"Give {adapter} a budget of {smallest:,} parameters or more: {budget:,} is below its least.")
+        raise StudioError(
+            f"Give {adapter} a budget of {smallest:,} parameters or more: {budget:,} is below its minimum."
+        )
     return max(within, key=lambda pair: pair[0])[1]
 
 
@@ -75,11 +77,11 @@ def _fits(adapter: str, config: Any, shapes: Shapes) -> bool:
 
 
 def cost(adapter: str, config: Any, sites: Mapping[str, Site]) -> Cost:
-    """What the method costs on these sites, found without their weights. Raises StudioError if it does not fit."""
+    """The method's cost on these sites, from their shapes alone. Raises StudioError if it does not fit."""
     method, shapes = method_named(adapter), shapes_of(sites)
     return Cost(
-        trained=number_trained(adapter, config, shapes),
-        published=sum(n * method.number_published(shape, config, role) for (shape, role), n in shapes.items()),
+        trained=num_parameters(adapter, config, shapes),
+        published=sum(n * method.num_published_parameters(shape, config, role) for (shape, role), n in shapes.items()),
         file_bytes=_file_bytes(adapter, config, sites),
         exact_rank=_exact_rank(adapter, config, shapes),
     )
@@ -102,7 +104,7 @@ def _exact_rank(adapter: str, config: Any, shapes: Shapes) -> int | None:
     ranks = []
     for shape, role in shapes:
         if role == "norm":
-            return None  # no LoRA can hold it
+            return None  # no LoRA can represent it
         weight = torch.empty(*shape, device="meta")
         factors = _on_meta(adapter, config, shape, role).factors(weight)
         if factors is None:

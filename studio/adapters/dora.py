@@ -13,10 +13,10 @@ from studio.layers.sites import Role
 
 
 class Dora(Adapter):
-    """Trains magnitude and direction apart: W' = m ⊙ (W + B A) / ‖W + B A‖, with the norm of each output row.
+    """Trains magnitude and direction separately: W' = m ⊙ (W + B A) / ‖W + B A‖, with the norm of each output row.
 
-    A (r, in) is random, B (out, r) starts at 0 and m (out,) at ‖W‖. Trains r (in + out) + out numbers. Source: Liu et
-    al., 2024, "DoRA", Eq. 5; as in its section 4.3, no gradient passes through the norm.
+    A (r, in) is random, B (out, r) starts at 0 and m (out,) at ‖W‖. Trains r (in + out) + out parameters. Source: Liu
+    et al., 2024, "DoRA", Eq. 5; as in its section 4.3, no gradient passes through the norm.
     """
 
     @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Dora(Adapter):
         gain = self.gain(weight).to(x.dtype)
         output = F.linear(x, weight, bias)
         product = output if bias is None else output - bias
-        beside = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
-        return (output + (gain - 1) * product + gain * beside).to(output.dtype)
+        low_rank = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
+        return (output + (gain - 1) * product + gain * low_rank).to(output.dtype)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """r (in + out) + out."""
         return config.rank * sum(shape) + shape[0]

@@ -16,9 +16,9 @@ Form = Literal["low_rank", "vector", "scalar", "none"]
 
 
 class Term(nn.Module):
-    """One trained support of GLoRA, (rows, columns) or what broadcasts to it, zero at the start.
+    """One trained support tensor of GLoRA, (rows, columns) or broadcast to it, zero at the start.
 
-    A vector is one number for each row, and a scalar one number in all.
+    A vector has one parameter for each row, and a scalar has one.
     """
 
     def __init__(self, form: Form, rows: int, columns: int, rank: int, context: SiteContext | None):
@@ -45,7 +45,7 @@ class Glora(Adapter):
     """Generalised LoRA: W' = W + W A + B and b' = b + W C + D b + E.
 
     A (in, in), B (out, in), C (in, 1), D (out, 1) and E (out, 1) each are low-rank, a vector, a scalar or none; a
-    vector A scales the inputs, and a vector B adds one number to each row. Trains as many numbers as those have.
+    vector A scales the inputs, and a vector B adds one number to each row. Trains the parameters of all five.
     Source: Chavan et al., 2023, "One-for-all: generalized LoRA".
     """
 
@@ -109,8 +109,8 @@ class Glora(Adapter):
         return strength * change[:, 0]
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
-        """The numbers of A, B, C, D and E."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """The parameters of A, B, C, D and E."""
         return sum(_size(form, rows, columns, config.rank) for _, form, rows, columns in _terms(shape, config))
 
     @classmethod

@@ -15,7 +15,7 @@ from studio.layers.sites import Role
 class Ia3(Adapter):
     """Rescales outputs: W' = diag(l) W and b' = l b, on keys, values and feed-forward layers.
 
-    l (out,) starts at 1. Trains out numbers. Source: Liu et al., 2022, "Few-shot parameter-efficient fine-tuning is
+    l (out,) starts at 1. Trains out parameters. Source: Liu et al., 2022, "Few-shot parameter-efficient fine-tuning is
     better and cheaper than in-context learning", section 3.3.
     """
 
@@ -50,8 +50,8 @@ class Ia3(Adapter):
         return ("attention_kv", "feed_forward")
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
-        """One number for each output."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """One parameter for each output."""
         return shape[0]
 
     @classmethod
@@ -61,4 +61,4 @@ class Ia3(Adapter):
 
     @classmethod
     def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
-        """Every matrix will do."""
+        """Every matrix fits."""

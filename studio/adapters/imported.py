@@ -1,4 +1,4 @@
-"""A change that another tool trained, in that tool's own terms."""
+"""A change that another tool trained, in that tool's parametrization."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from studio.layers.low_rank import LowRank
 from studio.layers.sites import Role
 
 WIDEST_PRODUCT = 4
-"""A Hadamard product of two low-rank matrices is kept as thin factors where they have at most a quarter of the side."""
+"""A Hadamard product of two low-rank matrices is kept as factors up to a rank of this fraction of the shorter side."""
 
 
 class Imported(Adapter):
-    """What was read from a LoRA, LoHa, LoKr, OFT, DoRA or difference file: W' = W + the sum of a site's terms.
+    """A LoRA, LoHa, LoKr, OFT, DoRA or difference file: W' = W + the sum of a site's terms.
 
-    Each site holds some of these terms, whose shapes the configuration tells, all other numbers folded in:
+    Each site has some of these terms, whose shapes are in the configuration; scales are multiplied in:
 
     - `up` (out, r) and `down` (r, in): up down. LoRA, LoCon.
     - `first_up`, `first_down`, `second_up`, `second_down`: (first_up first_down) ⊙ (second_up second_down). LoHa.
@@ -27,10 +27,10 @@ class Imported(Adapter):
       OFT; `rescale` (out,) then scales the rows.
     - `turn_in` (n, s, s) with n s = in: W blockdiag(turn_in), the same on the input. PEFT's OFT.
     - `difference` (out, in), also that of a norm's weights (features, 1).
-    - `magnitude` (out, 1) or (1, in): the rows or columns of W + all of this are brought to these lengths. DoRA.
-    - `bias` (out,): what is added to the bias.
+    - `magnitude` (out, 1) or (1, in): the rows or columns of W + all of this are rescaled to these norms. DoRA.
+    - `bias` (out,): added to the bias.
 
-    Source: LyCORIS (Yeh et al., 2024) and PEFT, for their files. It is read, merged and exported, and not trained.
+    Source: LyCORIS (Yeh et al., 2024) and PEFT, for their files. It can be loaded, merged and exported, not trained.
     """
 
     @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Imported(Adapter):
         return dict(self.named_parameters())
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank | None:
-        """The thin factors where all terms have such; None where one of them may have any rank."""
+        """The factors where all terms have low rank; None where one of them may have any rank."""
         terms = self.terms
         names = set(terms) - {"bias"}
         if names == {"up", "down"}:
@@ -73,7 +73,7 @@ class Imported(Adapter):
         return None
 
     def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
-        """The sum of the terms, (out, in), scaled as the tools themselves do."""
+        """The sum of the terms, (out, in), scaled as in the tools themselves."""
         terms, frozen = self.terms, weight.float()
         change = torch.zeros_like(frozen)
         if "up" in terms:
@@ -92,7 +92,7 @@ class Imported(Adapter):
         if "rescale" in terms:
             change = terms["rescale"][:, None] * (frozen + change) - frozen
         if "magnitude" in terms:
-            change = _at_length(terms["magnitude"], frozen + change) - frozen
+            change = _rescaled(terms["magnitude"], frozen + change) - frozen
         return strength * change
 
     def bias_delta(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> Tensor | None:
@@ -106,13 +106,13 @@ class Imported(Adapter):
         return tuple(config.layers)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
-        """None: it is not trained here."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """0: it is not trained."""
         return 0
 
     @classmethod
     def check(cls, shape: tuple[int, ...], config: Any, name: str = "") -> None:
-        """The terms were checked when they were read."""
+        """The terms are checked when the file is read."""
 
 
 def _hadamard(terms: dict[str, Tensor], strength: float, side: int) -> LowRank | None:
@@ -125,8 +125,8 @@ def _hadamard(terms: dict[str, Tensor], strength: float, side: int) -> LowRank |
     return LowRank(strength * up, down)
 
 
-def _at_length(magnitude: Tensor, adapted: Tensor) -> Tensor:
-    """The rows or columns of a weight (out, in) at the lengths (out, 1) or (1, in)."""
+def _rescaled(magnitude: Tensor, adapted: Tensor) -> Tensor:
+    """The rows or columns of a weight (out, in) rescaled to the norms (out, 1) or (1, in)."""
     along = 0 if magnitude.shape[0] == 1 else 1
     return magnitude * adapted / adapted.norm(dim=along, keepdim=True)
 

@@ -1,4 +1,4 @@
-"""Adapters in a live model: put in, and taken out without a trace."""
+"""Injects adapters into a live model, and removes them again."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ _GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", 
 
 
 def geometry(convolution: nn.Conv2d) -> dict[str, Any]:
-    """What a Conv2d of the same shape is made with."""
+    """The arguments of a Conv2d of the same shape."""
     return {**{name: getattr(convolution, name) for name in _GEOMETRY}, "bias": convolution.bias is not None}
 
 
@@ -36,7 +36,7 @@ class AdaptedConv2d(nn.Conv2d):
     """A Conv2d with an adapter of its flattened weight (out, in · kh · kw).
 
     A low-rank change of the flattened weight is a convolution with r channels followed by one of size 1x1,
-    which costs a fraction of unfolding the input; any other change is made to the weight itself.
+    which costs a fraction of unfolding the input; any other change is added to the weight.
     """
 
     def __init__(self, frozen: nn.Conv2d, adapter: Adapter):
@@ -56,7 +56,7 @@ class AdaptedConv2d(nn.Conv2d):
             return output
         down = factors.down.to(input.dtype).unflatten(1, self.weight.shape[1:])
         hidden = self._conv_forward(input, down, None)
-        self.adapter.tell(hidden.movedim(1, -1).flatten(0, -2), factors)
+        self.adapter.call_hook(hidden.movedim(1, -1).flatten(0, -2), factors)
         return output + F.conv2d(hidden, factors.up.to(input.dtype)[:, :, None, None])
 
 
@@ -103,15 +103,15 @@ def _adapted(frozen: nn.Module, adapter: Adapter) -> Adapted:
 
 
 def change_output(site: Site, change: Callable[[Tensor], Tensor]) -> Callable[[], None]:
-    """Pass on the changed output (…, d) of whatever stands at an "output" site; what is returned ends it.
+    """Replace the output (…, d) of the module at an "output" site; call the returned function to undo it.
 
-    It follows the module that is there now, so that new tokens, which replace the vocabulary, come first.
+    It hooks the module that is there now, so add new tokens, which replace the embedding, before.
     """
     return getattr(site.parent, site.attribute).register_forward_hook(lambda _m, _i, output: change(output)).remove
 
 
-def _put(site: Site, adapter: Adapter) -> Callable[[], None]:
-    """Put one adapter in; what is returned takes it out."""
+def _insert(site: Site, adapter: Adapter) -> Callable[[], None]:
+    """Insert one adapter; call the returned function to remove it."""
     if site.role == "output":
         weight = site.weight
         return change_output(site, lambda output: adapter(output, weight, None))
@@ -120,21 +120,21 @@ def _put(site: Site, adapter: Adapter) -> Callable[[], None]:
 
 
 class Injection:
-    """Adapters that are in a model, by site name, until `eject` takes them out."""
+    """The adapters in a model, by site name, until `eject` removes them."""
 
     def __init__(self, sites: Mapping[str, Site], adapters: Mapping[str, Adapter]):
         self.adapters = dict(adapters)
-        self._undo = [_put(sites[name], adapter) for name, adapter in adapters.items()]
+        self._undo = [_insert(sites[name], adapter) for name, adapter in adapters.items()]
 
     def eject(self) -> None:
-        """Put the frozen layers back; they were never written to. A second call does nothing."""
+        """Restore the frozen layers, which were never modified. A second call does nothing."""
         for undo in self._undo:
             undo()
         self._undo = []
 
 
 def inject(sites: Mapping[str, Site], adapters: Mapping[str, Adapter]) -> Injection:
-    """Put adapters into the live model at the sites of the same names.
+    """Inject adapters into the live model at the sites of the same names.
 
     Raises StudioError, before anything is changed, for a site that the model lacks or that is already
     adapted.

@@ -17,7 +17,7 @@ class Krona(Adapter):
     """A Kronecker product: W' = W + s A ⊗ B.
 
     A (a_out, a_in) has the largest sides up to `factor` that divide out and in, and starts at 0; B
-    (out / a_out, in / a_in) is random. Trains as many numbers as A and B have. Source: Edalati et al., 2022, "KronA";
+    (out / a_out, in / a_in) is random. Trains the parameters of A and B. Source: Edalati et al., 2022, "KronA";
     PEFT calls it LoKr.
     """
 
@@ -49,8 +49,8 @@ class Krona(Adapter):
         return F.linear(x, weight, bias) + (left @ parts).flatten(-2)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
-        """The numbers of A and B."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """The parameters of A and B."""
         (out_first, out_second), (in_first, in_second) = (_split(side, config.factor) for side in shape)
         return out_first * in_first + out_second * in_second
 
@@ -61,11 +61,11 @@ class Krona(Adapter):
 
     @classmethod
     def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
-        """Any factor from 1 to 65536 will do: the sides that it allows always divide."""
+        """Any factor from 1 to 65536 fits: the sides of A always divide out and in."""
         check_range("factor", config.factor, 1, 65536, name)
 
 
 def _split(side: int, most: int) -> tuple[int, int]:
-    """A side's largest divisor up to `most`, and what it leaves."""
+    """A side's largest divisor up to `most`, and the quotient."""
     first = next(divisor for divisor in range(min(side, most), 0, -1) if side % divisor == 0)
     return first, side // first

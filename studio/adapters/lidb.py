@@ -15,10 +15,10 @@ from studio.layers.sites import Role
 
 
 class Lidb(Adapter):
-    """LoRA inside fixed random subspaces: W' = W + (A_aux A) (B B_aux).
+    """LoRA within frozen random subspaces: W' = W + (A_aux A) (B B_aux).
 
     A_aux (out, a) and B_aux (b, in) follow from the seed and are orthonormal; A (a, r) starts at 0 and B (r, b) is
-    random. Trains r (a + b) numbers, 150 r by default. Source: Ruiz et al., 2023, "HyperDreamBooth", section 3.2.
+    random. Trains r (a + b) parameters, 150 r by default. Source: Ruiz et al., 2023, "HyperDreamBooth", section 3.2.
     """
 
     @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Lidb(Adapter):
         return LowRank(up=self.out_basis @ (strength * self.up), down=self.down @ self.in_basis)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
-        """r (a + b), with a and b as far as the matrix reaches."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """r (a + b), with a and b at most the matrix's sides."""
         return config.rank * sum(_sizes(shape, config))
 
     @classmethod

@@ -15,7 +15,7 @@ from studio.layers.sites import Role
 class Lora(Adapter):
     """Low-rank adaptation: W' = W + (alpha / r) B A, with B (out, r) and A (r, in).
 
-    Trains r (in + out) numbers. Source: Hu et al., 2021, "LoRA", Eq. 3.
+    Trains r (in + out) parameters. Source: Hu et al., 2021, "LoRA", Eq. 3.
     """
 
     @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Lora(Adapter):
         return LowRank(up=self.up * (strength * alpha / self.config.rank), down=self.down)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """r (in + out)."""
         return config.rank * sum(shape)
 
 
 def kaiming(rows: int, columns: int, context: SiteContext | None) -> nn.Parameter:
-    """A trained matrix (rows, columns) that starts as a Linear's weight does, at entries up to 1 / sqrt(columns)."""
+    """A trained matrix (rows, columns), initialized like a Linear's weight: uniform up to 1 / sqrt(columns)."""
     matrix = nn.Parameter(torch.empty(rows, columns))
     nn.init.kaiming_uniform_(matrix, a=math.sqrt(5), generator=context.generator() if context else None)
     return matrix

@@ -15,7 +15,7 @@ from studio.layers.svd_basis import singular_columns
 class LoraXs(Adapter):
     """A small matrix between the top singular vectors: W' = W + U_r S_r R V_rᵀ.
 
-    R (r, r) starts at N(0, 1e-5²). Trains r² numbers. Source: Bałazy et al., 2024, "LoRA-XS".
+    R (r, r) starts at N(0, 1e-5²). Trains r² parameters. Source: Bałazy et al., 2024, "LoRA-XS".
     """
 
     @dataclass(frozen=True)
@@ -45,6 +45,6 @@ class LoraXs(Adapter):
         return LowRank(up=self.up @ (strength * self.core), down=self.down)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
-        """The numbers of R: r²."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """The parameters of R: r²."""
         return config.rank**2

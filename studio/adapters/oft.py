@@ -16,14 +16,14 @@ from studio.layers.sites import Role
 class Oft(Adapter):
     """Rotates the input in blocks: W' = W blockdiag(Q, …, Q), Q = Cayley(skew), r blocks along `in`.
 
-    Trains b (b - 1) / 2 numbers for blocks of size b = in / r, or r times as many where every block has a rotation
-    of its own; the paper counts b². Source: Qiu et al., 2023, "Controlling text-to-image diffusion by orthogonal
-    finetuning", Eq. 4, on the input as the Spectral Adapter paper has it.
+    Trains b (b - 1) / 2 parameters for blocks of size b = in / r, or r times as many where every block has its own
+    rotation; the paper counts b². Source: Qiu et al., 2023, "Controlling text-to-image diffusion by orthogonal
+    finetuning", Eq. 4, on the input as in the Spectral Adapter paper.
     """
 
     @dataclass(frozen=True)
     class Config:
-        """Options: `rank` is the number of blocks, and with `shared` they all turn alike."""
+        """Options: `rank` is the number of blocks, and with `shared` all blocks share one rotation."""
 
         rank: int = 8
         shared: bool = True
@@ -37,25 +37,25 @@ class Oft(Adapter):
         self.skew = nn.Parameter(torch.zeros(1 if config.shared else config.rank, skew_size(self.block)))
         self.to(weight.device)
 
-    def turns(self, strength: float = 1.0) -> Tensor:
+    def rotation_change(self, strength: float = 1.0) -> Tensor:
         """Q − I, (1 or r, b, b); the strength scales the skew matrices, so that Q stays a rotation."""
         return cayley_change(skew(strength * self.skew, self.block))
 
     def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
         """W blockdiag(Q − I), (out, in)."""
-        return _by_block(weight.float(), self.turns(strength).mT)
+        return _by_block(weight.float(), self.rotation_change(strength).mT)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Turns the input instead of the weight, which is one dense product in all."""
-        return F.linear(x + _by_block(x, self.turns().to(x.dtype)), weight, bias)
+        """Rotates the input instead of the weight, so that there is one dense product."""
+        return F.linear(x + _by_block(x, self.rotation_change().to(x.dtype)), weight, bias)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """b (b - 1) / 2 for each rotation."""
         return skew_size(shape[1] // config.rank) * (1 if config.shared else config.rank)
 
     @classmethod
-    def number_published(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+    def num_published_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """b² for each rotation."""
         return (shape[1] // config.rank) ** 2 * (1 if config.shared else config.rank)
 
@@ -69,9 +69,9 @@ class Oft(Adapter):
             )
 
 
-def _by_block(rows: Tensor, turns: Tensor) -> Tensor:
-    """Each block of the last dimension, x, as x turnᵀ."""
-    blocks = rows.unflatten(-1, (-1, turns.shape[-1]))
-    if len(turns) == 1:
-        return F.linear(blocks, turns[0]).flatten(-2)
-    return torch.einsum("...kb,kcb->...kc", blocks, turns).flatten(-2)
+def _by_block(rows: Tensor, rotation_change: Tensor) -> Tensor:
+    """Multiplies each block x of the last dimension by its rotation R, as x Rᵀ."""
+    blocks = rows.unflatten(-1, (-1, rotation_change.shape[-1]))
+    if len(rotation_change) == 1:
+        return F.linear(blocks, rotation_change[0]).flatten(-2)
+    return torch.einsum("...kb,kcb->...kc", blocks, rotation_change).flatten(-2)

@@ -13,11 +13,11 @@ from studio.layers.sites import Role
 
 
 class Orthogonal(Adapter):
-    """LoRA on rows of its own of a fixed orthogonal basis: W' = W + B A.
+    """LoRA whose A is frozen to the concept's own rows of an orthogonal basis: W' = W + B A.
 
     A (r, in) is rows [first_column, first_column + r) of an orthogonal matrix that follows from the seed and `in`;
-    every concept gets other rows, so that concepts read orthogonal inputs. B (out, r) starts at 0. Trains r out
-    numbers. Source: Po et al., 2024, "Orthogonal adaptation for modular customization".
+    every concept gets other rows, so that concepts act on orthogonal inputs. B (out, r) starts at 0. Trains r out
+    parameters. Source: Po et al., 2024, "Orthogonal adaptation for modular customization".
     """
 
     @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Orthogonal(Adapter):
         return LowRank(up=strength * self.up, down=self.down)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
-        """The numbers of B: r out."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """The parameters of B: r out."""
         return config.rank * shape[0]
 
     @classmethod

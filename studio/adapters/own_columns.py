@@ -1,4 +1,4 @@
-"""What the methods share that tune singular columns of the concept's own."""
+"""Base class of the methods that tune a concept's own singular columns."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,8 +13,8 @@ from studio.layers.svd_basis import SingularColumns, singular_columns
 class OwnColumns(Adapter):
     """Keeps the concept's own r singular columns [first_column, first_column + r) of W = U S Vᵀ, which stay frozen.
 
-    They are U₁ (out, r), S₁ (r,) and V₁ (in, r). What becomes of U₁ and V₁ is each method's own; with `train_scale`,
-    S₁ becomes S₁ (1 + s), SVDiff's scale, with s (r,) trained from zero.
+    They are U₁ (out, r), S₁ (r,) and V₁ (in, r). Each method changes U₁ and V₁ in its own way; with `train_scale`,
+    S₁ becomes S₁ (1 + s), as in SVDiff, with s (r,) trained from zero.
     """
 
     @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OwnColumns(Adapter):
         own = (kept or singular_columns(weight)).block(config.first_column, config.rank)
         for name, tensor in (("u", own.u), ("s", own.s), ("v", own.v)):
             self.register_buffer(name, tensor.to(weight.device), persistent=False)
-        # A relative change, so that zero is its rest value and weight decay may touch it.
+        # A relative change starts at zero, so weight decay may apply to it.
         self.change_s = nn.Parameter(torch.zeros_like(self.s)) if config.train_scale else None
 
     @property

@@ -1,4 +1,4 @@
-"""Adapters by name: the method of a name, and one fresh adapter for each site."""
+"""Looks up adapter methods by name, and creates one adapter for each site."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +13,7 @@ from studio.layers.svd_basis import Decomposition
 def create_adapters(
     adapter: str, config: Any, sites: Mapping[str, Site], decomposition: Decomposition, seed: int = 0
 ) -> dict[str, Adapter]:
-    """One fresh adapter of the named method for each site; the seed and the sites' names decide its initial
-    values.
-    """
+    """One new adapter of the named method for each site, initialized by the seed and the site's name."""
     method = method_named(adapter)
     columns = decomposition.columns_of(sites) if method.uses_columns else {}
     return {
@@ -25,7 +23,7 @@ def create_adapters(
 
 
 def method_named(adapter: str) -> type[Adapter]:
-    """The method of that name in READABLE; StudioError, with the names that there are, if there is none."""
+    """The method of that name in READABLE; StudioError, with the known names, if there is none."""
     if adapter not in READABLE:
         raise StudioError(f"There is no adapter called {adapter!r}: choose from {', '.join(ADAPTERS)}.")
     return READABLE[adapter]

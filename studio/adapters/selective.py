@@ -1,4 +1,4 @@
-"""Methods that train what a layer has beside its matrix: biases, norms and the scale of a branch."""
+"""Methods that train biases, norms and the scales of branches instead of matrices."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from studio.layers.sites import Role
 class BitFit(Adapter):
     """Trains biases: b' = b + change, with W as it is, on every layer that has a bias.
 
-    The change (out,) starts at 0. Trains out numbers. Source: Ben Zaken et al., 2022, "BitFit".
+    The change (out,) starts at 0. Trains out parameters. Source: Ben Zaken et al., 2022, "BitFit".
     """
 
     @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class BitFit(Adapter):
         return ("bias",)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
-        """One number for each output."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """One parameter for each output."""
         return shape[0]
 
     @classmethod
@@ -55,13 +55,13 @@ class BitFit(Adapter):
 
     @classmethod
     def check(cls, shape: tuple[int, ...], config: Any, name: str = "") -> None:
-        """Every layer will do."""
+        """Every layer fits."""
 
 
 class NormTuning(BitFit):
     """Trains layer and group norms: weight and bias, each plus a change (features,) that starts at 0.
 
-    Trains 2 numbers for each feature. Source: Zhao et al., 2024, "Tuning LayerNorm in attention".
+    Trains 2 parameters for each feature. Source: Zhao et al., 2024, "Tuning LayerNorm in attention".
     """
 
     def __init__(self, weight: Tensor, config: BitFit.Config, context: SiteContext | None = None):
@@ -78,7 +78,7 @@ class NormTuning(BitFit):
         return ("norm",)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: BitFit.Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: BitFit.Config, role: Role = "matrix") -> int:
         """A weight and a bias for each feature."""
         return 2 * shape[0]
 
@@ -86,8 +86,8 @@ class NormTuning(BitFit):
 class DiffFit(BitFit):
     """Trains biases, the weights of norms, and a scale γ of every attention and feed-forward branch.
 
-    A branch's last layer carries its scale: W' = γ W and b' = γ (b + change), γ = 1 at the start. Trains out numbers a
-    layer, twice as many for a norm and one more for a branch. Source: Xie et al., 2023, "DiffFit", section 3.2.
+    A branch's last layer has its scale: W' = γ W and b' = γ (b + change), γ = 1 at the start. Trains out parameters
+    per layer, twice as many for a norm and one more for a branch. Source: Xie et al., 2023, "DiffFit", section 3.2.
     """
 
     learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 1e-3}
@@ -112,7 +112,7 @@ class DiffFit(BitFit):
         return 1.0 if self.scale is None else 1 + strength * (self.scale - 1)
 
     def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
-        """(γ − 1) W of a branch, (out, in), and what `factors` says of others; the strength scales γ − 1."""
+        """(γ − 1) W of a branch, (out, in), else the product of `factors`; the strength scales γ − 1."""
         if self.scale is None:
             return super().delta(weight, strength)
         return (self._gain(strength) - 1) * weight.float()
@@ -130,6 +130,6 @@ class DiffFit(BitFit):
         return output * self.scale.to(output.dtype)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: BitFit.Config, role: Role = "matrix") -> int:
-        """A bias for each output, a weight more for each of a norm, and one number for a branch."""
+    def num_parameters(cls, shape: tuple[int, ...], config: BitFit.Config, role: Role = "matrix") -> int:
+        """A bias for each output, a weight for each feature of a norm, and one scale for a branch."""
         return shape[0] * (2 if role == "norm" else 1) + (role == "branch_end")

@@ -1,4 +1,4 @@
-"""Adapters that read the layer's output: SeqLoRA, and Hydra, which adds a LoRA beside it."""
+"""Sequential adapters, applied to the layer's output: SeqLoRA, and Hydra, which adds a parallel LoRA."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,7 +16,7 @@ from studio.layers.sites import Role
 class SeqLora(Adapter):
     """Low-rank adaptation of the output: W' = W + B_up B_down W and b' = b + B_up B_down b.
 
-    B_up (out, r) starts at 0 and B_down (r, out) is random. Trains 2 r out numbers. Source: Kim et al., 2023,
+    B_up (out, r) starts at 0 and B_down (r, out) is random. Trains 2 r out parameters. Source: Kim et al., 2023,
     "Hydra", Eq. 7.
     """
 
@@ -51,22 +51,22 @@ class SeqLora(Adapter):
         return output + self.after(output)
 
     def after(self, output: Tensor) -> Tensor:
-        """What the branch adds to the frozen layer's output (…, out)."""
+        """The sequential branch's output, added to the frozen layer's output (…, out)."""
         hidden = F.linear(output, self.sequential_down.to(output.dtype))
         return F.linear(hidden, self.sequential_up.to(output.dtype))
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """2 r out."""
         return 2 * config.rank * shape[0]
 
 
 class Hydra(SeqLora):
-    """LoRA beside the layer and SeqLoRA behind it: W' = W + B A + B_up B_down W and b' = b + B_up B_down b.
+    """Parallel LoRA and sequential SeqLoRA: W' = W + B A + B_up B_down W and b' = b + B_up B_down b.
 
-    The rank r is that of each branch, so an equal budget takes half of LoRA's. A (r, in), B (out, r), B_up (out, r)
-    and B_down (r, out); the ups start at 0. Trains r (in + out) + 2 r out numbers. Source: Kim et al., 2023, "Hydra",
-    Eq. 9.
+    The rank r is that of each branch, so an equal parameter budget takes half of LoRA's rank. A (r, in), B (out, r),
+    B_up (out, r) and B_down (r, out); the ups start at 0. Trains r (in + out) + 2 r out parameters. Source: Kim et al.,
+    2023, "Hydra", Eq. 9.
     """
 
     def __init__(self, weight: Tensor, config: SeqLora.Config, context: SiteContext | None = None):
@@ -76,16 +76,18 @@ class Hydra(SeqLora):
         self.to(weight.device)
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
-        """Both branches side by side, of rank 2r; the strength scales the delta."""
-        behind = super().factors(weight, strength)
-        return LowRank(up=torch.cat([behind.up, strength * self.up], 1), down=torch.cat([behind.down, self.down]))
+        """Both branches concatenated, of rank 2r; the strength scales the delta."""
+        sequential = super().factors(weight, strength)
+        return LowRank(
+            up=torch.cat([sequential.up, strength * self.up], 1), down=torch.cat([sequential.down, self.down])
+        )
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Adapts the frozen layer's output, so that W enters one product only."""
-        beside = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
-        return super().forward(x, weight, bias) + beside
+        parallel = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
+        return super().forward(x, weight, bias) + parallel
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: SeqLora.Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: SeqLora.Config, role: Role = "matrix") -> int:
         """r (in + out) + 2 r out."""
         return config.rank * (sum(shape) + 2 * shape[0])

@@ -16,8 +16,8 @@ class SpectralAdditive(OwnColumns):
     """Tunes r singular columns of W = U S Vᵀ: W' = W + (U₁ + A_U) S₁ (V₁ + A_V)ᵀ − U₁ S₁ V₁ᵀ.
 
     U₁ (out, r), S₁ (r,) and V₁ (in, r) are the concept's own columns [first_column, first_column + r); A_U
-    (out, r) and A_V (in, r) are trained and start at zero. Trains r (in + out) numbers, and r more with
-    `train_scale`, which makes S₁ (1 + s) of S₁. Source: Zhang and Pilanci, 2024, "Spectral Adapter", additive
+    (out, r) and A_V (in, r) are trained and start at zero. Trains r (in + out) parameters, and r more with
+    `train_scale`, which replaces S₁ by S₁ (1 + s). Source: Zhang and Pilanci, 2024, "Spectral Adapter", additive
     form; the scale is SVDiff's.
     """
 
@@ -34,7 +34,7 @@ class SpectralAdditive(OwnColumns):
         return spectral_delta(self.columns, strength * self.change_u, strength * self.change_v, change_s)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: OwnColumns.Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: OwnColumns.Config, role: Role = "matrix") -> int:
         """r (in + out), and r more with the scale."""
         return config.rank * (sum(shape) + config.train_scale)
 

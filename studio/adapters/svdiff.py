@@ -16,7 +16,7 @@ from studio.layers.svd_basis import singular_columns
 class Svdiff(Adapter):
     """Shifts every singular value: W' = W + U diag(relu(S + δ) − S) Vᵀ.
 
-    δ (min(out, in),) starts at 0. Trains min(out, in) numbers. Source: Han et al., 2023, "SVDiff", Eq. 3.
+    δ (min(out, in),) starts at 0. Trains min(out, in) parameters. Source: Han et al., 2023, "SVDiff", Eq. 3.
     """
 
     @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Svdiff(Adapter):
 
     def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)
-        # All columns: what the base keeps for other methods is only as many as its narrowest layer has.
+        # All columns: for other methods the base stores only as many as its narrowest layer has.
         columns = singular_columns(weight)
         for name, tensor in (("u", columns.u), ("s", columns.s), ("v", columns.v)):
             self.register_buffer(name, tensor, persistent=False)
@@ -43,7 +43,7 @@ class Svdiff(Adapter):
         return (self.u * (F.relu(self.s + strength * self.shift) - self.s)) @ self.v.mT
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """min(out, in)."""
         return min(shape)
 
@@ -54,4 +54,4 @@ class Svdiff(Adapter):
 
     @classmethod
     def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
-        """Every matrix will do."""
+        """Every matrix fits."""

@@ -14,10 +14,10 @@ from studio.layers.sites import Role
 
 
 class Vera(Adapter):
-    """Trained vectors around frozen random matrices: W' = W + diag(b) B diag(d) A.
+    """Trained scaling vectors for frozen random matrices: W' = W + diag(b) B diag(d) A.
 
     A (r, in) and B (out, r) follow from the seed and are shared by all layers of one shape; b (out,) starts at 0
-    and d (r,) at 0.1. Trains out + r numbers; the rank may exceed the matrix. Source: Kopiczko et al., 2024, "VeRA",
+    and d (r,) at 0.1. Trains out + r parameters; the rank may exceed the matrix. Source: Kopiczko et al., 2024, "VeRA",
     Eq. 2.
     """
 
@@ -48,16 +48,16 @@ class Vera(Adapter):
         return LowRank(up=(strength * self.b)[:, None] * self.up, down=self.d[:, None] * self.down)
 
     @classmethod
-    def number_trained(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
-        """The numbers of b and d: out + r."""
+    def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
+        """The parameters of b and d: out + r."""
         return shape[0] + config.rank
 
     @classmethod
     def sizes(cls, config: Config, narrowest: int, limit: int) -> Iterator[Config]:
-        """Every rank, also above the matrix."""
+        """Every rank, also above the matrix's sides."""
         return (replace(config, rank=rank) for rank in range(1, limit + 1))
 
     @classmethod
     def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
-        """Any rank up to 65536 will do."""
+        """Any rank up to 65536 fits."""
         check_range("rank", config.rank, 1, 65536, name)

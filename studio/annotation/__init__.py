@@ -1,1 +1,1 @@
-"""Captions and masks that other models make."""
+"""Captions and masks by other models."""

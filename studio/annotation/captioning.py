@@ -1,4 +1,4 @@
-"""Captions of pictures by models that the user has, behind one interface."""
+"""Captions pictures with BLIP or Florence-2."""
 
 from typing import Any, Protocol
 
@@ -7,37 +7,37 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from concepts.errors import StudioError
-from studio.models.loading import quiet_libraries
+from studio.models.loading import progress_bars_disabled
 
-LONGEST = 64
-"""The most tokens of a caption."""
+MAX_NEW_TOKENS = 64
+"""Maximum number of tokens of a caption."""
 
 
 class Captioner(Protocol):
-    """Says in words what a picture shows."""
+    """Captions a picture."""
 
     def caption(self, picture: Image.Image) -> str:
-        """One line of plain words about an RGB picture."""
+        """The caption of an RGB picture, one line."""
         ...
 
 
 class ImageToText:
-    """BLIP, which needs no instruction, or Florence-2, which is told its task."""
+    """BLIP, which needs no instruction, or Florence-2, which takes a task prompt."""
 
     def __init__(self, model: Any, processor: Any, task: str = ""):
         self.processor = processor
         self._model, self._task = model.eval(), task
 
     def caption(self, picture: Image.Image) -> str:
-        """One line of plain words about an RGB picture."""
+        """The caption of an RGB picture, one line."""
         return " ".join(self.answer(picture, self._task).split())
 
     @torch.inference_mode()
     def answer(self, picture: Image.Image, task: str, special: bool = False) -> str:
-        """What the model writes about a picture, with its own marks where `special`."""
+        """The model's output text for a picture, with special tokens if `special`."""
         words = {"text": task} if task else {}
         inputs = self.processor(images=picture, return_tensors="pt", **words)
-        written = self._model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
+        written = self._model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
         return self.processor.batch_decode(written, skip_special_tokens=not special)[0]
 
 
@@ -47,7 +47,7 @@ _TASKS = {"blip": "", "florence2": "<DETAILED_CAPTION>"}
 def load_captioner(source: str) -> ImageToText:
     """BLIP or Florence-2, from a folder or the hub; StudioError for anything else."""
     try:
-        with quiet_libraries():
+        with progress_bars_disabled():
             model: Any = AutoModelForImageTextToText.from_pretrained(source)
             task = _TASKS[model.config.model_type]
             return ImageToText(model, AutoProcessor.from_pretrained(source), task)

@@ -1,4 +1,4 @@
-"""Masks of what a picture is about, by models that the user has, behind one interface."""
+"""Segments the subject of pictures with rembg or Florence-2."""
 
 import importlib
 from typing import Any, Protocol
@@ -12,39 +12,39 @@ _TASK = "<REFERRING_EXPRESSION_SEGMENTATION>"
 
 
 class Masker(Protocol):
-    """Finds what a picture is about."""
+    """Segments the subject of a picture."""
 
     def mask(self, picture: Image.Image, subject: str) -> Image.Image:
-        """A grey picture of the same size, white where the subject is; `subject` says what to look for, as in dog."""
+        """A grey picture of the same size, white where the subject is; `subject` names it, as in dog."""
         ...
 
 
 class Rembg:
-    """rembg, which finds whatever stands out and does not read the subject."""
+    """rembg, which segments the foreground and ignores the subject's name."""
 
     def __init__(self, remove: Any, session: Any):
         self._remove, self._session = remove, session
 
     def mask(self, picture: Image.Image, subject: str) -> Image.Image:
-        """White where something stands out."""
+        """White where the foreground is."""
         return self._remove(picture, session=self._session, only_mask=True).convert("L")
 
 
 class FlorenceSegmenter:
-    """Florence-2, which is asked for the outline of the subject."""
+    """Florence-2, with its task of referring expression segmentation."""
 
     def __init__(self, model: ImageToText):
         self._model = model
 
     def mask(self, picture: Image.Image, subject: str) -> Image.Image:
-        """White inside the outlines that the model gives; all white where it gives none, so that nothing is lost."""
-        written = self._model.answer(picture, f"{_TASK}{subject}", special=True)
-        found = self._model.processor.post_process_generation(written, task=_TASK, image_size=picture.size)[_TASK]
-        drawn = Image.new("L", picture.size)
+        """White inside the polygons that the model returns; all white where it returns none."""
+        output = self._model.answer(picture, f"{_TASK}{subject}", special=True)
+        found = self._model.processor.post_process_generation(output, task=_TASK, image_size=picture.size)[_TASK]
+        mask = Image.new("L", picture.size)
         for outline in (one for shape in found["polygons"] for one in shape):
             if len(outline) >= 6:
-                ImageDraw.Draw(drawn).polygon(outline, fill=255)
-        return drawn if drawn.getbbox() else Image.new("L", picture.size, 255)
+                ImageDraw.Draw(mask).polygon(outline, fill=255)
+        return mask if mask.getbbox() else Image.new("L", picture.size, 255)
 
 
 def load_masker(source: str = "rembg") -> Masker:

@@ -1,9 +1,9 @@
-"""The merge methods: many concepts in one weight. A new one is a new file and a line here."""
+"""The merge methods, which merge several concepts into one weight. To add one, write its file and add a line here."""
 
 from studio.composition.base import MergeMethod, MergeSite, merge_biases, merge_concepts
 from studio.composition.dare import dare
 from studio.composition.fedavg import fedavg
-from studio.composition.least_squares import gradient
+from studio.composition.least_squares import gradient_fusion_delta
 from studio.composition.orthogonal import orthogonal
 from studio.composition.shared_columns import shared_blocks, sharing_notes
 from studio.composition.spectral import spectral
@@ -13,7 +13,7 @@ from studio.composition.ties import ties
 MERGES: dict[str, MergeMethod] = {
     "spectral": spectral,
     "fedavg": fedavg,
-    "gradient_fusion": gradient,
+    "gradient_fusion": gradient_fusion_delta,
     "orthogonal": orthogonal,
     "ties": ties,
     "dare": dare,

@@ -1,4 +1,4 @@
-"""What a merge method is: a pure function from one site's concepts to the merged change of its weight."""
+"""The interface of merge methods: a pure function from one site's adapters to the merged delta of its weight."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from studio.layers.sites import Site
 class MergeSite:
     """One site of the base, weight (out, in), with the adapters of the concepts to merge and a strength for each.
 
-    `grams` are the Gram matrices X Xᵀ (in, in) of the inputs X that each concept gives the layer, for methods that
-    read them, and `quiet` is that of inputs for which nothing should change; `name` is the site's, from which random
-    choices follow.
+    `grams` are the Gram matrices X Xᵀ (in, in) of the layer's inputs X under each concept, for methods that use
+    them, and `preserved` is that of inputs whose outputs should not change; `name` is the site's, which seeds random
+    choices.
     """
 
     weight: Tensor
@@ -34,20 +34,20 @@ class MergeSite:
             yield strength, adapter.delta(self.weight)
 
     def factors(self) -> list[LowRank | None]:
-        """Each concept's strength times its delta as thin factors; None for a delta that may have any rank."""
+        """Each concept's strength times its delta as low-rank factors; None for a delta that may have any rank."""
         found = [adapter.factors(self.weight) for adapter in self.adapters]
         return [low_rank and scaled(low_rank, s) for low_rank, s in zip(found, self.strengths, strict=True)]
 
 
 def scaled(low_rank: LowRank, strength: float) -> LowRank:
-    """The product times a number, which goes into the thinner factor."""
+    """The product scaled by `strength`, which is multiplied into the smaller factor."""
     if low_rank.up.numel() < low_rank.down.numel():
         return LowRank(strength * low_rank.up, low_rank.down)
     return LowRank(low_rank.up, strength * low_rank.down)
 
 
 def weighted_sum(site: MergeSite) -> Tensor:
-    """Σ λᵢ Δᵢ (out, in): one product of all thin factors side by side, and the others added to it."""
+    """Σ λᵢ Δᵢ (out, in): one product of all low-rank factors concatenated, plus the other deltas."""
     factors = site.factors()
     thin = [low_rank for low_rank in factors if low_rank is not None]
     total = stacked(thin).dense() if thin else torch.zeros(site.weight.shape, device=site.weight.device)
@@ -58,7 +58,7 @@ def weighted_sum(site: MergeSite) -> Tensor:
 
 
 def stacked(parts: Sequence[LowRank]) -> LowRank:
-    """The sum of products as one product, of the ranks' sum."""
+    """The sum of low-rank products as one, whose rank is the sum of the ranks."""
     return LowRank(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
 
 
@@ -73,13 +73,13 @@ def merge_concepts(
     adapters_by_concept: Mapping[str, Mapping[str, Adapter]],
     strengths: Mapping[str, float],
     grams: Mapping[str, Mapping[str, Tensor]] | None = None,
-    quiet: Mapping[str, Tensor] | None = None,
+    preserved: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The merged delta (out, in) of every site that a concept adapts, by site name.
 
     `adapters_by_concept` gives each concept's adapters by site, `strengths` its strength and `grams` the Gram matrices
-    (in, in) of its sites' inputs; `quiet` has those of inputs for which nothing should change. Raises StudioError for a
-    concept without a strength or with a site that the base lacks.
+    (in, in) of its sites' inputs; `preserved` has those of inputs whose outputs should not change. Raises StudioError
+    for a concept without a strength or with a site that the base lacks.
     """
     _check(sites, adapters_by_concept, strengths)
     merged = {}
@@ -87,9 +87,9 @@ def merge_concepts(
         present = [concept for concept, adapters in adapters_by_concept.items() if name in adapters]
         if present:
             adapters = [adapters_by_concept[concept][name] for concept in present]
-            seen = None if grams is None else [grams[concept][name] for concept in present]
-            acting = [strengths[concept] for concept in present]
-            merged[name] = method(MergeSite(site.weight, adapters, acting, seen, name, (quiet or {}).get(name)))
+            own_grams = None if grams is None else [grams[concept][name] for concept in present]
+            own = [strengths[concept] for concept in present]
+            merged[name] = method(MergeSite(site.weight, adapters, own, own_grams, name, (preserved or {}).get(name)))
     return merged
 
 
@@ -99,7 +99,7 @@ def merge_biases(
     adapters_by_concept: Mapping[str, Mapping[str, Adapter]],
     strengths: Mapping[str, float],
 ) -> dict[str, Tensor]:
-    """The summed change (out,) of every bias that a concept changes, by site name; each concept's own scaling."""
+    """The summed change (out,) of every bias that a concept changes, by site name, scaled by the strengths."""
     merged: dict[str, Tensor] = {}
     for concept, adapters in adapters_by_concept.items():
         for name, adapter in adapters.items():

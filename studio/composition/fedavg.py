@@ -1,4 +1,4 @@
-"""Federated averaging: the weighted sum of what each concept changed."""
+"""Federated averaging: the weighted sum of the concepts' deltas."""
 
 from torch import Tensor
 
@@ -6,7 +6,5 @@ from studio.composition.base import MergeSite, weighted_sum
 
 
 def fedavg(site: MergeSite) -> Tensor:
-    """Σ λᵢ Δᵢ (McMahan et al., 2017, with free weights): needs nothing of the concepts but their deltas (out,
-    in).
-    """
+    """Σ λᵢ Δᵢ (out, in) (McMahan et al., 2017, with any weights λᵢ)."""
     return weighted_sum(site)

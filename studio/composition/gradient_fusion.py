@@ -10,7 +10,7 @@ from studio.adapters.checkpoint import TrainedConcept
 from studio.adapters.injection import injected
 from studio.composition.base import merge_concepts
 from studio.composition.gram_matrices import gram, recorded
-from studio.composition.least_squares import gradient
+from studio.composition.least_squares import gradient_fusion_delta
 from studio.composition.patching import changed
 from studio.layers.sites import Site
 from studio.models.base_model import Base, generate_latents
@@ -19,7 +19,7 @@ from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import layer_count
 
 PROMPTS = ("a photo of {}", "{}", "a picture of {} on the beach", "a photo of {} on a white background")
-"""What each concept is asked for while its layers' inputs are gathered."""
+"""Prompts of each concept for which its layers' inputs are recorded."""
 PRESERVATION_PROMPTS = (
     "",
     "a photo",
@@ -28,7 +28,7 @@ PRESERVATION_PROMPTS = (
     "a picture of a {} in the forest",
     "a red {} next to a tree",
 )
-"""What names no concept and should stay as the base generates it; a concept's class word fills the place."""
+"""Prompts that name no concept, whose outputs should be preserved; {} stands for a concept's class word."""
 SAMPLING = SamplingSettings(num_inference_steps=8, batch_size=4)
 
 Adapters = Mapping[str, Mapping[str, Adapter]]  # of each concept, by site
@@ -45,22 +45,22 @@ def fused_deltas(
     """The merged delta (out, in) of every site by gradient fusion. The concepts' tokens must be in the base.
 
     First the text encoder, on the concepts' prompts; then the keys and values of cross-attention, on what the merged
-    text encoder says at the concepts' tokens and the end of the text; then all other sites, on what they read while
-    each concept is sampled alone. In each stage the layers should leave alone what they read of
-    `preservation_prompts`, which the source does not ask for.
+    text encoder outputs at the concepts' tokens and the end of the text; then all other sites, on their inputs while
+    each concept is sampled alone. In each stage the outputs for `preservation_prompts` should be preserved, which is
+    not in the source.
     """
-    still = preservation_prompts(concepts.values())
+    preservation = preservation_prompts(concepts.values())
     text = {name: site for name, site in sites.items() if site.part in base.text_encoders}
     keys = {name: sites[name] for name in base.sites_of(("cross_attention_kv",)) if name in sites}
     others = {name: site for name, site in sites.items() if name not in text and name not in keys}
-    with recorded(text) as unnamed:
-        base.encode_prompts(still)
-    deltas = _stage(text, adapters, strengths, _text_grams(base, concepts, text, adapters), unnamed)
+    with recorded(text) as preserved:
+        base.encode_prompts(preservation)
+    deltas = _stage(text, adapters, strengths, _text_grams(base, concepts, text, adapters), preserved)
     with changed(text, deltas):
-        unnamed = _read(base, keys, base.encode_prompts(still))
-        deltas |= _stage(keys, adapters, strengths, _context_grams(base, concepts, keys), unnamed)
-    named = _sampling_grams(base, concepts, sites, others, adapters)
-    return deltas | _stage(others, adapters, strengths, named, _sampled(base, others, still))
+        preserved = _input_grams(base, keys, base.encode_prompts(preservation))
+        deltas |= _stage(keys, adapters, strengths, _context_grams(base, concepts, keys), preserved)
+    own = _sampling_grams(base, concepts, sites, others, adapters)
+    return deltas | _stage(others, adapters, strengths, own, _sampled(base, others, preservation))
 
 
 def prompts_of(concept: TrainedConcept) -> list[str]:
@@ -69,7 +69,7 @@ def prompts_of(concept: TrainedConcept) -> list[str]:
 
 
 def preservation_prompts(concepts: Iterable[TrainedConcept]) -> list[str]:
-    """Prompts of the concepts' class words, and of nothing."""
+    """Prompts of the concepts' class words, and the empty prompt."""
     words = dict.fromkeys(str(concept.metadata.get("class_word", "thing")) for concept in concepts)
     return list(dict.fromkeys(template.format(word) for template in PRESERVATION_PROMPTS for word in words))
 
@@ -79,10 +79,10 @@ def _stage(
     adapters: Adapters,
     strengths: Mapping[str, float],
     grams: Mapping[str, Mapping[str, Tensor]],
-    quiet: Mapping[str, Tensor],
+    preserved: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     chosen = {concept: {n: a for n, a in own.items() if n in sites} for concept, own in adapters.items()}
-    return merge_concepts(gradient, sites, chosen, strengths, grams, quiet)
+    return merge_concepts(gradient_fusion_delta, sites, chosen, strengths, grams, preserved)
 
 
 def _text_grams(
@@ -93,7 +93,7 @@ def _text_grams(
         own = {site: adapter for site, adapter in adapters[name].items() if site in text}
         with injected(text, own), recorded({site: text[site] for site in own}) as grams[name]:
             base.encode_prompts(prompts_of(concept))
-        # What is read once a layer must not weigh more than what is read once for all
+        # A token by layer is encoded once per layer, and must not weigh more than one encoded once
         vectors = [vectors for parts in concept.tokens.values() for vectors in parts.values()]
         layers = max(map(layer_count, vectors), default=1)
         grams[name] = {site: product / layers for site, product in grams[name].items()}
@@ -103,19 +103,17 @@ def _text_grams(
 def _context_grams(
     base: Base, concepts: Mapping[str, TrainedConcept], keys: Mapping[str, Site]
 ) -> dict[str, dict[str, Tensor]]:
-    """Of each concept, the Gram matrices of the contexts which keys and values read."""
+    """Each concept's Gram matrices of the contexts, the inputs of keys and values."""
     grams = {}
     for name, concept in concepts.items():
         ids = base.token_ids(prompts_of(concept))
         contexts = base.encode_prompts(prompts_of(concept))
-        grams[name] = _read(base, keys, contexts[_named_or_end(base, ids, list(concept.tokens))])
+        grams[name] = _input_grams(base, keys, contexts[_named_or_end(base, ids, list(concept.tokens))])
     return grams
 
 
-def _read(base: Base, keys: Mapping[str, Site], contexts: Tensor) -> dict[str, Tensor]:
-    """The Gram matrix of what each of these layers reads of contexts, (…, d) or by layer; layers that read the same
-    share it.
-    """
+def _input_grams(base: Base, keys: Mapping[str, Site], contexts: Tensor) -> dict[str, Tensor]:
+    """The Gram matrix of each of these layers' inputs for contexts, (…, d) or by layer; equal inputs share it."""
     grams = [gram(part) for part in parts_of(contexts, base.pipeline.unet.config.cross_attention_dim)]
     if len(grams) == 1:
         return dict.fromkeys(keys, grams[0])
@@ -138,15 +136,15 @@ def _sampling_grams(
     grams = {}
     for name, concept in concepts.items():
         prompts = prompts_of(concept)
-        watched = {site: others[site] for site in adapters[name] if site in others}
+        recorded_sites = {site: others[site] for site in adapters[name] if site in others}
         with injected(sites, adapters[name]):
-            grams[name] = _sampled(base, watched, prompts)
+            grams[name] = _sampled(base, recorded_sites, prompts)
     return grams
 
 
-def _sampled(base: Base, watched: Mapping[str, Site], prompts: Sequence[str]) -> dict[str, Tensor]:
-    """The Gram matrices of what these layers read while the prompts are generated."""
-    with recorded(watched) as grams:
-        if watched:
+def _sampled(base: Base, recorded_sites: Mapping[str, Site], prompts: Sequence[str]) -> dict[str, Tensor]:
+    """The Gram matrices of these layers' inputs while the prompts are sampled."""
+    with recorded(recorded_sites) as grams:
+        if recorded_sites:
             generate_latents(base, prompts, range(len(prompts)), SAMPLING)
     return grams

@@ -1,4 +1,4 @@
-"""Gram matrices of what layers read, gathered while the model runs: a stream of inputs in the space of one matrix."""
+"""Gram matrices of layers' inputs, accumulated while the model runs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,14 +20,14 @@ def gram(rows: Tensor) -> Tensor:
 
 
 class GramRecorder:
-    """Adds up the Gram matrices of the inputs of layers. Layers that read the same tensor share the product."""
+    """Accumulates the Gram matrices of layers' inputs. Layers with the same input tensor share the product."""
 
     def __init__(self) -> None:
         self.grams: dict[str, Tensor] = {}
         self._last: tuple[Tensor, Tensor] | None = None
 
     def add(self, name: str, layer: nn.Module, inputs: Tensor) -> None:
-        """Take in what the layer of this name is about to read."""
+        """Add the next input of the layer of this name."""
         if self._last is None or self._last[0] is not inputs:
             self._last = inputs, gram(_as_rows(layer, inputs))
         product = self._last[1]
@@ -35,7 +35,7 @@ class GramRecorder:
 
 
 def _as_rows(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """What the layer's matrix is multiplied with, (…, in); of a convolution, the patches."""
+    """The rows that the layer's matrix is multiplied with, (…, in); for a convolution, the unfolded patches."""
     if not isinstance(layer, nn.Conv2d):
         return inputs
     padding: Any = layer.padding
@@ -44,9 +44,10 @@ def _as_rows(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 @contextmanager
 def recorded(sites: Mapping[str, Site]) -> Iterator[dict[str, Tensor]]:
-    """While open, the Gram matrices (in, in) of these sites' inputs add up in what is given, by site name.
+    """While open, accumulates the Gram matrices (in, in) of these sites' inputs in the yielded dictionary, by site
+    name.
 
-    The layers watched are those that stand at the sites now. StudioError for a site that is not a matrix.
+    It hooks the layers that are at the sites now. StudioError for a site that is not a matrix.
     """
     recorder = GramRecorder()
     with ExitStack() as undo:

@@ -1,4 +1,4 @@
-"""Gradient fusion, in closed form."""
+"""Gradient fusion of one layer, in closed form: regularized least squares."""
 
 import torch
 from torch import Tensor
@@ -7,22 +7,22 @@ from concepts.errors import StudioError
 from studio.composition.base import MergeSite, weighted_sum
 
 RIDGE = 1e-4
-"""Of the Gram matrix's mean diagonal; see `benchmarks/composition.py` for what other values give."""
+"""Relative to the mean of the Gram matrix's diagonal; `benchmarks/composition.py` compares other values."""
 _RANK_TOLERANCE = 1e-10
 
 
-def gradient(site: MergeSite, ridge: float = RIDGE) -> Tensor:
-    """The delta D (out, in) that changes each concept's own inputs Xᵢ as its own delta does:
+def gradient_fusion_delta(site: MergeSite, ridge: float = RIDGE) -> Tensor:
+    """The delta D (out, in) whose outputs on each concept's own inputs Xᵢ are nearest to the concept's own delta's:
     argmin Σᵢ |(λᵢ Δᵢ − D) Xᵢ|² + |D X₀|² + ρ |D|², which is D (Σᵢ Gᵢ + G₀ + ρ I) = Σᵢ λᵢ Δᵢ Gᵢ with Gᵢ = Xᵢ Xᵢᵀ.
 
-    X₀ are the site's quiet inputs, where it has them, and ρ is `ridge` times the mean of the Gram matrices' diagonal.
-    Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, there by L-BFGS and without X₀. A single concept is left whole, and
-    concepts that never reached the layer are summed. StudioError without Gram matrices.
+    X₀ are the inputs to preserve, where the site has them, and ρ is `ridge` times the mean of the Gram matrices'
+    diagonal. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, there by L-BFGS and without X₀. A single concept is
+    unchanged, and concepts without inputs at the layer are summed. StudioError without Gram matrices.
     """
     if len(site.adapters) == 1:
         return weighted_sum(site)
     if site.grams is None:
-        raise StudioError("Gradient fusion reads what the layers see: gather Gram matrices first, or merge by fedavg.")
+        raise StudioError("Gradient fusion needs the layers' inputs: record Gram matrices first, or merge by fedavg.")
     gram = torch.stack(list(site.grams)).sum(0)
     if not gram.any():
         return weighted_sum(site)
@@ -41,8 +41,8 @@ def gradient(site: MergeSite, ridge: float = RIDGE) -> Tensor:
 def ridge_solution(matrix: Tensor, target: Tensor) -> Tensor:
     """D (out, in) with D M = T, for a symmetric M (in, in) without negative eigenvalues and T (out, in).
 
-    By Cholesky's factors in float32. Where rounding leaves M without them, or there is no ridge and M is singular, it
-    is the solution of least norm, from the eigenvectors in float64.
+    By Cholesky decomposition in float32. Where that fails by rounding, or M is singular without a ridge, it is the
+    minimum-norm solution, from the eigenvectors in float64.
     """
     lower, failed = torch.linalg.cholesky_ex(matrix)
     if not failed:

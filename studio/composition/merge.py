@@ -1,4 +1,4 @@
-"""A base with concepts in it, ready to generate: tokens added, weights merged, and all of it taken out again."""
+"""Merges concepts into a base for generation: adds tokens, merges weights, and restores the base afterwards."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from studio.adapters.imported import Imported
 from studio.adapters.lora import Lora
 from studio.composition import MERGES, merge_biases, merge_concepts
 from studio.composition.gradient_fusion import fused_deltas
-from studio.composition.least_squares import gradient
+from studio.composition.least_squares import gradient_fusion_delta
 from studio.composition.patching import Layers, changed_layers, swapped, with_tokens
 from studio.layers.low_rank import thin
 from studio.layers.sites import Site
@@ -21,14 +21,14 @@ from studio.models.base_model import Base
 
 
 def default_method(concepts: Mapping[str, TrainedConcept]) -> str:
-    """The joint spectral form where every concept allows it, else the sum."""
+    """spectral where every concept is spectral_additive, else fedavg."""
     return "spectral" if all(c.adapter == "spectral_additive" for c in concepts.values()) else "fedavg"
 
 
 @dataclass(frozen=True)
 class MergeConfig:
-    """How concepts are merged: the method, `default_method`'s if None; a strength for each, 1 where there is none;
-    and whether all strengths are divided by the number of concepts, as the spectral adapters' authors do.
+    """The configuration of a merge: the method, by `default_method` if None; a strength for each concept, 1 by
+    default; and whether all strengths are divided by the number of concepts, as in the spectral adapters' code.
     """
 
     method: str | None = None
@@ -36,7 +36,7 @@ class MergeConfig:
     averaged: bool = False
 
     def method_for(self, concepts: Mapping[str, TrainedConcept]) -> str:
-        """The method's name; StudioError for one that there is not."""
+        """The method's name; StudioError if it does not exist."""
         chosen = self.method or default_method(concepts)
         if chosen not in MERGES:
             raise StudioError(f"There is no merge method called {chosen!r}: choose from {', '.join(MERGES)}.")
@@ -62,14 +62,14 @@ def merged_deltas(
 
 
 def merged_changes(
-    base: Base, concepts: Mapping[str, TrainedConcept], plan: MergeConfig
+    base: Base, concepts: Mapping[str, TrainedConcept], merge_config: MergeConfig
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The merged changes of weights (out, in) and of biases (out,), by site name."""
-    method, acting = MERGES[plan.method_for(concepts)], plan.strengths_for(concepts)
+    method, acting = MERGES[merge_config.method_for(concepts)], merge_config.strengths_for(concepts)
     adapters = {name: adapters_of(base, concept) for name, concept in concepts.items()}
     sites = sites_of(base, concepts)
     biases = merge_biases(sites, adapters, acting)
-    if method is gradient and len(concepts) > 1:
+    if method is gradient_fusion_delta and len(concepts) > 1:
         adapted = {name: site for name, site in sites.items() if any(name in own for own in adapters.values())}
         with with_tokens(base, concepts):
             return fused_deltas(base, concepts, adapted, adapters, acting), biases
@@ -95,14 +95,14 @@ def merged_concept(
 ) -> TrainedConcept:
     """Several concepts as one: their merged changes as a LoRA of the ranks' sum, with all of their tokens.
 
-    The LoRA is exact, with every method that keeps to the sum of the concepts' own directions, unless the sum is above
-    what the narrowest site has, which then is its rank. Raises StudioError when two bring the same token.
+    The LoRA is exact for methods whose merged delta lies in the span of the concepts' own, unless the ranks' sum is
+    above the narrowest site's rank, which then is the rank. Raises StudioError when two have the same token.
     """
     tokens = [token for concept in concepts.values() for token in concept.tokens]
     if len(set(tokens)) < len(tokens):
-        raise StudioError("Merge each concept once: two of these bring the same token.")
-    plan = MergeConfig(method, strengths, averaged)
-    deltas, biases = merged_changes(base, concepts, plan)
+        raise StudioError("Merge each concept once: two of these have the same token.")
+    merge_config = MergeConfig(method, strengths, averaged)
+    deltas, biases = merged_changes(base, concepts, merge_config)
     sites = sites_of(base, concepts)
     if biases or any(sites[name].role in ("norm", "output") for name in deltas):
         raise StudioError("Name these concepts in the prompt instead: one of them changes more than matrices.")
@@ -121,7 +121,7 @@ def merged_concept(
         tokens={token: parts for concept in concepts.values() for token, parts in concept.tokens.items()},
         metadata={
             "merged": list(concepts),
-            "method": plan.method_for(concepts),
+            "method": merge_config.method_for(concepts),
             "strengths": strengths or {},
             **({"averaged": True} if averaged else {}),
         },
@@ -141,7 +141,7 @@ def applied(
     strengths: Mapping[str, float] | None = None,
     averaged: bool = False,
 ) -> Iterator[Base]:
-    """While open, the base knows these concepts; afterwards it is bit for bit what it was."""
+    """While open, these concepts are merged into the base; afterwards it is restored exactly."""
     with MergeCache(base, 0).applied(concepts, MergeConfig(method, strengths, averaged)):
         yield base
 
@@ -153,7 +153,7 @@ class _Entry:
     strengths: dict[str, float]
     layers: Layers
 
-    def answers(self, concepts: Mapping[str, TrainedConcept], method: str, strengths: dict[str, float]) -> bool:
+    def matches(self, concepts: Mapping[str, TrainedConcept], method: str, strengths: dict[str, float]) -> bool:
         same = self.concepts.keys() == concepts.keys() and all(self.concepts[n] is concepts[n] for n in concepts)
         return same and (self.method, self.strengths) == (method, strengths)
 
@@ -161,7 +161,7 @@ class _Entry:
 class MergeCache:
     """The last `size` merged models of a base, by their concepts, method and strengths.
 
-    A concept is the same when it is the same object: whoever asks keeps what it has read.
+    Concepts are compared by identity, so callers must reuse the loaded objects.
     """
 
     def __init__(self, base: Base, size: int = 2):
@@ -169,17 +169,17 @@ class MergeCache:
         self._entries: list[_Entry] = []
 
     @contextmanager
-    def applied(self, concepts: Mapping[str, TrainedConcept], plan: MergeConfig) -> Iterator[Base]:
-        """While open, the base knows these concepts, merged now or earlier; afterwards it is what it was."""
-        layers = self._layers(concepts, plan) if concepts else {}
+    def applied(self, concepts: Mapping[str, TrainedConcept], merge_config: MergeConfig) -> Iterator[Base]:
+        """While open, these concepts are merged into the base, by the cache if possible; afterwards it is restored."""
+        layers = self._layers(concepts, merge_config) if concepts else {}
         with with_tokens(self.base, concepts), swapped(sites_of(self.base, concepts), layers):
             yield self.base
 
-    def _layers(self, concepts: Mapping[str, TrainedConcept], plan: MergeConfig) -> Layers:
-        wanted = (concepts, plan.method_for(concepts), plan.strengths_for(concepts))
-        entry = next((entry for entry in self._entries if entry.answers(*wanted)), None)
+    def _layers(self, concepts: Mapping[str, TrainedConcept], merge_config: MergeConfig) -> Layers:
+        wanted = (concepts, merge_config.method_for(concepts), merge_config.strengths_for(concepts))
+        entry = next((entry for entry in self._entries if entry.matches(*wanted)), None)
         if entry is None:
-            deltas, biases = merged_changes(self.base, concepts, plan)
+            deltas, biases = merged_changes(self.base, concepts, merge_config)
             layers = changed_layers(sites_of(self.base, concepts), deltas, biases)
             entry = _Entry(dict(concepts), wanted[1], wanted[2], layers)
         rest = [other for other in self._entries if other is not entry]

@@ -1,4 +1,4 @@
-"""The sum of concepts that were trained on rows of their own of one orthogonal basis."""
+"""The sum of concepts that were trained on separate rows of one orthogonal basis."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from studio.composition.base import MergeSite, weighted_sum
 
 
 def orthogonal(site: MergeSite) -> Tensor:
-    """Σ λᵢ Bᵢ Aᵢ (out, in) where the rows of all Aᵢ are orthogonal, so that no concept reads what another does.
+    """Σ λᵢ Bᵢ Aᵢ (out, in) where the rows of all Aᵢ are orthogonal, so that concepts act on orthogonal inputs.
 
     Source: Po et al., 2024, "Orthogonal adaptation for modular customization", Eq. 5. StudioError for other adapters,
     and for bases of different seeds.

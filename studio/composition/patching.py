@@ -1,4 +1,4 @@
-"""Changes and tokens in a live base, and out of it again to the last bit."""
+"""Patches merged weights and tokens into a live base, and restores it exactly."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,11 +25,11 @@ def changed(
 
 
 Layers = Mapping[str, tuple[Tensor, Tensor | None]]
-"""Of each site, the weight as the layer holds it, or an output's delta, and the bias."""
+"""For each site, the weight in the layer's shape, or an output's delta, and the bias."""
 
 
 def changed_layers(sites: Mapping[str, Site], deltas: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> Layers:
-    """What `swapped` puts into the layers; made once, it can be put in any number of times."""
+    """The weights and biases for `swapped`; computed once, they can be used any number of times."""
     return {name: _changed_layer(sites[name], delta, biases.get(name)) for name, delta in deltas.items()}
 
 
@@ -69,7 +69,7 @@ def _swap(site: Site, weight: Tensor, bias: Tensor | None) -> Callable[[], None]
 
 @contextmanager
 def with_tokens(base: Base, concepts: Mapping[str, TrainedConcept]) -> Iterator[None]:
-    """While open, the base reads these concepts' tokens."""
+    """While open, the base's tokenizers and text encoders have these concepts' tokens."""
     loaded: list[str] = []
     try:
         for concept in concepts.values():

@@ -1,4 +1,4 @@
-"""Which concepts have columns or basis rows in common."""
+"""Which concepts share singular columns or basis rows."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def shared_blocks(concepts: Mapping[str, TrainedConcept]) -> dict[tuple[str, str
 
 
 def sharing_notes(concepts: Mapping[str, TrainedConcept]) -> list[str]:
-    """A sentence for every two that share."""
+    """A note for every pair of concepts that share columns."""
     return [
         f"{one} and {other} share {len(shared)} of their columns ({shared.start} to {shared.stop - 1}): "
         "merged, their changes there add up."

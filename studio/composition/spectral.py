@@ -1,4 +1,4 @@
-"""The joint form of spectral concepts."""
+"""The spectral merge of spectral_additive concepts."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def _block(adapter: SpectralAdditive) -> range:
 
 
 def _joint_columns(adapters: list[SpectralAdditive]) -> tuple[SingularColumns, Sequence[Tensor]]:
-    """The columns that any adapter tunes, each once, and for each adapter where its own lie among them."""
+    """The columns that any adapter tunes, each once, and for each adapter the indices of its own."""
     blocks = [torch.tensor(_block(adapter), device=adapter.u.device) for adapter in adapters]
     used, place = torch.unique(torch.cat(blocks), return_inverse=True)
 

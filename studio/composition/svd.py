@@ -1,4 +1,4 @@
-"""The best approximation of the sum that is no larger than one concept."""
+"""Truncated SVD of the sum, by default of one concept's rank."""
 
 from torch import Tensor
 
@@ -7,10 +7,10 @@ from studio.layers.low_rank import compressed, truncated
 
 
 def svd(site: MergeSite, rank: int | None = None) -> Tensor:
-    """Σ λᵢ Δᵢ (out, in) cut to its first `rank` singular vectors; by default the largest rank among the concepts.
+    """Σ λᵢ Δᵢ (out, in) truncated to its first `rank` singular vectors; by default the largest rank of the concepts.
 
-    It is PEFT's combination of this name. Where all deltas are products of thin factors, so is the decomposition,
-    which costs next to nothing then.
+    It is PEFT's combination type of this name. Where all deltas are low-rank products, the decomposition uses their
+    factors, at little cost.
     """
     factors = site.factors()
     thin = [low_rank for low_rank in factors if low_rank is not None]

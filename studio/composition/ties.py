@@ -8,11 +8,11 @@ from studio.composition.base import MergeSite, weighted_sum
 
 
 def ties(site: MergeSite, density: float = 0.5) -> Tensor:
-    """The mean, entry by entry, of those λᵢ Δᵢ (out, in) whose sign is that of the sum, after all but the largest
-    `density` of each delta's entries became zero.
+    """The entrywise mean of those λᵢ Δᵢ (out, in) whose sign is the sum's, after each delta is trimmed to its largest
+    `density` of entries.
 
     Source: Yadav et al., 2023, "TIES-merging", section 3. The density is the one of PEFT's examples; a single concept
-    has nothing to disagree with and is left whole.
+    is not trimmed.
     """
     if len(site.adapters) == 1:
         return weighted_sum(site)
@@ -27,7 +27,7 @@ def ties(site: MergeSite, density: float = 0.5) -> Tensor:
 
 
 def trim(delta: Tensor, density: float) -> Tensor:
-    """The entries of largest magnitude, this share of them all; zero elsewhere."""
+    """The entries of largest magnitude, a fraction `density` of all; zero elsewhere."""
     dropped = delta.numel() - max(1, round(density * delta.numel()))
     if dropped == 0:
         return delta
@@ -36,7 +36,7 @@ def trim(delta: Tensor, density: float) -> Tensor:
 
 
 def _order_statistic(values: Tensor, place: int) -> float:
-    """What stands at this place when values (n,) are sorted. NumPy's selection is 50 times faster than torch's."""
+    """The value at this index of sorted values (n,). NumPy's selection is 50 times faster than torch's."""
     if values.device.type == "cpu":
         return float(np.partition(values.detach().numpy(), place)[place])
     return values.kthvalue(place + 1).values.item()

@@ -1,1 +1,1 @@
-"""Other tools' files: concepts out as theirs, and theirs in as concepts."""
+"""Exports concepts to other tools' files, and imports such files as concepts."""

@@ -1,4 +1,4 @@
-"""diffusers' layout, which `load_lora_weights` reads: PEFT's tensors of all parts in one file."""
+"""diffusers' layout, for `load_lora_weights`: PEFT's tensors of all parts in one file."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _METADATA = "lora_adapter_metadata"
 def diffusers_tensors(plain: LoraApproximation, sites: Mapping[str, Site]) -> dict[str, Tensor]:
     """A plain LoRA's tensors by key: lora_A is the down factor and lora_B the up factor, unscaled.
 
-    Where a part has changes of biases, every one of its layers gets a lora_B.bias, as PEFT's configuration demands.
+    Where a part has changes of biases, every one of its layers gets a lora_B.bias, as PEFT's configuration requires.
     """
     with_biases = {sites[name].part for name in plain.biases}
     tensors: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Concepts as files for other tools, put together in memory or in a folder and moved into place when whole."""
+"""Exports concepts as files for other tools; files are written to a temporary folder and renamed when complete."""
 
 import json
 import os
@@ -30,16 +30,16 @@ DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 EVERY_MATRIX = ("linear", "convolution", "norm")
 """The kinds of layers that other tools' files may change."""
 METADATA = "concept_studio"
-"""The key of the safetensors metadata under which an export says where it came from."""
+"""The key of the safetensors metadata with an export's base, concepts and tokens."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written: the file or folder, the tokens' files by token, and how good it is.
+    """The written file or folder, the tokens' files by token, and the approximation's quality.
 
     `rank` is the largest of any layer, `error` the relative error of the matrices, and `lost_biases` how many layers'
-    changed biases the layout could not hold; a full checkpoint has rank 0, error 0 and loses none. `averaged` are the
-    tokens by layer, whose files hold the layers' mean.
+    changed biases the layout cannot store; a full checkpoint has rank 0, error 0 and loses none. `averaged` are the
+    tokens by layer, whose files have the layers' mean.
     """
 
     path: Path
@@ -59,11 +59,11 @@ def export(
     rank: int | None = None,
     dtype: str = "float32",
 ) -> Export:
-    """Write concepts, several of them merged, in the layout of other tools, with their tokens in files beside.
+    """Write concepts, several of them merged, in the layout of other tools, with their tokens in separate files.
 
     kohya and diffusers are one .safetensors file, peft is a folder, and full is either, a checkpoint of its own. The
-    tokens of OUTPUT.safetensors are in OUTPUT.tokens.safetensors. Raises StudioError for a layout or name that will
-    not do, for an output that is there already, and for changes that the layout cannot hold.
+    tokens of OUTPUT.safetensors are in OUTPUT.tokens.safetensors. Raises StudioError for an unknown layout or a wrong
+    name, for an output that exists, and for changes that the layout cannot store.
     """
     plan, origin = plan or MergeConfig(), _origin(base, concepts)
     files = _token_files(output, origin["tokens"])
@@ -95,7 +95,7 @@ def _check(layout: str, output: Path, dtype: str) -> None:
     if dtype not in DTYPES:
         raise StudioError(f"There is no dtype called {dtype!r}: choose from {', '.join(DTYPES)}.")
     if layout in ("kohya", "diffusers") and output.suffix != ".safetensors":
-        raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
+        raise StudioError(f"Give --output a file that ends in .safetensors: {output} does not.")
     if layout == "peft" and output.suffix:
         raise StudioError(f"Name a folder for PEFT, without an ending: {output} has one.")
     if not output.parent.is_dir():
@@ -105,7 +105,7 @@ def _check(layout: str, output: Path, dtype: str) -> None:
 def _check_free(files: list[Path]) -> None:
     for file in files:
         if file.exists():
-            raise StudioError(f"Choose another name, or move {file} away first: it is there already.")
+            raise StudioError(f"Choose another name, or move {file} away first: it exists already.")
 
 
 def _origin(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Any]:

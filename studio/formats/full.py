@@ -1,4 +1,4 @@
-"""A base with concepts merged into it, as a checkpoint of its own: a diffusers folder or a single file."""
+"""Exports a base with merged concepts as a full checkpoint: a diffusers folder or a single file."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,37 +22,39 @@ from studio.models.base_model import Base
 def folded(
     base: Base, concepts: Mapping[str, TrainedConcept], plan: MergeConfig
 ) -> Iterator[dict[str, dict[str, Tensor]]]:
-    """While open, the base's own weights hold the concepts' changes, also those of embeddings; gives their tokens.
+    """While open, the concepts' changes, also of embeddings, are merged into the base's weights; yields their tokens.
 
-    A change of the vocabulary is made to every word and to the tokens; one of the text encoder's output is made to the
-    matrices that read it. Afterwards the base is what it was.
+    A change of the token embeddings is applied to the vocabulary and to the new tokens; one of the text encoder's
+    output is merged into the key and value projections. Afterwards the base is restored.
     """
     deltas, biases = merged_changes(base, concepts, plan)
     sites = sites_of(base, concepts)
     outputs = {name: deltas.pop(name) for name in list(deltas) if sites[name].role == "output"}
-    words = [(sites[name].module, d) for name, d in outputs.items() if isinstance(sites[name].module, nn.Embedding)]
-    behind = [delta for name, delta in outputs.items() if not isinstance(sites[name].module, nn.Embedding)]
-    for delta in behind:
-        readers = base.sites_of(("cross_attention_kv",))
-        deltas |= {name: _behind(site, deltas.get(name), delta) for name, site in readers.items()}
-        sites = {**sites, **readers}
+    embeddings = [
+        (sites[name].module, d) for name, d in outputs.items() if isinstance(sites[name].module, nn.Embedding)
+    ]
+    text_outputs = [delta for name, delta in outputs.items() if not isinstance(sites[name].module, nn.Embedding)]
+    for delta in text_outputs:
+        projections = base.sites_of(("cross_attention_kv",))
+        deltas |= {name: _with_input_change(site, deltas.get(name), delta) for name, site in projections.items()}
+        sites = {**sites, **projections}
     tokens = {token: parts for concept in concepts.values() for token, parts in concept.tokens.items()}
-    for _, delta in words:
+    for _, delta in embeddings:
         tokens = {token: {part: v + v @ delta.mT for part, v in parts.items()} for token, parts in tokens.items()}
-    with changed(sites, deltas, biases), _other_words(words):
+    with changed(sites, deltas, biases), _changed_embeddings(embeddings):
         yield tokens
 
 
-def _behind(site: Site, own: Tensor | None, delta: Tensor) -> Tensor:
+def _with_input_change(site: Site, own: Tensor | None, delta: Tensor) -> Tensor:
     """(W + own) (I + delta) − W, (out, in)."""
     changed_weight = site.weight if own is None else site.weight + own
     return changed_weight @ delta + (0 if own is None else own)
 
 
 @contextmanager
-def _other_words(words: list[tuple[Any, Tensor]]) -> Iterator[None]:
-    frozen = [(module, module.weight) for module, _ in words]
-    for module, delta in words:
+def _changed_embeddings(embeddings: list[tuple[Any, Tensor]]) -> Iterator[None]:
+    frozen = [(module, module.weight) for module, _ in embeddings]
+    for module, delta in embeddings:
         module.weight = nn.Parameter(module.weight + module.weight @ delta.mT, requires_grad=False)
     try:
         yield
@@ -63,7 +65,7 @@ def _other_words(words: list[tuple[Any, Tensor]]) -> Iterator[None]:
 
 @torch.no_grad()
 def write_folder(base: Base, folder: Path, dtype: torch.dtype | None) -> None:
-    """The base as it is now as a diffusers folder, which exists and is empty."""
+    """The base in its current state as a diffusers folder, which exists and is empty."""
     base.pipeline.save_pretrained(folder)
     for file in folder.glob("*/*.safetensors") if dtype else ():
         file.write_bytes(safetensors_bytes(load_file(file), {"format": "pt"}, dtype))
@@ -71,5 +73,5 @@ def write_folder(base: Base, folder: Path, dtype: torch.dtype | None) -> None:
 
 @torch.no_grad()
 def single_file_bytes(base: Base, dtype: torch.dtype | None) -> bytes:
-    """The base as it is now as a single-file checkpoint, in the original code's names."""
+    """The base in its current state as a single-file checkpoint, with the original code's keys."""
     return safetensors_bytes(original_tensors(base.pipeline), {"format": "pt"}, dtype)

@@ -1,4 +1,4 @@
-"""Other tools' files as concepts of a base."""
+"""Imports other tools' files as concepts of a base."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from studio.adapters.checkpoint import TrainedConcept
 from studio.adapters.imported import Imported
 from studio.formats.diffusers import diffusers_layers
 from studio.formats.exporting import EVERY_MATRIX, METADATA
-from studio.formats.kohya import check_family, describes, is_kohya, kohya_layers
+from studio.formats.kohya import check_family, description, is_kohya, kohya_layers
 from studio.formats.layer import Layer
 from studio.formats.peft import CONFIG_FILE, peft_folders, peft_layers
 from studio.formats.reading import read_tensors
@@ -29,15 +29,15 @@ def import_concept(base: Base, source: Path, metadata: Mapping[str, Any]) -> Tra
     """A LoRA, LoHa, LoKr, OFT or difference file as a concept of this base, without a token of its own.
 
     `source` is a .safetensors file in kohya's, LyCORIS' or diffusers' layout, or a folder that PEFT wrote; `metadata`
-    becomes the concept's, together with what the file says of itself. Raises StudioError, with what is wrong, for a
-    pickle, a torn file, one of another base or family, and for shapes and keys that do not fit.
+    becomes the concept's, together with the file's own. Raises StudioError, with the reason, for a pickle, a truncated
+    file, one of another base or family, and for shapes and keys that do not fit.
     """
     sites = base.sites_of(EVERY_MATRIX)
-    layers, layout, said = _layers(base, source, sites)
+    layers, layout, file_metadata = _layers(base, source, sites)
     if not layers:
         raise StudioError(f"Give a file with layers: {source} holds none.")
     terms = {name: layer.terms(sites[name]) for name, layer in layers.items()}
-    origin = {"file": source.name, "layout": layout, "layers": len(terms), **said}
+    origin = {"file": source.name, "layout": layout, "layers": len(terms), **file_metadata}
     return TrainedConcept(
         base=base.decomposition.fingerprint,
         adapter="imported",
@@ -48,7 +48,7 @@ def import_concept(base: Base, source: Path, metadata: Mapping[str, Any]) -> Tra
 
 
 def _layers(base: Base, source: Path, sites: Mapping[str, Site]) -> tuple[dict[str, Layer], str, dict[str, Any]]:
-    """The file's layers by site name, its layout, and what it says of itself."""
+    """The file's layers by site name, its layout, and its own metadata."""
     if source.is_dir():
         if not peft_folders(source):
             raise StudioError(f"Give a .safetensors file, or a folder that PEFT wrote: {source} has no {CONFIG_FILE}.")
@@ -62,8 +62,8 @@ def _layers(base: Base, source: Path, sites: Mapping[str, Site]) -> tuple[dict[s
             f"Give the folder of {source.name}: PEFT keeps what the file needs in {CONFIG_FILE} beside it."
         )
     if is_kohya(list(tensors)):
-        return kohya_layers(tensors, sites, family), "kohya", describes(metadata)
-    return diffusers_layers(tensors, metadata, sites), "diffusers", describes(metadata)
+        return kohya_layers(tensors, sites, family), "kohya", description(metadata)
+    return diffusers_layers(tensors, metadata, sites), "diffusers", description(metadata)
 
 
 def _check_base(base: Base, metadata: Mapping[str, str]) -> None:
@@ -86,9 +86,9 @@ def _kinds(base: Base, terms: Mapping[str, Terms]) -> tuple[str, ...]:
 
 
 def words_as_token(base: Base, words: str) -> dict[str, Tensor]:
-    """The frozen embeddings (n, d) of some words by part: a token with these vectors means those words.
+    """The frozen embeddings (n, d) of some words by text encoder, as the vectors of a token that stands for them.
 
-    Raises StudioError for words that are no tokens.
+    Raises StudioError for words without tokens.
     """
     vectors = {}
     for part, (tokenizer, encoder) in base.text_encoders.items():

@@ -1,4 +1,4 @@
-"""kohya's layout, which ComfyUI, A1111 and Forge read, with LyCORIS' further algorithms."""
+"""kohya's layout, for ComfyUI, A1111 and Forge, with LyCORIS' further algorithms."""
 
 import hashlib
 import json
@@ -40,9 +40,9 @@ def is_kohya(keys: list[str]) -> bool:
 def kohya_tensors(plain: LoraApproximation, sites: Mapping[str, Site], family: Family) -> dict[str, Tensor]:
     """A plain LoRA's tensors by key; a convolution's factors have its kernel.
 
-    Alpha is the highest rank in all layers, also where a layer's own is lower: of several alphas in a file diffusers
-    ignores, for layers of attention, all but the most common one. `sites` are all of the base's matrices, from which
-    SDXL's names follow. Biases have no place in this layout.
+    Alpha is the highest rank in all layers, also where a layer's own is lower: diffusers ignores, for attention layers,
+    all but the most common alpha of a file. `sites` are all of the base's matrices, from which SDXL's names follow.
+    This layout cannot store biases.
     """
     names, tensors = kohya_names(sites, family), {}
     alpha = max((low_rank.rank for low_rank in plain.factors.values()), default=0)
@@ -80,12 +80,12 @@ def kohya_bytes(
 
 
 def _tensor_hash(data: bytes) -> str:
-    """sha256 of what follows the header, as sd-scripts' and A1111's additional networks have it."""
+    """sha256 of the data after the header, as in sd-scripts and A1111's additional networks."""
     return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
 def _legacy_hash(data: bytes) -> str:
-    """The eight digits by which A1111 first knew its models: sha256 of 64 KiB that begin at 1 MiB."""
+    """A1111's legacy model hash: the first eight digits of the sha256 of 64 KiB from 1 MiB on."""
     return hashlib.sha256(data[0x100000:0x110000]).hexdigest()[:8]
 
 
@@ -107,7 +107,7 @@ def kohya_layers(tensors: Mapping[str, Tensor], sites: Mapping[str, Site], famil
         if role == "alpha":
             layer.alpha = tensor
         elif role == "dora_scale":
-            layer.lengths = tensor
+            layer.magnitude = tensor
         elif role in _ROLES:
             layer.put(*_ROLES[role], tensor)
         else:
@@ -141,7 +141,7 @@ def _names(family: Family, version: str, architecture: str) -> bool:
     )
 
 
-def describes(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What a person should know of a file, from the usual keys of its metadata."""
+def description(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The descriptive entries of a file's metadata."""
     kept = ("ss_output_name", "ss_base_model_version", "modelspec.title", "modelspec.trigger_phrase")
     return {key: metadata[key] for key in kept if key in metadata}

@@ -1,4 +1,4 @@
-"""The tensors of one layer of a foreign file, sorted by algorithm and checked to be all there."""
+"""The tensors of one layer of another tool's file, grouped by algorithm and checked for completeness."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ _PAIRS = {
     "difference": (("weight",),),
     "bias": (("bias",),),
 }
-"""What each algorithm needs: one of every group."""
+"""The tensors that each algorithm needs: one of every group."""
 
 OPTIONAL = {
     "lora": {"mid"},
@@ -34,35 +34,35 @@ _SCALED: dict[str, Scaled] = {"lora": terms.lora, "loha": terms.loha, "lokr": te
 
 @dataclass
 class Layer:
-    """What a file holds for one layer: its tensors by algorithm and role; alpha and DoRA's lengths beside them.
+    """The tensors of one layer of a file, by algorithm and role, with alpha and DoRA's magnitudes.
 
-    `scale` is given where the file's configuration and not an alpha decides it; `series` is input_oft's.
+    `scale` is set where it comes from the file's configuration instead of an alpha; `series` is input_oft's.
     """
 
     key: str
     held: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     alpha: Tensor | None = None
-    lengths: Tensor | None = None
+    magnitude: Tensor | None = None
     scale: float | None = None
     series: int | None = None
 
     def put(self, algorithm: str, role: str, tensor: Tensor) -> None:
-        """Take up one tensor."""
+        """Add one tensor."""
         self.held.setdefault(algorithm, {})[role] = tensor.float()
 
     def terms(self, site: Site) -> Terms:
-        """All of it as the terms of `Imported`, checked against the site's weight.
+        """The terms of `Imported`, checked against the site's weight.
 
-        Raises StudioError for a missing tensor, one too many, or a shape that does not fit.
+        Raises StudioError for a missing or surplus tensor, or a shape that does not fit.
         """
         if not self.held:
-            raise StudioError(f"Get another copy of this file: {self.key} has an alpha or lengths, but no weights.")
+            raise StudioError(f"Get another copy of this file: {self.key} has an alpha or magnitudes, but no weights.")
         found: Terms = {}
         for algorithm, held in self.held.items():
             self._check(algorithm, held)
             found |= self._read(algorithm, held, site)
-        if self.lengths is not None:
-            found["magnitude"] = terms.magnitude(self.lengths.float(), site)
+        if self.magnitude is not None:
+            found["magnitude"] = terms.magnitude(self.magnitude.float(), site)
         return terms.checked(found, site)
 
     def _check(self, algorithm: str, held: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
-"""What the layers of a model are called in other tools' files.
+"""The names of a model's layers in other tools' files.
 
-A *field path* is a layer's path as the field's files write it: diffusers' names in the UNet, and transformers' in the
-text encoders with the leading "text_model." that transformers 5 left out of its modules.
+A *field path* is a layer's path in files of other tools: diffusers' names in the UNet, and transformers' in the text
+encoders with the leading "text_model." that transformers 5 dropped from its modules.
 """
 
 import re
@@ -34,7 +34,7 @@ _IN_BLOCK = re.compile(
 
 
 def field_path(site: Site) -> str:
-    """The site's path below its part, as the field's files write it."""
+    """The site's path below its part, as in other tools' files."""
     path = site.name.removeprefix(f"{site.part}.")
     if site.part == "unet" or path.startswith(("text_model.", "text_projection")):
         return path
@@ -42,9 +42,9 @@ def field_path(site: Site) -> str:
 
 
 def original_paths(paths: Iterable[str]) -> dict[str, str]:
-    """A diffusers UNet's layer paths, all of them, with the names that the original (LDM and SGM) code gives them.
+    """The names in the original (LDM and SGM) code of all of a diffusers UNet's layer paths.
 
-    Where a path lies depends on its neighbours: how many layers a block has, and whether it has attention.
+    A path's name depends on other paths: how many layers a block has, and whether it has attention.
     """
     paths = list(paths)
     found = [match for path in paths if (match := _IN_BLOCK.match(path))]
@@ -74,7 +74,7 @@ def _original_path(path: str, depth: int, attending: set[int]) -> str:
 
 
 def kohya_names(sites: Mapping[str, Site], family: Family) -> dict[str, str]:
-    """Each site's name in kohya's layout, by the site's own: SDXL's UNet goes by its original code's names.
+    """Each site's name in kohya's layout, by the site's own name; for SDXL's UNet, from its original code's names.
 
     `sites` holds at least every convolution of the UNet where the family is SDXL.
     """

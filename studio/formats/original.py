@@ -1,4 +1,4 @@
-"""A whole model as the single file that the original code, A1111 and ComfyUI read: the names of its tensors."""
+"""Converts a pipeline's tensors to the keys of a single-file checkpoint (original code, A1111, ComfyUI)."""
 
 import re
 from typing import Any
@@ -38,7 +38,7 @@ _PROJECTION = re.compile(r"(.*)\.self_attn\.q_proj\.(weight|bias)$")
 
 
 def original_tensors(pipeline: Any) -> dict[str, Tensor]:
-    """All of a pipeline's tensors by their names in a single-file checkpoint."""
+    """All of a pipeline's tensors by their keys in a single-file checkpoint."""
     tensors = {f"model.diffusion_model.{key}": t for key, t in _unet(pipeline.unet).items()}
     tensors |= {f"first_stage_model.{key}": tensor for key, tensor in _vae(pipeline.vae).items()}
     if hasattr(pipeline, "text_encoder_2"):

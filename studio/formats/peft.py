@@ -26,7 +26,7 @@ _KNOWN = {PeftType.LORA, PeftType.LOHA, PeftType.LOKR, PeftType.OFT}
 def write_peft(
     plain: LoraApproximation, sites: Mapping[str, Site], folder: Path, base_name: str, dtype: torch.dtype | None = None
 ) -> None:
-    """A folder for each adapted part, as `PeftModel.from_pretrained(pipeline.unet, folder / "unet")` reads it.
+    """Writes a folder for each adapted part, for `PeftModel.from_pretrained(pipeline.unet, folder / "unet")`.
 
     Layers have the names of the installed transformers' modules. `folder` exists and is empty.
     """
@@ -52,12 +52,12 @@ def write_peft(
 
 
 def peft_folders(folder: Path) -> list[Path]:
-    """The folder itself, or those in it, that PEFT wrote."""
+    """The folder itself, or its subfolders, that PEFT wrote."""
     return sorted(config.parent for pattern in (CONFIG_FILE, f"*/{CONFIG_FILE}") for config in folder.glob(pattern))
 
 
 def peft_layers(folder: Path, sites: Mapping[str, Site]) -> dict[str, Layer]:
-    """The layers, by the base's site names, of a folder that PEFT wrote, or of several such in one.
+    """The layers, by the base's site names, of a folder that PEFT wrote, or of its subfolders.
 
     Raises StudioError for other methods than LoRA, LoHa, LoKr and OFT, and for keys of no layer.
     """
@@ -78,7 +78,7 @@ def _part_layers(folder: Path, config: Mapping[str, Any], sites: Mapping[str, Si
 
 
 def _part(name: str, keys: list[str], places: Mapping[tuple[str, str], str]) -> str:
-    """Which part the tensors adapt: as the folder is called, else the first that has their layer."""
+    """The part that the tensors adapt: by the folder's name, else the first that has their layer."""
     parts = list(dict.fromkeys(part for part, _ in places))
     if name in parts or not keys:
         return name if name in parts else "unet"

@@ -1,4 +1,4 @@
-"""Layers as PEFT writes them, which diffusers' layout shares: the keys' endings, and the scale by configuration."""
+"""Layers of PEFT's and diffusers' layouts: the keys' suffixes, and the scale from the configuration."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _ROLES = {
     **{f"lokr_{role}": ("lokr", role) for role in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
     "oft_R.weight": ("input_oft", "numbers"),
 }
-_LENGTHS = ("lora_magnitude_vector", "lora_magnitude_vector.weight")
+_MAGNITUDES = ("lora_magnitude_vector", "lora_magnitude_vector.weight")
 # diffusers before PEFT: "….attn1.processor.to_q_lora.down.weight", "….to_q.lora.down.weight", "….lora_linear_layer.…"
 _OLD_PROCESSOR = re.compile(r"\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
 _OLD_LORA = re.compile(r"\.(?:lora|lora_linear_layer)\.(down|up)\.weight$")
@@ -35,7 +35,7 @@ def layer_places(sites: Mapping[str, Site]) -> dict[tuple[str, str], str]:
 
 
 def split_key(part: str, key: str) -> tuple[str, str]:
-    """A key below its part as the layer's field path and its ending; the ending is empty where it is not known."""
+    """A key below its part as the layer's field path and its suffix; the suffix is empty where it is not known."""
     key = _OLD_PROCESSOR.sub(lambda m: f".{_projection(part, m[1])}.lora_{'AB'[m[2] == 'up']}.weight", key)
     key = _OLD_LORA.sub(lambda match: f".lora_{'AB'[match[1] == 'up']}.weight", key)
     ending = _ENDING.search(key)
@@ -70,11 +70,11 @@ def gather(
 
 
 def put(layer: Layer, key: str, role: str, tensor: Tensor) -> None:
-    """Take up a tensor by its ending; StudioError for one of no known kind."""
+    """Add a tensor by its suffix; StudioError for an unknown one."""
     if role == "alpha":
         layer.alpha = tensor
-    elif role in _LENGTHS:
-        layer.lengths = tensor.reshape(-1, 1)  # always the rows', also those of a convolution, (1, out, 1, 1)
+    elif role in _MAGNITUDES:
+        layer.magnitude = tensor.reshape(-1, 1)  # always of rows, also for a convolution, (1, out, 1, 1)
     elif role in _ROLES:
         layer.put(*_ROLES[role], tensor)
     else:

@@ -1,4 +1,4 @@
-"""Concepts as a plain LoRA, which every other tool reads: each site's change as two thin factors."""
+"""Concepts as a plain LoRA, the format of every other tool: each site's change as two low-rank factors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from studio.layers.sites import Site
 from studio.models.base_model import Base
 
 DEFAULT_RANK = 64
-"""The rank of a change that may have any, where no other is asked for."""
+"""The default rank of a change that may have any rank."""
 EXACT = 1e-6
 """Below this relative error a LoRA counts as exact."""
 
@@ -24,7 +24,7 @@ EXACT = 1e-6
 class LoraApproximation:
     """Concepts as a plain LoRA: factors and changes of biases (out,) by site, and the tokens' vectors by part.
 
-    `error` is how far the factors are from the changes, in the Frobenius norm of all sites together, relative.
+    `error` is the relative error of the factors, in the Frobenius norm over all sites.
     """
 
     factors: dict[str, LowRank]
@@ -39,7 +39,7 @@ class LoraApproximation:
 
     @property
     def exact(self) -> bool:
-        """Whether the factors are the changes, as far as float32 goes."""
+        """Whether the factors equal the changes to float32 precision."""
         return self.error < EXACT
 
 
@@ -47,17 +47,19 @@ class LoraApproximation:
 def approximate_lora(
     base: Base, concepts: Mapping[str, TrainedConcept], plan: MergeConfig | None = None, rank: int | None = None
 ) -> LoraApproximation:
-    """One concept, or several merged, as a LoRA: exact where the changes have low rank, and of `rank` at most.
+    """One concept, or several merged, as a LoRA of at most `rank`: exact where the changes have low rank.
 
     A change that may have any rank gets the best LoRA of `rank`, DEFAULT_RANK if None. Raises StudioError for a
-    concept that changes norms or embeddings, or biases alone, since no LoRA can hold those.
+    concept that changes norms or embeddings, or only biases, since no LoRA can represent those.
     """
     if rank is not None and rank < 1:
         raise StudioError(f"Choose a rank of 1 or more: {rank} is too small.")
     plan, sites = plan or MergeConfig(), sites_of(base, concepts)
     adapted = [sites[name].role for concept in concepts.values() for name in concept.adapters]
     if {"norm", "output"} & set(adapted):
-        raise StudioError("Export it with --format full: it changes norms, biases or embeddings, which no LoRA holds.")
+        raise StudioError(
+            "Export it with --format full: no LoRA can represent its changes of norms, biases or embeddings."
+        )
     if len(concepts) == 1:
         ((name, concept),) = concepts.items()
         strength = plan.strengths_for(concepts)[name]
@@ -65,18 +67,18 @@ def approximate_lora(
     else:
         pieces, biases = _of_merge(base, concepts, plan, sites, rank)
     total = sum(piece.size for piece in pieces.values())
-    error = (sum(piece.missed for piece in pieces.values()) / total) ** 0.5 if total else 0.0
+    error = (sum(piece.squared_error for piece in pieces.values()) / total) ** 0.5 if total else 0.0
     tokens = {token: parts for concept in concepts.values() for token, parts in concept.tokens.items()}
     return LoraApproximation({name: piece.low_rank for name, piece in pieces.items()}, biases, tokens, error)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A site's factors, and the squared norms of its change and of what the factors miss of it."""
+    """A site's factors, and the squared norms of its change and of the approximation error."""
 
     low_rank: LowRank
     size: float
-    missed: float
+    squared_error: float
 
 
 def _of_one(
@@ -92,7 +94,7 @@ def _of_one(
         if factors is not None and factors.rank <= min(rank or factors.rank, *weight.shape):
             pieces[name] = _Piece(factors, _square(factors), 0.0)
         else:
-            pieces[name] = _nearest(adapter.delta(weight, strength), rank or DEFAULT_RANK)
+            pieces[name] = _approximated(adapter.delta(weight, strength), rank or DEFAULT_RANK)
     return pieces, biases
 
 
@@ -110,10 +112,10 @@ def _of_merge(
     for name, delta in deltas.items():
         found = [own[name].factors(sites[name].weight) for own in adapters if name in own]
         exact = sum(DEFAULT_RANK if factors is None else factors.rank for factors in found)
-        pieces[name] = _nearest(delta, rank or exact)
+        pieces[name] = _approximated(delta, rank or exact)
     return pieces, biases
 
 
-def _nearest(delta: Tensor, rank: int) -> _Piece:
+def _approximated(delta: Tensor, rank: int) -> _Piece:
     low_rank = thin(delta, min(rank, *delta.shape))
     return _Piece(low_rank, float(delta.square().sum()), float((delta - low_rank.dense()).square().sum()))

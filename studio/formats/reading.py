@@ -1,4 +1,4 @@
-"""Files from elsewhere, read without running anything that is in them."""
+"""Reads untrusted files without running code in them."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,9 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A safetensors file's tensors by key, as they are, and its metadata.
+    """A safetensors file's tensors by key, and its metadata.
 
-    Raises StudioError for a file that is not there, is a pickle, is truncated or is nothing of the kind.
+    Raises StudioError for a file that does not exist, is a pickle, is truncated or has another format.
     """
     try:
         with path.open("rb") as file:

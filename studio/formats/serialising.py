@@ -1,4 +1,4 @@
-"""Tensors as a safetensors file that is always the same for the same content."""
+"""Deterministic safetensors files: the same content gives the same bytes."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from torch import Tensor
 def safetensors_bytes(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dtype: torch.dtype | None = None
 ) -> bytes:
-    """The file, its metadata in alphabetical order, which the safetensors library leaves open."""
+    """The file's bytes, with metadata in alphabetical order; the safetensors library fixes no order."""
     # Copies, since layers may share a frozen factor and safetensors refuses shared memory.
     data = save({key: tensor.detach().to("cpu", dtype, copy=True).contiguous() for key, tensor in tensors.items()})
     size = int.from_bytes(data[:8], "little")

@@ -1,4 +1,4 @@
-"""One layer of another tool's file, as the terms that studio.adapters.imported.Imported holds."""
+"""Converts one layer of another tool's file to the terms of studio.adapters.imported.Imported."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def lora(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
 
 
 def loha(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
-    """LoHa: (w1_a w1_b) ⊙ (w2_a w2_b), where Tucker's tensors `t1`, `t2` (r, r, kh, kw) stand between the factors."""
+    """LoHa: (w1_a w1_b) ⊙ (w2_a w2_b), with Tucker's tensors `t1`, `t2` (r, r, kh, kw) between the factors if given."""
     rank = len(held["w1_b"])
     scale = _alpha_scale(held, rank) if scale is None else scale
     pairs = {}
@@ -38,8 +38,8 @@ def loha(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
 
 
 def lokr(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
-    """LoKr: w1 ⊗ w2, each whole or as a product `_a` `_b`, w2 perhaps with Tucker's `t2`; alpha scales no whole
-    pair.
+    """LoKr: w1 ⊗ w2, each full or as a product `_a` `_b`, w2 optionally with Tucker's `t2`; alpha applies only if one
+    of them is a product.
     """
     ranks = [len(held[key]) for key in ("w1_b", "w2_b") if key in held]
     if scale is None:
@@ -55,8 +55,8 @@ def lokr(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
 
 
 def output_oft(held: Mapping[str, Tensor]) -> Terms:
-    """LyCORIS' diagonal OFT: `blocks` (n, s, s) whose skew parts rotate the output, at most as far as `alpha` allows,
-    and `rescale` (out, …).
+    """LyCORIS' diagonal OFT: `blocks` (n, s, s) whose skew-symmetric parts rotate the output, with their norm limited
+    by `alpha`, and `rescale` (out, …).
     """
     blocks = held["blocks"].double()
     turn = blocks - blocks.mT
@@ -70,8 +70,8 @@ def output_oft(held: Mapping[str, Tensor]) -> Terms:
 
 
 def input_oft(held: Mapping[str, Tensor], series: int | None) -> Terms:
-    """PEFT's OFT: `numbers` (n, s (s - 1) / 2), the upper triangles of the skew blocks Q that turn the input, by
-    Cayley's transform or, where `series` says how many terms, by PEFT's power series for it.
+    """PEFT's OFT: `numbers` (n, s (s - 1) / 2), the upper triangles of the skew-symmetric blocks Q that rotate the
+    input, by the Cayley transform or, where `series` is set, by PEFT's Cayley-Neumann series of that many terms.
     """
     numbers = held["numbers"].double()
     size = (1 + round((1 + 8 * numbers.shape[1]) ** 0.5)) // 2
@@ -94,13 +94,13 @@ def _alpha_scale(held: Mapping[str, Tensor], rank: int) -> float:
 
 
 def magnitude(values: Tensor, site: Site) -> Tensor:
-    """DoRA's lengths, of the rows as (out, 1) or of the columns as (1, in)."""
+    """DoRA's magnitudes, of the rows as (out, 1) or of the columns as (1, in)."""
     out_features, in_features = site.weight.shape
     if values.numel() == out_features and (values.ndim == 1 or values.shape[0] == out_features):
         return values.reshape(-1, 1)
     if values.numel() == in_features and values.shape[0] == 1 and values.ndim > 1 and _is_matrix(site):
         return values.reshape(1, -1)
-    raise _misfit(site, "its DoRA lengths are for another layer")
+    raise _misfit(site, "its DoRA magnitudes are for another layer")
 
 
 def _is_matrix(site: Site) -> bool:
@@ -108,15 +108,15 @@ def _is_matrix(site: Site) -> bool:
 
 
 def checked(terms: Terms, site: Site) -> Terms:
-    """The terms, contiguous and float32; StudioError if the site's weight has another shape than they change."""
+    """The terms, contiguous and float32; StudioError if their shape is not the site's weight's."""
     out_features, in_features = site.weight.shape
     found: Mapping[str, Callable[[], tuple[int, ...]]] = {
         "up": lambda: _product(terms["up"], terms["down"]),
         "first_up": lambda: _product(terms["first_up"], terms["first_down"]),
         "second_up": lambda: _product(terms["second_up"], terms["second_down"]),
         "left": lambda: tuple(a * b for a, b in zip(terms["left"].shape, terms["right"].shape, strict=True)),
-        "turn_out": lambda: (_turned(terms["turn_out"], out_features), in_features),
-        "turn_in": lambda: (out_features, _turned(terms["turn_in"], in_features)),
+        "turn_out": lambda: (_rotated_features(terms["turn_out"], out_features), in_features),
+        "turn_in": lambda: (out_features, _rotated_features(terms["turn_in"], in_features)),
         "difference": lambda: tuple(terms["difference"].shape),
         "rescale": lambda: (len(terms["rescale"]), in_features),
         "bias": lambda: (terms["bias"].numel(), in_features),
@@ -133,8 +133,8 @@ def _product(up: Tensor, down: Tensor) -> tuple[int, ...]:
     return (up.shape[0], down.shape[1]) if up.shape[1] == down.shape[0] else (0, 0)
 
 
-def _turned(blocks: Tensor, features: int) -> int:
-    """How many features the blocks turn; a single block turns all that it divides."""
+def _rotated_features(blocks: Tensor, features: int) -> int:
+    """How many features the blocks rotate; a single block is repeated where it divides them."""
     count, size = blocks.shape[0], blocks.shape[-1]
     return features if count == 1 and features % size == 0 else count * size
 

@@ -1,4 +1,4 @@
-"""A learned token as a textual-inversion file."""
+"""Reads and writes textual-inversion files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +15,9 @@ _OF_BOTH = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 def token_bytes(token: str, parts: Mapping[str, Tensor], layout: str) -> bytes:
     """One token's vectors by part, (n, d) or (layers, n, d), as a file in the layout "a1111" or "diffusers".
 
-    With one text encoder A1111's layout names them emb_params and goes by the file's name, and diffusers' names them
-    by the token. With two text encoders both tools have them as clip_l and clip_g. Vectors by layer become their mean,
-    since neither tool tells layers apart.
+    With one text encoder A1111's key is emb_params, and the token is the file's name; diffusers' key is the token. With
+    two text encoders both tools use clip_l and clip_g. Vectors by layer are averaged, since neither tool supports
+    them.
     """
     parts = {part: vectors.mean(0) if vectors.ndim == 3 else vectors for part, vectors in parts.items()}
     if len(parts) > 1:
@@ -43,8 +43,8 @@ def read_token(path: Path, widths: Mapping[str, int]) -> dict[str, Tensor]:
     shapes = {part: tensor.shape[1] for part, tensor in vectors.items() if tensor.ndim == 2}
     if shapes != dict(widths):
         raise StudioError(
-            f"Give a token of this base's family: {path.name} has vectors of {_listed(shapes)} numbers, "
-            f"and the base reads {_listed(widths)}."
+            f"Give a token of this base's family: {path.name} has vectors of width {_listed(shapes)}, "
+            f"and the base's have {_listed(widths)}."
         )
     return vectors
 

@@ -1,1 +1,1 @@
-"""Adapted layers and the algebra on their weights: SVD bases, low-rank products, rotations."""
+"""The layers that are adapted, and linear algebra on their weights: SVD bases, low-rank products, rotations."""

@@ -1,4 +1,4 @@
-"""Deltas of weights as products of two thin matrices."""
+"""Deltas of weights as low-rank products."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LowRank:
-    """The matrix up @ down of shape (out, in), kept as its two factors: up (out, r) and down (r, in)."""
+    """The matrix up @ down of shape (out, in), stored as its two factors: up (out, r) and down (r, in)."""
 
     up: Tensor
     down: Tensor
@@ -24,7 +24,7 @@ class LowRank:
 
 
 def truncated(matrix: Tensor, rank: int) -> LowRank:
-    """The nearest matrix of this rank (Eckart and Young, 1936), exact where the matrix has no higher one.
+    """The nearest matrix of this rank (Eckart and Young, 1936), exact where the matrix's rank is no higher.
 
     `matrix` is (out, in). The singular values are shared evenly between both factors.
     """
@@ -34,7 +34,7 @@ def truncated(matrix: Tensor, rank: int) -> LowRank:
 
 
 def compressed(low_rank: LowRank, rank: int) -> LowRank:
-    """The nearest product of this rank, found in the factors' own small space; at most as wide as the given one."""
+    """The nearest product of at most this rank, by QR of the factors and an SVD of the small core."""
     if low_rank.rank <= rank:
         return low_rank
     left, upper = torch.linalg.qr(low_rank.up)
@@ -44,10 +44,10 @@ def compressed(low_rank: LowRank, rank: int) -> LowRank:
 
 
 def thin(matrix: Tensor, rank: int) -> LowRank:
-    """As `truncated`, many times faster for a large matrix (out, in) whose own rank is no higher than asked for.
+    """As `truncated`, many times faster for a large matrix (out, in) whose own rank is at most `rank`.
 
     A random sketch finds such a matrix' column space exactly (Halko, Martinsson and Tropp, 2011, Theorem 1.1); where
-    it does not hold the matrix to 1e-7, all of the matrix is decomposed.
+    the relative error is above 1e-7, the full SVD is computed.
     """
     exact = matrix.double()
     generator = torch.Generator(device=matrix.device).manual_seed(0)

@@ -1,15 +1,15 @@
-"""Random tensors that are never trained and never stored: they follow from a seed and their shape."""
+"""Frozen random tensors, which are not stored: they are generated from a seed and their shape."""
 
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-# Layers of one shape share one tensor, so nothing may write to what these functions return.
+# Layers of one shape share one tensor, so the returned tensors must not be modified.
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # a training may need what a generation asked for first
+@torch.inference_mode(mode=False)  # cached tensors must also work in training
 def uniform(seed: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """A matrix (rows, columns) of Kaiming's uniform distribution for ReLU: entries up to sqrt(6 / columns)."""
     if device.type == "meta":
@@ -20,9 +20,9 @@ def uniform(seed: int, rows: int, columns: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # a training may need what a generation asked for first
+@torch.inference_mode(mode=False)  # cached tensors must also work in training
 def orthogonal_rows(seed: int, size: int, first: int, count: int, device: torch.device) -> Tensor:
-    """Rows [first, first + count) of the orthogonal matrix (size, size) that belongs to a seed: (count, size).
+    """Rows [first, first + count) of the random orthogonal matrix (size, size) of a seed: (count, size).
 
     It is the Q of a Gaussian matrix, uniformly distributed over all rotations (Mezzadri, 2007).
     """

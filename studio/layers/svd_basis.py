@@ -1,7 +1,7 @@
-"""The singular columns of a base model: computed once by a fixed recipe, stored, fingerprinted.
+"""The singular columns of a base model: computed once by a fixed algorithm, cached, fingerprinted.
 
-A spectral concept stores numbers that mean something only together with exactly the columns it was trained
-on, so the columns belong to the base, and a concept names the base's fingerprint.
+A spectral concept is valid only with exactly the columns that it was trained on, so the columns belong to the base,
+and a concept stores the base's fingerprint.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from studio.layers.sites import Site
 
 RECIPE = "gram-eigh-ritz/3"
 _MARGIN = 32
-"""How many directions beyond those kept take part in the refinement."""
+"""Extra directions that are computed beside those kept, for accuracy."""
 # Below this share of the largest singular value the Gram matrix, which squares them, is not accurate.
 _SMALLEST_BY_GRAM = 1e-4
 
@@ -39,12 +39,10 @@ class SingularColumns:
     v: Tensor
 
     def block(self, first: int, count: int) -> "SingularColumns":
-        """A copy of the columns [first, first + count); StudioError if fewer are kept."""
+        """A copy of the columns [first, first + count); StudioError if fewer are stored."""
         last = first + count
         if last > len(self.s):
-            raise StudioError(
-                f"Choose columns below {len(self.s)}: only so many are kept, and {last - 1} was asked for."
-            )
+            raise StudioError(f"Choose columns below {len(self.s)}: no more are stored, and {last - 1} was requested.")
         u, s, v = (
             part[..., first:last].clone(memory_format=torch.contiguous_format) for part in (self.u, self.s, self.v)
         )
@@ -80,18 +78,18 @@ def _top_columns(tall: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     directions = _leading_directions(tall, count + _MARGIN)
     image = tall if directions is None else tall @ directions
-    values, turn = torch.linalg.eigh(_lower_gram(image))
-    s, turn = values.flip(0)[:count].clamp(min=0).sqrt(), turn.flip(1)[:, :count]
+    values, rotation = torch.linalg.eigh(_lower_gram(image))
+    s, rotation = values.flip(0)[:count].clamp(min=0).sqrt(), rotation.flip(1)[:, :count]
     if s[-1] <= _SMALLEST_BY_GRAM * s[0]:
         left, s, right_rows = torch.linalg.svd(tall, full_matrices=False)
         return left[:, :count], s[:count], right_rows[:count].T
-    return image @ turn / s, s, turn if directions is None else directions @ turn
+    return image @ rotation / s, s, rotation if directions is None else directions @ rotation
 
 
 def _leading_directions(tall: Tensor, count: int) -> Tensor | None:
-    """Orthonormal directions (n, count) that hold the leading right vectors of a matrix (m, n); None where all n do.
+    """Orthonormal directions (n, count) whose span has the leading right vectors of a matrix (m, n); None for all n.
 
-    Float32 finds the space, at half the cost of float64; within it the caller is exact (Rayleigh and Ritz).
+    The subspace is found in float32, at half the cost of float64; within it the caller is exact (Rayleigh and Ritz).
     """
     if count >= tall.shape[1]:
         return None
@@ -102,7 +100,7 @@ def _leading_directions(tall: Tensor, count: int) -> Tensor | None:
 
 
 def _lower_gram(matrix: Tensor, strips: int = 4) -> Tensor:
-    """MᵀM (n, n) of M (m, n) where only its lower triangle is read, as by eigh and Cholesky."""
+    """The lower triangle of MᵀM (n, n) of M (m, n), for eigh and Cholesky."""
     size = matrix.shape[1]
     gram = matrix.new_zeros(size, size)
     edges = [size * strip // strips for strip in range(strips + 1)]
@@ -112,9 +110,7 @@ def _lower_gram(matrix: Tensor, strips: int = 4) -> Tensor:
 
 
 def fingerprint(sites: Mapping[str, Site]) -> str:
-    """A short hexadecimal name of these sites' weights: the same for float32 and for a half precision it came
-    from.
-    """
+    """A short hexadecimal hash of these sites' weights, in float32, so that it does not depend on their dtype."""
     digest = hashlib.sha256()
     for name in sorted(sites):
         weight = sites[name].weight.detach().to("cpu", torch.float32)
@@ -124,7 +120,7 @@ def fingerprint(sites: Mapping[str, Site]) -> str:
 
 
 class Decomposition:
-    """The singular columns of all of a base's sites, computed when first asked for.
+    """The singular columns of all of a base's sites, computed on first use.
 
     With a cache folder they are stored there once, as one safetensors file named by the fingerprint.
     """
@@ -138,7 +134,7 @@ class Decomposition:
 
     @classmethod
     def of(cls, sites: Mapping[str, Site], cache: Path | None = None) -> "Decomposition":
-        """The decomposition of these sites; `capacity`, the narrowest site's columns, is what each keeps."""
+        """The decomposition of these sites; `capacity`, the columns stored of each, is the narrowest site's rank."""
         return cls(sites, cache)
 
     def columns(self, site_name: str) -> SingularColumns:
@@ -148,7 +144,7 @@ class Decomposition:
         return self._columns[site_name]
 
     def columns_of(self, sites: Mapping[str, Site]) -> dict[str, SingularColumns]:
-        """The columns of these sites; of those that are not among the decomposed, computed and stored likewise."""
+        """The columns of these sites; those of sites outside the decomposition are computed and cached as well."""
         others = {name: site for name, site in sites.items() if name not in self._sites}
         found = {name: self._columns[name] for name in sites if name in self._sites}
         if others:
@@ -158,7 +154,7 @@ class Decomposition:
         return found
 
     def _kept(self, name: str) -> int:
-        """How many columns of a site are kept."""
+        """How many columns of a site are stored."""
         return min(self.capacity, *self._sites[name].weight.shape)
 
     @cached_property
@@ -170,7 +166,7 @@ class Decomposition:
         return stored
 
     def _compute(self) -> dict[str, SingularColumns]:
-        """Every site in a thread of its own, one core each, since eigenproblems hardly profit from more."""
+        """Each site in its own thread on one core, since eigensolvers hardly scale to more."""
         threads = torch.get_num_threads()
         largest_first = sorted(self._sites, key=lambda name: -self._sites[name].weight.numel())
         try:
@@ -185,7 +181,7 @@ class Decomposition:
         return singular_columns(self._sites[name].weight, self._kept(name))
 
     def _read(self) -> dict[str, SingularColumns] | None:
-        """What the cache holds, or None if there is no file, or a torn, a foreign or an altered one."""
+        """The cached columns; None if there is no file, or it is truncated, of other weights, or altered."""
         if self._path is None or not self._path.exists():
             return None
         try:
@@ -206,7 +202,7 @@ class Decomposition:
         return shapes == ((out_features, kept), (kept,), (in_features, kept))
 
     def _write(self, columns: Mapping[str, SingularColumns]) -> None:
-        """Store flushed and by rename, so that a crash leaves a whole file or none."""
+        """Write to a temporary file, flush and rename, so that a crash leaves a complete file or none."""
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +210,7 @@ class Decomposition:
         with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=self._path.parent) as folder:
             temporary, ordinary = Path(folder) / self._path.name, Path(folder) / "ordinary"
             save_file(tensors, temporary, self._metadata(columns))
-            ordinary.touch()  # as the umask has it, while safetensors lets the owner alone read
+            ordinary.touch()  # permissions by the umask, while safetensors gives them to the owner only
             temporary.chmod(ordinary.stat().st_mode)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())

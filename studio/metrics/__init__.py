@@ -1,1 +1,1 @@
-"""Measures of generated pictures and of trained adapters."""
+"""Metrics of generated pictures and of trained adapters."""

@@ -1,4 +1,4 @@
-"""Alignment: how near pictures are to reference pictures and to words, by the embeddings of a CLIP model."""
+"""CLIP-I and CLIP-T: the alignment of pictures with reference pictures and with prompts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ from studio.metrics.identity import Identifier, ImageFeatures, Recognition, load
 
 
 class Scorer:
-    """A CLIP model by open_clip. `backbone` is its name, which every score must carry.
+    """A CLIP model by open_clip. `backbone` is its name, to report with every score.
 
-    `identifier` tells individuals apart, where the folder has a network that was taught to.
+    `identifier` is the identity network, where the folder has one.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Scorer:
 
     @torch.inference_mode()
     def extract_features(self, pictures: Sequence[Image.Image]) -> ImageFeatures:
-        """What the identity network sees in RGB pictures; StudioError for a scorer without one."""
+        """The identity network's features of RGB pictures; StudioError for a scorer without one."""
         if self.identifier is None:
-            raise StudioError(f"{self.backbone} cannot tell individuals apart: choose toybox-clip.")
+            raise StudioError(f"{self.backbone} has no identity network: choose toybox-clip.")
         rows = [self.identifier.network(batch) for batch in self._batches(pictures)]
         return ImageFeatures(torch.cat([vectors for vectors, _ in rows]), torch.cat([intact for _, intact in rows]))
 
@@ -50,7 +50,7 @@ class Scorer:
     def recognition(
         self, own: Sequence[Image.Image], others: Sequence[Sequence[Image.Image]]
     ) -> Recognition:  # fmt: skip
-        """Knows the individual of the reference pictures `own` among those of the `others`."""
+        """A verifier of the individual in the reference pictures `own` against the `others`."""
         return Recognition(
             self.identifier, self.extract_features(own), [self.extract_features(pictures) for pictures in others]
         )
@@ -100,6 +100,6 @@ def load_scorer(source: str = "toybox-clip") -> Scorer:
 
 
 def _pretrained(source: str, weights: str | None = None) -> tuple[Any, Any]:
-    """The model and its preprocessing, by the one call of open_clip that refuses to go on with random weights."""
+    """The model and its preprocessing, by open_clip's call that raises instead of using random weights."""
     loaded: Any = open_clip.create_model_from_pretrained(source, weights)
     return loaded

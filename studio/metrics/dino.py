@@ -1,4 +1,4 @@
-"""Backbones that see pictures alone: DINO and DINOv2, through timm or transformers."""
+"""Vision backbones: DINO and DINOv2, by timm or transformers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +14,15 @@ from torchvision.transforms import v2
 from transformers import AutoModel
 
 from concepts.errors import StudioError
-from studio.models.loading import quiet_libraries
+from studio.models.loading import progress_bars_disabled
 
 NAMED = {"dino": "facebook/dino-vits16", "dinov2": "facebook/dinov2-small"}
-"""The models of the hub that short names stand for: DreamBench's own, and its successor's of the same size."""
+"""The hub models of short names: DreamBench's DINO ViT-S/16, and DINOv2 of the same size."""
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone:
-    """A vision transformer whose class token is a picture's embedding. `name` is what every score must carry."""
+    """A vision transformer whose class token is a picture's embedding. `name` is to be reported with every score."""
 
     def __init__(self, name: str, model: Any, side: int):
         self.name = name
@@ -53,7 +53,7 @@ def load_backbone(source: str) -> Backbone:
     A folder of timm's own, with its config.json and weights, is read as well. Raises StudioError for anything else.
     """
     try:
-        with quiet_libraries():
+        with progress_bars_disabled():
             if source.startswith("timm/") or _is_timms(Path(source)):
                 place = f"local-dir:{source}" if Path(source).is_dir() else source.removeprefix("timm/")
                 model = timm.create_model(place, pretrained=True, num_classes=0)

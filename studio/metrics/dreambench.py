@@ -1,4 +1,4 @@
-"""DreamBench's prompts and measures (Ruiz et al., 2023, "DreamBooth", section 4.1 and its data set, CC-BY-4.0)."""
+"""DreamBench's prompts and metrics (Ruiz et al., 2023, "DreamBooth", section 4.1 and its data set, CC-BY-4.0)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ LIVING = frozenset({
     "girl", "horse", "kitten", "lion", "man", "monkey", "mouse", "panda", "penguin", "person", "pig", "puppy",
     "rabbit", "sheep", "tiger", "turtle", "woman",
 })  # fmt: skip
-"""Class words that count as live subjects where nobody says otherwise."""
+"""Class words that count as live subjects by default."""
 PICTURES = 4
 """Pictures of each prompt."""
 
@@ -51,7 +51,7 @@ def prompts(name: str, kind: Kind) -> list[str]:
 
 @dataclass(frozen=True)
 class Measured:
-    """The measures of a prompt's pictures, or of all: mean cosines with the real pictures, and with the words."""
+    """The metrics of a prompt's pictures, or of all: mean cosines with the real pictures, and with the prompt."""
 
     prompt: str
     image: float
@@ -68,10 +68,10 @@ def measure(
     scorer: Scorer,
     dino: Backbone | None = None,
 ) -> Iterator[Measured]:
-    """Every prompt's measures, one after the other. `generate` gives the pictures of a prompt that names the token.
+    """Yields every prompt's metrics. `generate` returns the pictures of a prompt that names the token.
 
     CLIP-I and DINO are the mean cosine of every picture with every real one; CLIP-T compares with the prompt in which
-    the class word stands for the token.
+    the class word replaces the token.
     """
     own, own_dino = scorer.embed_pictures(real), dino and dino.embed_pictures(real)
     for named, plain in zip(prompts(token, kind), prompts(class_word, kind), strict=True):

@@ -1,4 +1,4 @@
-"""Identity: whether a picture shows one individual and no other, by a scorer that was taught to tell them apart."""
+"""Identity accuracy: whether a picture shows a given individual and no other, by an identity network."""
 
 import json
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from concepts.errors import StudioError
 IDENTITY_WEIGHTS, IDENTITY_THRESHOLDS = "identity.safetensors", "identity.json"
 """The files of an identity network in a scorer's folder."""
 NEGATIVES, DRAWN_NEGATIVES = 11, 4
-"""The other individuals that a picture is compared with, and how many of them were drawn to be taken for its own."""
+"""The number of negatives that a picture is compared with, and of the hard negatives among them."""
 
 
 SIZE, WIDTH, HEADS = 128, 256, 4
-"""The numbers of a vector that tells individuals apart, the channels that it is made of, and the places looked at."""
+"""The identity embedding's size, the feature channels, and the number of attention heads."""
 
 
 class Residual(nn.Module):
-    """Divides the picture's side by its stride and changes its channels, then refines."""
+    """A residual block that downsamples by `stride`."""
 
     def __init__(self, channels_in: int, channels: int, stride: int = 2):
         super().__init__()
@@ -42,7 +42,7 @@ class Residual(nn.Module):
 
 
 class IdentityNetwork(nn.Module):
-    """Tells whose picture it is, and whether the individual in it is intact, from where it looks in the picture."""
+    """Embeds the individual in a picture, and classifies whether it is intact, with attention pooling."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ class IdentityNetwork(nn.Module):
         self.projection, self.intact = nn.Linear(WIDTH, SIZE, bias=False), nn.Linear(WIDTH, 1)
 
     def features(self, pictures: Tensor) -> Tensor:
-        """Pictures (n, 3, 128, 128) in -1..1 as vectors (n, WIDTH), a weighted mean over places for each head."""
+        """Pictures (n, 3, 128, 128) in -1..1 as features (n, WIDTH), by attention pooling of each head."""
         middle = self.middle(self.fine(pictures))
         coarse = F.interpolate(
             self.from_coarse(self.coarse(middle)), scale_factor=2, mode="bilinear", align_corners=False
@@ -72,7 +72,7 @@ class IdentityNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From where on a picture counts: its cosine with the mean of its own references, its logit of being intact."""
+    """Minimum cosine with the mean of the own references, and minimum logit of being intact."""
 
     similarity: float
     intact: float
@@ -99,7 +99,7 @@ def load_identifier(folder: Path) -> Identifier | None:
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What an identity network sees in pictures: unit vectors (n, d), and logits of being intact (n,)."""
+    """An identity network's features of pictures: unit vectors (n, d), and logits of being intact (n,)."""
 
     vectors: Tensor
     intact: Tensor
@@ -107,7 +107,7 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class IdentityDecisions:
-    """Of n pictures: their cosines with their own references, and whether each passes a condition, all (n,)."""
+    """For n pictures: their cosines with the own references, and whether each passes each condition, all (n,)."""
 
     similarity: Tensor
     nearest: Tensor
@@ -121,27 +121,27 @@ class IdentityDecisions:
 
 
 class Recognition:
-    """One individual among others, by the looks of their reference pictures.
+    """Verifies one individual against others, by the features of their reference pictures.
 
-    A picture shows it when it is nearer to the mean of the individual's own references than to that of any other's,
-    its cosine with that mean passes a threshold, and what it shows is intact. The thresholds come with the scorer.
+    A picture shows it when it is nearer to the mean of the individual's own references than to any other's mean,
+    its cosine with that mean passes a threshold, and it is intact. The thresholds come with the scorer.
     Raises StudioError for a scorer without them.
     """
 
     def __init__(self, identifier: Identifier | None, own: ImageFeatures, others: Sequence[ImageFeatures]):
         if identifier is None or identifier.thresholds is None:
-            raise StudioError("Identity needs a scorer that was taught to tell individuals apart, such as toybox-clip.")
+            raise StudioError("Identity accuracy needs a scorer with an identity network, such as toybox-clip.")
         self.thresholds = identifier.thresholds
-        self.references = torch.stack([F.normalize(looks.vectors.mean(0), dim=0) for looks in (own, *others)])
+        self.references = torch.stack([F.normalize(features.vectors.mean(0), dim=0) for features in (own, *others)])
 
-    def judged(self, looks: ImageFeatures) -> IdentityDecisions:
-        """The decisions of pictures by their looks."""
-        cosines = looks.vectors @ self.references.T
+    def judged(self, features: ImageFeatures) -> IdentityDecisions:
+        """The decisions for pictures by their features."""
+        cosines = features.vectors @ self.references.T
         own = cosines[:, 0]
         return IdentityDecisions(
-            own, cosines.argmax(1) == 0, own >= self.thresholds.similarity, looks.intact >= self.thresholds.intact
+            own, cosines.argmax(1) == 0, own >= self.thresholds.similarity, features.intact >= self.thresholds.intact
         )
 
-    def share(self, looks: ImageFeatures) -> float:
+    def share(self, features: ImageFeatures) -> float:
         """The share of pictures that show the individual: its identity accuracy."""
-        return self.judged(looks).counted.float().mean().item()
+        return self.judged(features).counted.float().mean().item()

@@ -1,4 +1,4 @@
-"""Leak: how far concepts move the pictures of prompts that do not name them."""
+"""Leakage: how much concepts change the pictures of prompts that do not name them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,12 +16,12 @@ UNRELATED = (
     "a photo of a car", "a photo of a house on the grass", "a tree in the snow", "a clock on a blue background",
     "a cup on a wooden table", "a photo of an apple", "a boat on the beach", "a chair",
 )  # fmt: skip
-"""Prompts of other things, for a base that knows them."""
+"""Prompts of unrelated things."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far pictures moved: the mean cosine distance of their embeddings, 0 to 2, and the mean absolute difference of
+    """The change of pictures: the mean cosine distance of their embeddings, 0 to 2, and the mean absolute difference of
     their pixels, 0 to 1.
     """
 
@@ -30,7 +30,7 @@ class Drift:
 
 
 def drift(scorer: Scorer, before: Sequence[Image.Image], after: Sequence[Image.Image]) -> Drift:
-    """How far pictures are from those before them, pair by pair."""
+    """The change between pictures, pair by pair."""
     cosines = (scorer.embed_pictures(before) * scorer.embed_pictures(after)).sum(1)
     levels = (
         np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean()
@@ -55,9 +55,9 @@ def leak(
     prompts: Mapping[str, Sequence[str]],
     settings: SamplingSettings | None = None,
 ) -> dict[str, Drift]:
-    """For each kind of prompts, how far the base's pictures move with the concepts in it, same seeds.
+    """The change of the base's pictures by the concepts, with the same seeds, for each kind of prompts.
 
-    `adapted` opens what puts the concepts into the base, such as `studio.composition.merge.applied`.
+    `adapted` returns a context manager that merges the concepts, such as `studio.composition.merge.applied`.
     """
     every = [prompt for group in prompts.values() for prompt in group]
     before = generate_images(base, every, range(len(every)), settings)

@@ -1,4 +1,4 @@
-"""What an adapter learned, seen against the layer that it adapts."""
+"""Compares an adapter's delta with the layer that it adapts."""
 
 import math
 
@@ -14,11 +14,11 @@ def subspace_similarity(one: Tensor, other: Tensor) -> float:
     Source: Kim et al., 2023, "Hydra", Eq. 14, after Hu et al., 2021, "LoRA", Eq. 4.
     """
     shared = ((one.mT @ other).square().sum() / min(one.shape[1], other.shape[1])).item()
-    return min(1.0, shared)  # columns rounded to float32 may be a little longer than 1
+    return min(1.0, shared)  # columns rounded to float32 may be slightly longer than 1
 
 
 def pe_score(score: float, parameters: int, scale: float = 1e8) -> float:
-    """A score discounted by what it took to train: score · exp(−log₁₀(parameters / scale + 1)).
+    """A score discounted by the number of trained parameters: score · exp(−log₁₀(parameters / scale + 1)).
 
     Source: Kim et al., 2023, "Hydra", Eq. 13, the performance-efficiency score of ELEVATER (Li et al., 2022).
     """
@@ -26,7 +26,7 @@ def pe_score(score: float, parameters: int, scale: float = 1e8) -> float:
 
 
 def left_directions(change: LowRank, count: int) -> Tensor:
-    """The first left singular vectors of up @ down, orthonormal (out, k): at most `count`, and none without size."""
+    """The first left singular vectors of up @ down, orthonormal (out, k): at most `count`, without zero ones."""
     basis, triangle = torch.linalg.qr(change.up.detach().double())
     u, s, _ = torch.linalg.svd(triangle @ change.down.detach().double(), full_matrices=False)
     kept = int((s[:count] > 1e-6 * s[:1].clamp(min=1e-30)).sum())
@@ -34,11 +34,11 @@ def left_directions(change: LowRank, count: int) -> Tensor:
 
 
 def similarity_to_base(columns: Tensor, change: LowRank, count: int) -> float | None:
-    """How far what an adapter writes lies within the layer's own first `count` output directions (Eq. 14).
+    """The similarity of an adapter's output directions to the layer's first `count` ones (Eq. 14).
 
     `columns` (out, k) are the weight's left singular vectors. None for an adapter that changes nothing.
     """
-    written = left_directions(change, count)
-    if not written.shape[1]:
+    directions = left_directions(change, count)
+    if not directions.shape[1]:
         return None
-    return subspace_similarity(columns[:, :count].double(), written.to(columns.device))
+    return subspace_similarity(columns[:, :count].double(), directions.to(columns.device))

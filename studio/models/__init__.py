@@ -1,1 +1,1 @@
-"""Base models: loading, prompt encoding, sampling, regions, control."""
+"""Base models: loading, prompt encoding, token embeddings, sampling, regions, control."""

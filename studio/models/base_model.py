@@ -1,4 +1,4 @@
-"""A base model, and what is done with it: encode words and pictures, generate."""
+"""A base model: encodes prompts and pictures, predicts noise, and generates."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,11 +22,11 @@ from studio.models.sampling_settings import SamplingSettings, check_seeds
 
 
 class Base:
-    """A Stable-Diffusion-like base model, frozen and ready: its parts, the sites to adapt, their singular columns.
+    """A frozen Stable-Diffusion-like base model: its parts, the sites to adapt, their singular columns.
 
-    `cache` is where the columns are kept between runs; `default_target_modules` are the kinds of layers (keys of
-    studio.layers.sites.KINDS) that its concepts adapt where nothing else is asked for. `attention_blocks` are the
-    names of the UNet's blocks that read prompts, each of which may read a token's own vectors.
+    `cache` is the folder in which the columns are cached; `default_target_modules` are the kinds of layers (keys of
+    studio.layers.sites.KINDS) that its concepts adapt by default. `attention_blocks` are the names of the UNet's blocks
+    with cross-attention, each of which may have its own vectors of a token.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Base:
 
     @property
     def text_encoders(self) -> dict[str, tuple[Any, Any]]:
-        """The tokenizer and the text encoder of each part that reads prompts, by the part's name."""
+        """Each tokenizer with its text encoder, by the text encoder's name."""
         first = {"text_encoder": (self.pipeline.tokenizer, self.pipeline.text_encoder)}
         if not isinstance(self.pipeline, StableDiffusionXLPipeline):
             return first
@@ -63,7 +63,7 @@ class Base:
 
     @cached_property
     def sites(self) -> dict[str, Site]:
-        """The attention projections of UNet and text encoder: what most methods adapt, and what names the base."""
+        """The attention projections of UNet and text encoder: the default sites, and those of the fingerprint."""
         return self.sites_of(("attention",))
 
     def sites_of(self, kinds: tuple[str, ...]) -> dict[str, Site]:
@@ -74,7 +74,7 @@ class Base:
 
     @cached_property
     def decomposition(self) -> Decomposition:
-        """The singular columns of the sites, with the fingerprint that concepts carry."""
+        """The singular columns of the sites, with the base's fingerprint."""
         return Decomposition.of(self.sites, self._cache)
 
     @property
@@ -84,34 +84,35 @@ class Base:
 
     @property
     def size_step(self) -> int:
-        """What width and height of a picture must be multiples of: each level of the UNet halves its latents."""
+        """Width and height must be multiples of this: each level of the UNet halves the latents."""
         return self.pipeline.vae_scale_factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """bfloat16 where the machine computes with it natively, float32 elsewhere."""
+        """bfloat16 autocast where the device supports it natively, float32 elsewhere."""
         return autocast(self.device)
 
     def token_ids(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts as padded token ids (n, tokens); what is beyond the tokenizer's length is cut off."""
+        """Prompts as padded token ids (n, tokens), truncated to the tokenizer's maximum length."""
         return token_ids(self.text_encoders["text_encoder"], prompts)
 
     def encode(self, prompts: Sequence[str]) -> PromptEmbeds:
-        """Prompts as the UNet reads them."""
+        """The prompt embeddings."""
         return encode(self.text_encoders, prompts)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts as cross-attention reads them, (n, tokens, d) or by layer (n, tokens, layers × d)."""
+        """The prompt embeddings for cross-attention, (n, tokens, d) or by layer (n, tokens, layers × d)."""
         return self.encode(prompts).context
 
     def encode_negative_prompts(self, prompts: Sequence[str]) -> PromptEmbeds:
-        """What guidance leads away from: the prompts, or, where the base was trained so, zeros for empty ones."""
+        """The negative prompt embeddings; zeros for empty prompts where the pipeline's configuration has them."""
         zeros = not any(prompts) and self.pipeline.config.get("force_zeros_for_empty_prompt", False)
         return self.encode(prompts).zeros() if zeros else self.encode(prompts)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, prompts: PromptEmbeds) -> Tensor:
-        """What the UNet says of noisy latents (n, channels, h, w) at timesteps (n,): noise or velocity, as it learned.
+        """The UNet's prediction for noisy latents (n, channels, h, w) at timesteps (n,): noise or velocity, by its
+        training.
 
-        SDXL is told that the pictures were never scaled or cut.
+        SDXL's size conditioning is that of pictures that were neither scaled nor cropped.
         """
         added = self._added(prompts, noisy)
         return self.pipeline.unet(noisy, timesteps, prompts.context, added_cond_kwargs=added, return_dict=False)[0]
@@ -138,7 +139,7 @@ def _processor_features() -> set[str]:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 autocast where the device computes with it natively, else nothing."""
+    """bfloat16 autocast where the device supports it natively, else no autocast."""
     if device.type == "cpu" and not {"avx512_bf16", "amx_bf16"} & _processor_features():
         return nullcontext()  # elsewhere bfloat16 is emulated, which is slower than float32
     return torch.autocast(device.type, torch.bfloat16)
@@ -153,7 +154,7 @@ def load_base(source: str, cache: Path | None = None, device: str | None = None)
     pipeline = open_pipeline(source)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipeline.to(chosen)
-    pipeline.unet.to(memory_format=torch.channels_last)  # convolutions are several times faster so
+    pipeline.unet.to(memory_format=torch.channels_last)  # convolutions are several times faster in this layout
     return Base(source, pipeline, cache, default_target_modules(source))
 
 
@@ -168,17 +169,17 @@ def generate(
 ) -> list[Image.Image]:
     """One picture for each seed; a picture depends on its own seed, not on the others.
 
-    Inside its box each region's own prompt is read instead of `prompt`. `on_step` is called after every denoising
+    Inside its box each region's own prompt applies instead of `prompt`. `on_step` is called after every denoising
     step of every batch.
     """
     settings = settings or SamplingSettings()
     check_seeds(seeds)
     with base.autocast(), in_regions(base.pipeline.unet, regions, settings.aspect(base)):
-        # What cross-attention reads: the prompt's tokens, then each region's.
-        wanted = base.encode([prompt, *(region.prompt for region in regions)]).concat(1 + len(regions))
+        # The context of cross-attention: the prompt's tokens, then each region's.
+        prompt_embeds = base.encode([prompt, *(region.prompt for region in regions)]).concat(1 + len(regions))
         pictures: list[Image.Image] = []
         for batch in _batches(seeds, settings.batch_size):
-            pictures += _denoise(base, wanted.repeated(len(batch)), batch, settings, "pil", on_step)
+            pictures += _denoise(base, prompt_embeds.repeated(len(batch)), batch, settings, "pil", on_step)
         return pictures
 
 
@@ -231,27 +232,29 @@ def _batches(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
 
 def _denoise(
     base: Base,
-    wanted: PromptEmbeds,
+    prompt_embeds: PromptEmbeds,
     seeds: Sequence[int],
     settings: SamplingSettings,
     output: str,
     on_step: Callable[[], None],
 ) -> Any:
-    unwanted = base.encode_negative_prompts([settings.negative_prompt]).repeated(len(seeds)).match_length(wanted)
-    return denoise(base, wanted, unwanted, seeds, settings, output, on_step)
+    negative_prompt_embeds = (
+        base.encode_negative_prompts([settings.negative_prompt]).repeated(len(seeds)).match_length(prompt_embeds)
+    )
+    return denoise(base, prompt_embeds, negative_prompt_embeds, seeds, settings, output, on_step)
 
 
 def denoise(
     base: Base,
-    wanted: PromptEmbeds,
-    unwanted: PromptEmbeds,
+    prompt_embeds: PromptEmbeds,
+    negative_prompt_embeds: PromptEmbeds,
     seeds: Sequence[int],
     settings: SamplingSettings,
     output: str,
     on_step: Callable[[], None],
 ) -> Any:
-    """Runs diffusers' own sampling on n encoded prompts, wanted and not: n pictures, or for the output "latent" their
-    latents (n, channels, h, w).
+    """Runs the diffusers pipeline on n prompts' embeddings and negative ones: n pictures, or for the output "latent"
+    their latents (n, channels, h, w).
     """
 
     def after_step(_pipeline: Any, _step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -259,10 +262,13 @@ def denoise(
         return values
 
     width, height = settings.pixels(base)
-    pooled = {"pooled_prompt_embeds": wanted.pooled, "negative_pooled_prompt_embeds": unwanted.pooled}
+    pooled = {
+        "pooled_prompt_embeds": prompt_embeds.pooled,
+        "negative_pooled_prompt_embeds": negative_prompt_embeds.pooled,
+    }
     return base.pipeline(
-        prompt_embeds=wanted.context,
-        negative_prompt_embeds=unwanted.context,
+        prompt_embeds=prompt_embeds.context,
+        negative_prompt_embeds=negative_prompt_embeds.context,
         width=width,
         height=height,
         num_inference_steps=settings.num_inference_steps,
@@ -271,5 +277,5 @@ def denoise(
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         callback_on_step_end=after_step,
         output_type=output,
-        **({} if wanted.pooled is None else pooled),
+        **({} if prompt_embeds.pooled is None else pooled),
     ).images

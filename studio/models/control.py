@@ -1,4 +1,4 @@
-"""A sketch, a pose or a depth map that a picture follows, through diffusers' T2IAdapter and ControlNet models."""
+"""Control by a sketch, a pose or a depth map, with diffusers' T2IAdapter and ControlNet models."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,14 +16,14 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.models.base_model import Base
 from studio.models.families import SDXL, family_of
-from studio.models.loading import quiet_libraries
+from studio.models.loading import progress_bars_disabled
 
 _CLASSES: dict[str, Any] = {"T2IAdapter": T2IAdapter, "ControlNetModel": ControlNetModel}
 
 
 @dataclass(frozen=True)
 class ControlCondition:
-    """A picture to follow, the model that reads it, and how strongly it acts; 1 is as the model was trained."""
+    """A control image, its model, and the conditioning scale; 1 is as the model was trained."""
 
     picture: Image.Image
     model: ModelMixin
@@ -36,7 +36,7 @@ def load_control_model(base: Base, source: str) -> ModelMixin:
     Raises StudioError for anything else, and for a model of another family than the base's.
     """
     try:
-        with quiet_libraries():
+        with progress_bars_disabled():
             config: Any = T2IAdapter.load_config(source)
             model = _CLASSES[config["_class_name"]].from_pretrained(source, torch_dtype=torch.float32)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -60,10 +60,10 @@ def _check(base: Base, model: Any, name: str) -> None:
 
 @contextmanager
 def with_control(base: Base, conditions: Sequence[ControlCondition]) -> Iterator[None]:
-    """While open, whatever is generated with the base follows the conditions; regions and concepts act as ever.
+    """While open, generation with the base uses these conditions, together with regions and concepts.
 
-    A ControlNet reads the whole picture's prompt, which comes first where there are regions, and of a context by layer
-    the first one's.
+    A ControlNet gets the whole picture's prompt, which comes first where there are regions, and the first layer's part
+    of a context by layer.
     """
     with ExitStack() as undo:
         for condition in conditions:
@@ -74,7 +74,7 @@ def with_control(base: Base, conditions: Sequence[ControlCondition]) -> Iterator
 
 
 def _signal(base: Base, condition: ControlCondition) -> Tensor:
-    """The picture at the base's size as (1, channels, side, side), 0 to 1; grey where the model reads one channel."""
+    """The picture at the base's size as (1, channels, side, side), 0 to 1; grey where the model has one channel."""
     config: Any = condition.model.config
     grey = getattr(config, "in_channels", 3) == 1 and not isinstance(condition.model, ControlNetModel)
     picture = condition.picture.convert("L" if grey else "RGB")
@@ -98,13 +98,13 @@ def _t2i_adapter(base: Base, condition: ControlCondition) -> Any:
 
 
 def _summed(options: dict[str, Any], own: list[Tensor]) -> list[Tensor]:
-    """These residuals, added to those of another condition."""
+    """These residuals plus those of another condition, if there are any."""
     others = options.get("down_intrablock_additional_residuals")
     return own if others is None else [one + other for one, other in zip(own, others, strict=True)]
 
 
 def _control_net(base: Base, condition: ControlCondition) -> Any:
-    """A hook of the UNet that runs the ControlNet on what the UNet reads and adds its residuals."""
+    """A hook of the UNet that runs the ControlNet on the UNet's inputs and adds its residuals."""
     model: Any = condition.model
     signal = _signal(base, condition)
 

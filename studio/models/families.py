@@ -1,4 +1,4 @@
-"""Which family of Stable Diffusion a model belongs to, and what the field calls its parts."""
+"""Families of Stable Diffusion: their names in files' metadata, and kohya's key prefixes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Family:
-    """A family whose files fit one another: a name to print, the names in files' metadata (sd-scripts' and
-    modelspec's), and how kohya's layout begins the layers of each part.
+    """A family of models with compatible files: its title, its names in files' metadata (sd-scripts' and modelspec's),
+    and kohya's key prefix of each part.
     """
 
     title: str

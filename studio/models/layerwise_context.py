@@ -1,7 +1,8 @@
-"""Contexts by layer: every attention block of a UNet reads a part of its own (Gu et al., 2023, section 3.1).
+"""Layer-wise prompt embeddings: every attention block of a UNet gets its own (Gu et al., 2023, section 3.1).
 
-A context by layer is as wide as all parts side by side, (n, tokens, layers × d); whatever arranges rows and tokens need
-not know. A block is what diffusers calls a transformer; in Stable Diffusion 1.x and 2.x each has one cross-attention.
+A context by layer is the concatenation of all blocks' parts, (n, tokens, layers × d), so code that handles rows and
+tokens is the same. A block is a diffusers Transformer2DModel; in Stable Diffusion 1.x and 2.x each has one
+cross-attention.
 """
 
 from functools import partial
@@ -15,22 +16,22 @@ from concepts.errors import StudioError
 
 
 def attention_blocks(unet: nn.Module) -> list[str]:
-    """The names of the blocks that read prompts, in the order of their parts in a context."""
+    """The names of the blocks with cross-attention, in the order of their parts in a context."""
     return [name for name, module in unet.named_modules() if isinstance(module, Transformer2DModel)]
 
 
 def layer_of(blocks: list[str], site: str) -> int:
-    """The part that a site of the UNet, as in "unet.mid_block.attentions.0.….attn2.to_k", reads."""
+    """The index of the part for a site of the UNet, as in "unet.mid_block.attentions.0.….attn2.to_k"."""
     return next(index for index, block in enumerate(blocks) if site.startswith(f"unet.{block}."))
 
 
 def parts_of(context: Tensor, width: int) -> tuple[Tensor, ...]:
-    """What each layer reads, (…, width), of a context by layer; a plain context itself."""
+    """Each block's part, (…, width), of a context by layer; of a plain context, itself."""
     return context.split(width, -1)
 
 
 def read_own_parts(unet: UNet2DConditionModel) -> None:
-    """Has each attention block read its own part of a context by layer from now on; plain contexts stay as they are."""
+    """Hooks each attention block to use its own part of a context by layer; plain contexts are unchanged."""
     blocks, config = attention_blocks(unet), unet.config
     for index, name in enumerate(blocks):
         hook = partial(_read_own_part, index, len(blocks), config["cross_attention_dim"])

@@ -1,4 +1,4 @@
-"""Pipelines from folders, files and the hub, without the libraries' own progress bars."""
+"""Loads pipelines from folders, files and the hub, without the libraries' progress bars."""
 
 import json
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from studio.layers.sites import CHOICES
 from studio.models.single_file import load_single_file
 
 DEFAULTS = "studio.json"
-"""A file that a base's folder may hold: {"sites": […]}, the layers that concepts of this base adapt by default."""
+"""An optional file in a base's folder: {"sites": […]}, the layers that concepts of this base adapt by default."""
 
 
 def default_target_modules(source: str) -> tuple[str, ...]:
-    """The kinds of layers, of CHOICES, that a base's folder names in `DEFAULTS`; attention where there is no such file.
+    """The kinds of layers, of CHOICES, that a base's folder names in `DEFAULTS`; attention if there is no such file.
 
-    Raises StudioError for a file that names none, or others than there are.
+    Raises StudioError for a file that names none, or unknown ones.
     """
     file = _place(source) / DEFAULTS
     if not file.is_file():
@@ -34,14 +34,14 @@ def default_target_modules(source: str) -> tuple[str, ...]:
         raise StudioError(f'Write {{"sites": ["attention"]}} to {file}, or remove it: it cannot be read.') from error
     if not kinds or any(kind not in CHOICES for kind in kinds):
         raise StudioError(
-            f"Choose the sites in {file} from {', '.join(CHOICES)}: {', '.join(map(str, kinds)) or 'none'} will not do."
+            f"Choose the sites in {file} from {', '.join(CHOICES)}: {', '.join(map(str, kinds)) or 'none'} is invalid."
         )
     return kinds
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keeps the libraries' own progress bars off stderr; afterwards they are as they were."""
+def progress_bars_disabled() -> Iterator[None]:
+    """While open, diffusers' and transformers' progress bars are disabled."""
     shown = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
     for library in shown:
         library.disable_progress_bar()
@@ -58,7 +58,7 @@ def open_pipeline(source: str) -> Any:
 
     Raises StudioError when there is none.
     """
-    with quiet_libraries():
+    with progress_bars_disabled():
         return load_single_file(Path(source)) if Path(source).is_file() else _pretrained(source)
 
 

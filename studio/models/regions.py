@@ -1,4 +1,4 @@
-"""Boxes in a picture, each with a prompt of its own that cross-attention reads inside it."""
+"""Regions of a picture, each with its own prompt in cross-attention."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from concepts.errors import StudioError
 
 @dataclass(frozen=True)
 class Region:
-    """A box in units of the picture's height and width, 0 to 1, and the prompt that holds inside it."""
+    """A box in units of the picture's height and width, 0 to 1, and the prompt inside it."""
 
     prompt: str
     top: float
@@ -37,20 +37,20 @@ class Region:
 
 
 def grid(positions: int, aspect: float) -> tuple[int, int]:
-    """Rows and columns of the positions of a picture that is `aspect` times as wide as it is high."""
+    """Rows and columns of the attention positions of a picture that is `aspect` times as wide as it is high."""
     rows = round(sqrt(positions / aspect))
     return rows, positions // rows
 
 
-def cut(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """The part of a picture inside a box, (top, left, bottom, right) in units of its height and width."""
+def crop(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """The crop of a picture to a box, (top, left, bottom, right) in units of its height and width."""
     top, left, bottom, right = box
     rows, columns = (top * picture.height, bottom * picture.height), (left * picture.width, right * picture.width)
     return picture.crop((round(columns[0]), round(rows[0]), round(columns[1]), round(rows[1])))
 
 
 class RegionProcessor(AttnProcessor2_0):
-    """Attention in which each position reads the tokens of its own regions, or the prompt's outside all of them.
+    """Attention in which each position attends to the tokens of its regions, or to the prompt's outside all of them.
 
     The context holds the prompt's tokens, then each region's, the same number each: (batch, n × (1 + regions), d).
     `aspect` is the picture's width by its height.
@@ -61,11 +61,11 @@ class RegionProcessor(AttnProcessor2_0):
         self.regions, self.aspect = tuple(regions), aspect
 
     def mask(self, positions: int, tokens: int) -> Tensor:
-        """0 where a position reads a token and -inf where not, (1, positions, tokens)."""
+        """The attention bias: 0 where a position attends to a token and -inf elsewhere, (1, positions, tokens)."""
         cells = grid(positions, self.aspect)
         inside = torch.stack([region.covers(*cells).flatten() for region in self.regions])
-        reads = torch.cat([~inside.any(0, keepdim=True), inside]).T
-        visible = reads.repeat_interleave(tokens // (1 + len(self.regions)), 1)
+        attends = torch.cat([~inside.any(0, keepdim=True), inside]).T
+        visible = attends.repeat_interleave(tokens // (1 + len(self.regions)), 1)
         return torch.zeros(visible.shape).masked_fill(~visible, float("-inf"))[None]
 
     def __call__(
@@ -76,7 +76,7 @@ class RegionProcessor(AttnProcessor2_0):
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """(batch, positions, d) to the same shape; self-attention is left as it is."""
+        """(batch, positions, d) to the same shape; self-attention is unchanged."""
         if encoder_hidden_states is not None:
             mask = self.mask(hidden_states.shape[1], encoder_hidden_states.shape[1])
             attention_mask = mask.to(hidden_states).repeat(len(hidden_states), 1, 1)
@@ -85,7 +85,7 @@ class RegionProcessor(AttnProcessor2_0):
 
 @contextmanager
 def in_regions(unet: UNet2DConditionModel, regions: Sequence[Region], aspect: float = 1.0) -> Iterator[None]:
-    """While open, the UNet's cross-attention reads by region; without regions nothing changes."""
+    """While open, the UNet's cross-attention attends by region; without regions nothing changes."""
     before = unet.attn_processors
     if regions:
         unet.set_attn_processor(RegionProcessor(regions, aspect))

@@ -1,4 +1,4 @@
-"""Single-file checkpoints, opened without a network: the family is read from the file, the rest is known."""
+"""Loads single-file checkpoints offline: the family is detected by its keys, configurations are built in."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ from transformers import CLIPTokenizer
 from concepts.errors import StudioError
 from studio.models.architectures import architecture_parts
 
-_MARKS = {
+_FAMILY_KEYS = {
     "conditioner.embedders.1.model.ln_final.weight": "sdxl",
     "cond_stage_model.model.ln_final.weight": "sd21",
     "cond_stage_model.transformer.text_model.final_layer_norm.weight": "sd15",
@@ -32,10 +32,10 @@ _NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0
 
 
 def load_single_file(path: Path) -> Any:
-    """A pipeline of Stable Diffusion 1.x, 2.x or XL from one .safetensors file in the original code's names.
+    """A pipeline of Stable Diffusion 1.x, 2.x or XL from one .safetensors file with the original code's keys.
 
-    A folder beside it of the same name, without the ending, that holds a diffusers pipeline's configurations stands in
-    for the family's own: a model of other sizes, or with another scheduler. Raises StudioError for anything else.
+    A folder beside it of the same name, without the suffix, with a diffusers pipeline's configurations replaces the
+    family's own: for a model of other sizes, or with another scheduler. Raises StudioError for anything else.
     """
     family = _family(path)
     pipeline_class = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
@@ -71,7 +71,7 @@ def _family(path: Path) -> str:
             keys = set(file.keys())
     except (SafetensorError, OSError) as error:
         raise StudioError(f"Get another copy of {path.name}: it is truncated, or no safetensors file.") from error
-    family = next((family for mark, family in _MARKS.items() if mark in keys), None)
+    family = next((family for key, family in _FAMILY_KEYS.items() if key in keys), None)
     if family is None:
         raise StudioError(
             f"Give a whole checkpoint of Stable Diffusion 1.x, 2.x or XL: {path.name} holds no text encoder of theirs."
@@ -123,7 +123,7 @@ def _autoencoder(family: str) -> AutoencoderKL:
 
 
 def scheduler_of(family: str) -> Any:
-    """What the published model was trained with: 2.1 predicts the velocity, the others the noise."""
+    """The scheduler of the published model: 2.1 predicts the velocity, the others the noise."""
     if family == "sdxl":
         return EulerDiscreteScheduler(**_NOISE)
     prediction = "v_prediction" if family == "sd21" else "epsilon"
@@ -131,7 +131,7 @@ def scheduler_of(family: str) -> Any:
 
 
 def clip_tokenizer(padding: str = "<|endoftext|>") -> CLIPTokenizer:
-    """CLIP's tokenizer, from the merges that open_clip carries."""
+    """CLIP's tokenizer, from the merges in open_clip's package."""
     lines = gzip.decompress(Path(open_clip_tokenizer.default_bpe()).read_bytes()).decode().split("\n")
     pairs = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 1]]
     letters = list(open_clip_tokenizer.bytes_to_unicode().values())

@@ -1,10 +1,9 @@
-"""New tokens for concepts: words that the tokenizer keeps whole and whose embeddings are trained.
+"""New tokens for concepts (textual inversion): the tokenizer does not split them, and their embeddings are trained.
 
-The text encoder's own embedding matrix is never resized or written to. While concepts have tokens, a
-ConceptEmbedding stands in its place: it looks ordinary words up there and the concepts' words in vectors of
-its own. A token with several vectors is written as several pieces, "<rex> <rex>_1", by the convention of
-diffusers. A token by layer has vectors of its own for every layer that reads the prompt; each layer's prompt is written
-with the pieces of that layer.
+The text encoder's own embedding matrix is never resized or modified. While concepts have tokens, a
+ConceptEmbedding replaces it: it looks up ordinary tokens there and the concepts' tokens in its own vectors. A
+token with several vectors is written as several pieces, "<rex> <rex>_1", by the convention of diffusers. A token by
+layer has its own vectors for every attention block; each block's prompt is written with its own pieces.
 """
 
 import json
@@ -21,14 +20,14 @@ from transformers import PreTrainedModel, TokenizersBackend
 from concepts.errors import StudioError
 
 TextEncoders = Mapping[str, tuple[Any, Any]]
-"""The tokenizer and the text encoder of each part that reads prompts, by the part's name."""
+"""Each tokenizer with its text encoder, by the text encoder's name."""
 
 
 class ConceptEmbedding(nn.Module):
     """A frozen embedding (vocabulary, d) beside a float32 parameter, (n, d) or (layers, n, d), for each concept token.
 
-    Only the concepts' vectors get gradients and belong in an optimizer; the base's rows are never written to.
-    Remove the tokens before saving the text encoder: with them its state has other names.
+    Only the concepts' vectors get gradients and belong in an optimizer; the base's rows are never modified.
+    Remove the tokens before saving the text encoder: with them its state dict has other keys.
     """
 
     token_ids: Tensor
@@ -57,11 +56,11 @@ class ConceptEmbedding(nn.Module):
 
     @property
     def layers(self) -> int:
-        """For how many layers a prompt must be read; 1 without tokens by layer."""
+        """For how many layers a prompt must be encoded; 1 without tokens by layer."""
         return max(map(layer_count, self.vectors), default=1)
 
     def pieces(self, token: str) -> list[str]:
-        """How a token is written for the tokenizer, one piece a vector, those of the first layer first."""
+        """The pieces of a token for the tokenizer, one per vector, those of the first layer first."""
         return _pieces(token, self.of(token))
 
     def written(self, token: str, layer: int) -> list[str]:
@@ -71,7 +70,7 @@ class ConceptEmbedding(nn.Module):
         return pieces[layer * count : (layer + 1) * count] if vectors.ndim == 3 else pieces
 
     def assign(self, entries: dict[str, nn.Parameter], tokenizer: TokenizersBackend) -> None:
-        """Hold these tokens and no others; the tokenizer must know their pieces."""
+        """Set the tokens, which replace all others; the tokenizer must have their pieces."""
         self.tokens = list(entries)
         self.vectors = nn.ParameterList(entries.values())
         pieces = [piece for token in self.tokens for piece in self.pieces(token)]
@@ -90,14 +89,14 @@ def add_token(
     vectors: int = 1,
     layers: int = 1,
 ) -> list[int]:
-    """Add a token such as "<rex>" that means `initial_word` until it is trained; by layer, if there are several.
+    """Add a token such as "<rex>", initialized with `initial_word`'s embedding; by layer, if there are several.
 
-    Returns its ids, one a vector. A word that the tokenizer splits gives the mean of its pieces' embeddings.
+    Returns its ids, one per vector. A word that the tokenizer splits gives the mean of its pieces' embeddings.
     Raises StudioError for a token that exists, a word without pieces, or fewer than one vector.
     """
     pieces = tokenizer.encode(initial_word, add_special_tokens=False)
     if not pieces or vectors < 1:
-        raise StudioError("Give a word to start from and at least one vector: a new token needs both.")
+        raise StudioError("Give an initial word and at least one vector: a new token needs both.")
     with torch.no_grad():
         embedding = text_encoder.get_input_embeddings()
         start = embedding(torch.tensor(pieces, device=text_encoder.device)).float().mean(0)
@@ -106,7 +105,7 @@ def add_token(
 
 
 def load_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, token: str, vectors: Tensor) -> list[int]:
-    """Add a token with known vectors, (n, d) or (layers, n, d), as a concept's file holds them; returns its ids.
+    """Add a token with given vectors, (n, d) or (layers, n, d), as in a concept's file; returns its ids.
 
     Raises StudioError for a token that exists or vectors of another width than the text encoder's.
     """
@@ -115,7 +114,7 @@ def load_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, toke
     if vectors.ndim not in (2, 3) or vectors.shape[-1] != width or not vectors.numel():
         raise StudioError(
             f"Use a concept of this base: {token} has vectors of shape {tuple(vectors.shape)}, "
-            f"and this text encoder reads (n, {width}) or (layers, n, {width})."
+            f"and this text encoder needs (n, {width}) or (layers, n, {width})."
         )
     pieces = _pieces(token, vectors)
     if any(_is_taken(tokenizer, piece) for piece in pieces):
@@ -128,33 +127,35 @@ def load_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, toke
 
 
 def add_tokens(text_encoders: TextEncoders, token: str, initial_word: str, vectors: int = 1, layers: int = 1) -> None:
-    """`add_token` in every part that reads prompts; in all of them or, where it raises StudioError, in none."""
-    _in_every(text_encoders, token, lambda part, reader: add_token(*reader, token, initial_word, vectors, layers))
+    """`add_token` in every text encoder; in all of them or, where it raises StudioError, in none."""
+    _in_every(text_encoders, token, lambda part, pair: add_token(*pair, token, initial_word, vectors, layers))
 
 
 def load_tokens(text_encoders: TextEncoders, token: str, parts: Mapping[str, Tensor]) -> None:
-    """`load_token` with each part's own vectors; in all parts or, where it raises StudioError, in none."""
+    """`load_token` with each text encoder's own vectors; in all or, where it raises StudioError, in none."""
     if missing := sorted(text_encoders.keys() - parts.keys()):
         raise StudioError(f"Use a concept of this base: {token} has no vectors for its {' and '.join(missing)}.")
-    _in_every(text_encoders, token, lambda part, reader: load_token(*reader, token, parts[part]))
+    _in_every(text_encoders, token, lambda part, pair: load_token(*pair, token, parts[part]))
 
 
 def _in_every(text_encoders: TextEncoders, token: str, put: Callable[[str, tuple[Any, Any]], object]) -> None:
     with ExitStack() as undo:
-        for part, reader in text_encoders.items():
-            put(part, reader)
-            undo.callback(remove_token, *reader, token)
+        for part, pair in text_encoders.items():
+            put(part, pair)
+            undo.callback(remove_token, *pair, token)
         undo.pop_all()
 
 
 def remove_tokens(text_encoders: TextEncoders, token: str) -> None:
-    """`remove_token` in every part."""
-    for reader in text_encoders.values():
-        remove_token(*reader, token)
+    """`remove_token` in every text encoder."""
+    for pair in text_encoders.values():
+        remove_token(*pair, token)
 
 
 def vectors_by_part(text_encoders: TextEncoders, token: str) -> dict[str, nn.Parameter]:
-    """The vectors of a token, (n, d) or (layers, n, d), in each part: parameters to train, and tensors to save."""
+    """The vectors of a token, (n, d) or (layers, n, d), by text encoder: the parameters to train, and the tensors to
+    save.
+    """
     return {part: token_vectors(encoder, token) for part, (_, encoder) in text_encoders.items()}
 
 
@@ -164,12 +165,12 @@ def token_vectors(text_encoder: PreTrainedModel, token: str) -> nn.Parameter:
 
 
 def remove_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, token: str) -> None:
-    """Take a token out of both; after the last one, tokenizer and text encoder are as they were at first.
+    """Remove a token from both; after the last one, tokenizer and text encoder are in their original state.
 
     The ids of tokens that were added later change. Raises StudioError if there is no such token.
     """
     embedding = _concept_embedding(text_encoder, token)
-    _forget(tokenizer, set(embedding.pieces(token)))
+    _remove_pieces(tokenizer, set(embedding.pieces(token)))
     remaining = embedding.entries()
     del remaining[token]
     embedding.assign(remaining, tokenizer)
@@ -178,25 +179,25 @@ def remove_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, to
 
 
 def remove_all_tokens(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel) -> None:
-    """Take every concept's token out: tokenizer and text encoder are as they were at first."""
+    """Remove every concept's token: tokenizer and text encoder are in their original state."""
     embedding = _installed(text_encoder)
     for token in list(embedding.tokens) if embedding else ():
         remove_token(tokenizer, text_encoder, token)
 
 
 def layer_count(vectors: Tensor) -> int:
-    """For how many layers a token's vectors, (n, d) or (layers, n, d), are."""
+    """The number of layers of a token's vectors, (n, d) or (layers, n, d)."""
     return len(vectors) if vectors.ndim == 3 else 1
 
 
 def layers_of(text_encoder: PreTrainedModel) -> int:
-    """For how many layers a prompt must be read; 1 without tokens by layer."""
+    """For how many layers a prompt must be encoded; 1 without tokens by layer."""
     embedding = _installed(text_encoder)
     return embedding.layers if embedding else 1
 
 
 def expand_tokens(text_encoder: PreTrainedModel, prompt: str, layer: int = 0) -> str:
-    """The prompt with every concept token of several vectors written as its pieces, as this layer reads it."""
+    """The prompt with every concept token of several vectors written as its pieces for this layer."""
     embedding = _installed(text_encoder)
     for token in embedding.tokens if embedding else ():
         written = " ".join(embedding.written(token, layer)) if embedding else token
@@ -236,10 +237,8 @@ def _is_taken(tokenizer: TokenizersBackend, piece: str) -> bool:
     return piece.lower() in added or _ids(tokenizer, [piece]) != [tokenizer.unk_token_id]
 
 
-def _forget(tokenizer: TokenizersBackend, pieces: set[str]) -> None:
-    """Drop added tokens: the tokenizers library has no call for it, but restores itself from its own
-    description.
-    """
+def _remove_pieces(tokenizer: TokenizersBackend, pieces: set[str]) -> None:
+    """Remove added tokens through the tokenizer's serialized state, since the tokenizers library has no call for it."""
     backend = tokenizer.backend_tokenizer
     description = json.loads(backend.to_str())
     description["added_tokens"] = [entry for entry in description["added_tokens"] if entry["content"] not in pieces]
@@ -247,5 +246,5 @@ def _forget(tokenizer: TokenizersBackend, pieces: set[str]) -> None:
 
 
 def token_of(name: str) -> str:
-    """How a concept is written in a prompt."""
+    """The token of a concept in prompts."""
     return f"<{name}>"

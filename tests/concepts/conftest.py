@@ -1,4 +1,4 @@
-"""A library, pictures to add, and what stands in it."""
+"""A library, pictures to add, and the contents of its folder."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def pictures(tmp_path) -> Path:
 
 @pytest.fixture
 def files() -> Callable[[Library], set[str]]:
-    """A function that lists all that lies in the library's folder, but for what SQLite keeps for itself."""
+    """A function that lists the files in the library's folder, without SQLite's own."""
 
     def listed(library: Library) -> set[str]:
         return {

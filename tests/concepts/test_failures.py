@@ -11,7 +11,7 @@ from concepts import LibraryError
 
 @pytest.fixture
 def failing_commit(monkeypatch):
-    """Lets so many commits pass, and fails the next."""
+    """Fails the commit after a given number of commits."""
 
     def arm(error: BaseException, passing: int):
         commits = iter(range(passing + 1))

@@ -35,7 +35,7 @@ def held(library: Library, name: str) -> list[int]:
 
 
 def later(monkeypatch, **by: float) -> None:
-    """Moves the database's clock on."""
+    """Advances the database's clock."""
     from concepts import jobs, leases
     from concepts.database import now
 
@@ -46,18 +46,18 @@ def later(monkeypatch, **by: float) -> None:
 def test_a_long_queue_is_counted_no_further_than_asked(library):
     queue(library, "abc")
     assert [library.jobs.unfinished(most) for most in (1, 2, 9)] == [1, 2, 3]
-    assert library.jobs.last_beat() is None
+    assert library.jobs.last_heartbeat() is None
     lease = library.jobs.lease("w", seconds=60)
     assert lease is not None
     assert (library.jobs.unfinished(9), library.jobs.unfinished(9, ["queued"])) == (3, 2)
-    first = library.jobs.last_beat()
+    first = library.jobs.last_heartbeat()
     lease.renew()
-    second = library.jobs.last_beat()
+    second = library.jobs.last_heartbeat()
     assert first is not None
     assert second is not None
     assert first < second
     lease.fail("it did not work", again=False)
-    assert (library.jobs.unfinished(9), library.jobs.last_beat()) == (2, None)
+    assert (library.jobs.unfinished(9), library.jobs.last_heartbeat()) == (2, None)
 
 
 def test_columns_are_allocated_in_the_order_of_the_orders(library):
@@ -87,8 +87,8 @@ def test_a_finished_job_has_its_result_and_the_concept_can_be_queued_again(libra
     (job,) = queue(library, "a")
     lease = library.jobs.lease("w")
     lease.report(3, 5, [0.5, 0.4, 0.25])
-    told = library.jobs.job(job.id[:8])
-    assert (told.state, told.step, told.loss, told.attempts) == ("running", 3, 0.25, 1)
+    leased = library.jobs.job(job.id[:8])
+    assert (leased.state, leased.step, leased.loss, leased.attempts) == ("running", 3, 0.25, 1)
     assert library.jobs.losses(job.id) == [0.5, 0.4, 0.25]
     library.store_result("a", b"data", details, lease=lease)
     done = library.jobs.job(job.id)
@@ -101,7 +101,7 @@ def test_a_finished_job_has_its_result_and_the_concept_can_be_queued_again(libra
     assert queue(library, "a")[0].first_column == 0
 
 
-def test_a_worker_that_is_silent_loses_its_job_to_another(library, details, monkeypatch):
+def test_a_worker_whose_lease_expires_loses_its_job(library, details, monkeypatch):
     queue(library, "ab")
     first = library.jobs.lease("w", seconds=60)
     with monkeypatch.context() as patched:
@@ -114,7 +114,7 @@ def test_a_worker_that_is_silent_loses_its_job_to_another(library, details, monk
     assert (second.job.id, second.job.attempts) == (first.job.id, 2)
     assert second.alive()
     assert not first.alive()
-    for late in (first.renew, first.hand_back, lambda: first.report(1, 5, [1.0]), lambda: first.fail("late")):
+    for late in (first.renew, first.return_to_queue, lambda: first.report(1, 5, [1.0]), lambda: first.fail("late")):
         with pytest.raises(LeaseLostError, match="was cancelled, or another worker has it"):
             late()
     with pytest.raises(LeaseLostError):
@@ -124,7 +124,7 @@ def test_a_worker_that_is_silent_loses_its_job_to_another(library, details, monk
     assert library.jobs.job(first.job.id).state == "done"
 
 
-def test_a_job_is_tried_so_often_and_then_failed(library):
+def test_a_job_fails_after_the_maximum_number_of_attempts(library):
     queue(library, "a", max_attempts=2)
     for attempt in (1, 2):
         lease = library.jobs.lease("w")
@@ -149,15 +149,15 @@ def test_a_job_whose_workers_die_is_failed_in_the_end(library, monkeypatch):
     assert library.jobs.page()[0].error.startswith("Its worker died 2 times: look for the reason")
 
 
-def test_a_job_that_is_handed_back_is_as_if_it_had_not_been_taken(library):
+def test_a_job_that_is_returned_to_the_queue_counts_no_attempt(library):
     (job,) = queue(library, "a")
     for _ in range(5):
-        library.jobs.lease("w").hand_back()
+        library.jobs.lease("w").return_to_queue()
     assert library.jobs.job(job.id).attempts == 0
     assert library.jobs.lease("w").job.attempts == 1
 
 
-def test_a_cancelled_job_stops_its_worker_and_gives_its_columns_back(library, details):
+def test_a_cancelled_job_stops_its_worker_and_releases_its_columns(library, details):
     library.allocate_columns("a", "abc", 2, 12)
     library.store_result("a", b"before", details)
     first, second = queue(library, "ab")
@@ -213,7 +213,7 @@ def test_an_identifier_that_no_job_has(identifier, library):
 
 
 def at_once(work: Callable[[], Any], count: int) -> list[Any]:
-    """What `work` gives in each of so many threads."""
+    """The results of `work` in each of several threads."""
     found: list[Any] = []
     threads = [threading.Thread(target=lambda: found.append(work())) for _ in range(count)]
     for thread in threads:

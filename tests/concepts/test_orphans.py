@@ -28,7 +28,7 @@ def make(root: Path, pattern: str, age: float) -> Path:
 
 
 def wait_a_day(library: Library) -> None:
-    """Makes what was noted until now a day older."""
+    """Makes the notes a day older."""
     with library._database.writing() as session:
         for record in session.scalars(select(LeftoverRecord)):
             record.since -= timedelta(seconds=AGE_SECONDS)
@@ -113,7 +113,7 @@ def test_a_process_that_is_killed_leaves_nothing_for_ever(point, library, pictur
     assert done.returncode == -9
     assert files(library) != before
     assert Library(library.root).concepts() == []
-    assert files(library) != before, "it might still be at work"
+    assert files(library) != before, "the process might still be running"
     wait_a_day(library)
     Library(library.root).add_concept("rex", "dog", [pictures])
     library.remove_concept("rex")

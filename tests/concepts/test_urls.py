@@ -27,7 +27,7 @@ def remote(postgresql: str) -> Library:
 
 
 def fail(after: int) -> None:
-    """Lets so many writes and copies pass, and fails from then on."""
+    """Fails all writes and copies after a given number."""
     RemoteFileSystem.failing = after
 
 
@@ -49,7 +49,7 @@ def test_all_that_a_library_does(url, tmp_path, pictures, postgresql, details):
     assert library.concepts() == []
 
 
-def test_what_can_be_made_again_stays_on_this_machine(remote, tmp_path, pictures, store):
+def test_caches_stay_on_this_machine(remote, tmp_path, pictures, store):
     concept = remote.add_concept("rex", "dog", [pictures])
     assert remote.local.parent == tmp_path / "cache" / "concept-studio" / "libraries"
     assert remote.runs(concept).is_relative_to(remote.local)

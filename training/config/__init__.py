@@ -1,1 +1,1 @@
-"""What a training is: the recipe, its presets and the adapters' options."""
+"""The training configuration: the recipe, its presets and the adapters' options."""

@@ -1,4 +1,4 @@
-"""From a recipe to the adapter's options and the optimizer's groups."""
+"""Derives the adapter's options and the optimizer's parameter groups from a recipe."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -17,8 +17,8 @@ from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.config.stored_recipe import stored_recipe
 
-TOKEN_RATE = 5e-3
-"""The learning rate of a token whose recipe has none."""
+DEFAULT_TOKEN_LR = 5e-3
+"""The default learning rate of a token."""
 _FIXED = ("adapter", "rank", "max_parameters", "options", "target_modules", "num_vectors", "layerwise_token")
 
 
@@ -30,7 +30,7 @@ def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
     if recipe.rank is not None:
         given["rank"] = recipe.rank
     if "first_column" in given:
-        raise StudioError("Leave first_column out: the library gives every concept columns of its own.")
+        raise StudioError("Leave first_column out: the library allocates every concept its own columns.")
     if method.owns_block:
         given["first_column"] = first_column
     if unknown := next((name for name in given if name not in known), None):
@@ -49,8 +49,8 @@ def _listed(names: list[str]) -> str:
 
 
 def resolve_recipe(base: Base, recipe: Recipe) -> Recipe:
-    """The recipe as this base understands it: with the layers that it adapts, and in place of a budget the size that
-    it allows, as rank and options; StudioError if it allows none.
+    """The recipe with this base's defaults: with the layers that it adapts, and instead of `max_parameters` the size
+    that fits, as rank and options; StudioError if none fits.
     """
     if recipe.target_modules is None and method_named(recipe.adapter).kinds(adapter_config(recipe)) == ("attention",):
         recipe = recipe.model_copy(update={"target_modules": base.default_target_modules})
@@ -67,26 +67,26 @@ def resolve_recipe(base: Base, recipe: Recipe) -> Recipe:
 
 
 def kinds_of_recipe(recipe: Recipe, config: Any) -> tuple[str, ...]:
-    """The kinds of layers that a recipe adapts, keys of `KINDS`; StudioError where the method decides."""
+    """The kinds of layers that a recipe adapts, keys of `KINDS`; StudioError where the method fixes them."""
     own = method_named(recipe.adapter).kinds(config)
     if recipe.target_modules is None:
         return own
     if own != ("attention",):
-        raise StudioError(
-            f"Leave target_modules out: {recipe.adapter} decides itself what it adapts, {', '.join(own)}."
-        )
+        raise StudioError(f"Leave target_modules out: {recipe.adapter} always adapts {', '.join(own)}.")
     return recipe.target_modules
 
 
 def continued_recipe(concept: TrainedConcept, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe that a concept was trained with, for going on: with other noise, and with these changes.
+    """The recipe to continue a concept's training: its own with another seed and with these changes.
 
-    Raises StudioError for a change of the adapter or its size, and for a concept that came without a recipe.
+    Raises StudioError for a change of the adapter or its size, and for a concept without a recipe.
     """
     if fixed := next((name for name in _FIXED if name in changes), None):
-        raise StudioError(f"Leave {fixed} out when a training goes on: adapter and token keep their kind and size.")
+        raise StudioError(
+            f"Leave {fixed} out when a training is continued: adapter and token keep their kind and size."
+        )
     if "recipe" not in concept.metadata:
-        raise StudioError("Train this concept from the beginning: its file does not say how it was trained.")
+        raise StudioError("Train this concept from the beginning: its file has no recipe.")
     earlier = stored_recipe(concept.metadata["recipe"])
     return Recipe(**{**earlier.model_dump(), "seed": (earlier.seed + 1) % 2**32, **changes})
 
@@ -98,9 +98,10 @@ def parameter_groups(
     recipe: Recipe,
     token: Mapping[str, nn.Parameter],
 ) -> list[dict[str, Any]]:
-    """Adapters by part with that part's learning rate, and the token, (n, d) in each part that reads it.
+    """Parameter groups of the adapters by part, with that part's learning rate, and of the token, (n, d) by text
+    encoder.
 
-    Weight decay leaves the token alone, and whatever does not rest at zero.
+    The token, and parameters whose initial value is not zero, have no weight decay.
     """
     method = method_named(recipe.adapter)
     rates = {"unet": recipe.unet_lr, "text_encoder": recipe.text_encoder_lr}
@@ -115,6 +116,6 @@ def parameter_groups(
     for vectors in token.values():
         vectors.requires_grad_(recipe.train_token)
     if recipe.train_token:
-        rate = recipe.token_lr or TOKEN_RATE
+        rate = recipe.token_lr or DEFAULT_TOKEN_LR
         groups.append({"params": [*token.values()], "lr": rate, "weight_decay": 0.0, "part": "token"})
     return [group for group in groups if group["params"]]

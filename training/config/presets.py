@@ -1,4 +1,4 @@
-"""Recipes to begin with, by name."""
+"""Presets of recipes, by name."""
 
 from typing import Any
 
@@ -7,4 +7,4 @@ PRESETS: dict[str, dict[str, Any]] = {
     "standard": {"steps": 120, "validation_steps": 60},
     "thorough": {"steps": 300, "num_class_images": 96, "validation_steps": 100},
 }
-"""What each changes of the recipe's defaults. On toybox the standard one is what the README's figures are of."""
+"""Each preset's changes of the recipe's defaults. The README's figures for toybox are of the standard one."""

@@ -1,159 +1,175 @@
-"""The groups of options that a recipe consists of."""
+"""The groups of options of a recipe."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 CAPTIONS = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "a rendering of {}", "{}")
-"""How a concept's pictures are described unless a recipe says otherwise; its token fills the place."""
+"""The default caption templates of a concept's pictures; {} stands for its token."""
 
 
 class Group(BaseModel):
-    """Options that belong together; unknown ones are refused."""
+    """A group of options; unknown ones raise a validation error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Optimization(Group):
-    """How long, how fast, and by which optimizer."""
+    """Steps, batch size, learning rates and the optimizer."""
 
     steps: int = Field(default=120, ge=1, description="Training steps.")
-    batch_size: int = Field(default=8, ge=2, description="Pictures in a step, prior pictures among them.")
+    batch_size: int = Field(default=8, ge=2, description="Pictures in a batch, including prior pictures.")
     gradient_accumulation_steps: int = Field(
         default=1,
         ge=1,
-        description="Batches that are added up in a step, where memory allows no larger one.",
+        description="Batches whose gradients are accumulated in a step, for a larger effective batch.",
     )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Decides order, noise and initial values.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of order, noise and initial values.")
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="CPU threads; as many as the process has if unset. Only the same number gives the same bytes.",
+        description="CPU threads; those of the process if unset. Results are identical only for the same number.",
     )
     unet_lr: float | None = Field(
-        title="UNet LR", default=None, gt=0, description="Learning rate of UNet layers; the adapter's own if unset."
+        title="UNet LR", default=None, gt=0, description="Learning rate of UNet layers; the adapter's default if unset."
     )
     text_encoder_lr: float | None = Field(
-        default=None, gt=0, description="Learning rate of text-encoder layers; the adapter's own if unset."
+        default=None, gt=0, description="Learning rate of text-encoder layers; the adapter's default if unset."
     )
     token_lr: float | None = Field(
         default=None, gt=0, description="Learning rate of the new token's embedding; 0.005 if unset."
     )
     optimizer: Literal["adamw", "adamw8bit", "adafactor", "prodigy"] = Field(
         default="adamw",
-        description="adamw; adamw8bit, with a fourth of its memory, on a GPU with bitsandbytes; adafactor, with less "
-        "still; or prodigy, which finds the learning rates itself.",
+        description="adamw; adamw8bit, with a quarter of its memory, on a GPU with bitsandbytes; adafactor, with even "
+        "less; or prodigy, which sets the learning rates itself.",
     )
-    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of adapters (never of tokens).")
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of adapters; tokens have none.")
     lr_scheduler: Literal["linear", "constant", "cosine", "cosine_restarts", "polynomial"] = Field(
-        default="linear", description="How the learning rates fall after the warm-up; polynomial is quadratic."
+        default="linear", description="Learning rate schedule after the warm-up; polynomial is quadratic."
     )
-    lr_num_cycles: int = Field(default=2, ge=1, description="How often cosine_restarts begins at the full rates.")
-    lr_warmup_steps: int = Field(default=10, ge=0, description="Steps over which the learning rates rise.")
-    max_grad_norm: float = Field(default=1.0, ge=0, description="The longest gradient, as its norm; 0 for no limit.")
+    lr_num_cycles: int = Field(default=2, ge=1, description="Number of cycles of cosine_restarts.")
+    lr_warmup_steps: int = Field(default=10, ge=0, description="Steps of linear warm-up of the learning rates.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Maximum gradient norm; 0 disables clipping.")
     mixed_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="Of the products; auto is bfloat16 where the machine computes with it natively. float16 is for "
-        "GPUs without it.",
+        description="Precision of matrix products; auto is bfloat16 where the device supports it natively. float16 is "
+        "for GPUs without it.",
     )
     gradient_checkpointing: bool = Field(
-        default=False, description="Compute activations twice rather than keep them: less memory, more time."
+        default=False,
+        description="Recompute activations in the backward pass instead of storing them: less memory, more time.",
     )
     low_memory: bool = Field(
         default=False,
-        description="For cards of 8 GB: gradient_checkpointing, adamw8bit for adamw on a GPU that has it, and text "
-        "encoder and autoencoder off the card once their outputs are kept.",
+        description="For GPUs of 8 GB: gradient_checkpointing, adamw8bit for adamw where available, and text encoder "
+        "and autoencoder offloaded to the CPU once their outputs are cached.",
     )
     ema_decay: float | None = Field(
         title="EMA decay",
         default=None,
         ge=0,
         lt=1,
-        description="Keep a running average with this decay as the result, as 0.99.",
+        description="Use the exponential moving average of the parameters with this decay, as 0.99; off if unset.",
     )
 
 
 class Loss(Group):
-    """What counts as an error, and how much."""
+    """The losses and their weights."""
 
     snr_gamma: float | None = Field(
         title="SNR gamma",
         default=None,
         gt=0,
-        description="Min-SNR weighting (Hang et al., 2023) with this gamma; 5 is usual.",
+        description="Min-SNR weighting (Hang et al., 2023) with this gamma, usually 5; off if unset.",
     )
     noise_offset: float = Field(
-        default=0.0, ge=0, le=1, description="Shared noise per channel, for very dark or bright pictures."
+        default=0.0, ge=0, le=1, description="Noise offset per channel, for very dark or bright pictures."
     )
     prior_ratio: float = Field(
-        default=0.375, ge=0, lt=1, description="Share of the batch that does not name the concept."
+        default=0.375, ge=0, lt=1, description="Fraction of the batch whose prompts do not name the concept."
     )
     output_preservation_weight: float = Field(
         default=20.0,
         ge=0,
-        description="How strictly layers keep to the base where the concept is not named; 0: by prior pictures alone.",
+        description="Weight of the loss that preserves layer outputs on prompts without the concept; 0 uses only the "
+        "prior loss.",
     )
     random_token_ratio: float = Field(
-        default=0.5, ge=0, le=1, description="How many of the prompts for silence name another, made-up concept."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Fraction of the preservation loss's prompts that name a random token instead of an ordinary word.",
     )
     num_class_images: int = Field(
-        default=48, ge=2, description="Prior pictures: half of the class word, half of other things."
+        default=48, ge=2, description="Number of prior pictures: half of the class word, half of other things."
     )
     prior_seed: int = Field(
-        default=0, ge=0, lt=2**32, description="Decides the prior pictures; trainings with the same one share them."
+        default=0, ge=0, lt=2**32, description="Seed of the prior pictures; trainings with the same seed share them."
     )
     masked_loss: bool = Field(
-        default=False, description="Let only what a picture's mask shows count: drawn, or from transparency."
+        default=False, description="Weight the loss by each picture's mask, from a mask file or from transparency."
     )
-    unmasked_weight: float = Field(default=0.05, ge=0, le=1, description="How much what lies outside a mask counts.")
+    unmasked_weight: float = Field(default=0.05, ge=0, le=1, description="Loss weight outside the mask.")
 
 
 class Pictures(Group):
-    """How pictures are cut and described."""
+    """How pictures are cropped and captioned."""
 
-    random_flip: bool = Field(default=False, description="Also learn from mirrored pictures; not for text and logos.")
+    random_flip: bool = Field(default=False, description="Also train on mirrored pictures; not for text and logos.")
     crops: int = Field(
-        default=0, ge=0, le=32, description="Random crops of each picture to learn from beside the middle one."
+        default=0, ge=0, le=32, description="Number of random crops of each picture, besides the centre crop."
     )
     buckets: int = Field(
-        default=1, ge=1, le=16, description="Shapes that pictures keep, from tall to wide; 1 makes all of them square."
+        default=1,
+        ge=1,
+        le=16,
+        description="Number of aspect ratio buckets, from tall to wide; 1 crops all pictures square.",
     )
     captions: Literal["templates", "files"] = Field(
         default="templates",
-        description="templates, or each picture's own caption (files) where it has one: the class word in it, or {}, "
-        "becomes the concept.",
+        description="templates, or files for each picture's own caption where it has one; the class word in it, or {}, "
+        "is replaced by the token.",
     )
     templates: tuple[str, ...] = Field(
-        default=CAPTIONS, min_length=1, description="How pictures are described, a list; {} is the concept."
+        default=CAPTIONS, min_length=1, description="Caption templates, a list; {} is the concept."
     )
     shuffle_caption: bool = Field(
-        default=False, description="Say the parts of a caption, between commas, in a new order at every step."
+        default=False, description="Shuffle the comma-separated parts of a caption at every step."
     )
 
 
 class Tokens(Group):
-    """The new token that stands for the concept."""
+    """The concept's new token."""
 
-    train_token: bool = Field(default=True, description="Train the token's embedding; if not, it means its class word.")
+    train_token: bool = Field(
+        default=True, description="Train the token's embedding; if false, it stays that of the class word."
+    )
     num_vectors: int = Field(default=1, ge=1, le=16, description="Embedding vectors of the new token.")
     layerwise_token: bool = Field(
         default=False,
-        description="Give each attention block of the UNet vectors of its own of the token (ED-LoRA, Gu et al., 2023).",
+        description="Train separate vectors of the token for each attention block (ED-LoRA, Gu et al., 2023).",
     )
     freeze_token_after: int | None = Field(
-        default=None, ge=1, description="Leave the token's embedding as it is after so many steps."
+        default=None, ge=1, description="Freeze the token's embedding after this number of steps."
     )
 
 
 class Validation(Group):
-    """What is looked at on the way, and what follows from it."""
+    """Validation images, early stopping and the best result."""
 
     validation_steps: int | None = Field(
-        default=None, ge=1, description="Generate and score previews after every so many steps, and at the end."
+        default=None,
+        ge=1,
+        description="Generate and score validation images every this many steps, and at the end; off if unset.",
     )
-    validation_prompt: str = Field(default="a photo of {}", description="What previews show; {} is the concept.")
-    num_validation_images: int = Field(default=4, ge=1, le=64, description="Pictures in a preview.")
+    validation_prompt: str = Field(
+        default="a photo of {}", description="Prompt of validation images; {} is the concept."
+    )
+    num_validation_images: int = Field(default=4, ge=1, le=64, description="Number of validation images.")
     early_stopping_patience: int | None = Field(
-        default=None, ge=1, description="End after so many previews in a row without a better image alignment."
+        default=None, ge=1, description="Stop after this many validations in a row without a better image alignment."
     )
-    keep_best: bool = Field(default=False, description="Keep what had the best image alignment, not what came last.")
+    keep_best: bool = Field(
+        default=False, description="Keep the parameters of the best image alignment instead of the last."
+    )

@@ -1,4 +1,4 @@
-"""Recipes as they are kept in libraries, jobs and concept files, by this version and by earlier ones."""
+"""Reads recipes stored in libraries, jobs and concept files, by this version and by earlier ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,9 +34,9 @@ RENAMED = {
     "unet_rate": "unet_lr",
     "warmup": "lr_warmup_steps",
 }
-"""The options that had other names before 0.1.0, by those names."""
+"""The present names of options, by their names before 0.1.0."""
 
 
 def stored_recipe(values: Mapping[str, Any]) -> Recipe:
-    """A stored recipe, whichever version stored it. Raises pydantic's ValidationError for what is none."""
+    """A stored recipe of any version. Raises pydantic's ValidationError for anything else."""
     return Recipe(**{RENAMED.get(name, name): value for name, value in values.items()})

@@ -1,4 +1,4 @@
-"""The words that a picture is learned with."""
+"""Captions of training pictures."""
 
 import re
 
@@ -11,14 +11,14 @@ from training.data.dataset import Sample
 def caption_of(
     sample: Sample, template: str, token: str, class_word: str, recipe: Recipe, generator: torch.Generator
 ) -> str:
-    """The picture's own caption where the recipe reads those and it has one, else the template."""
+    """The picture's own caption where the recipe uses caption files and it has one, else the template."""
     own = sample.caption if recipe.captions == "files" else None
     text = template.replace("{}", token) if own is None else named(own, token, class_word)
     return _shuffled(text, generator) if recipe.shuffle_caption else text
 
 
 def named(caption: str, token: str, class_word: str) -> str:
-    """A caption with the concept's token in it: where it stands already, for {}, for the class word, or in front."""
+    """A caption with the concept's token: unchanged if it has it, else replacing {} or the class word, or prepended."""
     caption = " ".join(caption.split())
     if token.lower() in caption.lower():
         return caption

@@ -1,4 +1,4 @@
-"""What a concept is learned from: its pictures as latents, their captions, and the base's own prior pictures."""
+"""The training set: the concept's pictures as latents, their captions, and the base's prior pictures."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ _PRIOR_SETTINGS = SamplingSettings(num_inference_steps=16, batch_size=8)
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture as latents (channels, h, w), with what is said of it and what of it counts, (1, h, w), if known."""
+    """A picture as latents (channels, h, w), with its caption and its loss mask, (1, h, w), if it has them."""
 
     latents: Tensor
     caption: str | None = None
@@ -55,8 +55,8 @@ class TrainingSet:
 
 
 def any_prompt(class_word: str, generator: torch.Generator, random_token_ratio: float = 0.0) -> str:
-    """A prompt that does not name the concept: in a tenth of the cases nothing, else a stranger, as often as given, the
-    class or some other thing, as often as not without a context, in any of the wordings for a concept.
+    """A random prompt without the concept: empty in a tenth of the cases, else of the random token with the given
+    probability, the class word or another thing, half of them with a context, in any of CAPTIONS.
     """
 
     def chosen(values: Sequence[str]) -> str:
@@ -66,13 +66,13 @@ def any_prompt(class_word: str, generator: torch.Generator, random_token_ratio: 
     if kind == 0:
         return ""
     thing = chosen((class_word, chosen(_OTHER_THINGS), chosen(_OTHER_THINGS)))
-    is_stranger = float(torch.rand((), generator=generator)) < random_token_ratio
-    text = chosen(CAPTIONS).format(RANDOM_TOKEN if is_stranger else f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}")
+    is_random = float(torch.rand((), generator=generator)) < random_token_ratio
+    text = chosen(CAPTIONS).format(RANDOM_TOKEN if is_random else f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}")
     return text if kind < 6 else text + chosen(_CONTEXTS)
 
 
 def class_prompts(class_word: str, count: int) -> list[str]:
-    """Prompts of the class word alone, in various contexts."""
+    """Prompts of the class word in various contexts."""
     return [f"a photo of a {class_word}{_CONTEXTS[index % len(_CONTEXTS)]}" for index in range(count)]
 
 
@@ -92,7 +92,7 @@ def build_training_set(
     cache: Path | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> TrainingSet:
-    """Encodes the pictures once, and generates the prior pictures or finds them in `cache`.
+    """Encodes the pictures, and generates the prior pictures or loads them from `cache`.
 
     `on_step` is called for every denoising step while prior pictures are generated.
     """
@@ -121,14 +121,14 @@ def _encoded(base: Base, examples: Sequence[Example], recipe: Recipe) -> list[Sa
 
 
 def _mask(mask: Image.Image, factor: int, base: Base) -> Tensor:
-    """A grey picture as the share of each latent's place that counts, (1, h, w)."""
+    """A grey picture as loss weights of the latents' positions, (1, h, w)."""
     width, height = mask.width // factor, mask.height // factor
     levels = np.asarray(mask.convert("L").resize((width, height), Image.Resampling.BOX), dtype=np.float32)
     return torch.from_numpy(levels / 255)[None].to(base.device)
 
 
 def prior_steps(num_class_images: int) -> int:
-    """How often `build_training_set` calls `on_step` when no prior picture is in the cache."""
+    """How often `build_training_set` calls `on_step` if no prior picture is cached."""
     first = num_class_images // 2
     batches = sum(-(-count // _PRIOR_SETTINGS.batch_size) for count in (first, num_class_images - first))
     return batches * _PRIOR_SETTINGS.num_inference_steps
@@ -137,8 +137,8 @@ def prior_steps(num_class_images: int) -> int:
 def _prior(
     base: Base, prompts: Sequence[str], seed: int, cache: Path | None, on_step: Callable[[], None]
 ) -> list[Sample]:
-    """The base's pictures of these prompts; the seed of each follows from its place in the list and the recipe's."""
-    # On a CPU the number of threads decides the last bits, and a training must not depend on who generated first.
+    """The base's pictures of these prompts; each one's seed follows from its index and the recipe's prior_seed."""
+    # On a CPU the last bits depend on the number of threads, so the cache key includes it.
     threads = torch.get_num_threads() if base.device.type == "cpu" else 0
     key = json.dumps([base.decomposition.fingerprint, list(prompts), repr(_PRIOR_SETTINGS), seed, threads])
     path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors" if cache else None
@@ -153,7 +153,7 @@ def _prior(
 
 
 def _read(path: Path) -> Tensor | None:
-    """Stored latents; None where there are none or the file is torn, so that they are generated again."""
+    """Cached latents; None where there are none or the file is truncated, so that they are generated again."""
     try:
         return load_file(path)["latents"]
     except (SafetensorError, OSError, KeyError):

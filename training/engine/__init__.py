@@ -1,1 +1,1 @@
-"""The training loop."""
+"""The training loop: batches, losses, optimizer, training state, checkpoints."""

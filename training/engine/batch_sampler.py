@@ -1,4 +1,4 @@
-"""What a training step sees: all of it follows from the seed and the step."""
+"""Samples the batches of training steps, deterministically by seed and step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from training.engine.task import Task
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of one shape: clean latents and noise (n, channels, h, w), timesteps (n,), prompts, and, where there
-    are masks, how much each place counts, (n, 1, h, w).
+    """Pictures of one shape: clean latents and noise (n, channels, h, w), timesteps (n,), prompts, and, with masks,
+    loss weights (n, 1, h, w).
 
-    `share` is how much of the whole step this is. The first `own` of the n name the concept; in the whole step
-    `all_own` do so, and `all_others` do not.
+    `share` is this batch's fraction of the step's pictures. The prompts of the first `num_instance` of the n name the
+    concept; in the whole step those of `total_instance` do so, and those of `total_prior` do not.
     """
 
     latents: Tensor
@@ -29,18 +29,18 @@ class Batch:
     prompts: list[str]
     weights: Tensor | None
     share: float
-    own: int
-    all_own: int
-    all_others: int
+    num_instance: int
+    total_instance: int
+    total_prior: int
 
 
 def draw_batches(
     data: TrainingSet, task: Task, number: int, timesteps: int, process_group: ProcessGroup
 ) -> list[Batch]:
-    """The `number`th batch of a training, by shape: this process's part of it. `timesteps` is the schedule's length.
+    """This process's part of the `number`th batch, by shape. `timesteps` is the noise schedule's length.
 
-    What does not name the concept are prior pictures with their own prompts; in a quiet training all but the first of
-    them are pictures of any kind, the concept's too, with any prompt.
+    Prompts without the concept are those of prior pictures; with the preservation loss all but the first of these
+    samples are random pictures, also of the concept, with random prompts.
     """
     recipe = task.recipe
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
@@ -49,40 +49,40 @@ def draw_batches(
         return torch.randint(out_of, (count,), generator=generator).tolist()
 
     prior = recipe.num_prior_in_batch
-    own = [data.concept[i] for i in draw(recipe.batch_size - prior, len(data.concept))]
-    templates = [recipe.templates[i] for i in draw(len(own), len(recipe.templates))]
+    instance = [data.concept[i] for i in draw(recipe.batch_size - prior, len(data.concept))]
+    templates = [recipe.templates[i] for i in draw(len(instance), len(recipe.templates))]
     prompts = [
         caption_of(sample, template, task.token, task.class_word, recipe, generator)
-        for sample, template in zip(own, templates, strict=True)
+        for sample, template in zip(instance, templates, strict=True)
     ]
-    samples = list(own)
+    samples = list(instance)
     for pool, count in ((data.class_prior, prior - prior // 2), (data.other_prior, prior // 2)):
         chosen = [pool[i] for i in draw(count, len(pool))]
         samples += chosen
         prompts += [sample.caption or "" for sample in chosen]
     if task.preserves_outputs:
         every = [*data.concept, *data.class_prior, *data.other_prior]
-        for row in range(len(own) + 1, len(samples)):
+        for row in range(len(instance) + 1, len(samples)):
             samples[row] = every[draw(1, len(every))[0]]
             prompts[row] = any_prompt(task.class_word, generator, recipe.random_token_ratio)
     noises = _noises(samples, recipe.noise_offset, generator)
-    # Shuffled, so that concept and prior pictures meet every part of the schedule.
-    drawn = draw_timesteps(len(samples), timesteps, generator)[torch.randperm(len(samples), generator=generator)]
+    # Shuffled, so that concept and prior pictures get timesteps of the whole schedule.
+    sampled = draw_timesteps(len(samples), timesteps, generator)[torch.randperm(len(samples), generator=generator)]
     weights = [_weight(sample, recipe) for sample in samples]
-    mine = process_group.shard(range(len(samples)))
+    local = process_group.shard(range(len(samples)))
     return [
         Batch(
             torch.stack([samples[i].latents for i in group]),
             torch.stack([noises[i] for i in group]).to(samples[0].latents.device),
-            drawn[group].to(samples[0].latents.device),
+            sampled[group].to(samples[0].latents.device),
             [prompts[i] for i in group],
             torch.stack([weights[i] for i in group]) if recipe.masked_loss else None,
             len(group) / len(samples),
-            sum(i < len(own) for i in group),
-            len(own),
+            sum(i < len(instance) for i in group),
+            len(instance),
             prior,
         )
-        for group in _by_shape(samples, mine)
+        for group in _by_shape(samples, local)
     ]
 
 
@@ -104,7 +104,7 @@ def _noises(samples: Sequence[Sample], offset: float, generator: torch.Generator
 
 
 def _weight(sample: Sample, recipe: Recipe) -> Tensor:
-    """How much each place of the latents counts, (1, h, w)."""
+    """The loss weight of each position of the latents, (1, h, w)."""
     if sample.mask is None:
         return torch.ones_like(sample.latents[:1])
     return recipe.unmasked_weight + (1 - recipe.unmasked_weight) * sample.mask

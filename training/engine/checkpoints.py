@@ -1,4 +1,4 @@
-"""Where a training stands, kept in a folder: written whole or not at all, and checked before it is believed."""
+"""Checkpoints of the training state: written atomically, verified by a checksum when loaded."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from concepts.errors import StudioError
 from concepts.storage import TEMPORARY, StoragePath, atomic_write, entries, make_folder, remove, wrap_storage_errors
 
 KEPT = 2
-"""How many checkpoints stay: the newest, and the one before it should the newest be torn."""
+"""The number of checkpoints kept: the newest, and the one before it in case the newest is damaged."""
 _NAME = re.compile(r"step-\d{8}-[0-9a-f]{64}\.safetensors")
 _KEY = "state"
 
 
 class Checkpoints:
-    """The checkpoints of one training in a folder that nothing else uses.
+    """The checkpoints of one training in their own folder.
 
     A state is dictionaries, lists, tuples, tensors and what JSON can hold. Its file is safetensors, whose one metadata
     entry is the rest as JSON, and is named by the step and by its own SHA-256 digest.
@@ -28,9 +28,9 @@ class Checkpoints:
         self.folder = folder
 
     def save(self, step: int, state: dict[str, Any]) -> StoragePath:
-        """Keeps the state after so many steps, and removes all but the newest few.
+        """Saves the state after `step` steps, and removes all but the newest KEPT.
 
-        Raises StudioError when the disk refuses; what was kept before is then still there.
+        Raises StudioError if it cannot be written; earlier checkpoints are then kept.
         """
         tensors: dict[str, Tensor] = {}
         description = json.dumps(_packed(state, tensors))
@@ -42,15 +42,15 @@ class Checkpoints:
         except OSError as error:
             reason = error.strerror or error
             raise StudioError(
-                f"The checkpoint at step {step} could not be written to {self.folder} ({reason}): make room or "
-                "let it be written, and run the same command again. It goes on from the checkpoint before, if any."
+                f"The checkpoint at step {step} could not be written to {self.folder} ({reason}): free disk space or "
+                "allow writing, and run the same command again. It resumes from the previous checkpoint, if any."
             ) from error
         for old in self._found()[:-KEPT]:
             remove(old)
         return path
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest good state; None if there is none. What is torn or unfinished is removed."""
+        """The newest valid state; None if there is none. Damaged and unfinished files are removed."""
         for unfinished in entries(self.folder):
             if TEMPORARY.fullmatch(unfinished.name):
                 remove(unfinished)
@@ -74,7 +74,7 @@ def _read(data: bytes) -> dict[str, Any]:
 
 
 def _packed(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """The value as JSON can hold it, with its kind where JSON would lose that; tensors are put beside it."""
+    """The value as JSON, tagged with its type where JSON has none; tensors are collected in `tensors`."""
     match value:
         case Tensor():
             key = str(len(tensors))

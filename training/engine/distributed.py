@@ -1,4 +1,4 @@
-"""Several processes that train one concept together, each on its part of every batch."""
+"""Data-parallel training: several processes train one concept, each on its shard of every batch."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ T = TypeVar("T")
 class ProcessGroup:
     """The processes that `accelerate launch` or torchrun started, or this one alone.
 
-    All draw the same batch, since it follows from the seed and the step; each takes its part, and gradients are added
-    up, so that all hold the same parameters after every step.
+    All sample the same batch, by the seed and the step; each takes its shard, and gradients are summed, so that all
+    have the same parameters after every step.
     """
 
     rank: int = 0
@@ -26,7 +26,7 @@ class ProcessGroup:
 
     @classmethod
     def from_env(cls) -> "ProcessGroup":
-        """The group that this process belongs to."""
+        """This process's group."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         state = PartialState(cpu=not torch.cuda.is_available())
@@ -34,15 +34,15 @@ class ProcessGroup:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process writes files and speaks for all."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def shard(self, values: Sequence[T]) -> Sequence[T]:
-        """This process's part of a batch."""
+        """This process's shard of a batch."""
         return values[self.rank :: self.size]
 
     def all_reduce(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """Gives every process the sum of all gradients; returns the sum of the losses."""
+        """Sums the gradients over all processes; returns the sum of the losses."""
         if self.size == 1:
             return loss
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -54,7 +54,7 @@ class ProcessGroup:
         return flat[0]
 
     def main_process_first(self, work: Callable[[], T]) -> T:
-        """Does the work in every process, in the leading one before the others: they find what it wrote."""
+        """Runs `work` in every process, in the main process first, so that the others find the files that it wrote."""
         if not self.is_main_process:
             self.wait()
         result = work()
@@ -63,12 +63,12 @@ class ProcessGroup:
         return result
 
     def wait(self) -> None:
-        """Waits until every process has come here."""
+        """Waits for all processes."""
         if self.size > 1:
             PartialState().wait_for_everyone()
 
     def any(self, decision: bool) -> bool:
-        """Whether any process decided so."""
+        """Whether the decision is true in any process."""
         if self.size == 1:
             return decision
         votes = reduce(torch.tensor(float(decision), device=PartialState().device), "sum")

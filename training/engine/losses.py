@@ -1,4 +1,4 @@
-"""The loss of a denoiser, in the terms of whatever the base predicts."""
+"""The denoising loss, by the base's prediction type, and Min-SNR weights."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ def denoising_loss(
     timesteps: Tensor,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Each sample's mean squared error (n,) of what `predict(noisy latents, timesteps)` should have said.
+    """The per-sample mean squared error (n,) of `predict(noisy latents, timesteps)`.
 
     The target is the noise (Ho et al., 2020, Eq. 14), the velocity (Salimans and Ho, 2022, appendix D) or the
-    clean latents, as the scheduler's `prediction_type` has it. `latents` and `noise` are (n, channels, h, w);
-    `weights` (n, 1, h, w) say how much each place counts.
+    clean latents, by the scheduler's `prediction_type`. `latents` and `noise` are (n, channels, h, w); `weights`
+    (n, 1, h, w) are the loss weights of positions.
     """
     noisy = scheduler.add_noise(latents, noise, timesteps)  # pyright: ignore[reportArgumentType]
     kind = scheduler.config["prediction_type"]
@@ -35,10 +35,10 @@ def denoising_loss(
 
 
 def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
-    """How much the error at each timestep counts, (n,), so that no signal-to-noise ratio above gamma counts for more.
+    """The loss weight of each timestep, (n,), with the signal-to-noise ratio clamped to gamma.
 
-    Hang et al., 2023, section 3.4: min(snr, gamma) in the terms of clean latents, which is divided by snr for an error
-    of the noise, and by snr + 1 for one of the velocity.
+    Hang et al., 2023, section 3.4: min(snr, gamma) for a prediction of clean latents, divided by snr for one of the
+    noise, and by snr + 1 for one of the velocity.
     """
     snr = compute_snr(scheduler, timesteps)
     kind = scheduler.config["prediction_type"]
@@ -49,12 +49,12 @@ def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -
 
 
 def draw_noise(shape: torch.Size, offset: float, generator: torch.Generator) -> Tensor:
-    """Unit noise, plus `offset` times one number for each channel of each sample, on the CPU."""
+    """Gaussian noise, plus `offset` times one Gaussian number for each channel of each sample, on the CPU."""
     noise = torch.randn(shape, generator=generator)
     return noise + offset * torch.randn((*shape[:2], 1, 1), generator=generator) if offset else noise
 
 
 def draw_timesteps(count: int, last: int, generator: torch.Generator) -> Tensor:
-    """One timestep from each of `count` equal parts of 0..last-1: as random as independent ones, with less spread."""
+    """Stratified sampling: one timestep from each of `count` equal parts of 0..last-1."""
     places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     return (places * last).long().clamp(max=last - 1)

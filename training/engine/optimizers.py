@@ -1,4 +1,4 @@
-"""From a recipe to an optimizer and the pace of its learning rates."""
+"""The optimizers and learning rate schedules of recipes."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Groups = list[dict[str, Any]]
 
 
 def build_optimizer(groups: Groups, recipe: Recipe, device: torch.device) -> Optimizer:
-    """The recipe's optimizer of these parameter groups, if `check_optimizer` lets it pass."""
+    """The recipe's optimizer of these parameter groups; call `check_optimizer` before."""
     name = recipe.optimizer
     if recipe.low_memory and name == "adamw" and has_8_bit(device):
         name = "adamw8bit"
@@ -26,7 +26,7 @@ def build_optimizer(groups: Groups, recipe: Recipe, device: torch.device) -> Opt
 
 
 def check_optimizer(recipe: Recipe, device: torch.device) -> None:
-    """Raises StudioError for an optimizer that this machine lacks something for."""
+    """Raises StudioError for an optimizer that this machine does not support."""
     if recipe.optimizer == "adamw8bit" and not has_8_bit(device):
         raise StudioError(
             "Choose another optimizer, such as adamw or adafactor: adamw8bit needs an NVIDIA GPU and the package "
@@ -35,7 +35,7 @@ def check_optimizer(recipe: Recipe, device: torch.device) -> None:
 
 
 def has_8_bit(device: torch.device) -> bool:
-    """Whether the 8-bit AdamW works here."""
+    """Whether 8-bit AdamW is available."""
     return device.type == "cuda" and find_spec("bitsandbytes") is not None
 
 
@@ -50,12 +50,12 @@ def _adamw8bit(groups: Groups, _: torch.device) -> Optimizer:
 
 
 def _adafactor(groups: Groups, _: torch.device) -> Optimizer:
-    """With the recipe's own learning rates, as AdamW has them (Shazeer and Stern, 2018, without relative steps)."""
+    """With fixed learning rates as for AdamW (Shazeer and Stern, 2018, without relative steps)."""
     return Adafactor(groups, scale_parameter=False, relative_step=False, warmup_init=False)
 
 
 def _prodigy(groups: Groups, _: torch.device) -> Optimizer:
-    """Mishchenko and Defazio, 2023, with the settings that they advise for diffusion models."""
+    """Mishchenko and Defazio, 2023, with their recommended settings for diffusion models."""
     for group in groups:
         group["lr"] = 1.0
     return Prodigy(groups, decouple=True, use_bias_correction=True, safeguard_warmup=True)
@@ -68,22 +68,22 @@ OPTIMIZERS: dict[str, Callable[[Groups, torch.device], Optimizer]] = {
     "prodigy": _prodigy,
 }
 
-PACES: dict[str, Callable[[float, int], float]] = {
+LR_SCHEDULES: dict[str, Callable[[float, int], float]] = {
     "linear": lambda done, _: 1 - done,
     "constant": lambda _done, _: 1.0,
     "cosine": lambda done, _: (1 + math.cos(math.pi * done)) / 2,
     "cosine_restarts": lambda done, restarts: (1 + math.cos(math.pi * (done * restarts % 1))) / 2,
     "polynomial": lambda done, _: (1 - done) ** 2,
 }
-"""The share of the full learning rates, by the share of the steps that is done and the number of restarts."""
+"""The factor on the learning rates, by the fraction of steps done and the number of cycles."""
 
 
-def build_schedule(optimizer: Optimizer, recipe: Recipe) -> LambdaLR:
-    """A warm-up, times the recipe's pace."""
-    pace = PACES[recipe.lr_scheduler]
+def build_lr_scheduler(optimizer: Optimizer, recipe: Recipe) -> LambdaLR:
+    """Linear warm-up, times the recipe's schedule."""
+    schedule = LR_SCHEDULES[recipe.lr_scheduler]
 
-    def share(step: int) -> float:
-        risen = min(1.0, (step + 1) / recipe.lr_warmup_steps) if recipe.lr_warmup_steps else 1.0
-        return risen * pace(step / recipe.steps, recipe.lr_num_cycles)
+    def factor(step: int) -> float:
+        warmup = min(1.0, (step + 1) / recipe.lr_warmup_steps) if recipe.lr_warmup_steps else 1.0
+        return warmup * schedule(step / recipe.steps, recipe.lr_num_cycles)
 
-    return LambdaLR(optimizer, share)
+    return LambdaLR(optimizer, factor)

@@ -1,4 +1,4 @@
-"""In which precision a training computes its products."""
+"""Mixed precision: autocast, and frozen weights that are cast once."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,7 +12,7 @@ from studio.models.base_model import Base
 
 
 def cast_to(precision: str, base: Base) -> Callable[[], AbstractContextManager[Any]]:
-    """A function that opens a context in which products have the recipe's precision; StudioError where they cannot."""
+    """A factory of autocast contexts of the recipe's precision; StudioError where the device does not support it."""
     if precision == "auto":
         return base.autocast
     if precision == "float32":
@@ -29,15 +29,15 @@ def cast_to(precision: str, base: Base) -> Callable[[], AbstractContextManager[A
 
 @contextmanager
 def cast_once(base: Base, precision: str) -> Iterator[None]:
-    """While open, frozen matrices have the precision to which autocast would cast each of them in every step.
+    """While open, frozen weights are in the precision to which autocast would otherwise cast them in every step.
 
-    Products are the same to the last bit. Adapted layers keep their weights, with which some methods compute.
+    Results are identical. Adapted layers keep their weights, which some methods use in computations.
     """
     dtype = _dtype(cast_to(precision, base), base.device)
-    if dtype is None or dtype != _dtype(base.autocast, base.device):  # previews must be generated with them too
+    if dtype is None or dtype != _dtype(base.autocast, base.device):  # validation images use them too
         yield
         return
-    matrices = (nn.Linear, nn.Conv2d)  # and not what is adapted, which is of classes below these
+    matrices = (nn.Linear, nn.Conv2d)  # exact types: adapted layers are subclasses
     layers: list[Any] = [m for part in base.parts.values() for m in part.modules() if type(m) in matrices]
     kept = [(layer, layer.weight, layer.bias) for layer in layers]
     try:
@@ -50,7 +50,7 @@ def cast_once(base: Base, precision: str) -> Iterator[None]:
 
 
 def _dtype(cast: Callable[[], AbstractContextManager[Any]], device: torch.device) -> torch.dtype | None:
-    """The precision of products in such a context; None where it is that of their factors."""
+    """The autocast dtype of such a context; None without autocast."""
     with cast():
         return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 

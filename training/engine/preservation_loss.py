@@ -1,8 +1,8 @@
-"""Keeps adapted layers quiet where the concept is not named.
+"""The preservation loss: keeps the outputs of adapted layers unchanged on prompts without the concept.
 
-A concept whose layers answer to any prompt moves pictures that do not show it, and blurs every other concept that is
-merged with it. Prior pictures say so through the noise of the denoising loss; here each layer, and the prediction that
-they all make, is held to what the base gave.
+A concept whose layers respond to any prompt changes pictures that do not show it, and degrades every other concept
+that is merged with it. The prior loss penalizes this only through the noisy denoising loss; here the output of each
+layer, and the model's prediction, are regressed to the base's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _LEAST = torch.finfo(torch.float32).tiny
 
 @contextmanager
 def adapters_disabled(sites: Mapping[str, Site]) -> Iterator[None]:
-    """While open, the frozen layers stand at these sites, and no adapter acts."""
+    """While open, the frozen layers replace the adapted ones at these sites."""
     adapted = [(site, getattr(site.parent, site.attribute)) for site in hookable_sites(sites)]
     try:
         for site, _ in adapted:
@@ -35,33 +35,33 @@ def adapters_disabled(sites: Mapping[str, Site]) -> Iterator[None]:
 
 @contextmanager
 def relative_output_change(sites: Mapping[str, Site], first: int) -> Iterator[list[Tensor]]:
-    """While open, collects how far each adapted layer moves the rows of a batch from `first` on.
+    """While open, collects each adapted layer's relative change of its output, for the rows of a batch from `first` on.
 
-    That is |y' − y|² / |y|² for a row y' of the layer's output and what the frozen layer makes of the same row, y; each
-    layer that is called adds its rows' ratios, (rows,). As means over rows they add up from any parts of a batch.
+    That is |y' − y|² / |y|² for a row y' of the layer's output and the frozen layer's output y for the same input; each
+    layer that is called appends its rows' ratios, (rows,). They are per-sample, so means over shards of a batch add up.
     """
-    moved: list[Tensor] = []
+    changes: list[Tensor] = []
     with ExitStack() as undo:
         for site in hookable_sites(sites):
             layer = getattr(site.parent, site.attribute)
             products: list[tuple[Tensor, LowRank]] = []
             if isinstance(layer, AdaptedLinear | AdaptedConv2d):
-                undo.callback(setattr, layer.adapter, "listener", layer.adapter.listener)
-                layer.adapter.listener = lambda *product, products=products: products.append(product)
-            collect = partial(_collect, site.module, first, moved, products)
+                undo.callback(setattr, layer.adapter, "low_rank_hook", layer.adapter.low_rank_hook)
+                layer.adapter.low_rank_hook = lambda *product, products=products: products.append(product)
+            collect = partial(_collect, site.module, first, changes, products)
             undo.callback(layer.register_forward_hook(collect).remove)
-        yield moved
+        yield changes
 
 
 def hookable_sites(sites: Mapping[str, Site]) -> list[Site]:
-    """The sites whose frozen layer can be asked beside the adapted one."""
+    """The sites where the frozen layer can be called besides the adapted one."""
     return [site for site in sites.values() if site.role != "output"]
 
 
 def _collect(
     frozen: nn.Module,
     first: int,
-    moved: list[Tensor],
+    changes: list[Tensor],
     products: list[tuple[Tensor, LowRank]],
     layer: Any,
     inputs: Sequence[Tensor],
@@ -77,14 +77,14 @@ def _collect(
     else:
         before = frozen(rows).float()
         change, size = (each.flatten(1).square().sum(1) for each in (after.float() - before, before.detach()))
-    moved.append(change / size.clamp(min=_LEAST))
+    changes.append(change / size.clamp(min=_LEAST))
 
 
 def _squares(hidden: Tensor, factors: LowRank, after: Tensor) -> tuple[Tensor, Tensor]:
-    """|c|² of what a layer adds to each row of its output, c = U h, and |y' − c|², the frozen layer's, both (rows,).
+    """|c|² of the low-rank change c = U h of each row of a layer's output, and |y' − c|² of the frozen output, (rows,).
 
-    `hidden` is (rows, tokens, r), `after` (rows, tokens, out). |U h|² is hᵀ (UᵀU) h, and y'·c is (Uᵀy')·h, which spares
-    the frozen layer and most of what is of the output's width.
+    `hidden` is (rows, tokens, r), `after` (rows, tokens, out). |U h|² is hᵀ (UᵀU) h, and y'·c is (Uᵀy')·h, so the
+    frozen layer is not called and few tensors have the output's width.
     """
     hidden = hidden.float()
     change = ((hidden @ (factors.up.mT @ factors.up)) * hidden).sum((1, 2))

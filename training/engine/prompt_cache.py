@@ -1,4 +1,4 @@
-"""How prompts are read while a concept is learned."""
+"""Caches prompt embeddings during training."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,10 +13,10 @@ from training.engine.train_state import TrainState
 
 
 class PromptCache:
-    """Prompts as the UNet reads them.
+    """Encodes prompts, with a cache.
 
-    Once nothing learns that they depend on, each is read once, and with `low_memory` the text encoder then waits off
-    the card.
+    While neither the token nor the text encoder is trained, each prompt is encoded once, and with `low_memory` the text
+    encoder is offloaded to the CPU.
     """
 
     def __init__(self, base: Base, train_state: TrainState, adapts_text: bool, low_memory: bool):
@@ -24,44 +24,44 @@ class PromptCache:
         self._kept: dict[str, PromptEmbeds] = {}
 
     @property
-    def rests(self) -> bool:
-        """Whether the text encoder waits off the card for prompts that were not read yet."""
+    def offloads(self) -> bool:
+        """Whether the text encoder is offloaded between prompts that are not cached."""
         return self._low_memory and self._fixed
 
     @property
     def _fixed(self) -> bool:
-        return not (self._adapts_text or self._state.token_learns)
+        return not (self._adapts_text or self._state.token_is_trained)
 
     def __call__(self, prompts: Sequence[str]) -> PromptEmbeds:
-        """These prompts, with gradients where something learns by them."""
+        """The prompts' embeddings, with gradients unless they are cached."""
         if not self._fixed:
             return self._base.encode(prompts)
         known = self._kept
         if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
-            with encoders_on_card(self._base, self._low_memory), torch.no_grad():
-                # One by one, so that a context does not depend on what was read beside it
+            with encoders_on_device(self._base, self._low_memory), torch.no_grad():
+                # One by one, so that an embedding does not depend on the other prompts of a batch
                 known = known | {prompt: self._base.encode([prompt]) for prompt in missing}
         self._kept = {
-            prompt: read for prompt, read in known.items() if RANDOM_TOKEN not in prompt
-        }  # who that is changes
+            prompt: embeds for prompt, embeds in known.items() if RANDOM_TOKEN not in prompt
+        }  # its vectors change
         return joined([known[prompt] for prompt in prompts])
 
 
 @contextmanager
-def encoders_on_card(base: Base, leave: bool) -> Iterator[None]:
-    """`on_card` for all text encoders."""
+def encoders_on_device(base: Base, offload: bool) -> Iterator[None]:
+    """`on_device` for all text encoders."""
     with ExitStack() as undo:
         for _, encoder in base.text_encoders.values():
-            undo.enter_context(on_card(base, encoder, leave))
+            undo.enter_context(on_device(base, encoder, offload))
         yield
 
 
 @contextmanager
-def on_card(base: Base, module: nn.Module, leaves: bool) -> Iterator[None]:
-    """While open, the module is where the base computes; afterwards, if it leaves, it is in the machine's memory."""
+def on_device(base: Base, module: nn.Module, offload: bool) -> Iterator[None]:
+    """While open, the module is on the base's device; afterwards, with `offload`, on the CPU."""
     module.to(base.device)
     try:
         yield
     finally:
-        if leaves:
+        if offload:
             module.to("cpu")

@@ -1,4 +1,4 @@
-"""What a training tells of itself."""
+"""Metrics of a training run."""
 
 import resource
 import sys
@@ -14,12 +14,12 @@ from training.engine.train_state import TrainState
 
 
 @dataclass(frozen=True)
-class Record:
-    """How a training went, step by step and as a whole.
+class RunMetrics:
+    """Metrics of a training run, by step and in total.
 
-    `rates` are each part's learning rates by step, 0 where it rests; `alignments` are (step, image alignment of the
-    previews); `peak_bytes` is the most memory that was in use, of the GPU where there is one, else of the process;
-    `trained` is how many numbers were trained, and `changed` how many of the base's weights are others than before.
+    `rates` are each part's learning rates by step, 0 while it is frozen; `alignments` are (step, image alignment of the
+    validation images); `peak_bytes` is the peak memory, of the GPU where there is one, else of the process; `trained`
+    is the number of trained parameters, and `changed` the number of the base's weights that they change.
     """
 
     losses: list[float]
@@ -32,16 +32,16 @@ class Record:
     changed: int
 
     def plain(self) -> dict[str, Any]:
-        """The record as JSON can hold it."""
+        """The metrics as JSON data."""
         return asdict(self)
 
 
-def record_of(state: TrainState, sites: Mapping[str, Site]) -> Record:
-    """The record of a training that has just ended, its adapters in their last state."""
+def run_metrics_of(state: TrainState, sites: Mapping[str, Site]) -> RunMetrics:
+    """The metrics of a training that has just ended, with its adapters in their final state."""
     pictures = len(state.losses) * state.recipe.batch_size * state.recipe.gradient_accumulation_steps
     adapters = state.adapters
     trained = sum(parameter.numel() for adapter in adapters.values() for parameter in adapter.parameters())
-    return Record(
+    return RunMetrics(
         losses=state.losses,
         rates=state.rates,
         alignments=state.alignments,
@@ -57,13 +57,13 @@ def record_of(state: TrainState, sites: Mapping[str, Site]) -> Record:
 def changed_by(adapter: Adapter, site: Site) -> int:
     """How many of a layer's weights and biases an adapter changes."""
     if site.role == "output":
-        return 0  # it changes what comes out, and no weight
+        return 0  # it changes an output, and no weight
     bias = adapter.bias_delta(site.weight, site.bias)
     return sum(int(delta.count_nonzero()) for delta in (adapter.delta(site.weight), bias) if delta is not None)
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory that was in use on a GPU since the process began, else by the process itself."""
+    """The peak memory on a GPU since the process started, else of the process itself."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

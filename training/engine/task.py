@@ -1,4 +1,4 @@
-"""What is to be learned, from which pictures and how; and the base made ready for it."""
+"""A training task: the concept, its pictures and the recipe; and the base prepared for it."""
 
 import hashlib
 import json
@@ -32,9 +32,9 @@ from training.engine.preservation_loss import hookable_sites
 
 @dataclass(frozen=True)
 class Task:
-    """All that decides what a training gives, but for the number of threads.
+    """Everything that determines a training's result, except the number of threads.
 
-    `config` has the adapter's options, and `start` is what an earlier training gave, if this one goes on from it.
+    `config` has the adapter's options, and `start` is the result of an earlier training that this one continues.
     """
 
     base: Base
@@ -47,7 +47,7 @@ class Task:
 
     @cached_property
     def key(self) -> str:
-        """A digest of the task: a checkpoint of another one is of no use to it."""
+        """A digest of the task: checkpoints belong to exactly one task."""
         digest = hashlib.sha256()
         digest.update(
             json.dumps([
@@ -65,12 +65,12 @@ class Task:
 
     @property
     def token(self) -> str:
-        """The concept as prompts name it."""
+        """The concept's token in prompts."""
         return token_of(self.name)
 
     @property
     def vectors(self) -> dict[str, nn.Parameter]:
-        """The token's vectors in each part that reads it, while the base is `ready`."""
+        """The token's vectors by text encoder, while the base is `ready`."""
         return vectors_by_part(self.base.text_encoders, self.token)
 
     @cached_property
@@ -79,7 +79,7 @@ class Task:
         return self.base.sites_of(kinds_of_recipe(self.recipe, self.config))
 
     def adapters(self) -> dict[str, Adapter]:
-        """Fresh adapters, or those of an earlier training, which goes on from them."""
+        """New adapters, or those of the earlier training that is continued."""
         if self.start is None:
             return create_adapters(
                 self.recipe.adapter, self.config, self.sites, self.base.decomposition, self.recipe.seed
@@ -91,11 +91,11 @@ class Task:
 
     @contextmanager
     def ready(self, adapters: Mapping[str, Adapter]) -> Iterator[None]:
-        """While open, the base carries the adapters and the new token; afterwards it is what it was."""
+        """While open, the base has the adapters and the new token; afterwards it is restored."""
         pipeline, text_encoders = self.base.pipeline, self.base.text_encoders
         encoders = [encoder for _, encoder in text_encoders.values()]
         with ExitStack() as undo:
-            # The token first: what adapts the vocabulary's output must see the concept's own vectors too.
+            # The token first: an adapter of the token embedding's output must apply to the concept's vectors too.
             if self.start is None:
                 layers = len(self.base.attention_blocks) if self.recipe.layerwise_token else 1
                 add_tokens(text_encoders, self.token, self.class_word, self.recipe.num_vectors, layers)
@@ -114,13 +114,13 @@ class Task:
                     undo.callback(part.to, self.base.device)
             if self.recipe.gradient_checkpointing or self.recipe.low_memory:
                 undo.enter_context(_checkpointed(pipeline.unet, encoders))
-            else:  # activations are kept, and with them the cast weights in any case
+            else:  # activations are stored, and with them the cast weights in any case
                 undo.enter_context(cast_once(self.base, self.recipe.mixed_precision))
             yield
 
     @property
     def preserves_outputs(self) -> bool:
-        """Whether each adapted layer is told to be silent where the concept is not named."""
+        """Whether training has the preservation loss."""
         return (
             self.recipe.output_preservation_weight > 0
             and self.recipe.num_prior_in_batch > 0
@@ -128,7 +128,7 @@ class Task:
         )
 
     def concept(self, adapters: Mapping[str, Adapter]) -> TrainedConcept:
-        """What these adapters and the token have learned so far, while the base is `ready`. It holds no clock times."""
+        """The trained concept in its current state, while the base is `ready`. It has no timestamps."""
         return TrainedConcept(
             self.base.decomposition.fingerprint,
             self.recipe.adapter,
@@ -146,7 +146,7 @@ class Task:
 
 @contextmanager
 def _eager_attention(base: Base) -> Iterator[None]:
-    """While open, attention is computed step by step in all parts."""
+    """While open, all parts use eager attention."""
     unet: Any = base.pipeline.unet
     with ExitStack() as undo:
         undo.callback(unet.set_attn_processor, unet.attn_processors)
@@ -159,12 +159,12 @@ def _eager_attention(base: Base) -> Iterator[None]:
 
 @contextmanager
 def _checkpointed(unet: UNet2DConditionModel, encoders: Sequence[PreTrainedModel]) -> Iterator[None]:
-    """While open, all of them compute activations again in the backward pass rather than keep them."""
+    """While open, UNet and text encoders use gradient checkpointing."""
     layers = [layer for e in encoders for layer in e.modules() if isinstance(layer, GradientCheckpointingLayer)]
     unet.enable_gradient_checkpointing()
     for encoder in encoders:
         encoder.activation_checkpointing_enable({"use_reentrant": False})
-    for layer in layers:  # these ask whether they are in training; what is in them, dropout say, must not be
+    for layer in layers:  # they check their own flag; their children, such as dropout, must stay in eval mode
         layer.training = True
     try:
         yield
@@ -178,9 +178,9 @@ def _checkpointed(unet: UNet2DConditionModel, encoders: Sequence[PreTrainedModel
 
 @contextmanager
 def on_threads(count: int | None) -> Iterator[int]:
-    """While open, torch computes on so many threads (None: as many as it did); gives their number.
+    """While open, torch uses `count` threads (None: unchanged); yields their number.
 
-    Sums are split by threads, so that only the same number gives the same bytes.
+    Sums are split by threads, so results are identical only for the same number.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

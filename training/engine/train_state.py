@@ -1,4 +1,4 @@
-"""What changes while a concept is learned: parameters, their optimizer, and the record of the steps."""
+"""The training state: parameters, optimizer, learning rate scheduler, EMA, and the metrics of the steps."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,22 +16,21 @@ from studio.adapters import Adapter
 from studio.adapters.registry import method_named
 from training.config.recipe import Recipe
 from training.engine.distributed import ProcessGroup
-from training.engine.optimizers import Groups, build_optimizer, build_schedule
+from training.engine.optimizers import Groups, build_lr_scheduler, build_optimizer
 
 _SHOWN = 3
-"""How many of the last losses an error tells."""
+"""How many of the last losses an error shows."""
 
 
 class DivergenceError(StudioError):
-    """A loss or a gradient was not a number; the parameters are still those of the step before."""
+    """A loss or a gradient was not finite; the parameters are still those of the previous step."""
 
 
 class TrainState:
-    """Adapters and a token, (n, d) in each part that reads it, on their way down the loss, by the recipe's optimizer
-    and schedule.
+    """Adapters and a token, (n, d) by text encoder, with the recipe's optimizer and learning rate scheduler.
 
-    `losses` has the loss of every step that was taken, with what silence adds, `rates` each part's learning rates,
-    `alignments` the image alignment of previews by step, and `seconds` how long the steps took.
+    `losses` has the total loss of every step, `rates` each part's learning rates, `alignments` the image alignment of
+    validation images by step, and `seconds` the duration of the steps.
     """
 
     def __init__(
@@ -52,43 +51,41 @@ class TrainState:
         self._best: dict[str, Any] | None = None
         self._parameters = [parameter for group in groups for parameter in group["params"]]
         self._optimizer = build_optimizer(groups, recipe, self.device)
-        self._schedule = build_schedule(self._optimizer, recipe)
+        self._schedule = build_lr_scheduler(self._optimizer, recipe)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.mixed_precision == "float16")
         self._average = None if recipe.ema_decay is None else EMAModel(self._parameters, decay=recipe.ema_decay)
 
     @property
     def step(self) -> int:
-        """How many steps were taken."""
+        """The number of completed steps."""
         return len(self.losses)
 
     @property
     def ended(self) -> bool:
-        """Whether all steps were taken, or the previews have not become better for as long as the recipe allows."""
+        """Whether all steps are done, or early stopping applies."""
         scores, patience = [score for _, score in self.alignments], self.recipe.early_stopping_patience
         stale = patience is not None and len(scores) > patience and max(scores[:-patience]) >= max(scores[-patience:])
         return self.step >= self.recipe.steps or stale
 
     @property
-    def token_learns(self) -> bool:
+    def token_is_trained(self) -> bool:
         """Whether the next step trains the token."""
         last = self.recipe.freeze_token_after
         return self.recipe.train_token and (last is None or self.step < last)
 
-    def step_down(self, losses: Iterable[Tensor]) -> None:
-        """One step down the gradient of the sum of these losses; DivergenceError, and no step, where one is not a
-        number.
-        """
+    def optimizer_step(self, losses: Iterable[Tensor]) -> None:
+        """One optimizer step on the sum of these losses; DivergenceError, and no step, where one is not finite."""
         began = perf_counter()
         for vectors in self.token.values():
-            vectors.requires_grad_(self.token_learns)
-        loss = self._process_group.all_reduce(self._gathered(losses), [p for p in self._parameters if p.requires_grad])
+            vectors.requires_grad_(self.token_is_trained)
+        loss = self._process_group.all_reduce(self._backward(losses), [p for p in self._parameters if p.requires_grad])
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.recipe.max_grad_norm or math.inf)
         value = loss.item()
         if not (math.isfinite(value) and (self._scaler.is_enabled() or math.isfinite(norm.item()))):
             self._optimizer.zero_grad()
             raise self._diverged()
-        self._note_rates()
+        self._record_learning_rates()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._schedule.step()
@@ -100,16 +97,16 @@ class TrainState:
         self.seconds += perf_counter() - began
 
     def record_score(self, alignment: float) -> None:
-        """Notes how well previews of the present state were aligned; the best state is kept if the recipe says so."""
+        """Records the image alignment of validation images; with `keep_best` the best state is kept."""
         best = max((score for _, score in self.alignments), default=-math.inf)
         self.alignments.append((self.step, alignment))
         if self.recipe.keep_best and alignment > best:
             with self.result():
-                self._best = deepcopy(self._taught())
+                self._best = deepcopy(self._parameter_state())
 
     @contextmanager
     def result(self) -> Iterator[None]:
-        """While open, adapters and token are what the training would give now: the average, where one is kept."""
+        """While open, adapters and token are the current result: the EMA, where there is one."""
         if self._average is None:
             yield
             return
@@ -121,16 +118,16 @@ class TrainState:
             self._average.restore(self._parameters)
 
     def finish(self) -> None:
-        """Makes adapters and token what the training gives: the best state, the average, or what came last."""
+        """Sets adapters and token to the result: the best state, the EMA, or the last state."""
         if self._best is not None:
-            self._teach(self._best)
+            self._load_parameter_state(self._best)
         elif self._average is not None:
             self._average.copy_to(self._parameters)
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """The state for a checkpoint: everything that the next step depends on."""
         return {
-            **self._taught(),
+            **self._parameter_state(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "scaler": self._scaler.state_dict(),
@@ -144,8 +141,8 @@ class TrainState:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Takes a state back, so that the next step is the one that would have followed."""
-        self._teach(state)
+        """Loads a state, so that training continues as if it had not been interrupted."""
+        self._load_parameter_state(state)
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._scaler.load_state_dict(state["scaler"])
@@ -155,8 +152,8 @@ class TrainState:
         self._best, self.seconds = state["best"], state["seconds"]
         self.losses, self.rates, self.alignments = state["losses"], state["rates"], state["alignments"]
 
-    def _gathered(self, losses: Iterable[Tensor]) -> Tensor:
-        """Gradients of the losses and of what the method adds; returns the losses' sum."""
+    def _backward(self, losses: Iterable[Tensor]) -> Tensor:
+        """Accumulates the gradients of the losses and of the method's penalties; returns the losses' sum."""
         total = torch.zeros((), device=self.device)
         for loss in losses:
             self._scaler.scale(loss).backward()
@@ -166,28 +163,28 @@ class TrainState:
             self._scaler.scale(torch.stack(penalties).mean() / self._process_group.size).backward()
         return total
 
-    def _note_rates(self) -> None:
+    def _record_learning_rates(self) -> None:
         for group in self._optimizer.param_groups:
             rates = self.rates[group["part"]]
             if len(rates) == self.step:
-                learns = group["part"] != "token" or self.token_learns
-                rates.append(group["lr"] * group.get("d", 1.0) if learns else 0.0)
+                trained = group["part"] != "token" or self.token_is_trained
+                rates.append(group["lr"] * group.get("d", 1.0) if trained else 0.0)
 
-    def _taught(self) -> dict[str, Any]:
-        adapters = {site: adapter.learning_state() for site, adapter in self.adapters.items()}
+    def _parameter_state(self) -> dict[str, Any]:
+        adapters = {site: adapter.training_state() for site, adapter in self.adapters.items()}
         return {"adapters": adapters, "token": {part: vectors.detach() for part, vectors in self.token.items()}}
 
     @property
     def device(self) -> torch.device:
-        """Where the token is."""
+        """The token's device."""
         return next(iter(self.token.values())).device
 
-    def _teach(self, taught: dict[str, Any]) -> None:
+    def _load_parameter_state(self, state: dict[str, Any]) -> None:
         for site, adapter in self.adapters.items():
-            adapter.resume(taught["adapters"][site])
+            adapter.resume(state["adapters"][site])
         with torch.no_grad():
             for part, vectors in self.token.items():
-                vectors.copy_(taught["token"][part])
+                vectors.copy_(state["token"][part])
 
     def _diverged(self) -> DivergenceError:
         last = ", ".join(f"{loss:.4g}" for loss in self.losses[-_SHOWN:])

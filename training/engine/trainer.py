@@ -1,4 +1,4 @@
-"""Teaches a base one concept."""
+"""Trains one concept on a base."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,21 +18,21 @@ from training.engine.checkpoints import Checkpoints
 from training.engine.distributed import ProcessGroup
 from training.engine.optimizers import check_optimizer
 from training.engine.precision import cast_to
-from training.engine.prompt_cache import encoders_on_card, on_card
-from training.engine.run_metrics import Record, record_of
+from training.engine.prompt_cache import encoders_on_device, on_device
+from training.engine.run_metrics import RunMetrics, run_metrics_of
 from training.engine.step_losses import LossComputer
 from training.engine.task import Task, on_threads
 from training.engine.train_state import DivergenceError, TrainState
 
 PREVIEW_SETTINGS = SamplingSettings()
 LAST_GOOD = "last-good.safetensors"
-"""The concept, beside the checkpoints, of a training whose loss became no number."""
+"""The file, beside the checkpoints, of the last good concept of a diverged training."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands: the step just done, of how many, its loss (None while preparing), and each part's
-    learning rate in it.
+    """Progress of a training: the completed step, the total, its loss (None while prior pictures are generated), and
+    each part's learning rate.
     """
 
     step: int
@@ -43,7 +43,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """Pictures of the concept as it was after a step, and their image alignment if they were scored."""
+    """Validation images after a step, and their image alignment if they were scored."""
 
     step: int
     pictures: list[Image.Image]
@@ -52,10 +52,10 @@ class Preview:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training gave: the concept, and how it went."""
+    """The result of a training: the concept, and the metrics of the run."""
 
     concept: TrainedConcept
-    record: Record
+    record: RunMetrics
 
     @property
     def losses(self) -> list[float]:
@@ -63,8 +63,8 @@ class Training:
         return self.record.losses
 
 
-class TrainingStopped(Exception):  # noqa: N818 (it ends as it was asked to, which is no error)
-    """A training was stopped by its `stop`, after `step` of `steps`; with checkpoints it can go on from there."""
+class TrainingStopped(Exception):  # noqa: N818 (a requested stop is no error)
+    """A training was stopped by its `stop`, after `step` of `steps`; with checkpoints it can be resumed."""
 
     def __init__(self, step: int, steps: int):
         super().__init__(f"stopped after step {step} of {steps}")
@@ -73,7 +73,7 @@ class TrainingStopped(Exception):  # noqa: N818 (it ends as it was asked to, whi
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Whom a training tells what it does, whom it asks whether to stop, and who scores its previews."""
+    """Callbacks of a training: progress, validation images, whether to stop, and the score of validation images."""
 
     on_progress: Callable[[Progress], None] = lambda _: None
     on_preview: Callable[[Preview], None] = lambda _: None
@@ -82,7 +82,7 @@ class Callbacks:
 
 
 def never_stop() -> bool:
-    """Lets a training run to its end."""
+    """The default of `stop`: never stops a training."""
     return False
 
 
@@ -102,24 +102,24 @@ def train_concept(
     on_preview: Callable[[Preview], None] = lambda _: None,
     score: Callable[[Sequence[Image.Image]], float] | None = None,
 ) -> Training:
-    """Trains adapters and a token on the pictures and gives the base back as it was.
+    """Trains adapters and a token on the pictures, and restores the base.
 
-    `cache` keeps prior pictures between trainings. `start` is what an earlier training of this concept gave, to go on
-    from. `checkpoints` is a folder in which the state is kept, after every `every` steps and at the end: the same call
-    goes on from there, and ends in the same bytes as one that was never interrupted. The caller removes the
-    folder when the result is safe. `stop` is asked before every step, and while prior pictures are generated. `score`
-    gives the image alignment of previews, by which the recipe may end the training or choose its result.
+    `cache` is a folder for prior pictures. `start` is the result of an earlier training of this concept, to continue.
+    `checkpoints` is a folder in which the state is saved every `every` steps and at the end: the same call resumes from
+    there, with the same result, bit for bit, as an uninterrupted one. The caller removes the folder when the result is
+    stored. `stop` is called before every step, and while prior pictures are generated. `score` returns the image
+    alignment of validation images, for early stopping and `keep_best`.
 
-    Raises StudioError for options that do not fit, and when the loss is no longer a number: then LAST_GOOD, beside the
-    checkpoints, is what was learned until the newest of them. Raises TrainingStopped, with the state kept, when `stop`
-    says so.
+    Raises StudioError for options that do not fit, and DivergenceError when the loss is not finite: then LAST_GOOD,
+    beside the checkpoints, is the concept of the newest of them. Raises TrainingStopped, with the state saved, when
+    `stop` returns true.
     """
     recipe = resolve_recipe(base, recipe)
     config = adapter_config(recipe, first_column) if start is None else config_of(start)
     examples = [picture if isinstance(picture, Example) else Example(picture) for picture in pictures]
     check_examples(examples, recipe)
     check_optimizer(recipe, base.device)
-    cast_to(recipe.mixed_precision, base)  # what this machine cannot do is refused before anything is generated
+    cast_to(recipe.mixed_precision, base)  # checked before anything is generated
     task = Task(base, name, class_word, examples, recipe, config, start)
     callbacks, process_group = Callbacks(on_progress, on_preview, stop, score), ProcessGroup.from_env()
     adapters = task.adapters()
@@ -133,7 +133,7 @@ def train_concept(
             if found is not None:
                 train_state.resume(found)
             try:
-                _learn(
+                _train_loop(
                     task,
                     data,
                     train_state,
@@ -145,11 +145,11 @@ def train_concept(
             except DivergenceError as diverged:
                 raise _with_last_good(diverged, task, train_state, kept) from diverged
             train_state.finish()
-            return Training(task.concept(adapters), record_of(train_state, task.sites))
+            return Training(task.concept(adapters), run_metrics_of(train_state, task.sites))
 
 
 def _prepared(task: Task, cache: Path | None, callbacks: Callbacks) -> TrainingSet:
-    """What the concept is learned from; the progress of generating prior pictures is told."""
+    """The training set; reports the progress of generating prior pictures."""
     recipe, base = task.recipe, task.base
     generating = prior_steps(recipe.num_class_images)
     done = iter(range(1, generating + 1))
@@ -159,11 +159,11 @@ def _prepared(task: Task, cache: Path | None, callbacks: Callbacks) -> TrainingS
             raise TrainingStopped(0, recipe.steps)
         callbacks.on_progress(Progress(next(done), generating, None))
 
-    with on_card(base, base.pipeline.vae, recipe.low_memory):
+    with on_device(base, base.pipeline.vae, recipe.low_memory):
         return build_training_set(base, task.examples, task.class_word, recipe, cache, generated)
 
 
-def _learn(
+def _train_loop(
     task: Task,
     data: TrainingSet,
     train_state: TrainState,
@@ -172,7 +172,7 @@ def _learn(
     callbacks: Callbacks,
     process_group: ProcessGroup,
 ) -> None:
-    """Takes the steps that are left; the state is kept on the way."""
+    """Runs the remaining steps, and saves checkpoints."""
     recipe, saved = task.recipe, train_state.step
 
     def save() -> None:
@@ -186,24 +186,24 @@ def _learn(
         if process_group.any(callbacks.stop()):
             save()
             raise TrainingStopped(train_state.step, recipe.steps)
-        train_state.step_down(loss_computer.losses())
+        train_state.optimizer_step(loss_computer.losses())
         if recipe.validation_steps and (
             train_state.step % recipe.validation_steps == 0 or train_state.step == recipe.steps
         ):
-            callbacks.on_preview(_preview(task, train_state, callbacks, loss_computer.prompt_cache.rests))
+            callbacks.on_preview(_preview(task, train_state, callbacks, loss_computer.prompt_cache.offloads))
         if train_state.step % every == 0 or train_state.ended:
             save()
         rates = {part: rates[-1] for part, rates in train_state.rates.items()}
         callbacks.on_progress(Progress(train_state.step, recipe.steps, train_state.losses[-1], rates))
 
 
-def _preview(task: Task, train_state: TrainState, callbacks: Callbacks, text_rests: bool) -> Preview:
-    """Generates what the training would give now, and has it scored."""
+def _preview(task: Task, train_state: TrainState, callbacks: Callbacks, offload_text: bool) -> Preview:
+    """Generates and scores validation images of the current result."""
     recipe, base = task.recipe, task.base
     with (
         train_state.result(),
-        on_card(base, base.pipeline.vae, recipe.low_memory),
-        encoders_on_card(base, text_rests),
+        on_device(base, base.pipeline.vae, recipe.low_memory),
+        encoders_on_device(base, offload_text),
     ):
         pictures = generate(
             base,
@@ -220,7 +220,7 @@ def _preview(task: Task, train_state: TrainState, callbacks: Callbacks, text_res
 def _with_last_good(
     diverged: DivergenceError, task: Task, train_state: TrainState, kept: Checkpoints | None
 ) -> DivergenceError:
-    """The error, which also says where that is what was learned until the newest checkpoint."""
+    """The error, with the path of the last good concept, from the newest checkpoint."""
     found = kept and kept.newest()
     if not (kept and found):
         return diverged
@@ -228,6 +228,5 @@ def _with_last_good(
     file = kept.folder / LAST_GOOD
     atomic_write(file, to_bytes(task.concept(train_state.adapters)))
     return DivergenceError(
-        f"{diverged} What was learned until step {train_state.step} is kept: add --continue-from {file} "
-        "to go on from it."
+        f"{diverged} The concept of step {train_state.step} is saved: add --continue-from {file} to continue from it."
     )

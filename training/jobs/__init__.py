@@ -1,1 +1,1 @@
-"""Queued trainings, workers and batches."""
+"""Trainings of a library: single runs, queued jobs, workers and batches."""

@@ -1,4 +1,4 @@
-"""A batch: every training of a manifest becomes a job, once, and its outcome a row of a table."""
+"""Batches: queues every training of a manifest once, and collects the outcomes as rows of a table."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from training.jobs.run import order_of
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one training: the concept as it is, and its newest job, if it ever had one."""
+    """The outcome of one training: the concept in its current state, and its newest job, if it has one."""
 
     run: Run
     concept: Concept
@@ -29,7 +29,7 @@ class Outcome:
 
     @property
     def state(self) -> str:
-        """The job's state; that of a concept which was trained so before is done."""
+        """The job's state; "done" for a concept that already has this result."""
         return self.job.state if self.job else "done"
 
 
@@ -41,10 +41,10 @@ def submit(
     label: str,
     on_added: Callable[[Run], None] = lambda _: None,
 ) -> list[Job]:
-    """Adds the concepts that are not there yet, and queues all that is neither trained nor in the queue, in this order.
+    """Adds missing concepts, and queues in this order all that are neither trained nor queued.
 
-    So it is safe to call again, after whatever happened. Raises LibraryError when the library holds other pictures, or
-    another class word, under one of the names.
+    It is idempotent. Raises LibraryError when the library has other pictures, or another class word, under one of the
+    names.
     """
     names = [run.name for run in runs]
     present = {concept.name.lower(): concept for concept in library.find_concepts(names, details=True)}
@@ -58,14 +58,14 @@ def submit(
             _check_same(run, concept)
         on_added(run)
         job = jobs.get(concept.id)
-        if not (job and job.unfinished) and not _trained_so(concept, base, run):
+        if not (job and job.unfinished) and not _has_result(concept, base, run):
             options = {"priority": manifest.priority, "max_attempts": manifest.max_attempts}
             orders.append(order_of(base, run.name, run.recipe, **options))
     return library.jobs.queue(orders, batch=label)
 
 
 def outcomes(library: Library, runs: Sequence[Run], details: bool = False) -> list[Outcome]:
-    """How each training stands; with `details`, with all that its result tells, as a report needs it."""
+    """The outcome of each training; with `details`, its result has them, as a report needs."""
     names = [run.name for run in runs]
     concepts = {concept.name.lower(): concept for concept in library.find_concepts(names, details)}
     jobs = library.jobs.newest(names)
@@ -74,7 +74,7 @@ def outcomes(library: Library, runs: Sequence[Run], details: bool = False) -> li
 
 
 def rows_of(found: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """The table of results: a row a training, the columns the same in all."""
+    """The table of results: one row per training, all with the same columns."""
     return [_row(outcome) for outcome in found]
 
 
@@ -97,13 +97,13 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 
 
 def _check_same(run: Run, concept: Concept) -> None:
-    """Raises LibraryError for a concept of this name that is another one."""
+    """Raises LibraryError if the concept of this name differs from the manifest's."""
     files = picture_files([run.pictures])
     same = concept.class_word == run.class_word and concept.captions == tuple(map(read_caption, files))
     stored = zip(concept.pictures, concept.masks, files, strict=True)  # as many as there are captions
     if not same or not all(_is_stored(*each) for each in stored):
         raise LibraryError(
-            f'Choose another name than "{run.name}" in the manifest, or another --library: this one holds a concept of '
+            f'Choose another name than "{run.name}" in the manifest, or another --library: this one has a concept of '
             "that name with other pictures, captions or masks, or another class word."
         )
 
@@ -124,7 +124,7 @@ def _pixels(picture: Image.Image) -> tuple[tuple[int, int], bytes]:
     return picture.size, picture.tobytes()
 
 
-def _trained_so(concept: Concept, base: Base, run: Run) -> bool:
+def _has_result(concept: Concept, base: Base, run: Run) -> bool:
     """Whether the concept has the result that this training would give."""
     result = concept.result
     if result is None or result.base != base.decomposition.fingerprint:

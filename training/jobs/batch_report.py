@@ -1,4 +1,4 @@
-"""What a batch leaves behind: its table as CSV and Parquet, and a report."""
+"""The results of a batch: its table as CSV and Parquet, and an HTML report."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from training.jobs.batch import Outcome, rows_of
 from training.reporting.html_report import Section, as_csv, loss_curves, write_report
 
 SHOWN = 48
-"""Previews in a report at most; every concept's own lies beside its file."""
+"""Maximum number of previews in a report; every concept's own is stored beside its file."""
 CURVES = 12
 _TYPES = {
     "rank": pa.int64(), "seed": pa.int64(), "steps": pa.int64(), "attempts": pa.int64(), "parameters": pa.int64(),
@@ -34,7 +34,7 @@ def write_batch(folder: Path, title: str, found: Sequence[Outcome]) -> dict[str,
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Typed columns, so that the tables of two batches fit even where all values of one are missing."""
+    """Typed columns, so that the tables of two batches have one schema even if all values of a column are missing."""
     schema = pa.schema([(name, _TYPES.get(name, pa.string())) for name in rows[0]])
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema), sink)
@@ -49,8 +49,8 @@ def _sections(found: Sequence[Outcome], rows: Sequence[Mapping[str, Any]]) -> li
         result = outcome.concept.result
         if result and result.preview:
             score = result.scores.get("image_alignment")
-            told = f"{result.adapter}, rank {result.rank}" + ("" if score is None else f", image alignment {score:.3f}")
-            sections.append(Section(outcome.run.name, told, [_opened(result.preview)]))
+            text = f"{result.adapter}, rank {result.rank}" + ("" if score is None else f", image alignment {score:.3f}")
+            sections.append(Section(outcome.run.name, text, [_opened(result.preview)]))
     losses = {o.run.name: o.concept.result.details["losses"] for o in done[:CURVES] if o.concept.result}
     if losses:
         sections.append(Section("Loss", "The loss of every step, smoothed.", [loss_curves(losses)]))

@@ -1,4 +1,4 @@
-"""Who trains a batch: processes of this machine, or a Ray cluster. The jobs, and the database, are the same."""
+"""Executors of a batch: worker processes on this machine, or a Ray cluster, with the same queue and database."""
 
 import os
 import subprocess
@@ -14,39 +14,39 @@ from training.jobs.worker import Trainer, Worker
 from training.jobs.worker_process import start_worker
 
 POLL_SECONDS = 0.5
-FRUITLESS = 3
-"""So many workers that ended one after another, with an error and without taking a step further, are enough."""
-MOST_TASKS = 1000
-"""So many tasks at most wait in Ray at once; the queue itself may be longer."""
+MAX_FAILURES = 3
+"""Maximum number of workers that fail in a row without any progress."""
+MAX_PENDING_TASKS = 1000
+"""Maximum number of pending tasks in Ray; the queue itself may be longer."""
 
 
 class Executor(Protocol):
-    """Works on a library's queue until nothing in it is left."""
+    """Trains the jobs of a library's queue until it is empty."""
 
     def __call__(self, library: Library, on_poll: Callable[[], None]) -> None:
-        """Runs until no job is queued or running; `on_poll` is called now and then."""
+        """Runs until no job is queued or running; `on_poll` is called after every poll."""
         ...
 
 
 class LocalExecutor:
-    """So many worker processes; one that dies is replaced."""
+    """A number of worker processes; one that dies is replaced."""
 
     def __init__(self, workers: int = 1, seconds: float = LEASE_SECONDS):
         self._count, self._seconds = workers, seconds
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def __call__(self, library: Library, on_poll: Callable[[], None]) -> None:
-        """Raises StudioError when workers die before they do anything."""
-        died, before = 0, library.jobs.last_beat()
+        """Raises StudioError when MAX_FAILURES workers in a row fail without progress."""
+        died, before = 0, library.jobs.last_heartbeat()
         try:
             while library.jobs.unfinished():
                 ended = [worker for worker in self._workers if worker.poll() is not None]
                 self._workers = [worker for worker in self._workers if worker not in ended]
-                beat = library.jobs.last_beat()
-                died = 0 if beat != before else died + sum(worker.returncode != 0 for worker in ended)
-                before = beat
-                if died >= FRUITLESS:
-                    raise StudioError("See above why the workers end: none of the last ones has got anything done.")
+                heartbeat = library.jobs.last_heartbeat()
+                died = 0 if heartbeat != before else died + sum(worker.returncode != 0 for worker in ended)
+                before = heartbeat
+                if died >= MAX_FAILURES:
+                    raise StudioError("See the workers' errors above: the last ones failed without any progress.")
                 while len(self._workers) < library.jobs.unfinished(self._count):
                     self._workers.append(start_worker(library, until_empty=True, seconds=self._seconds))
                 on_poll()
@@ -56,7 +56,7 @@ class LocalExecutor:
         on_poll()
 
     def _stop(self) -> None:
-        """Ends what still runs; jobs at hand go back to the queue."""
+        """Terminates running workers; their jobs return to the queue."""
         for worker in self._workers:
             worker.terminate()
         for worker in self._workers:
@@ -65,10 +65,10 @@ class LocalExecutor:
 
 
 class RayExecutor:
-    """Tasks of a Ray cluster, the one at `address` or one of this machine, each training one job of the queue.
+    """Tasks on a Ray cluster, at `address` or a local one, each of which trains one job of the queue.
 
-    `gpus` and `cpus` are the resources that a task asks of Ray; `options` are those of ray.init. The library, and its
-    database, must be in reach of all.
+    `gpus` and `cpus` are the resources of a task; `options` are those of ray.init. The library and its database must be
+    reachable from all nodes.
     """
 
     def __init__(self, address: str | None = None, gpus: float = 0, cpus: float = 1, **options: Any):
@@ -78,15 +78,15 @@ class RayExecutor:
         """Raises StudioError where Ray is not installed."""
         ray = _ray()
         own = {} if self._address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        # Ray's workers have a niceness of 15 by themselves, and starve beside anything else that wants the processor
+        # Ray's workers have a niceness of 15 by default, and starve beside other processes
         os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(self._address, log_to_driver=False, **own, **self._options)
         try:
             task = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)(_train_one)
             waiting: list[Any] = []
             while library.jobs.unfinished():
-                wanted = library.jobs.unfinished(MOST_TASKS, ["queued"])
-                # one at least, which takes over a job whose task was lost
+                wanted = library.jobs.unfinished(MAX_PENDING_TASKS, ["queued"])
+                # at least one, which takes over a job whose task was lost
                 for _ in range(max(wanted - len(waiting), 0 if waiting else 1)):
                     waiting.append(task.remote(str(library.root), library.database))
                 _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
@@ -107,7 +107,7 @@ def _train_one(root: str, database: str | None) -> int:
 
 @cache
 def _opened(root: str, database: str | None) -> tuple[Library, Trainer]:
-    """Kept by the process, which Ray uses for more than one task: the base stays loaded."""
+    """Cached in the process, which Ray reuses for several tasks, so that the base stays loaded."""
     library = Library(root, database)
     return library, Trainer(library)
 

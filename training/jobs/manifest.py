@@ -14,7 +14,7 @@ from concepts.names import check_words
 from training.config.recipe import Recipe
 
 SHORT = {"adapter": "{}", "rank": "r{}", "seed": "s{}"}
-"""How a concept's name tells what a sweep gave it."""
+"""The suffixes of a concept's name for the values of a sweep."""
 
 
 class _Strict(BaseModel):
@@ -22,16 +22,16 @@ class _Strict(BaseModel):
 
 
 class Group(_Strict):
-    """One concept, or with a glob as many as there are folders that match."""
+    """One concept, or with a glob one for each matching folder."""
 
-    pictures: str = Field(description="A folder, or a glob of folders; seen from the manifest's own folder.")
-    class_word: str = Field(alias="class", description="What it is, in a word that the base knows.")
-    name: str | None = Field(default=None, description="The concept's name; the folder's if unset.")
+    pictures: str = Field(description="A folder, or a glob of folders, relative to the manifest's folder.")
+    class_word: str = Field(alias="class", description="Its class word, known to the base.")
+    name: str | None = Field(default=None, description="The concept's name; the folder's name if unset.")
     recipe: dict[str, Any] = Field(default={}, description="Options that differ from the shared ones.")
 
 
 class Sweep(_Strict):
-    """Every concept is trained once for each combination of these."""
+    """Every concept is trained once for each combination of these values."""
 
     adapter: tuple[str, ...] = Field(default=(), description="Methods.")
     rank: tuple[int, ...] = Field(default=(), description="Ranks.")
@@ -44,11 +44,11 @@ class Sweep(_Strict):
 
 
 class Manifest(_Strict):
-    """A batch. Unknown keys are refused."""
+    """A batch. Unknown keys raise a validation error."""
 
-    base: str = Field(default="toybox", description="The base: toybox, a diffusers folder, or a model of the hub.")
-    priority: int = Field(default=0, description="Jobs of a higher priority are trained first.")
-    max_attempts: int = Field(default=3, ge=1, description="How often a job is tried whose worker dies.")
+    base: str = Field(default="toybox", description="The base: toybox, a diffusers folder, or a model on the hub.")
+    priority: int = Field(default=0, description="Higher priorities are trained first, then first in, first out.")
+    max_attempts: int = Field(default=3, ge=1, description="Maximum number of attempts of a job whose worker dies.")
     recipe: dict[str, Any] = Field(default={}, description="Options of the recipe that all concepts share.")
     sweep: Sweep = Sweep()
     concepts: tuple[Group, ...] = Field(min_length=1, description="The concepts, in the order of their columns.")
@@ -65,7 +65,7 @@ class Run:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a TOML file. Raises StudioError, naming the key, for what it cannot be."""
+    """The manifest in a TOML file. Raises StudioError, with the key, for an invalid one."""
     try:
         return Manifest.model_validate(tomllib.loads(path.read_text()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -75,7 +75,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def runs_of(manifest: Manifest, folder: Path) -> list[Run]:
-    """Every training of a batch whose manifest lies in `folder`, in the manifest's order; the sweep turns fastest."""
+    """Every training of a batch whose manifest is in `folder`, in the manifest's order; the sweep varies fastest."""
     runs = [
         _run(manifest, group, pictures, variant)
         for group in manifest.concepts
@@ -84,7 +84,7 @@ def runs_of(manifest: Manifest, folder: Path) -> list[Run]:
     ]
     names = [run.name.lower() for run in runs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise StudioError(f'Give each concept a name of its own: "{twice}" comes twice.')
+        raise StudioError(f'Give each concept a unique name: "{twice}" is used twice.')
     return runs
 
 
@@ -105,7 +105,7 @@ def _run(manifest: Manifest, group: Group, pictures: Path, variant: dict[str, An
     swept = [SHORT[key].format(value) for key, value in variant.items() if len(getattr(manifest.sweep, key)) > 1]
     name = "-".join([group.name or pictures.name, *swept])
     check_words(name, group.class_word)
-    # The same file must come out on any machine, however many cores it has
+    # The resulting file must not depend on the machine's number of cores
     given = {"threads": 1, **manifest.recipe, **group.recipe, **variant}
     try:
         return Run(name, group.class_word, pictures, Recipe(**given))

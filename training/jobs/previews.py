@@ -1,4 +1,4 @@
-"""The previews of a training as files, so that others see them while it goes on."""
+"""Stores the validation images of a running training as files, for other processes."""
 
 import re
 from collections.abc import Sequence
@@ -16,27 +16,27 @@ _ALIGNMENT = "image alignment"
 
 
 @dataclass(frozen=True)
-class KeptPreview:
-    """The pictures after a step, side by side in a PNG file, and their image alignment if they were scored."""
+class StoredPreview:
+    """The validation images after a step, as a grid in a PNG file, and their image alignment if they were scored."""
 
     step: int
     file: Path
     alignment: float | None
 
 
-def keep_preview(folder: Path, step: int, pictures: Sequence[Image.Image], alignment: float | None) -> None:
-    """Keeps the pictures of a step in the folder of their training. Raises OSError for a disk that is full."""
+def store_preview(folder: Path, step: int, pictures: Sequence[Image.Image], alignment: float | None) -> None:
+    """Stores the pictures of a step in the training's folder. Raises OSError for a disk that is full."""
     text = {} if alignment is None else {_ALIGNMENT: str(alignment)}
     atomic_write(folder / f"preview-{step:06}.png", png_bytes(grid(pictures), text))
 
 
-def kept_previews(folder: Path) -> list[KeptPreview]:
-    """The previews in a training's folder, by step; none where there is no such folder."""
+def stored_previews(folder: Path) -> list[StoredPreview]:
+    """The stored previews of a training, by step; none where there is no such folder."""
     found = []
     for file in folder.glob("preview-*.png"):
         if match := _NAME.fullmatch(file.name):
-            with suppress(OSError):  # another training of the same concept has begun, and taken it away
-                found.append(KeptPreview(int(match[1]), file, _alignment(file)))
+            with suppress(OSError):  # another training of the same concept has started and removed it
+                found.append(StoredPreview(int(match[1]), file, _alignment(file)))
     return sorted(found, key=lambda preview: preview.step)
 
 

@@ -1,4 +1,4 @@
-"""A training whose pictures come from the library, and whose result, previews and scores go there."""
+"""Trains a concept of the library, and stores its result, previews and scores there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ PREVIEWS = 4
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training in the library gives: the stored result, the loss of every step, the preview pictures."""
+    """The outcome of a training in the library: the stored result, the loss of every step, the preview pictures."""
 
     result: Result
     losses: list[float]
@@ -39,7 +39,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Scores:
-    """Alignment of pictures, in the terms of one backbone: per picture, None where nothing was compared with."""
+    """Per-picture alignments by one backbone; `image` is None without reference pictures."""
 
     backbone: str
     image: list[float] | None
@@ -60,8 +60,8 @@ def train_in_library(
 ) -> Trained:
     """Trains a concept, generates previews, scores them and stores the result, which replaces an earlier one.
 
-    With `start` the training goes on from there. One that was stopped by `stop`, which raises TrainingStopped, or
-    killed goes on where it was when it is asked for in the same way again. With `lease` the result ends that job.
+    With `start` that training is continued. A training that was stopped by `stop`, which raises TrainingStopped, or
+    killed is resumed by the same call. With `lease` the result ends that job.
     """
     training, process_group = _train(library, base, scorer, concept, recipe, first_column, on_progress, start, stop)
     if process_group.is_main_process:
@@ -72,7 +72,7 @@ def train_in_library(
         return trained
     process_group.wait()
     stored = library.concept(concept.name).result
-    assert stored, "the leading process has stored it"
+    assert stored, "the main process has stored it"
     return Trained(stored, training.losses, [])
 
 
@@ -87,9 +87,7 @@ def _train(
     start: TrainedConcept | None,
     stop: Callable[[], bool],
 ) -> tuple[Training, ProcessGroup]:
-    """Trains with checkpoints, a tensorboard_log for TensorBoard, and scores of previews where the recipe asks for
-    any.
-    """
+    """Trains with checkpoints, TensorBoard logs, and scored validation images if the recipe has them."""
     examples, tensorboard_log, process_group = (
         examples_of(concept),
         TensorBoardLog(library.runs(concept)),
@@ -97,12 +95,12 @@ def _train(
     )
     references = [example.picture for example in examples]
 
-    def told(progress: Progress) -> None:
+    def log_progress(progress: Progress) -> None:
         on_progress(progress)
         if process_group.is_main_process:
             tensorboard_log.progress(progress)
 
-    def previewed(preview: Preview) -> None:
+    def log_preview(preview: Preview) -> None:
         if process_group.is_main_process:
             tensorboard_log.preview(preview)
 
@@ -112,8 +110,8 @@ def _train(
     cache, checkpoints = library.local / "priors", library.checkpoints(concept)
     try:
         training = train_concept(
-            base, concept.name, concept.class_word, examples, recipe, first_column, cache, told, start, checkpoints,
-            stop=stop, on_preview=previewed, score=score,
+            base, concept.name, concept.class_word, examples, recipe, first_column, cache, log_progress, start,
+            checkpoints, stop=stop, on_preview=log_preview, score=score,
         )  # fmt: skip
     finally:
         tensorboard_log.close()
@@ -129,7 +127,7 @@ def _store(
     training: Training,
     lease: Lease | None,
 ) -> Trained:
-    """Generates previews of what was trained, scores them and stores it all."""
+    """Generates and scores previews of the trained concept, and stores all of it."""
     trained, prompt = training.concept, "a photo of {}"
     with MergeCache(base, 1).applied({concept.name: trained}, MergeConfig()):
         previews = generate(base, prompt.format(token_of(concept.name)), range(PREVIEWS))
@@ -149,14 +147,14 @@ def _store(
 
 
 def order_of(base: Base, name: str, recipe: Recipe, column: int | None = None, **options: Any) -> Order:
-    """The order that queues this training; `options` are those of Order. Raises StudioError for what does not fit."""
+    """The order to queue this training; `options` are those of Order. Raises StudioError for an invalid recipe."""
     recipe = resolve_recipe(base, recipe)
     wanted = columns_for(base, recipe, column)
     return Order(name, base.name, base.decomposition.fingerprint, recipe.model_dump(mode="json"), wanted, **options)
 
 
 def columns_for(base: Base, recipe: Recipe, column: int | None = None) -> Columns | None:
-    """The singular columns, or basis rows, that a training needs of the ledger; None where it needs none.
+    """The singular columns, or basis rows, to allocate for a training; None where it needs none.
 
     Every site is checked, and StudioError raised for a configuration that does not fit.
     """
@@ -172,14 +170,16 @@ def columns_for(base: Base, recipe: Recipe, column: int | None = None) -> Column
 
 
 def space_of(adapter: str) -> Space:
-    """The space of the ledger that a method's block lies in."""
+    """The space in which a method's block is allocated."""
     return "columns" if ADAPTERS[adapter].uses_columns else "rows"
 
 
 def refuse_without_pictures(concept: Concept) -> None:
-    """Raises LibraryError for a concept that nothing can be learned from."""
+    """Raises LibraryError for a concept without pictures."""
     if not concept.pictures:
-        raise LibraryError(f'"{concept.name}" was imported and has no pictures: add it anew, with some, to train it.')
+        raise LibraryError(
+            f'"{concept.name}" was imported and has no pictures: add it again, with pictures, to train it.'
+        )
 
 
 def pictures_of(concept: Concept) -> list[Image.Image]:
@@ -196,7 +196,7 @@ def examples_of(concept: Concept) -> list[Example]:
 def aligned(
     scorer: Scorer, pictures: Sequence[Image.Image], prompt: str, references: Sequence[Image.Image] = ()
 ) -> Scores:
-    """How near pictures are to a prompt and, when given, to references."""
+    """The alignment of pictures with a prompt and, when given, with references."""
     image = scorer.image_alignment(pictures, references).tolist() if references else None
     return Scores(scorer.backbone, image, scorer.text_alignment(pictures, prompt).tolist())
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination as a request, so that what is being done can be put away first."""
+"""Handles Ctrl-C and SIGTERM as a request to stop, so that the state can be saved first."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,23 +7,23 @@ from typing import Any
 
 
 @contextmanager
-def asked_to_stop(on_request: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether Ctrl-C or SIGTERM came since; a second one interrupts at once.
+def stop_requested(on_request: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Yields a function that returns whether Ctrl-C or SIGTERM was received; a second signal interrupts at once.
 
-    `on_request` is called at the first. Only a process's main thread can do this.
+    `on_request` is called at the first. It must be used in the process's main thread.
     """
-    asked = False
+    requested = False
 
     def handle(*_: Any) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        asked = True
+        requested = True
         on_request()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What a training tells while it goes on: TensorBoard files, and its previews as pictures."""
+"""Logs a running training: TensorBoard event files, and its validation images as pictures."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,15 +8,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from concepts.storage import remove
 from training.engine.trainer import Preview, Progress
-from training.jobs.previews import keep_preview
+from training.jobs.previews import store_preview
 
 
 class TensorBoardLog:
-    """Loss, learning rates, previews and their alignment by step, in a folder that `tensorboard --logdir` reads, and
-    the previews beside that as `training.jobs.previews` has them.
+    """Writes loss, learning rates, validation images and their alignment by step to a TensorBoard log folder, and the
+    validation images beside it, by `training.jobs.previews`.
 
-    A training from its first step begins the folder anew; one that goes on takes up where it stopped. What cannot be
-    written, on a full disk, is left out: it must not end a training.
+    A training from its first step clears the folder; a resumed one appends. Write errors, as on a full disk, are
+    ignored: they must not end a training.
     """
 
     def __init__(self, folder: Path):
@@ -24,7 +24,7 @@ class TensorBoardLog:
         self._writer: SummaryWriter | None = None
 
     def progress(self, progress: Progress) -> None:
-        """Notes a step; while prior pictures are generated there is nothing to note."""
+        """Logs a step; the generation of prior pictures is not logged."""
         if progress.loss is None:
             return
         with suppress(OSError):
@@ -34,17 +34,17 @@ class TensorBoardLog:
                 writer.add_scalar(f"rate/{part}", rate, progress.step)
 
     def preview(self, preview: Preview) -> None:
-        """Notes pictures, and their alignment if they were scored."""
+        """Logs validation images, and their alignment if they were scored."""
         levels = np.stack([np.asarray(picture.convert("RGB")) for picture in preview.pictures])
         with suppress(OSError):
             writer = self._open(preview.step)
             writer.add_images("previews", levels, preview.step, dataformats="NHWC")
             if preview.alignment is not None:
                 writer.add_scalar("image alignment", preview.alignment, preview.step)
-            keep_preview(self._folder, preview.step, preview.pictures, preview.alignment)
+            store_preview(self._folder, preview.step, preview.pictures, preview.alignment)
 
     def close(self) -> None:
-        """Writes what is still to be written."""
+        """Flushes and closes the log."""
         if self._writer:
             with suppress(OSError):
                 self._writer.close()

@@ -1,4 +1,4 @@
-"""Variants: the same pictures trained with another adapter or rank, each a concept of its own, named as sweeps do."""
+"""Variants: the same pictures trained with another adapter or rank, each as its own concept, named as by sweeps."""
 
 import re
 import tempfile
@@ -17,8 +17,8 @@ from training.config.recipe import Recipe
 from training.config.stored_recipe import stored_recipe
 from training.jobs.manifest import SHORT
 
-MOST = 200
-"""Concepts that are looked through for variants of one."""
+MAX_CANDIDATES = 200
+"""Maximum number of concepts that are searched for variants of one."""
 _METHODS = "|".join(ADAPTERS)
 _NAME = re.compile(
     rf"(?P<stem>.+?)(?:-(?P<adapter>{_METHODS}))?(?:-r(?P<rank>\d+))?(?:-s(?P<seed>\d+))?", re.IGNORECASE
@@ -27,7 +27,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class Training:
-    """A training of `source`'s pictures that is stored under `name`, which is another concept's for a variant."""
+    """A training of `source`'s pictures whose result is stored under `name`; a variant has another name."""
 
     source: str
     name: str
@@ -44,10 +44,9 @@ def variant_name(name: str, changes: Mapping[str, Any]) -> str:
 def varied_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """The recipe with another adapter, rank or both.
 
-    Another adapter comes with options of its own, and with its own size, unless a rank or the recipe's
-    max_parameters says otherwise.
+    Another adapter has its default options, and its default size unless a rank or the recipe's max_parameters is set.
 
-    Raises StudioError for an adapter that there is not, and for the rank of one that has none.
+    Raises StudioError for an unknown adapter, and for a rank of one that has none.
     """
     given = {**recipe.model_dump(), **changes}
     if "rank" in changes:
@@ -55,24 +54,24 @@ def varied_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     if changes.get("adapter", recipe.adapter) != recipe.adapter:
         given |= {"rank": changes.get("rank"), "options": {}}
         config = adapter_config(Recipe(adapter=given["adapter"], rank=given["rank"]))
-        if method_named(given["adapter"]).kinds(config) != ("attention",):  # it decides itself what it adapts
+        if method_named(given["adapter"]).kinds(config) != ("attention",):  # the method fixes what it adapts
             given["target_modules"] = None
     return Recipe(**given)
 
 
 class Variants:
-    """What one library holds of variants; each concept's are read once."""
+    """The variants of concepts in one library; each concept's are loaded once."""
 
     def __init__(self, library: Library):
         self._library = library
         self._found: dict[str, list[Concept]] = {}
 
     def of(self, name: str) -> list[Concept]:
-        """The concept and all others of its pictures whose names differ by what a sweep adds, by name."""
+        """The concept and its variants, with its pictures and names that differ by a sweep's suffixes, by name."""
         concept = self._library.concept(name)
         if concept.id not in self._found:
             stem = _parts(concept.name)[0].lower()
-            near = self._library.page(MOST, search=stem)
+            near = self._library.page(MAX_CANDIDATES, search=stem)
             names = [each.name for each in near if _parts(each.name)[0].lower() == stem]
             found = self._library.find_concepts(names, details=True)
             self._found[concept.id] = sorted(
@@ -82,9 +81,9 @@ class Variants:
         return self._found[concept.id]
 
     def trained(self, name: str, wanted: Mapping[str, Any]) -> Concept | None:
-        """The training of a concept's pictures with the adapter and rank that are wanted; None if there is none.
+        """The trained variant of a concept with the wanted adapter and rank; None if there is none.
 
-        Without a wanted adapter it is the concept's own. Among several it is the one whose recipe differs least.
+        Without a wanted adapter it is the concept's own. Of several it is the one whose recipe differs least.
         """
         concept = self._library.concept(name)
         if concept.result:
@@ -96,7 +95,7 @@ class Variants:
         return min(fits, key=lambda each: _differences(each, concept), default=None)
 
     def training(self, name: str, wanted: Mapping[str, Any]) -> Training:
-        """The training that would give what is wanted, with all else as the concept has it."""
+        """The training of the wanted variant, with the concept's recipe otherwise."""
         concept = self._library.concept(name)
         own = _recipe_of(concept)
         before = {"adapter": own.adapter, "rank": concept.result.rank if concept.result else own.rank}
@@ -112,8 +111,8 @@ def trainings_of(name: str, recipe: Recipe, adapters: Sequence[str], ranks: Sequ
         for rank in (recipe.rank, *ranks) if has_rank and ranks else (None,):
             wanted = {"adapter": adapter, **({"rank": rank} if rank else {})}
             changes = {key: value for key, value in wanted.items() if value != getattr(recipe, key)}
-            called = variant_name(name, changes) if changes else name
-            found[called.lower()] = Training(name, called, varied_recipe(recipe, wanted) if changes else recipe)
+            variant = variant_name(name, changes) if changes else name
+            found[variant.lower()] = Training(name, variant, varied_recipe(recipe, wanted) if changes else recipe)
     return [*found.values()]
 
 
@@ -123,11 +122,11 @@ def same_pictures(one: Concept, other: Concept) -> bool:
         return True
     if not one.pictures or one.class_word != other.class_word or len(one.pictures) != len(other.pictures):
         return False
-    return all(_alike(*pair) for pair in zip(one.pictures, other.pictures, strict=True))
+    return all(_same_picture(*pair) for pair in zip(one.pictures, other.pictures, strict=True))
 
 
 def refuse_other_pictures(library: Library, source: str, name: str) -> None:
-    """Raises LibraryError where a variant of `source` cannot be called so, since another concept is."""
+    """Raises LibraryError where a concept with other pictures has the name of a variant of `source`."""
     found = library.find_concepts([name])
     if found and not same_pictures(found[0], library.concept(source)):
         raise LibraryError(f'Rename "{found[0].name}" first: a training of "{source}" needs this name.')
@@ -152,15 +151,15 @@ def add_variant(library: Library, source: str, name: str) -> Concept:
 
 
 def _parts(name: str) -> tuple[str, dict[str, str | None]]:
-    """What a name is without what a sweep adds, and that."""
+    """A name without a sweep's suffixes, and the suffixes' values."""
     match = _NAME.fullmatch(name)
-    assert match, "the stem takes whatever there is"
+    assert match, "the stem matches any name"
     parts = match.groupdict()
     return parts.pop("stem"), parts
 
 
 def _recipe_of(concept: Concept) -> Recipe:
-    """How a concept was trained, or would be: by the standard recipe."""
+    """The recipe that a concept was trained with, else the standard preset."""
     known = concept.result.details.get("recipe") if concept.result else None
     return stored_recipe(known or PRESETS["standard"])
 
@@ -171,7 +170,7 @@ def _differences(one: Concept, other: Concept) -> int:
     return sum(recipes[0][option] != recipes[1][option] for option in recipes[0])
 
 
-def _alike(one: StoragePath, other: StoragePath) -> bool:
+def _same_picture(one: StoragePath, other: StoragePath) -> bool:
     data = read_file(one), read_file(other)
     if data[0] == data[1]:
         return True

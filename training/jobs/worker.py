@@ -1,4 +1,4 @@
-"""A worker: leases the library's jobs one after another, trains them, and stores what came of them."""
+"""A worker: leases the library's jobs one after another, trains them, and stores the results."""
 
 import os
 import socket
@@ -22,11 +22,11 @@ Answer = TypeVar("Answer")
 IDLE_SECONDS = 1.0
 REPORT_SECONDS = 1.0
 REPORT_STEPS = 50
-"""A report at least so often: the losses must reach as far as the checkpoints that a resumed training goes on from."""
+"""Maximum steps between reports: the reported losses must cover the checkpoints from which a training resumes."""
 
 
 class Train(Protocol):
-    """What trains one job and stores its result with the lease; raises TrainingStopped as `train_concept` does."""
+    """Trains one job and stores its result with the lease; raises TrainingStopped as `train_concept` does."""
 
     def __call__(self, lease: Lease, on_progress: Callable[[Progress], None], stop: Callable[[], bool]) -> object:
         """Trains the lease's job."""
@@ -34,7 +34,7 @@ class Train(Protocol):
 
 
 class Trainer:
-    """Trains jobs of one library; the base of the last job, and the scorer, stay loaded."""
+    """Trains jobs of one library; keeps the base of the last job, and the scorer, loaded."""
 
     def __init__(self, library: Library, backbone: str = "toybox-clip"):
         self._library, self._backbone = library, backbone
@@ -46,7 +46,7 @@ class Trainer:
         job = lease.job
         base = self._loaded(job.base)
         if base.decomposition.fingerprint != job.fingerprint:
-            raise StudioError(f"Queue this training again: {job.base} holds other weights than when it was queued.")
+            raise StudioError(f"Queue this training again: {job.base} has other weights than when it was queued.")
         concept = self._library.concept_of_job(job)
         train_in_library(
             self._library, base, self._scoring, concept, stored_recipe(job.recipe), job.first_column, on_progress, None,
@@ -66,10 +66,10 @@ class Trainer:
 
 
 class Worker:
-    """Works on a library's queue until `stop` says so; then the job at hand goes back with its checkpoint.
+    """Trains the jobs of a library's queue until `stop` returns true; then the current job returns to the queue.
 
-    `on_event` is told what happens in sentences. A worker that dies loses its job after `seconds`, and another goes on
-    with it.
+    `on_event` is called with a message for every event. A worker that dies loses its job after `seconds`, and another
+    resumes it.
     """
 
     def __init__(
@@ -85,31 +85,31 @@ class Worker:
         self._stop, self._on_event, self._seconds = stop, on_event, seconds
 
     def run(self, once: bool = False, until_empty: bool = False) -> int:
-        """Takes jobs as they come, and returns how many were taken: one at most with `once`, and with `until_empty` for
-        as long as any is queued or, maybe to be lost, at another worker. A database that is away is waited for.
+        """Trains jobs, and returns their number: at most one with `once`; with `until_empty`, until none is queued or
+        running at another worker, which may lose it. It waits for a database that is unavailable.
         """
         taken = 0
         while not self._stop():
-            lease = self._answer(lambda: self._library.jobs.lease(self.name, self._seconds))
+            lease = self._when_available(lambda: self._library.jobs.lease(self.name, self._seconds))
             if lease is not None:
                 taken += 1
                 self._work(lease)
-            if once or (until_empty and lease is None and not self._answer(self._library.jobs.unfinished)):
+            if once or (until_empty and lease is None and not self._when_available(self._library.jobs.unfinished)):
                 break
             if lease is None:
                 self._idle()
         return taken
 
-    def _answer(self, ask: Callable[[], Answer | None]) -> Answer | None:
-        """What the database answers, as soon as it can be reached; None if this worker is to stop before."""
-        told = False
+    def _when_available(self, query: Callable[[], Answer | None]) -> Answer | None:
+        """The result of `query` once the database is available; None if this worker is stopped before."""
+        reported = False
         while not self._stop():
             try:
-                return ask()
+                return query()
             except UnavailableError as error:
-                if not told:
+                if not reported:
                     self._on_event(f"waiting. {error}")
-                told = True
+                reported = True
                 self._idle()
         return None
 
@@ -122,28 +122,28 @@ class Worker:
         job, again = lease.job, "" if lease.job.attempts == 1 else f" (attempt {lease.job.attempts})"
         self._on_event(f"{job.concept}: training{again}")
         try:
-            with LeaseHeartbeat(lease, self._library.jobs.losses(job.id)) as pulse:
-                outcome = self._outcome(lease, pulse)
+            with LeaseHeartbeat(lease, self._library.jobs.losses(job.id)) as heartbeat:
+                outcome = self._outcome(lease, heartbeat)
         except LeaseLostError:
-            outcome = "given up: it was cancelled, or another worker has it"
+            outcome = "abandoned: it was cancelled, or another worker has it"
         except UnavailableError as error:
-            outcome = f"left to another attempt. {error}"
+            outcome = f"left for another attempt. {error}"
         self._on_event(f"{job.concept}: {outcome}")
 
-    def _outcome(self, lease: Lease, pulse: "LeaseHeartbeat") -> str:
-        """Trains, and tells the database how it went; LeaseLostError where that is no longer this worker's."""
+    def _outcome(self, lease: Lease, heartbeat: "LeaseHeartbeat") -> str:
+        """Trains, and stores the job's outcome; LeaseLostError where the lease is lost."""
         try:
-            self._train(lease, pulse.told, lambda: self._stop() or pulse.lost())
+            self._train(lease, heartbeat.on_progress, lambda: self._stop() or heartbeat.lost())
         except TrainingStopped:
-            pulse.report()
-            lease.hand_back()
-            return "handed back"
+            heartbeat.report()
+            lease.return_to_queue()
+            return "returned to the queue"
         except LeaseLostError:
             raise
         except UnavailableError as error:
             lease.fail(str(error))
             return f"interrupted. {error}"
-        except StudioError as error:  # it would be no better another time
+        except StudioError as error:  # a retry would fail again
             lease.fail(str(error), again=False)
             return f"failed. {error}"
         except Exception as error:
@@ -154,16 +154,16 @@ class Worker:
 
 
 class LeaseHeartbeat:
-    """Keeps a lease alive from a thread of its own, and tells the database how far the training is.
+    """Renews a lease in its own thread, and reports the training's progress to the database.
 
-    `losses` are those of an earlier attempt, which this one may go on from.
+    `losses` are those of an earlier attempt, which this one may resume.
     """
 
     def __init__(self, lease: Lease, losses: list[float]):
         self._lease, self._losses = lease, losses
         self._over, self._lost = Event(), False
         self._step, self._steps, self._reported = 0, lease.job.steps, 0.0
-        self._thread = Thread(target=self._beat, daemon=True)
+        self._thread = Thread(target=self._renew_until_over, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -173,8 +173,8 @@ class LeaseHeartbeat:
         self._over.set()
         self._thread.join()
 
-    def told(self, progress: Progress) -> None:
-        """Notes the training's progress, and reports it now and then."""
+    def on_progress(self, progress: Progress) -> None:
+        """Records the training's progress, and reports it every REPORT_SECONDS or REPORT_STEPS."""
         if progress.loss is None:
             return
         self._step, self._steps = progress.step, progress.steps
@@ -185,23 +185,23 @@ class LeaseHeartbeat:
             self.report()
 
     def report(self) -> None:
-        """Tells the database; one that is away for a moment is told all of it another time."""
+        """Reports to the database; if it is unavailable, the next report has everything."""
         with suppress(UnavailableError):
             self._lease.report(self._step, self._steps, self._losses)
         self._reported = time.monotonic()
 
     def lost(self) -> bool:
-        """Whether the job is no longer this worker's; asked before every step, so that cancelling stops within one."""
+        """Whether the lease is lost; checked before every step, so that cancelling stops within one."""
         with suppress(UnavailableError):
             self._lost = self._lost or not self._lease.alive()
         return self._lost
 
-    def _beat(self) -> None:
+    def _renew_until_over(self) -> None:
         while not self._over.wait(self._lease.seconds / 4):
             try:
                 self._lease.renew()
             except LeaseLostError:
                 self._lost = True
                 return
-            except UnavailableError:  # a database that is away for a moment; the next beat may reach it
+            except UnavailableError:  # temporarily unavailable; the next heartbeat may succeed
                 continue

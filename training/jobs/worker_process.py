@@ -1,4 +1,4 @@
-"""Workers as processes of this machine."""
+"""Starts workers as processes on this machine."""
 
 import json
 import os
@@ -9,15 +9,15 @@ from typing import Any
 from concepts import Library
 from concepts.database import DATABASE_VARIABLE
 from concepts.leases import LEASE_SECONDS
-from training.jobs.signals import asked_to_stop
+from training.jobs.signals import stop_requested
 from training.jobs.worker import Worker
 
 
 def start_worker(library: Library, **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a process that works on the library's queue until it gets SIGTERM; `options` are those of Worker.run, and
-    `seconds`, the length of a lease, and `niceness`, how far it gives way to other processes, 0 to 19.
+    """Starts a process that trains the library's queue until SIGTERM; `options` are those of Worker.run, plus
+    `seconds`, the length of a lease, and `niceness`, 0 to 19, of its scheduling priority.
 
-    It outlives this process, and says what happens on stderr.
+    It keeps running when this process ends, and logs to stderr.
     """
     environment = {**os.environ, **({DATABASE_VARIABLE: library.database} if library.database else {})}
     arguments = json.dumps({"library": str(library.root), **options})
@@ -26,13 +26,13 @@ def start_worker(library: Library, **options: Any) -> subprocess.Popen[bytes]:
 
 
 def work(library: Library, seconds: float = LEASE_SECONDS, **options: Any) -> int:
-    """Works on the queue as `Worker.run` does, until Ctrl-C or SIGTERM; says what happens on stderr."""
+    """Runs `Worker.run` until Ctrl-C or SIGTERM; logs to stderr."""
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    with asked_to_stop(lambda: say("stopping after this step")) as stop:
-        return Worker(library, None, stop, say, seconds).run(**options)
+    with stop_requested(lambda: log("stopping after this step")) as stop:
+        return Worker(library, None, stop, log, seconds).run(**options)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Reports as HTML and picture grids."""
+"""HTML reports, picture grids and timing."""

@@ -56,7 +56,7 @@ def loss_curves(losses: Mapping[str, Sequence[float]], window: int = 20) -> Imag
 
 
 def training_curves(details: Mapping[str, Any], name: str) -> Image.Image:
-    """What a result's details tell of its training: loss, learning rates, and image alignment if it was measured."""
+    """Plots of a result's training: loss, learning rates, and image alignment if it was measured."""
     panels = 3 if details["alignments"] else 2
     figure = Figure(figsize=(4.5 * panels, 3.2), layout="constrained")
     axes = figure.subplots(1, panels)
@@ -105,5 +105,5 @@ def _data_uri(picture: Image.Image) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a table has it."""
+    """A value formatted for a table."""
     return f"{value:.3f}" if isinstance(value, float) else str(value)

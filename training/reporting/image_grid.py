@@ -1,4 +1,4 @@
-"""Pictures for people: grids with titles, PNG files with their settings inside."""
+"""Grids of pictures with titles, and PNG files with their settings inside."""
 
 import io
 from collections.abc import Mapping, Sequence

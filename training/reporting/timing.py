@@ -1,4 +1,4 @@
-"""Time and memory, measured so that a busy machine misleads as little as possible."""
+"""Measures time and memory robustly on a busy machine."""
 
 import multiprocessing
 import os
@@ -29,9 +29,9 @@ class Timing:
 
 
 def interleaved(contenders: Mapping[str, Callable[[], object]], reference: str, rounds: int) -> list[Timing]:
-    """Times every contender once a round, in turns that rotate, after one round that warms up.
+    """Times every contender once per round, in rotating order, after one warm-up round.
 
-    A machine that is slow for a while is so for all of them; ratios to `reference` are taken within each round.
+    Temporary slowness then affects all of them; ratios to `reference` are taken within each round.
     """
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -46,7 +46,7 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], reference: str, 
 
 
 def seconds_of(action: Callable[[], object]) -> float:
-    """How long the action takes, with what it leaves to a GPU."""
+    """The duration of the action, including its work on a GPU."""
     began = perf_counter()
     action()
     if torch.cuda.is_available():
@@ -55,15 +55,15 @@ def seconds_of(action: Callable[[], object]) -> float:
 
 
 def added_at_peak(action: Callable[[], object]) -> float:
-    """Megabytes that the action adds at its peak to what this process holds, on the GPU where there is one; else
-    Linux alone tells.
+    """The action's additional peak memory in megabytes, on the GPU where there is one, else of the process (on Linux
+    only).
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
         action()
         return (torch.cuda.max_memory_allocated() - held) / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
     before = _resident("VmRSS")
     action()
     return (_resident("VmHWM") - before) / 1024
@@ -74,8 +74,8 @@ def _resident(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
-def own_process() -> Any:
-    """A pool of one process for measuring memory: it has the libraries, and gives back what it frees."""
+def subprocess_pool() -> Any:
+    """A pool of one process for measuring memory: it has the libraries preloaded, and returns freed memory."""
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "peft", "diffusers"])

@@ -1,1 +1,1 @@
-"""The studies: experiments that compare what the studio offers, and their reports."""
+"""The studies: benchmarks of adapters and merge methods on the sample concepts, and their reports."""

@@ -1,4 +1,4 @@
-"""The composition study: 2 to 8 sample concepts, trained apart, put together by every method, and judged."""
+"""The composition study: trains 2 to 8 sample concepts, merges them by every method, and scores the pictures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from studio.composition.merge import MergeCache, MergeConfig
 from studio.metrics.clip import Scorer
 from studio.metrics.leakage import drift, leak_prompts
 from studio.models.base_model import Base, generate_images
-from studio.models.regions import Region, cut
+from studio.models.regions import Region, crop
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Serving
@@ -31,15 +31,15 @@ from training.studies.scoring import ConceptScorer
 from training.studies.summaries import mean_of
 
 ORDER = ("milo", "rex", "azura", "gizmo", "saffron", "bruno", "rosa", "volta")
-"""The sample concepts in the order in which they join: four kinds first, then a second one of each."""
+"""The sample concepts in the order in which they are added: four kinds first, then a second one of each."""
 TOGETHER = "a photo of {} on the grass"
 GRIDS = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3), 8: (2, 4)}
-"""Rows and columns of the boxes in which so many concepts are generated together, each as large as a picture of one."""
+"""Rows and columns of regions by number of concepts, each region as large as a picture of one concept."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides every row of a study: the base's fingerprint, training, and how much is generated."""
+    """Everything that determines the rows: the base's fingerprint, training, and how much is generated."""
 
     base: str
     rank: int = 8
@@ -47,14 +47,14 @@ class Settings:
     batch_size: int = 8
     num_class_images: int = 48
     pictures: int = 4
-    """Of each prompt for one concept, and a quarter of those that show all together."""
+    """Pictures of each prompt for one concept, and a quarter of those with all concepts."""
     num_inference_steps: int = 20
 
 
 def boxes(count: int) -> list[tuple[float, float, float, float]]:
-    """The boxes of so many concepts in one picture: top, left, bottom, right."""
+    """The regions of `count` concepts in one picture: top, left, bottom, right."""
     if count not in GRIDS:
-        raise StudioError(f"Choose numbers of concepts among {', '.join(map(str, GRIDS))}: {count} is none of them.")
+        raise StudioError(f"Choose numbers of concepts from {', '.join(map(str, GRIDS))}: {count} is not possible.")
     rows, columns = GRIDS[count]
     return [
         (row / rows, column / columns, (row + 1) / rows, (column + 1) / columns)
@@ -67,12 +67,12 @@ Pictures = dict[str, tuple[list[str], list[Image.Image]]]  # prompts and their p
 
 
 class CompositionStudy:
-    """A study in a folder: concepts, rows and picture grids are files there, and what is there is not made again."""
+    """A study in a folder: concepts, rows and picture grids are files there; existing ones are reused."""
 
     def __init__(self, folder: Path, base: Base, scorer: Scorer, settings: Settings):
         self.folder, self.base, self.scorer, self.settings = folder, base, scorer, settings
         self.rows = Rows(folder, asdict(settings) | {"backbone": scorer.backbone})
-        self.judge = ConceptScorer(scorer)
+        self.concept_scorer = ConceptScorer(scorer)
         self.merges = MergeCache(base, 1)
         self._plain: dict[int, Pictures] = {}
 
@@ -83,7 +83,7 @@ class CompositionStudy:
         pairs: Sequence[Pair] = PAIRS,
         on_row: Callable[[Row], None] = lambda _: None,
     ) -> list[Row]:
-        """Every row that is asked for, seed by seed; those of an earlier run are read."""
+        """All requested rows, seed by seed; those of an earlier run are reused."""
         for count in counts:
             boxes(count)
         rows = []
@@ -95,12 +95,12 @@ class CompositionStudy:
         return rows
 
     def row(self, pair: Pair, count: int, seed: int) -> Row:
-        """What one pair gives for so many concepts and one seed, from the folder if it is there."""
+        """The row of one pair, number of concepts and seed, from the folder if it exists."""
         return self.rows.row(f"{pair}-{count}-{seed}", lambda: self._measured(pair, count, seed))
 
     def _measured(self, pair: Pair, count: int, seed: int) -> Row:
         concepts = {name: self.concept(pair.adapter, pair.variant, name, seed) for name in ORDER[:count]}
-        plain = self._of_the_base(count)
+        plain = self._base_pictures(count)
         row = {**asdict(pair), "pair": str(pair), "count": count, "seed": seed}
         began = perf_counter()
         with self._image_generator(pair, concepts) as image_generator:
@@ -113,7 +113,7 @@ class CompositionStudy:
         return row
 
     def concept(self, adapter: str, variant: str, name: str, seed: int) -> TrainedConcept:
-        """The sample concept trained this way, from the folder if it is there; every one has columns of its own."""
+        """The sample concept trained this way, from the folder if it exists; every one has its own columns."""
         path = self.rows.place("concepts", f"{adapter}-{variant or 'default'}-{name}-{seed}.safetensors")
         if path.exists():
             return from_bytes(path.read_bytes(), str(path))
@@ -123,7 +123,7 @@ class CompositionStudy:
             "num_class_images": own.num_class_images, **VARIANTS[variant],
         }  # fmt: skip
         recipe = Recipe(**options)
-        pictures = self.judge.references[name]
+        pictures = self.concept_scorer.references[name]
         place, capacity = ORDER.index(name), self.base.decomposition.capacity
         first = first_column(variant, place, own.rank, capacity, seed) if method_named(adapter).owns_block else 0
         trained = train_concept(
@@ -148,8 +148,11 @@ class CompositionStudy:
     def _alone(
         self, image_generator: ImageGenerator, concepts: Mapping[str, TrainedConcept], seed: int
     ) -> dict[str, Any]:
-        """Each concept alone from the model that has all: identity accuracy and alignments, and the worst identity."""
-        found = [self.judge.individual_view(image_generator, name, self.settings.pictures, seed) for name in concepts]
+        """Each concept alone from the model with all: identity accuracy and alignments, and the worst identity."""
+        found = [
+            self.concept_scorer.generate_and_score(image_generator, name, self.settings.pictures, seed)
+            for name in concepts
+        ]
         return {
             "alone_identity": mean_of([one.identity for one in found]),
             "alone_identity_worst": min(one.identity for one in found),
@@ -160,7 +163,7 @@ class CompositionStudy:
     def _together(
         self, image_generator: ImageGenerator, concepts: Mapping[str, TrainedConcept], seed: int, grid: Path
     ) -> dict[str, Any]:
-        """All in one picture, each in its box: identity accuracy and alignment by region."""
+        """All in one picture, each in its region: identity accuracy and alignment by region."""
         named = TOGETHER.format(" and ".join(map(token_of, concepts)))
         places = dict(zip(concepts, boxes(len(concepts)), strict=True))
         regions = {name: Region(TOGETHER.format(token_of(name)), *box) for name, box in places.items()}
@@ -175,7 +178,9 @@ class CompositionStudy:
         strip.save(grid)
         identity, image = zip(
             *(
-                self.judge.judged(name, self.scorer.embed_pictures([cut(picture, box) for picture in pictures]))
+                self.concept_scorer.scores_of(
+                    name, self.scorer.embed_pictures([crop(picture, box) for picture in pictures])
+                )
                 for name, box in places.items()
             ),
             strict=True,
@@ -185,7 +190,7 @@ class CompositionStudy:
             "region_image_alignment": mean_of(image),
         }  # fmt: skip
 
-    def _of_the_base(self, count: int) -> Pictures:
+    def _base_pictures(self, count: int) -> Pictures:
         """The base's own pictures of prompts that name no concept, by kind with their prompts; generated once."""
         if count not in self._plain:
             prompts = leak_prompts([SAMPLES[name].class_word for name in ORDER[:count]])
@@ -196,7 +201,7 @@ class CompositionStudy:
         return self._plain[count]
 
     def _leak(self, image_generator: ImageGenerator, plain: Pictures) -> dict[str, Any]:
-        """How far pictures of the class words, and of unrelated things, move from the base's own."""
+        """Leakage: the change of pictures of the class words, and of unrelated things."""
         found: dict[str, Any] = {}
         for kind, (prompts, before) in plain.items():
             moved = drift(self.scorer, before, image_generator.unnamed(prompts, range(len(prompts))))

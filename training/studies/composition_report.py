@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from training.reporting.html_report import Section, picture_of
-from training.studies.composition_criteria import said, verdicts
+from training.studies.composition_criteria import claims_summary, evaluate_claims
 from training.studies.page import Page
 from training.studies.summaries import summarised, with_spread
 
@@ -27,11 +27,11 @@ MEASURES = {
     "merge_seconds": "seconds to merge",
 }
 MEASURES_KEPT = tuple(MEASURES)[:7]
-"""Those of what concepts keep; the others tell of leak and time."""
-ENOUGH = 0.8
-"""The identity accuracy at which concepts still count as kept."""
+"""The metrics of preservation; the others are of leakage and time."""
+MIN_IDENTITY = 0.8
+"""The identity accuracy from which concepts count as preserved."""
 PLACED = ("bottom_columns", "random_columns")
-JUDGED = ("alone_identity", "region_identity", "alone_image_alignment", "leak_class_word")
+PLACEMENT_MEASURES = ("alone_identity", "region_identity", "alone_image_alignment", "leak_class_word")
 PLOTTED = ("alone_identity", "region_identity", "leak_class_word", "leak_unrelated")
 
 
@@ -46,8 +46,8 @@ def _cells(line: Mapping[str, Any], measures: Sequence[str]) -> dict[str, Any]:
     return cells | {MEASURES[measure]: with_spread(line, measure) for measure in measures}
 
 
-def room(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How many concepts each pair holds before identity accuracy falls below ENOUGH, one at a time and by region."""
+def merge_capacity(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The number of concepts up to which each pair's identity accuracy is MIN_IDENTITY, one at a time and by region."""
     counts = sorted({line["count"] for line in lines})
     return [
         {"pair": pair}
@@ -58,18 +58,18 @@ def room(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _most(lines: Sequence[Mapping[str, Any]], counts: Sequence[int], measure: str) -> str:
-    """The largest number of concepts up to which every mean is ENOUGH, in words."""
+    """The largest number of concepts up to which every mean is at least MIN_IDENTITY, as text."""
     by_count = {line["count"]: line[measure] for line in lines}
     most = 0
     for count in counts:
-        if by_count.get(count, 0.0) < ENOUGH:
+        if by_count.get(count, 0.0) < MIN_IDENTITY:
             return f"{most}, not {count}" if most else f"fewer than {count}"
         most = count
     return f"{most} or more"
 
 
 def placements(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Concepts in top columns less the same ones in other columns: means of the differences, with their spread."""
+    """Concepts in top columns minus the same ones in other columns: means of the differences, with their spread."""
     found = []
     for row in rows:
         if row["variant"] in PLACED:
@@ -78,16 +78,16 @@ def placements(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             top = next((other for other in rows if all(other[k] == same[k] for k in key)), None)
             if top:
                 compared = {"pair": f"{top['pair']} − {row['variant']}"}
-                found.append(compared | {measure: top[measure] - row[measure] for measure in JUDGED})
+                found.append(compared | {measure: top[measure] - row[measure] for measure in PLACEMENT_MEASURES})
     return [
         {"top columns less others": line["pair"], "rows": line["n"]}
-        | {MEASURES[measure]: with_spread(line, measure) for measure in JUDGED}
-        for line in summarised(found, ("pair",), JUDGED)
+        | {MEASURES[measure]: with_spread(line, measure) for measure in PLACEMENT_MEASURES}
+        for line in summarised(found, ("pair",), PLACEMENT_MEASURES)
     ]
 
 
 def plots(lines: Sequence[Mapping[str, Any]]) -> Image.Image:
-    """The main measures by number of concepts, a line a pair, with the spread as bars."""
+    """The main metrics by number of concepts, one line per pair, with the spread as error bars."""
     figure = Figure(figsize=(13, 9), layout="constrained")
     for axes, measure in zip(figure.subplots(2, 2).flat, PLOTTED, strict=True):
         for pair in dict.fromkeys(line["pair"] for line in lines):
@@ -106,27 +106,31 @@ def composition_page(
     folder: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], backbone: str
 ) -> Page:
     """The study's page, from its rows and the picture grids in its folder."""
-    lines, claims = summary(rows), verdicts(rows)
+    lines, claims = summary(rows), evaluate_claims(rows)
     kept, leaked = MEASURES_KEPT, [measure for measure in MEASURES if measure not in MEASURES_KEPT]
     text = (
-        f"Sample concepts trained apart for {settings['steps']} steps at rank {settings['rank']}, then put together. "
+        f"Sample concepts trained separately for {settings['steps']} steps at rank {settings['rank']}, then merged. "
         "Identity accuracy is the share of pictures whose nearest reference set, among all twelve sample concepts, is "
         f"the concept's own; alignment and leak are cosines in the embedding of {backbone}. Values are means over the "
         "seeds, of training and generating alike, ± their standard deviation. A pair reads ADAPTER+MERGE; average "
-        "stands for strengths of 1/k, and unmerged for each concept's own products, acting inside its region alone."
+        "is strengths of 1/k, and unmerged applies each concept's adapters separately, inside its region only."
     )
     sections = [
-        Section("What holds", said(claims), rows=claims),
+        Section("What holds", claims_summary(claims), rows=claims),
         Section("Measures by number of concepts", text, [plots(lines)]),
-        Section("How many concepts fit", f"Before the mean identity accuracy falls below {ENOUGH}.", rows=room(lines)),
+        Section(
+            "How many concepts fit",
+            f"Before the mean identity accuracy falls below {MIN_IDENTITY}.",
+            rows=merge_capacity(lines),
+        ),
         Section("Identity and alignment", "", rows=[_cells(line, kept) for line in lines]),
         Section("Leak and time", "", rows=[_cells(line, leaked) for line in lines]),
     ]
     if compared := placements(rows):
         words = (
-            "Each adapter in the top singular columns less itself in the bottom or random ones of those that the base "
-            "keeps, which are as many as its narrowest layer has; mean over numbers of concepts and seeds ± standard "
-            "deviation. Above zero the top columns are better, but for the leak."
+            "Each adapter in the top singular columns minus itself in the bottom or random ones of those that the base "
+            "stores, as many as its narrowest layer has; mean over numbers of concepts and seeds ± standard deviation. "
+            "Above zero the top columns are better, except for leakage."
         )
         sections.insert(3, Section("Top, bottom and random columns", words, rows=compared))
     first = min(row["seed"] for row in rows)

@@ -1,4 +1,4 @@
-"""The cost study: what every adapter takes in time, memory and bytes, on a base and at Stable Diffusion's sizes."""
+"""The cost study: time, memory and file size of every adapter, on a base and at Stable Diffusion's layer sizes."""
 
 import sys
 from collections import Counter
@@ -27,7 +27,7 @@ from training.config.adapter_options import adapter_config, resolve_recipe
 from training.config.recipe import Recipe
 from training.engine.run_metrics import changed_by
 from training.engine.task import Task
-from training.reporting.timing import added_at_peak, interleaved, own_process, seconds_of
+from training.reporting.timing import added_at_peak, interleaved, seconds_of, subprocess_pool
 from training.studies.measurements import NO_LAYER, adapted_layer, layer, random_set, step_of, step_of_training
 from training.studies.rows import Row, Rows
 
@@ -38,7 +38,7 @@ CONCEPT = "tom"
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides every row: the base and where it is, and how often things are timed."""
+    """Everything that determines the rows: the base and its source, and the number of timed rounds."""
 
     base: str
     source: str
@@ -47,24 +47,24 @@ class Settings:
     num_inference_steps: int = 20
     threads: int = 1
     machine: str = ""
-    """What it is measured on: times of another machine are another study's."""
+    """The machine: times of different machines are different studies."""
 
 
 @cache
 def widths() -> dict[int, int]:
-    """How many attention layers of Stable Diffusion 1.5 there are of each output width."""
+    """The number of attention layers of Stable Diffusion 1.5 by output width."""
     return dict(sorted(Counter(site.weight.shape[0] for site in architecture_sites(ARCHITECTURE).values()).items()))
 
 
 def task_for(base: Base, adapter: str) -> Task:
-    """Training of a concept by the default recipe, the adapter in its default size."""
+    """The training task of a concept with the default recipe and the adapter's default size."""
     recipe = resolve_recipe(base, Recipe(adapter=adapter, lr_scheduler="constant", steps=100_000))
     return Task(base, CONCEPT, "cat", [], recipe, adapter_config(recipe))
 
 
 @contextmanager
 def step_ready(task: Task, adapters: dict[str, Any]) -> Iterator[Callable[[], None]]:
-    """While open, the base is ready for the task; a step of it."""
+    """While open, the base is ready for the task; yields a training step."""
     with task.ready(adapters):
         yield step_of_training(task, random_set(task.base, task.base.pipeline.unet.config.sample_size), adapters)
 
@@ -77,7 +77,7 @@ class CostStudy:
         self.rows = Rows(folder, asdict(settings))
 
     def run(self, adapters: Sequence[str], on_row: Callable[[Row], None] = lambda _: None) -> list[Row]:
-        """Every adapter in layers of Stable Diffusion's widths, which is quick, then each on the base."""
+        """Every adapter in single layers of Stable Diffusion's widths, then on the base."""
         made: list[tuple[str, Callable[[], Row]]] = [
             *((f"{ARCHITECTURE}-{name}-{width}", partial(self.in_layers, name, width, number))
               for width, number in widths().items() for name in adapters if name not in NO_LAYER),
@@ -90,7 +90,7 @@ class CostStudy:
         return rows
 
     def on_base(self, adapter: str) -> Row:
-        """Training and generation on the base, each step beside one of LoRA in the same round."""
+        """Training and generation on the base; each step is timed with one of LoRA in the same round."""
         task = task_for(self.base, adapter)
         sized = cost(adapter, task.config, task.sites)
         row: Row = {"kind": "base", "adapter": adapter, "rank": getattr(task.config, "rank", None),
@@ -107,11 +107,11 @@ class CostStudy:
             row |= _timed(steps, adapter, self.settings.rounds)
             concept = task.concept(adapters)
         row["changed"] = sum(changed_by(one, task.sites[name]) for name, one in adapters.items())
-        row["peak_megabytes"] = _in_own_process(_peak_on_base, self.settings.source, adapter, self.settings.threads)
+        row["peak_megabytes"] = _in_subprocess(_peak_on_base, self.settings.source, adapter, self.settings.threads)
         return row | self._generation(concept)
 
     def _generation(self, concept: TrainedConcept) -> Row:
-        """Pictures a second with the concept merged and unmerged, and the seconds to get ready for either."""
+        """Pictures per second with the concept merged and unmerged, and the seconds to set up either."""
         number, concepts = self.settings.pictures, {CONCEPT: concept}
         prompts, seeds = [f"a photo of <{CONCEPT}>"] * number, range(number)
         how = SamplingSettings(num_inference_steps=self.settings.num_inference_steps, batch_size=number)
@@ -123,12 +123,12 @@ class CostStudy:
             with Serving(self.base, concepts) as serving:
                 requests = [Request(prompt, seed, {CONCEPT: 1.0}) for prompt, seed in zip(prompts, seeds, strict=True)]
                 row["unmerged_per_second"] = number / seconds_of(lambda: serving.generate(requests, how))
-        except StudioError:  # it changes more than matrices
+        except StudioError:  # it adapts more than matrices
             row["unmerged_per_second"] = None
         return row
 
     def in_layers(self, adapter: str, width: int, number: int) -> Row:
-        """One square layer of this width, of which the architecture has so many, with 1,024 tokens."""
+        """One square layer of this width, of which the architecture has `number`, with 1,024 tokens."""
         shape = (width, width)
         models = {"frozen": layer(*shape), "reference": adapted_layer(REFERENCE, shape)}
         set_up = seconds_of(lambda: models.update({adapter: adapted_layer(adapter, shape)}))
@@ -143,7 +143,7 @@ class CostStudy:
         row["merged_seconds"] = float(np.median(forward["frozen"].seconds))
         row["unmerged_seconds"] = float(np.median(forward[adapter].seconds))
         if width == max(widths()):
-            row["peak_megabytes"] = _in_own_process(_peak_in_layer, adapter, width, self.settings.threads)
+            row["peak_megabytes"] = _in_subprocess(_peak_in_layer, adapter, width, self.settings.threads)
         return row
 
 
@@ -155,11 +155,11 @@ def _timed(steps: Mapping[str, Callable[[], object]], adapter: str, rounds: int)
     return {"step_seconds": seconds, "step_ratio": middle, "step_ratio_low": low, "step_ratio_high": high}
 
 
-def _in_own_process(measure: Callable[..., float], *given: Any) -> float | None:
-    """What a process of its own measures; None where the system does not tell."""
+def _in_subprocess(measure: Callable[..., float], *given: Any) -> float | None:
+    """A measurement in a separate process; None where the system does not support it."""
     if sys.platform != "linux":
         return None
-    with own_process() as pool:
+    with subprocess_pool() as pool:
         return pool.apply(measure, given)
 
 
@@ -167,7 +167,7 @@ def _peak_on_base(source: str, adapter: str, threads: int) -> float:
     torch.set_num_threads(threads)
     task = task_for(load_base(source), adapter)
     with step_ready(task, task.adapters()) as step:
-        step()  # what the libraries and the optimizer keep from then on
+        step()  # allocates the libraries' and the optimizer's state
         return added_at_peak(step)
 
 
@@ -179,7 +179,7 @@ def _peak_in_layer(adapter: str, width: int, threads: int) -> float:
 
 
 def sizes_at_stable_diffusion(adapters: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Trained and published numbers and bytes of every adapter in its default size at the layers that it adapts."""
+    """Trained and published numbers of parameters, and bytes, of every adapter in its default size."""
     found = {}
     for name in adapters:
         config = ADAPTERS[name].Config()

@@ -1,4 +1,4 @@
-"""The report of a cost study: tables and plots of what every adapter takes."""
+"""The report of a cost study: tables and plots of every adapter's cost."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,7 +35,7 @@ def at_stable_diffusion(rows: Rows) -> list[dict[str, Any]]:
 
 
 def _plot(rows: Rows, panels: Mapping[str, str]) -> Image.Image:
-    """Bars of each adapter, a panel a figure, with whiskers where a figure comes with a range."""
+    """Bars of each adapter, one panel per metric, with error bars where a metric has a range."""
     figure = Figure(figsize=(4.2 * len(panels), 1.2 + 0.28 * len(rows)), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(),
                                   strict=True):  # fmt: skip
@@ -55,20 +55,20 @@ def cost_page(rows: Rows, settings: Mapping[str, Any]) -> Page:
     """The study's page, from its rows."""
     base, layers = [row for row in rows if row["kind"] == "base"], at_stable_diffusion(rows)
     how = (
-        f"{settings['machine']} Each adapter in its default size. A step is a whole training step by the default "
-        f"recipe, batch 8, preservation loss and the token among it; times are medians of {settings['rounds']} "
+        f"{settings['machine']} Each adapter in its default size. A step is a whole training step with the default "
+        f"recipe, batch 8, including preservation loss and token; times are medians of {settings['rounds']} "
         f"rounds, and the ratio is to {REFERENCE} in the same round, with the middle half of the ratios. Set-up makes "
-        "the adapters and, where they need them, the singular columns, read from a file after the first time. Peak "
-        "memory is what a step adds in a process of its own. Throughput is pictures a second of "
+        "the adapters and, where they need them, the singular columns, later read from a cache. Peak memory is "
+        "what a step adds in a separate process. Throughput is pictures per second of "
         f"{settings['num_inference_steps']} denoising steps in a batch of {settings['pictures']}, timed once; unmerged "
-        "is with the concept's products beside the frozen layers, where its changes are matrices."
+        "applies the adapters beside the frozen layers, where their changes are matrices."
     )
     beyond = (
         "No Stable Diffusion was run here: one square layer of random weights of each width, with 1,024 tokens, "
         "float32, was timed, and multiplied by how many attention layers Stable Diffusion 1.5 has of that width. A "
         "step is forward and backward; merged and unmerged are forward alone, merged being the frozen layer itself. "
-        "Real layers see 77 to 4,096 tokens, so the sums compare adapters and say little of a step's whole time. "
-        "Trained numbers and bytes are exact, and those of all layers that the method adapts there. Peak memory is "
+        "Real layers process 77 to 4,096 tokens, so the sums compare adapters, and do not predict a step's time. "
+        "Trained parameters and bytes are exact, for all layers that the method adapts there. Peak memory is "
         "that of a step of one layer of the widest."
     )
     sections = []
@@ -81,19 +81,19 @@ def cost_page(rows: Rows, settings: Mapping[str, Any]) -> Page:
                   "bytes": "bytes stored"}  # fmt: skip
         cells = [_in_layers(row) for row in layers]
         sections.append(Section("At Stable Diffusion 1.5's sizes", beyond, [_plot(layers, panels)], cells))
-    return Page("cost", "Cost: what every adapter takes", sections, _flat(rows))
+    return Page("cost", "Cost: time, memory and file size of every adapter", sections, _flat(rows))
 
 
 def _on_base(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "adapter": row["adapter"], "rank": _told(row["rank"], ""), "trained": f"{row['trained']:,}",
+        "adapter": row["adapter"], "rank": _formatted(row["rank"], ""), "trained": f"{row['trained']:,}",
         "as published": f"{row['published']:,}", "changed": f"{row['changed']:,}", "bytes": f"{row['bytes']:,}",
         "set-up s": row["set_up_seconds"], "step s": row["step_seconds"],
         f"ratio to {REFERENCE}": f"{row['step_ratio']:.2f} ({row['step_ratio_low']:.2f} to "
                                  f"{row['step_ratio_high']:.2f})",
-        "peak MB": _told(row["peak_megabytes"]), "merge s": row["merge_seconds"],
+        "peak MB": _formatted(row["peak_megabytes"]), "merge s": row["merge_seconds"],
         "pictures/s merged": f"{row['merged_per_second']:.2f}",
-        "pictures/s unmerged": _told(row["unmerged_per_second"], ".2f"),
+        "pictures/s unmerged": _formatted(row["unmerged_per_second"], ".2f"),
     }  # fmt: skip
 
 
@@ -102,11 +102,11 @@ def _in_layers(row: Mapping[str, Any]) -> dict[str, Any]:
         "adapter": row["adapter"], "trained": f"{row['trained']:,}", "as published": f"{row['published']:,}",
         "bytes": f"{row['bytes']:,}", "set-up s": row["set_up_seconds"], "step s": row["step_seconds"],
         "forward merged s": row["merged_seconds"], "forward unmerged s": row["unmerged_seconds"],
-        "peak MB": _told(row["peak_megabytes"]),
+        "peak MB": _formatted(row["peak_megabytes"]),
     }  # fmt: skip
 
 
-def _told(value: Any, form: str = ".0f") -> str:
+def _formatted(value: Any, form: str = ".0f") -> str:
     """A number, or a dash where there is none."""
     return "–" if value is None else format(value, form)
 

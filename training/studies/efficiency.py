@@ -1,4 +1,4 @@
-"""The efficiency study: sample concepts taught by every method at several sizes, and judged."""
+"""The efficiency study: trains sample concepts by every method at several sizes, and scores the pictures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,22 +26,22 @@ from training.studies.scoring import ConceptScorer, ConceptScores
 CONCEPTS = ("azura", "milo", "gizmo")
 """A vase, a cat and a robot."""
 TEXT_SHARE = 1 / 4
-"""The text encoder's learning rate as a share of the UNet's, for all methods alike."""
+"""The text encoder's learning rate as a fraction of the UNet's, the same for all methods."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides every row of a study: the base's fingerprint, training, the search of rates, and generating."""
+    """Everything that determines the rows: the base's fingerprint, training, the learning rate search, and sampling."""
 
     base: str
     steps: int = 120
     search_steps: int = 60
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2)
-    """The UNet's learning rates that every size of every method is searched over."""
+    """The UNet's learning rates to search, for every size of every method."""
     batch_size: int = 8
     num_class_images: int = 48
     pictures: int = 2
-    """Of each prompt."""
+    """Pictures of each prompt."""
     num_inference_steps: int = 20
     sites: tuple[str, ...] = ("attention",)
     """The kinds of layers that are adapted (keys of studio.layers.sites.KINDS); those of the paper by default."""
@@ -53,16 +53,16 @@ class EfficiencyStudy:
     def __init__(self, folder: Path, base: Base, scorer: Scorer, settings: Settings):
         self.folder, self.base, self.settings = folder, base, settings
         self.rows = Rows(folder, asdict(settings) | {"backbone": scorer.backbone})
-        self.judge = ConceptScorer(scorer)
+        self.concept_scorer = ConceptScorer(scorer)
         self._merges = MergeCache(base, 0)
 
     @cached_property
     def shapes(self) -> Shapes:
-        """Of the layers that are adapted."""
+        """The shapes of the layers that are adapted."""
         return shapes_of(self.base.sites_of(self.settings.sites))
 
     def sizes(self, methods: Sequence[str] = METHODS, count: int = 4) -> list[Size]:
-        """The sizes to compare, every method's first one first; fewer than four are those next to a tenth of LoRA's."""
+        """The sizes to compare, each method's smallest first; fewer than four are nearest to a tenth of LoRA's."""
         each = [nearest_to_a_tenth(budgets(method, self.shapes), self.shapes, count) for method in methods]
         return [size for column in zip_longest(*each) for size in column if size]
 
@@ -73,7 +73,7 @@ class EfficiencyStudy:
         seeds: Sequence[int],
         on_row: Callable[[Row], None] = lambda _: None,
     ) -> list[Row]:
-        """Every row that is asked for, all sizes of one concept and seed before the next, and the searches' rows."""
+        """All requested rows, all sizes of one concept and seed before the next, and the rows of the searches."""
         rows = []
         for row in self._rows(sizes, concepts, seeds):
             rows.append(row)
@@ -83,7 +83,7 @@ class EfficiencyStudy:
     def _rows(self, sizes: Sequence[Size], concepts: Sequence[str], seeds: Sequence[int]) -> Iterator[Row]:
         for seed in seeds:
             for concept in concepts:
-                yield self.rows.row(f"base-{concept}-{seed}", lambda c=concept, s=seed: self._of_the_base(c, s))
+                yield self.rows.row(f"base-{concept}-{seed}", lambda c=concept, s=seed: self._base_row(c, s))
                 for size in sizes:
                     searched = self.search(size)
                     if (concept, seed) == (concepts[0], seeds[0]):
@@ -91,7 +91,7 @@ class EfficiencyStudy:
                     yield self.row("compared", size, concept, seed, best_rate(searched), self.settings.steps)
 
     def found(self, sizes: Sequence[Size]) -> list[Row]:
-        """What `run` has made so far, of these sizes: the searches, and their trainings by the rates taken."""
+        """The existing rows of these sizes: the searches, and the trainings with the chosen learning rates."""
         rows = self.rows.found()
         base = [row for row in rows if row.get("kind") == "base"]
         return base + [row for size in sizes for row in self._found(size, [r for r in rows if size.made(r)])]
@@ -106,13 +106,13 @@ class EfficiencyStudy:
         return [row | {"kind": "searched"} for row in searched] + [row | {"kind": "compared"} for row in compared]
 
     def search(self, size: Size) -> list[Row]:
-        """One short training by each rate, on the first concept."""
+        """One short training with each learning rate, on the first concept."""
         return [
             self.row("searched", size, CONCEPTS[0], 0, rate, self.settings.search_steps) for rate in self.settings.rates
         ]
 
     def row(self, kind: str, size: Size, concept: str, seed: int, rate: float, steps: int) -> Row:
-        """How one training comes out, from the folder if it is there; a search's row may serve as the comparison's."""
+        """The row of one training, from the folder if it exists; a search's row may also be the comparison's."""
         name = f"{size}-{concept}-{seed}-{rate:g}-{steps}"
         return self.rows.row(name, lambda: self._measured(name, size, concept, seed, rate, steps)) | {"kind": kind}
 
@@ -130,39 +130,39 @@ class EfficiencyStudy:
         })  # fmt: skip
         try:
             trained = train_concept(
-                self.base, concept, SAMPLES[concept].class_word, self.judge.references[concept], recipe,
+                self.base, concept, SAMPLES[concept].class_word, self.concept_scorer.references[concept], recipe,
                 cache=self.folder / "priors",
             )  # fmt: skip
         except DivergenceError:
             return row | {"diverged": True}
         with self._merges.applied({concept: trained.concept}, MergeConfig("fedavg")):
-            individual_view = self.judge.individual_view(self._image_generator, concept, self.settings.pictures, seed)
-        return row | self._scores(name, individual_view) | {"train_seconds": trained.record.seconds}
+            scores = self.concept_scorer.generate_and_score(
+                self._image_generator, concept, self.settings.pictures, seed
+            )
+        return row | self._scores(name, scores) | {"train_seconds": trained.record.seconds}
 
-    def _of_the_base(self, concept: str, seed: int) -> Row:
-        """What the base alone generates for the class word."""
+    def _base_row(self, concept: str, seed: int) -> Row:
+        """The scores of the base alone, with the class word."""
         subject = f"a {SAMPLES[concept].class_word}"
-        individual_view = self.judge.individual_view(
+        scores = self.concept_scorer.generate_and_score(
             self._image_generator, concept, self.settings.pictures, seed, subject
         )
-        return {"kind": "base", "concept": concept, "seed": seed} | self._scores(
-            f"base-{concept}-{seed}", individual_view
-        )
+        return {"kind": "base", "concept": concept, "seed": seed} | self._scores(f"base-{concept}-{seed}", scores)
 
     @property
     def _image_generator(self) -> Merged:
         return Merged(self.base, SamplingSettings(num_inference_steps=self.settings.num_inference_steps, batch_size=8))
 
-    def _scores(self, name: str, individual_view: ConceptScores) -> Row:
-        """The row's measures; one picture of each prompt is kept."""
-        shown = individual_view.pictures[:: self.settings.pictures]
+    def _scores(self, name: str, scores: ConceptScores) -> Row:
+        """The row's metrics; one picture of each prompt is saved."""
+        shown = scores.pictures[:: self.settings.pictures]
         strip = Image.new("RGB", (len(shown) * self.base.side, self.base.side))
         for index, picture in enumerate(shown):
             strip.paste(picture, (index * self.base.side, 0))
         strip.save(self.rows.place("pictures", f"{name}.png"))
         return {
-            "pictures": f"{name}.png", "image_alignment": individual_view.image, "text_alignment": individual_view.text,
-            "identity": individual_view.identity,
+            "pictures": f"{name}.png", "image_alignment": scores.image, "text_alignment": scores.text,
+            "identity": scores.identity,
         }  # fmt: skip
 
 

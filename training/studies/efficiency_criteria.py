@@ -1,33 +1,35 @@
-"""What the efficiency study's rows say of spectral rotations with a tenth of LoRA's numbers, in sentences."""
+"""The criteria of the efficiency study: spectral rotations with a tenth of LoRA's parameters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-CANDIDATE, REFERENCE, RIVALS = "spectral_rotational", "lora", ("oft", "lidb")
+CANDIDATE, REFERENCE, BASELINES = "spectral_rotational", "lora", ("oft", "lidb")
 WITHIN = 0.02
-"""How far below LoRA of rank 1 the image alignment may be."""
+"""The maximum difference of image alignment below LoRA of rank 1."""
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def verdicts(rows: Rows) -> list[dict[str, Any]]:
-    """One line for each comparison that the rows allow: the two sizes, the difference of image alignment in pairs of
-    the same concept and seed with its standard deviation, and whether it is as it should be.
+def evaluate_claims(rows: Rows) -> list[dict[str, Any]]:
+    """One line for each comparison that the rows can decide: the two sizes, the difference of image alignment in pairs
+    of the same concept and seed with its standard deviation, and whether the claim holds.
 
-    The candidate is the largest spectral rotation with at most a tenth of LoRA's smallest size; a rival is the largest
-    of its sizes within the same tenth, or its smallest.
+    The candidate is the largest spectral rotation with at most a tenth of LoRA's smallest size; a baseline has the
+    largest of its sizes within the same tenth, or its smallest.
     """
     references = _sizes(rows, REFERENCE)
     small = [size for size in _sizes(rows, CANDIDATE) if references and size <= references[0] / 10]
     if not small:
         return []
     lines = [_compared(rows, small[-1], REFERENCE, references[0], -WITHIN)]
-    for rival in RIVALS:
-        if sizes := _sizes(rows, rival):
+    for baseline in BASELINES:
+        if sizes := _sizes(rows, baseline):
             lines.append(
-                _compared(rows, small[-1], rival, max([s for s in sizes if s <= references[0] / 10] or sizes[:1]), 0.0)
+                _compared(
+                    rows, small[-1], baseline, max([s for s in sizes if s <= references[0] / 10] or sizes[:1]), 0.0
+                )
             )
     return lines
 

@@ -1,4 +1,4 @@
-"""The report of an efficiency study: alignment against trained numbers, a grid of pictures, and the rates found."""
+"""The report of an efficiency study: alignment by trained parameters, picture grids, and the learning rates found."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 
 from training.reporting.html_report import Section, picture_of
 from training.studies.efficiency import CONCEPTS
-from training.studies.efficiency_criteria import verdicts
+from training.studies.efficiency_criteria import evaluate_claims
 from training.studies.page import Page
 from training.studies.summaries import mean_of, summarised, with_spread
 
@@ -30,7 +30,7 @@ def summary(rows: Rows) -> list[dict[str, Any]]:
 
 
 def plots(lines: Rows, base: Rows) -> Image.Image:
-    """Each measure against the trained numbers, a line a method, with the spread as bars; dashed is the base alone."""
+    """Each metric by trained parameters, one line per method, with the spread as error bars; the base is dashed."""
     figure = Figure(figsize=(15, 5), layout="constrained")
     for axes, (measure, title) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
         for marker, method in zip(MARKERS, dict.fromkeys(line["method"] for line in lines), strict=False):
@@ -41,13 +41,13 @@ def plots(lines: Rows, base: Rows) -> Image.Image:
                 label=method, marker=marker, markersize=5, capsize=2, linewidth=1,
             )  # fmt: skip
         axes.axhline(mean_of([row[measure] for row in base]), color="#888888", linestyle="--", linewidth=0.8)
-        axes.set(title=title, xlabel="trained numbers", xscale="log")
+        axes.set(title=title, xlabel="trained parameters", xscale="log")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return picture_of(figure)
 
 
 def picture_grid(folder: Path, rows: Rows, concept: str, seed: int) -> Image.Image:
-    """One training's first picture in every cell: a row a method, its sizes from left to right."""
+    """One training's first picture in every cell: one row per method, its sizes from left to right."""
     own = [row for row in rows if (row["concept"], row["seed"]) == (concept, seed)]
     methods = {
         name: sorted((r for r in own if r["method"] == name), key=lambda r: r["trained"])
@@ -69,31 +69,31 @@ def picture_grid(folder: Path, rows: Rows, concept: str, seed: int) -> Image.Ima
 
 
 def efficiency_page(folder: Path, rows: Rows, settings: Mapping[str, Any], backbone: str) -> Page:
-    """The study's page, from its rows; those of searches and of the base among them."""
+    """The study's page, from its rows, including those of searches and of the base."""
     lines, trainings = summary(rows), [row for row in rows if row["kind"] != "base"]
     compared = [row for row in trainings if row["kind"] == "compared" and not row["diverged"]]
     base = [row for row in rows if row["kind"] == "base"]
     concepts, seeds = (sorted({row[key] for row in compared}) for key in ("concept", "seed"))
     seconds = mean_of([row["row_seconds"] for row in trainings])
     diverged = sum(row["diverged"] for row in trainings)
-    said = (
+    text = (
         f"{', '.join(concepts)}, {len(seeds)} seed(s), {settings['steps']} steps of batch {settings['batch_size']} at "
-        f"these layers of UNet and text encoder: {', '.join(settings['sites'])}; without the preservation loss. Judged "
-        f"by {backbone} on {4 * settings['pictures']} pictures a training. Values are means over concepts and seeds ± "
-        f"their standard deviation. A training with its pictures took {seconds:.0f} s; {diverged} of "
+        f"these layers of UNet and text encoder: {', '.join(settings['sites'])}; without the preservation loss. "
+        f"Scored by {backbone} on {4 * settings['pictures']} pictures per training. Values are means over concepts and "
+        f"seeds ± their standard deviation. A training with its pictures took {seconds:.0f} s; {diverged} of "
         f"{len(trainings)} diverged. "
-        "Dashed is what the base generates for the class word alone. The concept's token is trained beside every "
-        "method, and not counted."
+        "Dashed are the base's pictures of the class word. The concept's token is trained with every method, and "
+        "not counted."
     )
     searched = (
-        f"Every size of every method was trained on {CONCEPTS[0]} for {settings['search_steps']} steps by each of "
+        f"Every size of every method was trained on {CONCEPTS[0]} for {settings['search_steps']} steps with each of "
         "these learning rates of the UNet, a quarter of it for the text encoder; the one of highest image alignment "
-        "was taken. Where that is the first or the last of them, the best may lie beyond."
+        "was chosen. Where that is the first or the last of them, the best may lie beyond."
     )
     first = compared[0]
     sections = [
-        Section("Alignment by trained numbers", said, [plots(lines, base)]),
-        Section("A tenth of LoRA's numbers", _bar_text(compared), rows=verdicts(compared)),
+        Section("Alignment by trained parameters", text, [plots(lines, base)]),
+        Section("A tenth of LoRA's parameters", _claims_text(compared), rows=evaluate_claims(compared)),
         Section(
             "Pictures", f"“a photo of {first['concept']}”, the first seed.",
             [picture_grid(folder, compared, first["concept"], first["seed"])],
@@ -101,35 +101,35 @@ def efficiency_page(folder: Path, rows: Rows, settings: Mapping[str, Any], backb
         Section("Table", "", rows=[_cells(line) for line in lines]),
         Section("Learning rates", searched, rows=_rates(trainings, settings)),
     ]  # fmt: skip
-    return Page("efficiency", "Efficiency: how few numbers a concept needs", sections, _flat(rows))
+    return Page("efficiency", "Efficiency: how few parameters a concept needs", sections, _flat(rows))
 
 
-def _bar_text(compared: Rows) -> str:
-    lines = verdicts(compared)
+def _claims_text(compared: Rows) -> str:
+    lines = evaluate_claims(compared)
     if not lines:
-        return "Not measured: this needs LoRA, and a spectral rotation with a tenth of its numbers."
+        return "Not measured: this needs LoRA, and a spectral rotation with a tenth of its parameters."
     kept = sum(line["holds"] == "yes" for line in lines)
     return (
-        f"The largest spectral rotation with at most a tenth of LoRA's numbers at rank 1, beside that LoRA, and beside "
-        f"OFT and LiDB within the same tenth, or with as few as they can have: {kept} of {len(lines)} comparisons "
-        "come out as the paper lets one expect. Differences are of the same concept and seed."
+        f"The largest spectral rotation with at most a tenth of LoRA's parameters at rank 1, compared with that LoRA, "
+        f"and with OFT and LiDB within the same tenth, or at their minimum: {kept} of {len(lines)} comparisons "
+        "agree with the paper. Differences are of the same concept and seed."
     )
 
 
 def _cells(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the summary as a table shows it."""
-    cells = {"method": line["method"], "trained numbers": f"{line['trained']:,}", "trainings": line["n"]}
+    cells = {"method": line["method"], "trained parameters": f"{line['trained']:,}", "trainings": line["n"]}
     return cells | {title: with_spread(line, measure) for measure, title in MEASURES.items()}
 
 
 def _rates(trainings: Rows, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The search's image alignment by method, size and learning rate, and which rate was taken."""
+    """The search's image alignment by method, size and learning rate, and the chosen learning rate."""
     searched = [row for row in trainings if row["kind"] == "searched"]
     taken = {(r["method"], r["trained"]): r["rate"] for r in trainings if r["kind"] == "compared"}
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for row in searched:
         key = (row["method"], row["trained"])
-        line = found.setdefault(key, {"method": row["method"], "trained numbers": f"{row['trained']:,}"})
+        line = found.setdefault(key, {"method": row["method"], "trained parameters": f"{row['trained']:,}"})
         line[f"{row['rate']:g}"] = "diverged" if row["diverged"] else row["image_alignment"]
     wanted = [f"{rate:g}" for rate in settings["rates"]]
     return [

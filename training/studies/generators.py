@@ -1,4 +1,4 @@
-"""The two ways in which the composition study generates: from a merged model, and from one that serves its concepts."""
+"""The composition study's two ways to generate: with merged concepts, and with unmerged ones (serving)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,16 +13,16 @@ from studio.serving.serving import Request, Serving
 
 
 class ImageGenerator(Protocol):
-    """Generates with the concepts that are in a base."""
+    """Generates with the concepts of a base."""
 
     def alone(self, name: str, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """One picture for each prompt, which names this concept alone."""
+        """One picture for each prompt, which names only this concept."""
         ...
 
     def together(
         self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
     ) -> list[Image.Image]:
-        """One picture a seed, of this width and height, of a prompt that names all, each concept in its region."""
+        """One picture per seed, of this width and height, of a prompt that names all, each concept in its region."""
         ...
 
     def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
@@ -38,13 +38,13 @@ class Merged:
     settings: SamplingSettings
 
     def alone(self, name: str, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """The merged model does not ask which concept is meant."""
+        """With the merged weights, whatever the concept."""
         return generate_images(self.base, prompts, seeds, self.settings)
 
     def together(
         self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
     ) -> list[Image.Image]:
-        """Cross-attention reads by region; the weights are the same everywhere."""
+        """Cross-attention is masked by region; the weights are the same everywhere."""
         return generate(self.base, prompt, seeds, replace(self.settings, size=size), [*regions.values()])
 
     def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
@@ -54,24 +54,24 @@ class Merged:
 
 @dataclass(frozen=True)
 class Unmerged:
-    """Generates with each concept's own products, of those concepts alone that a request names."""
+    """Generates with the adapters of only those concepts that a request names, applied separately."""
 
     serving: Serving
     settings: SamplingSettings
 
     def alone(self, name: str, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """With this concept's products alone."""
+        """With only this concept's adapters."""
         return self._generate([Request(p, seed, {name: 1.0}) for p, seed in zip(prompts, seeds, strict=True)])
 
     def together(
         self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
     ) -> list[Image.Image]:
-        """Each concept's products act inside its region and on its prompt."""
+        """Each concept's adapters apply inside its region and on its prompt."""
         requests = [Request(prompt, seed, dict.fromkeys(regions, 1.0), regions) for seed in seeds]
         return self.serving.generate(requests, replace(self.settings, size=size))
 
     def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """With no products at all."""
+        """Without adapters."""
         return self._generate([Request(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)])
 
     def _generate(self, requests: Sequence[Request]) -> list[Image.Image]:

@@ -1,4 +1,4 @@
-"""What is timed: a training step of a base, and one adapted layer of any size; with random inputs."""
+"""The timed operations: a training step of a base, and one adapted layer of any size, with random inputs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -24,7 +24,7 @@ NO_LAYER = {"ada_link", "layer_norm"}
 
 
 def random_set(base: Base, side: int) -> TrainingSet:
-    """Random latents of this side: a step's time does not depend on what they show."""
+    """A training set of random latents of this side."""
     generator = torch.Generator().manual_seed(0)
     shape = (base.pipeline.unet.config.in_channels, side, side)
 
@@ -35,21 +35,21 @@ def random_set(base: Base, side: int) -> TrainingSet:
 
 
 def step_of_training(task: Task, data: TrainingSet, adapters: Mapping[str, Adapter]) -> Callable[[], None]:
-    """A step of our loop, with these adapters; the base must be ready for the task."""
+    """A training step with these adapters; the base must be ready for the task."""
     groups = parameter_groups(task.base, task.sites, adapters, task.recipe, task.vectors)
     train_state = TrainState(adapters, task.vectors, groups, task.recipe, torch.get_num_threads())
     loss_computer = LossComputer(task, data, train_state, ProcessGroup())
-    return lambda: train_state.step_down(loss_computer.losses())
+    return lambda: train_state.optimizer_step(loss_computer.losses())
 
 
 def layer(out_features: int, in_features: int) -> nn.Sequential:
-    """A model of one frozen layer with random weights, the same ones every time."""
+    """A model of one frozen layer with fixed random weights."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(in_features, out_features, bias=False)).requires_grad_(False)
 
 
 def adapted_layer(name: str, shape: tuple[int, int], rank: int | None = None) -> nn.Module:
-    """The layer with an adapter of this rank, or of its own size where it has none or none is given."""
+    """The layer with an adapter of this rank, or of its default size."""
     model, method = layer(*shape), ADAPTERS[name]
     config = method.Config()
     config = replace(config, rank=rank) if rank and "rank" in asdict(config) else config

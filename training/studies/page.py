@@ -1,4 +1,4 @@
-"""What a study leaves behind: a report in one HTML file, and a page with its figures for the documentation."""
+"""The outputs of a study: a report in one HTML file, and a page with its figures for the documentation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from training.reporting.html_report import Section, as_csv, shown, table, write_
 
 @dataclass(frozen=True)
 class Page:
-    """A study's title, its sections, and the rows that they were made of, for a table of all."""
+    """A study's title, its sections, and all of its rows."""
 
     name: str
     title: str
@@ -19,12 +19,12 @@ class Page:
     rows: Sequence[Mapping[str, Any]]
 
     def write(self, folder: Path) -> Path:
-        """Writes report.html and NAME.csv into the study's folder; the report's path."""
+        """Writes report.html and NAME.csv into the study's folder; returns the report's path."""
         atomic_write(folder / f"{self.name}.csv", as_csv(self.rows).encode())
         return write_report(folder / "report.html", self.title, self.sections)
 
     def publish(self, folder: Path, command: str) -> Path:
-        """Writes NAME.md, its pictures and NAME.csv into a folder; the page's path. `command` makes them again."""
+        """Writes NAME.md, its pictures and NAME.csv into a folder; the page's path. `command` reproduces them."""
         folder.mkdir(parents=True, exist_ok=True)
         parts = [f"# {self.title}", f"Made by `{command}`; all rows are in [{self.name}.csv]({self.name}.csv)."]
         for number, section in enumerate(self.sections, 1):

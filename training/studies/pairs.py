@@ -1,4 +1,4 @@
-"""What the composition study compares: pairs of an adapter and a merge, and ways to train for it."""
+"""The pairs that the composition study compares: an adapter and a merge method, with training variants."""
 
 import random
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from studio.adapters.registry import method_named
 from studio.composition import MERGES
 
 UNMERGED = "unmerged"
-"""In place of a merge: each concept's own products, in regions inside its box alone."""
+"""Instead of a merge: each concept's adapters apply separately, with regions only inside its box."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
@@ -20,14 +20,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bottom_columns": {},
     "random_columns": {},
 }
-"""Ways to train, as changes of the recipe: the default; nothing that does not name the concept; prior pictures without
-preservation loss; keys and values of cross-attention and the text encoder alone; more of the identity in the token,
-less in the weights; and, with the default recipe, other singular columns than the top ones (`first_column`)."""
+"""Training variants, as changes of the recipe: the default; no prior loss; prior loss without preservation loss; only
+keys and values of cross-attention and the text encoder; more of the identity in the token, less in the weights; and,
+with the default recipe, other singular columns than the top ones (`first_column`)."""
 
 
 def first_column(variant: str, place: int, rank: int, capacity: int, seed: int) -> int:
-    """Where the block of the concept at this place begins: blocks from the top, or by the variant's name from the
-    bottom of the `capacity` columns that the base keeps, or at random, in any case without overlap.
+    """The first column of the concept's block: from the top, or by the variant from the bottom of the `capacity`
+    columns that the base stores, or at random, always without overlap.
     """
     blocks = list(range(0, capacity - rank + 1, rank))
     if variant == "random_columns":
@@ -39,7 +39,7 @@ def first_column(variant: str, place: int, rank: int, capacity: int, seed: int) 
 
 @dataclass(frozen=True)
 class Pair:
-    """An adapter with the merge that its concepts are put together by, 1/k or not, and how they are trained."""
+    """An adapter with a merge method, with strengths of 1/k or not, and a training variant."""
 
     adapter: str
     method: str
@@ -47,7 +47,7 @@ class Pair:
     variant: str = ""
 
     def __str__(self) -> str:
-        """The pair as a person writes it: ADAPTER+METHOD, +average and +VARIANT where they are."""
+        """The pair as text: ADAPTER+METHOD, with +average and +VARIANT where they apply."""
         parts = (self.adapter, self.method, "average" if self.averaged else "", self.variant)
         return "+".join(part for part in parts if part)
 
@@ -77,11 +77,11 @@ PAIRS = (
     Pair("spectral_rotational", "fedavg", variant="bottom_columns"),
     Pair("spectral_rotational", "fedavg", variant="random_columns"),
 )
-"""The pairs of the papers, the community's merges, the levers that keep concepts quiet, and other columns."""
+"""The papers' pairs, the common merge methods, ablations of the prior and preservation losses, and other columns."""
 
 
 def pair_from(text: str) -> Pair:
-    """ADAPTER+METHOD with +average and +VARIANT as they are wanted; StudioError for what there is not."""
+    """The pair of a text ADAPTER+METHOD with optional +average and +VARIANT; StudioError for unknown parts."""
     adapter, _, rest = text.partition("+")
     method, *others = rest.split("+")
     method_named(adapter)

@@ -1,4 +1,4 @@
-"""A study's folder: settings that are agreed on, and rows that are files, committed as they come."""
+"""A study's folder: its settings, and its rows as files, written as they are computed."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,9 +13,9 @@ Row = dict[str, Any]
 
 
 class Rows:
-    """The rows of one study; what is there is read, and not made again.
+    """The rows of one study; existing ones are reused.
 
-    Raises StudioError where the folder holds a study of other settings.
+    Raises StudioError where the folder has a study with other settings.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]):
@@ -23,11 +23,11 @@ class Rows:
         (folder / "rows").mkdir(parents=True, exist_ok=True)
         path = folder / "settings.json"
         if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(settings)):
-            raise StudioError(f"Choose another folder, or the same settings: {path} holds those of an earlier study.")
+            raise StudioError(f"Choose another folder, or the same settings: {path} has those of an earlier study.")
         atomic_write(path, json.dumps(settings, indent=2).encode())
 
     def row(self, name: str, make: Callable[[], Row]) -> Row:
-        """The row of that name: from its file, or made now, with the seconds that it took as `row_seconds`."""
+        """The row of that name, from its file or computed now, with its duration as `row_seconds`."""
         path = self.folder / "rows" / f"{name}.json"
         if path.exists():
             return json.loads(path.read_text())
@@ -38,10 +38,10 @@ class Rows:
         return row
 
     def found(self) -> list[Row]:
-        """All rows that are there."""
+        """All existing rows."""
         return [json.loads(path.read_text()) for path in sorted((self.folder / "rows").glob("*.json"))]
 
     def place(self, kind: str, name: str) -> Path:
-        """Where a file beside the rows lies, in a folder of its kind."""
+        """The path of a further file of the study, in a folder of its kind."""
         (self.folder / kind).mkdir(exist_ok=True)
         return self.folder / kind / name

@@ -1,4 +1,4 @@
-"""How a study judges pictures: whose they are, and how near to the concept and to the words."""
+"""Scores a study's pictures: identity accuracy, and image and text alignment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class ConceptScores:
 
 
 class ConceptScorer:
-    """Knows all twelve sample concepts by their pictures."""
+    """Scores pictures against the pictures of all twelve sample concepts."""
 
     def __init__(self, scorer: Scorer):
         self.scorer = scorer
@@ -43,25 +43,25 @@ class ConceptScorer:
         """The mean embedding of each sample concept's pictures, (12, d)."""
         return self.scorer.mean_embeddings(self.references)
 
-    def judged(self, name: str, embedded: Tensor) -> tuple[float, float]:
-        """Of embedded pictures (n, d): the share whose nearest reference set is this concept's, and their mean cosine
+    def scores_of(self, name: str, embedded: Tensor) -> tuple[float, float]:
+        """For embedded pictures (n, d): the share whose nearest reference set is this concept's, and their mean cosine
         with it.
         """
         cosines, own = embedded @ self._means.T, list(self.references).index(name)
         return (cosines.argmax(1) == own).float().mean().item(), cosines[:, own].mean().item()
 
-    def individual_view(
+    def generate_and_score(
         self, image_generator: ImageGenerator, name: str, pictures: int, seed: int, subject: str | None = None
     ) -> ConceptScores:
-        """Generates the concept, or another `subject` in its place, `pictures` times by each of ALONE.
+        """Generates the concept, or another `subject` instead, `pictures` times with each of ALONE, and scores it.
 
-        Text alignment is with the class word in place of the concept.
+        Text alignment is with the class word instead of the concept.
         """
         templates = [template for template in ALONE for _ in range(pictures)]
         seeds = range(1000 * seed, 1000 * seed + len(templates))
         generated = image_generator.alone(name, _filled(templates, subject or token_of(name)), seeds)
         embedded = self.scorer.embed_pictures(generated)
-        identity, image = self.judged(name, embedded)
+        identity, image = self.scores_of(name, embedded)
         words = self.scorer.embed_texts(_filled(templates, f"a {SAMPLES[name].class_word}"))
         return ConceptScores(generated, identity, image, (embedded * words).sum(1).mean().item())
 

@@ -13,7 +13,7 @@ def mean_of(values: Sequence[float]) -> float:
 
 
 def summarised(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], measures: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows that agree in all `keys` as one line, in the order in which they first come: `n`, how many there are, and
+    """Rows that agree in all `keys` as one line, in the order of their first occurrence: `n`, the number of rows, and
     each measure's mean, with its standard deviation as `…_spread`, None for a single row.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""`studio adapters`: what every method costs."""
+"""`studio adapters`: the cost of every method."""
 
 from dataclasses import asdict, replace
 from typing import Annotated, Any
@@ -13,14 +13,16 @@ from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOptio
 
 def adapters(
     architecture: Annotated[
-        str | None, typer.Option(help="toybox, sd15, sd21 or sdxl: count without weights; the base itself if unset.")
+        str | None, typer.Option(help="toybox, sd15, sd21 or sdxl, counted without weights; the base if unset.")
     ] = None,
-    rank: Annotated[int | None, typer.Option(help="The rank of methods that have one; their own if unset.")] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="The rank of methods that have one; each method's default if unset.")
+    ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """List every method with what it trains, the size of its file and the rank of its exact LoRA."""
+    """List every method with its number of trained parameters, file size and the rank of its exact LoRA."""
     from studio.adapters import ADAPTERS
     from studio.layers.sites import find_sites
     from studio.models.architectures import architecture_parts
@@ -41,7 +43,7 @@ def adapters(
 
 
 def _row(name: str, config: Any, sites: Any) -> dict[str, Any]:
-    """The method's options and costs, or why it cannot be had so."""
+    """The method's options and cost, or why it does not fit."""
     from studio.adapters.cost import cost
 
     row = {"options": asdict(config), "sites": len(sites)}

@@ -1,4 +1,4 @@
-"""`studio caption` and `studio mask`: pictures described and cut out by models that the user has."""
+"""`studio caption` and `studio mask`: captions and masks by models that the user has."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,11 @@ Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of th
 
 def caption(
     pictures: Pictures,
-    model: Annotated[str, typer.Option("--with", help="BLIP or Florence-2: a folder, or a model of the hub.")],
-    again: Annotated[bool, typer.Option("--again", help="Also where there is a caption already.")] = False,
+    model: Annotated[str, typer.Option("--with", help="BLIP or Florence-2: a folder, or a model on the hub.")],
+    again: Annotated[bool, typer.Option("--again", help="Replace existing captions.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a caption beside each picture, PICTURE.txt, for you to read and mend."""
+    """Write a caption beside each picture, PICTURE.txt; review them before training."""
     from studio.annotation.captioning import load_captioner
 
     files = [file for file in _files(pictures) if again or not file.with_suffix(".txt").exists()]
@@ -36,19 +36,19 @@ def caption(
 
 def mask(
     pictures: Pictures,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the cut-out pictures.")],
-    subject: Annotated[str, typer.Option("--class", help="What to look for, as in dog; rembg does not read it.")] = "",
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the masked pictures.")],
+    subject: Annotated[str, typer.Option("--class", help="The subject to segment, as in dog; rembg ignores it.")] = "",
     model: Annotated[str, typer.Option("--with", help="rembg, rembg/MODEL, or Florence-2 as a folder.")] = "rembg",
     as_json: JsonOption = False,
 ) -> None:
-    """Write pictures whose background is transparent, which `studio concept add` takes."""
+    """Write pictures with a transparent background; studio concept add reads the mask from it."""
     from studio.annotation.masking import load_masker
     from ui.services.image_files import png_bytes
 
     files = _files(pictures)
     targets = {file: output / f"{file.stem}.png" for file in files}
     if taken := next((target for target in targets.values() if target.exists()), None):
-        raise StudioError(f"Choose another folder, or move {taken} away first: it is there already.")
+        raise StudioError(f"Choose another folder, or move {taken} away first: it exists already.")
     masker = load_masker(model)
     output.mkdir(parents=True, exist_ok=True)
     with progress_bar() as bar:

@@ -1,4 +1,4 @@
-"""`studio base`: how good the base is, and how the bundled one is made."""
+"""`studio base`: evaluates a base model, and trains the bundled one."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -25,26 +25,27 @@ if TYPE_CHECKING:
     from studio.models.base_model import Base
     from studio.models.sampling_settings import SamplingSettings
 
-app = typer.Typer(help="Measure a base model, or train the bundled one.", no_args_is_help=True)
+app = typer.Typer(help="Evaluate a base model, or train the bundled one.", no_args_is_help=True)
 
 
 @app.command()
 def evaluate(
-    rounds: Annotated[int, typer.Option(min=1, help="How often every kind is asked for.")] = 1,
-    pictures: Annotated[Path | None, typer.Option("--pictures", help="A PNG file for the answers.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of prompts of every kind.")] = 1,
+    pictures: Annotated[Path | None, typer.Option("--pictures", help="A PNG file for the generated pictures.")] = None,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", help="A PNG file for 48 random prompts, which go beside it as text.")
+        Path | None,
+        typer.Option(
+            "--sheet", help="A PNG file of 48 random prompts' pictures; the prompts go into a .txt file beside it."
+        ),
     ] = None,
     distance: Annotated[
-        int, typer.Option(min=0, help="Pictures for the Frechet distance to renders, none if 0.")
+        int, typer.Option(min=0, help="Number of pictures for the Frechet distance to renders; 0 skips it.")
     ] = 192,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Generate prompts of objects, attributes, colours, places and positions, and have a detector judge the
-    pictures.
-    """
+    """Generate prompts of objects, attributes, colours, places and positions, and score them with a detector."""
     from studio.models.sampling_settings import SamplingSettings
     from training.toybox.evaluation.evaluate import accuracy, detector_accuracy, distances
     from training.toybox.evaluation.prompts import evaluation_prompts, sheet_prompts
@@ -53,20 +54,20 @@ def evaluate(
     from ui.services.studio import Workflow
 
     workflow, settings, detector = Workflow(library, base), SamplingSettings(batch_size=8), load()
-    asked = evaluation_prompts(rounds)
-    generated = _generated(workflow.base, [question.prompt for question in asked], settings)
+    questions = evaluation_prompts(rounds)
+    generated = _generated(workflow.base, [item.prompt for item in questions], settings)
     detections = detect(detector, generated)
     if pictures:
-        evaluation_sheet(asked, detections, generated).save(pictures)
+        evaluation_sheet(questions, detections, generated).save(pictures)
     if sheet:
         prompts = sheet_prompts()
         grid(_generated(workflow.base, prompts, settings), columns=8).save(sheet)
         sheet.with_suffix(".txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
     document: dict[str, Any] = {
         "base": base,
-        "accuracy": accuracy(asked, detections),
+        "accuracy": accuracy(questions, detections),
         "detector": detector_accuracy(detector),
-        "prompts": len(asked),
+        "prompts": len(questions),
     }
     if distance:
         found = distances(workflow.base, workflow.scorer, settings, distance)
@@ -98,26 +99,33 @@ def _show_accuracy(document: dict[str, Any]) -> None:
 
 @app.command()
 def train(
-    target: Annotated[Path, typer.Option(help="Where the finished folders go.")] = Path("toybox-build"),
-    work: Annotated[Path | None, typer.Option(help="Where checkpoints are kept between runs.")] = None,
+    target: Annotated[Path, typer.Option(help="The folder for the trained models.")] = Path("toybox-build"),
+    work: Annotated[Path | None, typer.Option(help="The folder for checkpoints; the cache folder if unset.")] = None,
     stage: Annotated[
         list[str] | None,
         typer.Option(help="autoencoder, text_encoder, denoiser, scorer, detector or identity; all if unset."),
     ] = None,
-    start: Annotated[Path | None, typer.Option(help="An earlier toybox whose training goes on.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps planned for the denoiser in all sittings.")] = None,
+    start: Annotated[Path | None, typer.Option(help="An earlier toybox to continue training from.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Total training steps of the denoiser, over all runs.")
+    ] = None,
     decay: Annotated[
-        float, typer.Option(min=0, max=1, help="The last share of the denoiser's steps, in which its rate falls.")
+        float,
+        typer.Option(
+            min=0, max=1, help="The final fraction of the denoiser's steps, in which the learning rate decays."
+        ),
     ] = 0.25,
     attention: Annotated[str, typer.Option(help="Attention at 16x16: neither, up or both.")] = "up",
-    log_folder: Annotated[Path | None, typer.Option("--log", help="A folder for lines of figures and sheets.")] = None,
+    log_folder: Annotated[Path | None, typer.Option("--log", help="A folder for a CSV log and sample sheets.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the UNet: faster after minutes.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the UNet: minutes to start, then faster.")
+    ] = False,
     _library: LibraryOption = DEFAULT_LIBRARY,
     _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Make toybox, its scorer and its detector from nothing; a run that was stopped goes on where it was."""
+    """Train toybox, its scorer and its detector from scratch; a stopped run resumes from its checkpoint."""
     from training.toybox.build import STAGES, BaseRecipe, train_base
     from training.toybox.stages.denoiser import ATTENTION, DenoiserRecipe
     from training.toybox.stages.denoiser import STEPS as DENOISER_STEPS

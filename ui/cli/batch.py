@@ -1,4 +1,4 @@
-"""`studio batch`: many trainings from one manifest."""
+"""`studio batch`: trains many concepts from one manifest."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,24 +15,24 @@ from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, errors, p
 from ui.services.open_library import library_at
 
 LINES = 12
-"""Jobs that the live table shows at most."""
+"""Maximum number of jobs in the live table."""
 
 
 def batch(
     manifest: Annotated[Path, typer.Argument(help="The manifest, a TOML file.")],
-    workers: Annotated[int, typer.Option(min=1, help="Processes of this machine that train.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes on this machine.")] = 1,
     executor: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="The Ray cluster, as ray.init takes it; one of this machine if unset.")
+        str | None, typer.Option(help="The Ray cluster's address, as for ray.init; a local one if unset.")
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs that each training asks of Ray.")] = 0,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs that Ray reserves for each training.")] = 0,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where table and report go; MANIFEST-results if unset.")
+        Path | None, typer.Option("-o", "--output", help="The folder for table and report; MANIFEST-results if unset.")
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     as_json: JsonOption = False,
 ) -> None:
-    """Train many concepts; run it again to go on with what is not done yet."""
+    """Train many concepts; run it again to train those that are not done yet."""
     from training.jobs.batch import outcomes, rows_of
     from training.jobs.batch_report import write_batch
     from training.jobs.manifest import read_manifest, runs_of
@@ -71,7 +71,7 @@ def _submit(library: Library, manifest: Any, runs: Sequence[Any], label: str) ->
 
 
 def _table(library: Library, runs: Sequence[Any]) -> Table:
-    """Who is at work, what failed, and how many trainings are in each state."""
+    """The running and failed jobs, with the number of trainings in each state."""
     from training.jobs.batch import outcomes
 
     found = outcomes(library, runs)

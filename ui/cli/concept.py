@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(help="The concept's name, written <NAME> in
 def add(
     name: Name,
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them; 3 to 10 are best.")],
-    class_word: Annotated[str, typer.Option("--class", help="What it is, in a word that the base knows: dog.")],
+    class_word: Annotated[str, typer.Option("--class", help="Its class word, known to the base: dog.")],
     library: LibraryOption = DEFAULT_LIBRARY,
     _base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -33,9 +33,9 @@ def add(
 
 @app.command("list")
 def list_concepts(
-    search: Annotated[str, typer.Option(help="Only those whose names begin so, by name.")] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="So many at most; all if unset.")] = None,
-    after: Annotated[str | None, typer.Option(help="Those that follow this concept.")] = None,
+    search: Annotated[str, typer.Option(help="Only concepts whose names start with this, by name.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of concepts; all if unset.")] = None,
+    after: Annotated[str | None, typer.Option(help="The last concept of the previous page.")] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     _base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -51,7 +51,7 @@ def show_concept(
     name: Name,
     analyse: Annotated[
         bool,
-        typer.Option("--analyse", help="Compare what it changed with each layer, as a heat map, and measure its leak."),
+        typer.Option("--analyse", help="Plot its similarity to each layer as a heat map, and measure its leakage."),
     ] = False,
     output: Annotated[
         Path | None,
@@ -65,22 +65,22 @@ def show_concept(
     concept = library_at(library).concept(name)
     document = described(concept)
     if concept.result and "rates" in concept.result.details:
-        document["training"] = _told(concept.result.details, name, None if analyse else output)
+        document["training"] = _training_summary(concept.result.details, name, None if analyse else output)
     if analyse:
         document["analysis"] = _analysed(name, output or Path(f"{name}-analysis.png"), library, base)
     report(document, as_json, lambda: typer.echo("\n".join(outline(document))))
 
 
-def _told(details: dict[str, Any], name: str, plots: Path | None) -> dict[str, Any]:
-    """How the concept's training went: the numbers, and plots of the steps in a file if one is given."""
+def _training_summary(details: dict[str, Any], name: str, plots: Path | None) -> dict[str, Any]:
+    """Statistics of the concept's training; plots of the steps are written to a file if one is given."""
     keys = ("seconds", "pictures_per_second", "peak_bytes", "trained", "changed", "alignments")
-    told = {"steps": len(details["losses"]), "loss": details["losses"][-1], **{key: details[key] for key in keys}}
+    statistics = {"steps": len(details["losses"]), "loss": details["losses"][-1], **{key: details[key] for key in keys}}
     if plots is None:
-        return told
+        return statistics
     from training.reporting.html_report import training_curves
 
     training_curves(details, name).save(plots, format="PNG")
-    return {**told, "plots": str(plots)}
+    return {**statistics, "plots": str(plots)}
 
 
 def _analysed(name: str, file: Path, library: str, base: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _analysed(name: str, file: Path, library: str, base: str) -> dict[str, Any]:
     workflow = Workflow(library, base)
     found = {**analysis_of(workflow.base, workflow.trained(name)), "leak": workflow.leak(name)}
     if not found["similarity"]:
-        return found  # it changes no matrix, so that there is no map
+        return found  # no matrix is adapted, so there is no heat map
     heat_map(found, name).save(file)
     return {**found, "heat_map": str(file)}
 
@@ -98,15 +98,15 @@ def _analysed(name: str, file: Path, library: str, base: str) -> dict[str, Any]:
 @app.command()
 def rename(
     name: Name,
-    new_name: Annotated[str, typer.Argument(help="The name it gets.")],
-    class_word: Annotated[str | None, typer.Option("--class", help="Another class word, too.")] = None,
+    new_name: Annotated[str, typer.Argument(help="The new name.")],
+    class_word: Annotated[str | None, typer.Option("--class", help="Also change the class word.")] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Give a concept another name; what it has learned stays."""
+    """Rename a concept; its training result is kept."""
     concept = library_at(library).rename_concept(name, new_name, class_word)
-    report(described(concept), as_json, lambda: typer.echo(f"It is called {concept.name} now."))
+    report(described(concept), as_json, lambda: typer.echo(f"Renamed to {concept.name}."))
 
 
 @app.command()
@@ -119,7 +119,7 @@ def remove(
     _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Remove a concept; unless it is for good, studio concept restore brings it back."""
+    """Remove a concept; studio concept restore undoes this, unless it is removed with --for-good."""
     removed = library_at(library).remove_concept(name, permanent)
     undo = "" if permanent else f" To bring it back: studio concept restore {removed}"
     report({"removed": removed}, as_json, lambda: typer.echo(f"Removed {removed}.{undo}"))
@@ -129,7 +129,7 @@ def remove(
 def restore(
     name: Name, library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
 ) -> None:
-    """Bring back a concept that was removed, with its pictures, its columns and all that was trained."""
+    """Restore a removed concept with its pictures, columns and training result."""
     concept = library_at(library).restore_concept(name)
     report(described(concept), as_json, lambda: typer.echo(f"Restored {concept.name}."))
 

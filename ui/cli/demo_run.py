@@ -1,4 +1,4 @@
-"""The main job, end to end: two sample concepts are learned, generated alone and together, and scored."""
+"""The demo, end to end: two sample concepts are trained, generated alone and together, and scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from concepts import LibraryError, read_picture
 from concepts.samples import SAMPLES
 from concepts.storage import StoragePath
-from studio.models.regions import cut
+from studio.models.regions import crop
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import token_of
 from training.config.recipe import Recipe
@@ -40,7 +40,7 @@ BOXES = ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0))
 
 @dataclass(frozen=True)
 class Shown:
-    """Pictures of one concept, the base's own pictures of the same words and seeds, and those words."""
+    """Pictures of one concept, the base's pictures of the same prompts and seeds, and those prompts."""
 
     pictures: list[Image.Image]
     base_pictures: list[Image.Image]
@@ -59,13 +59,13 @@ def run_demo(out: Path, library: StoragePath | str, base: str) -> dict[str, Any]
     trained: dict[str, tuple[Trained, float]] = {}
     with progress_bar() as bar:
         for name in NAMES:
-            trained[name] = _learn(workflow, name, bar)
+            trained[name] = _train(workflow, name, bar)
         alone = {name: _generate_alone(workflow, name, bar) for name in NAMES}
-        whole, whole_base, cut = _generate_together(workflow, bar)
+        whole, whole_base, crop = _generate_together(workflow, bar)
     document = {
         "backbone": workflow.scorer.backbone,
         "concepts": {n: {**_scores(workflow, n, alone[n]), "seconds": trained[n][1]} for n in NAMES},
-        "together": {n: {**_scores(workflow, n, cut[n]), "seconds": trained[n][1]} for n in NAMES},
+        "together": {n: {**_scores(workflow, n, crop[n]), "seconds": trained[n][1]} for n in NAMES},
     }
     grids = {f"{name}.png": _grid(alone[name]) for name in NAMES}
     grids["together.png"] = labelled_grid([
@@ -87,10 +87,10 @@ def _add(workflow: Workflow, name: str) -> None:
         raise LibraryError(f'Choose another --library: this one holds a "{name}" of its own.')
 
 
-def _learn(workflow: Workflow, name: str, bar: Bar) -> tuple[Trained, float]:
+def _train(workflow: Workflow, name: str, bar: Bar) -> tuple[Trained, float]:
     """Trains the concept; also the seconds that it took."""
     began = monotonic()
-    task = bar.add_task(f"learning {name}", total=None, note="")
+    task = bar.add_task(f"training {name}", total=None, note="")
 
     def advance(progress: Progress) -> None:
         note = "generating prior pictures" if progress.loss is None else f"loss {progress.loss:.4f}"
@@ -113,7 +113,7 @@ def _generate_alone(workflow: Workflow, name: str, bar: Bar) -> Shown:
 
 
 def _generate_together(workflow: Workflow, bar: Bar) -> tuple[list[Image.Image], list[Image.Image], dict[str, Shown]]:
-    """Both in one picture, each in its box; the whole pictures, the base's, and each concept's part of them."""
+    """Both concepts in one picture, each in its region; the pictures, the base's, and each concept's crop of them."""
     task = bar.add_task("generating both", total=2 * BOTH, note="")
     prompt = TOGETHER.format(*map(token_of, NAMES))
     boxes: dict[str, tuple[float, float, float, float]] = dict(zip(NAMES, BOXES, strict=True))
@@ -132,7 +132,7 @@ def _generate_together(workflow: Workflow, bar: Bar) -> tuple[list[Image.Image],
 
 def _cut(pictures: Sequence[Image.Image], box: tuple[float, float, float, float]) -> list[Image.Image]:
     """The box's part of each picture."""
-    return [cut(picture, box) for picture in pictures]
+    return [crop(picture, box) for picture in pictures]
 
 
 def _scores(workflow: Workflow, name: str, shown: Shown) -> dict[str, float]:
@@ -171,11 +171,11 @@ def _write(out: Path, document: dict[str, Any], grids: dict[str, Image.Image], l
         sample = SAMPLES[name]
         sections.append(Section(
             f"{name}, {sample.description}",
-            f"Learned from these five pictures in {document['concepts'][name]['seconds']:.0f} seconds. "
+            f"Trained on these five pictures in {document['concepts'][name]['seconds']:.0f} seconds. "
             f"Below: {name} on the left, and on the right what the base generates for “a {sample.class_word}”.",
             [labelled_grid([("", [read_picture(p, p.name) for p in sample.pictures])], side=128), grids[f"{name}.png"]],
         ))  # fmt: skip
-    sections.append(Section("Both in one picture", "Not merged: each concept acts in its own half alone.",
+    sections.append(Section("Both in one picture", "Not merged: each concept is applied in its own half only.",
                             [grids["together.png"]]))  # fmt: skip
     sections.append(Section("Loss", "The loss of every step, smoothed.", [loss_curves(losses)]))
     rows = [

@@ -1,4 +1,4 @@
-"""`studio evaluate`: a concept on a benchmark's prompts."""
+"""`studio evaluate`: scores a concept on a benchmark's prompts."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,22 +16,26 @@ def evaluate(
     name: Name,
     benchmark: Annotated[str, typer.Option(help="dreambench: its 25 prompts, four pictures of each.")] = "dreambench",
     kind: Annotated[
-        Literal["object", "live"] | None, typer.Option(help="Whose prompts; by the class word if unset.")
+        Literal["object", "live"] | None, typer.Option(help="The kind of prompts; from the class word if unset.")
     ] = None,
     backbone: Annotated[
-        str, typer.Option(help="For image and text: ViT-B-32/openai gives CLIP-I and CLIP-T; an open_clip folder.")
+        str,
+        typer.Option(
+            help="The CLIP model for image and text: MODEL/WEIGHTS as in ViT-B-32/openai, or an open_clip folder."
+        ),
     ] = "toybox-clip",
     dino: Annotated[
-        str | None, typer.Option(help="For DINO: dino, dinov2, a folder, timm/NAME or a model of the hub.")
+        str | None,
+        typer.Option(help="The DINO model: dino, dinov2, a folder, timm/NAME or a model on the hub; none if unset."),
     ] = None,
     num_inference_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="How strictly prompts are followed.")] = 4.0,
-    pictures: Annotated[Path | None, typer.Option(help="A folder for the pictures; not kept if unset.")] = None,
+    guidance_scale: Annotated[float, typer.Option(help="The classifier-free guidance scale.")] = 4.0,
+    pictures: Annotated[Path | None, typer.Option(help="A folder for the pictures; not saved if unset.")] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Score a concept on a benchmark's prompts, as the field reports it."""
+    """Score a concept on a benchmark's prompts: CLIP-I, CLIP-T and DINO."""
     from studio.models.sampling_settings import SamplingSettings
     from ui.services.evaluation import dreambench
 

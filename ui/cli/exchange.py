@@ -1,4 +1,4 @@
-"""`studio export` and `studio import`: concepts to and from the files of other tools."""
+"""`studio export` and `studio import`: concepts to and from other tools' files."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,10 +25,13 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="FILE.safetensors, or a folder for peft and full.")],
     layout: Annotated[str, typer.Option("--format", help="kohya, diffusers, peft, or full.")] = "kohya",
     rank: Annotated[
-        int | None, typer.Option(min=1, help="The LoRA's rank at most; exact if unset, or 64 where it cannot be.")
+        int | None,
+        typer.Option(min=1, help="The LoRA's maximum rank; exact if unset, or 64 where no exact one exists."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
-    method: Annotated[str | None, typer.Option(help="How several are merged, as for studio merge.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="The merge method for several concepts, as for studio merge.")
+    ] = None,
     average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006
     library: LibraryOption = DEFAULT_LIBRARY,
@@ -61,16 +64,14 @@ def _show_export(document: dict[str, Any]) -> None:
 
 def import_file(
     file: Annotated[Path, typer.Argument(help="A .safetensors file of another tool, or a folder that PEFT wrote.")],
-    name: Annotated[str, typer.Option(help="What the concept is called from now on.")],
-    class_word: Annotated[
-        str | None, typer.Option("--class", help="What it is, in a word that the base knows.")
-    ] = None,
+    name: Annotated[str, typer.Option(help="The concept's name.")],
+    class_word: Annotated[str | None, typer.Option("--class", help="Its class word, known to the base.")] = None,
     tokens: Annotated[
         Path | None,
-        typer.Option(help="Its textual inversion; if unset, FILE's stem with .tokens.safetensors, when it is there."),
+        typer.Option(help="Its textual inversion file; if unset, FILE's stem with .tokens.safetensors, if it exists."),
     ] = None,
     trigger: Annotated[
-        str | None, typer.Option(help="In place of a token: the words that <NAME> stands for in prompts.")
+        str | None, typer.Option(help="Instead of a token: the trigger words that <NAME> stands for in prompts.")
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",

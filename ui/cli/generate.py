@@ -1,4 +1,4 @@
-"""`studio generate`: pictures of a prompt with concepts."""
+"""`studio generate`: generates pictures of a prompt with concepts."""
 
 import re
 from pathlib import Path
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to generate; concepts are written <NAME>.")],
+    prompt: Annotated[str, typer.Argument(help="The prompt; concepts are written <NAME>.")],
     concept: Annotated[list[str], typer.Option("--concept", help="A concept, or a merged file, to load as well.")] = [],  # noqa: B006
     method: Annotated[
         str | None,
         typer.Option(
             "--method",
-            help="As for studio merge, or unmerged: each concept acts on its own, one with a region only inside it.",
+            help="As for studio merge, or unmerged: concepts apply separately, one with a region only inside it.",
         ),
     ] = None,
     average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006
-    num_images: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 4,
-    seed: Annotated[int, typer.Option(help="The first picture's seed; the next has the next number.")] = 0,
+    num_images: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 4,
+    seed: Annotated[int, typer.Option(help="The first picture's seed; it rises by 1 for each further picture.")] = 0,
     num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="How strictly the prompt is followed.")] = 4.0,
-    negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
-    size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT in pixels; what the base was trained on if unset.")
-    ] = None,
-    region: Annotated[list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's place.")] = [],  # noqa: B006
+    guidance_scale: Annotated[float, typer.Option(help="The classifier-free guidance scale.")] = 4.0,
+    negative: Annotated[str, typer.Option(help="The negative prompt.")] = "",
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels; the base's training size if unset.")] = None,
+    region: Annotated[
+        list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's region, each from 0 to 1.")
+    ] = [],  # noqa: B006
     condition: Annotated[
-        list[str], typer.Option("--condition", help="KIND:PICTURE, a sketch, pose or depth map to follow.")
+        list[str], typer.Option("--condition", help="KIND:PICTURE, a control image: a sketch, pose or depth map.")
     ] = [],  # noqa: B006
     condition_model: Annotated[
         list[str], typer.Option("--condition-model", help="KIND:FOLDER or KIND:HUB_ID, its T2IAdapter or ControlNet.")
     ] = [],  # noqa: B006
     condition_strength: Annotated[
-        list[str], typer.Option("--condition-strength", help="KIND=1.0: how strictly it is followed.")
+        list[str], typer.Option("--condition-strength", help="KIND=1.0: the conditioning scale.")
     ] = [],  # noqa: B006
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the pictures.")] = Path(
         "studio-pictures"

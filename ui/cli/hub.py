@@ -1,4 +1,4 @@
-"""`studio push` and `studio pull`: concepts on the Hugging Face hub."""
+"""`studio push` and `studio pull`: concepts on the Hugging Face Hub."""
 
 from typing import Annotated
 
@@ -10,11 +10,11 @@ from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOptio
 
 def push(
     name: Name,
-    to: Annotated[str, typer.Option("--to", help="The repository, YOU/NAME; made when it is not there.")],
+    to: Annotated[str, typer.Option("--to", help="The repository, USER/NAME; created if it does not exist.")],
     licence: Annotated[
-        str | None, typer.Option(help="The licence of what you upload, as the hub names it: cc-by-4.0.")
+        str | None, typer.Option(help="The licence of the upload, as the hub names it: cc-by-4.0.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -29,8 +29,8 @@ def push(
 
 
 def pull(
-    repository: Annotated[str, typer.Argument(help="A repository that studio push wrote, YOU/NAME.")],
-    name: Annotated[str | None, typer.Option(help="Another name than the concept's own.")] = None,
+    repository: Annotated[str, typer.Argument(help="A repository that studio push wrote, USER/NAME.")],
+    name: Annotated[str | None, typer.Option(help="A new name; the concept's own if unset.")] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""`studio jobs` and `studio worker`: the queue of trainings, and who works on it."""
+"""`studio jobs` and `studio worker`: the queue of trainings, and the processes that train."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
@@ -14,8 +14,8 @@ from ui.cli.train import recipe_from
 from ui.services.open_library import library_at
 from ui.services.parsing import number_from
 
-app = typer.Typer(help="Queue trainings, and see how they fare.", no_args_is_help=True)
-Identifier = Annotated[str, typer.Argument(help="The job's identifier, or how it begins.")]
+app = typer.Typer(help="Queue trainings, and show their status.", no_args_is_help=True)
+Identifier = Annotated[str, typer.Argument(help="The job's identifier, or its first characters.")]
 
 
 @app.command()
@@ -28,7 +28,7 @@ def add(
     seed: Annotated[int | None, typer.Option(help="As for studio train.")] = None,
     column: Annotated[int | None, typer.Option(min=0, help="As for studio train.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="As for studio train.")] = None,
-    priority: Annotated[int, typer.Option(help="Jobs of a higher priority are trained first.")] = 0,
+    priority: Annotated[int, typer.Option(help="Higher priorities are trained first, then first in, first out.")] = 0,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -49,15 +49,15 @@ def add(
 @app.command("list")
 def list_jobs(
     state: Annotated[list[str] | None, typer.Option(help="Only jobs that are queued, running, done …")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 50,
-    after: Annotated[str | None, typer.Option(help="The last job of a list: those that follow it.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs, newest first.")] = 50,
+    after: Annotated[str | None, typer.Option(help="The last job of the previous page.")] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
     known = get_args(JobState)
     if unknown := [name for name in state or () if name not in known]:
-        raise LibraryError(f"Choose --state among {', '.join(known)}: {unknown[0]} is none of them.")
+        raise LibraryError(f"Choose --state from {', '.join(known)}: {unknown[0]!r} is not a state.")
     states: Any = state or ()
     jobs = library_at(library).jobs.page(limit, after, states)
     report([described(job) for job in jobs], as_json, lambda: _show_all(jobs))
@@ -74,23 +74,23 @@ def show(identifier: Identifier, library: LibraryOption = DEFAULT_LIBRARY, as_js
 
 @app.command()
 def cancel(identifier: Identifier, library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False) -> None:
-    """Give a job up; one that is running stops after its step."""
+    """Cancel a job; a running one stops after the current step."""
     job = library_at(library).jobs.cancel(identifier)
     report(described(job), as_json, lambda: typer.echo(f"Cancelled the training of {job.concept}."))
 
 
 @app.command()
 def retry(identifier: Identifier, library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False) -> None:
-    """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
+    """Queue a failed or cancelled job again; it resumes from its last checkpoint."""
     job = library_at(library).jobs.retry(identifier)
     report(described(job), as_json, lambda: typer.echo(f"Queued {job.concept} again."))
 
 
 def worker(
-    once: Annotated[bool, typer.Option("--once", help="Train one job, if there is one, and end.")] = False,
-    until_empty: Annotated[bool, typer.Option("--until-empty", help="End when no job is queued or running.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Train at most one job, then exit.")] = False,
+    until_empty: Annotated[bool, typer.Option("--until-empty", help="Exit when no job is queued or running.")] = False,
     lease: Annotated[
-        float, typer.Option(min=2, help="Seconds after which another worker takes the job of one that died.")
+        float, typer.Option(min=2, help="Seconds until another worker takes over the job of a worker that died.")
     ] = 60.0,
     library: LibraryOption = DEFAULT_LIBRARY,
 ) -> None:
@@ -124,7 +124,7 @@ def _show_all(jobs: list[Job]) -> None:
 
 
 def _took(job: Job) -> str:
-    """How long a job has been at work, or was."""
+    """How long a job has been running, or ran."""
     if job.started is None:
         return ""
     return f"{((job.ended or datetime.now(UTC)) - job.started).total_seconds():.0f} s"

@@ -82,7 +82,7 @@ def main() -> None:
     """Runs the command; bad input ends with exit status 2 and one sentence on stderr."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars; ours say more
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own progress bars, which would mix with ours
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         app()
@@ -94,14 +94,14 @@ def main() -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Where pictures and report go.")] = Path("studio-demo"),
+    out: Annotated[Path, typer.Option("--out", help="The folder for pictures and report.")] = Path("studio-demo"),
     library: Annotated[
-        str | None, typer.Option("--library", help="The library to use; one of its own in the output folder if unset.")
+        str | None, typer.Option("--library", help="The library to use; a new one in the output folder if unset.")
     ] = None,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Learn two of the sample concepts, generate them alone and together, and score it all."""
+    """Train two of the sample concepts, generate them alone and together, and score the pictures."""
     from ui.cli.demo_run import run_demo
 
     document = run_demo(out, library or str(out / "library"), base)
@@ -121,7 +121,7 @@ def merge(
 ) -> None:
     """Write several concepts as one file, which `studio generate --concept FILE` takes."""
     if output.suffix != ".safetensors":
-        raise StudioError(f"Name the file with .safetensors at its end: {output} has not.")
+        raise StudioError(f"Give --output a file that ends in .safetensors: {output} does not.")
     merged = workflow_of(library, base).merge(names, output, method, strengths_from(strength), average, notify)
     document = {"file": str(output), **merged.metadata, "rank": merged.config.get("rank")}
     report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
@@ -130,8 +130,10 @@ def merge(
 @app.command()
 def score(
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
-    prompt: Annotated[str, typer.Option(help="What they should show, in plain words or with <NAME>.")],
-    reference: Annotated[list[Path], typer.Option("--reference", help="A picture or folder to be near to.")] = [],  # noqa: B006
+    prompt: Annotated[str, typer.Option(help="The prompt to compare with; concepts are written <NAME>.")],
+    reference: Annotated[
+        list[Path], typer.Option("--reference", help="A reference picture, or a folder of them.")
+    ] = [],  # noqa: B006
     backbone: Annotated[
         str, typer.Option(help="toybox-clip, an open_clip folder, or MODEL/WEIGHTS of open_clip.")
     ] = "toybox-clip",

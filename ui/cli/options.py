@@ -1,4 +1,4 @@
-"""What the commands share: their common options, how they read values, and how they report."""
+"""Common options of the commands, and how they report results and progress."""
 
 import json
 import sys
@@ -26,12 +26,12 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option("--database", envvar=DATABASE_VARIABLE, help="postgresql://USER:PASSWORD@HOST/NAME; SQLite if unset."),
 ]
-StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: how strongly a concept acts.")]
+StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: the weight of a concept.")]
 MethodOption = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="spectral, fedavg, gradient, orthogonal, ties, dare or svd; by default what suits the concepts' adapters.",
+        help="spectral, fedavg, gradient_fusion, orthogonal, ties, dare or svd; if unset, by the concepts' adapters.",
     ),
 ]
 AverageOption = Annotated[
@@ -40,7 +40,7 @@ AverageOption = Annotated[
 DEFAULT_LIBRARY = "~/.concept-studio"
 
 errors = Console(stderr=True, highlight=False)
-"""Everything but results goes to stderr."""
+"""The console for stderr: everything but results."""
 
 
 def report(document: Any, as_json: bool, show: Callable[[], None]) -> None:
@@ -53,7 +53,7 @@ def report(document: Any, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def outline(document: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """A document's lines for a person: a value beside its key, and what holds several values below, further in."""
+    """A document as indented text: a value beside its key, nested values below."""
     for key, value in document.items():
         label = f"{indent}{str(key).replace('_', ' ')}:"
         if isinstance(value, Mapping) and value:
@@ -69,7 +69,7 @@ def outline(document: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def notify(text: str) -> None:
-    """Tells a person something beside the result."""
+    """Prints a note on stderr."""
     errors.print(f"Note: {text}", markup=False, soft_wrap=True)
 
 
@@ -82,7 +82,7 @@ def progress_bar() -> Iterator[Progress]:
 
 
 def workflow_of(library: str, base: str, **options: Any) -> "Workflow":
-    """The verbs on this library and base; torch and diffusers take seconds to import, which --help should not."""
+    """The workflow on this library and base, imported here since torch and diffusers take seconds to import."""
     from ui.services.studio import Workflow
 
     return Workflow(library, base, **options)

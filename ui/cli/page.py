@@ -18,11 +18,9 @@ def ui(
         "127.0.0.1"
     ),
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The port; a free one from 7860 if unset.")] = None,
-    auth: Annotated[
-        str | None, typer.Option(envvar="STUDIO_AUTH", help="NAME:PASSWORD, which the page then asks for.")
-    ] = None,
+    auth: Annotated[str | None, typer.Option(envvar="STUDIO_AUTH", help="NAME:PASSWORD, required to log in.")] = None,
     api: Annotated[
-        bool, typer.Option("--api", help="Open the same verbs to gradio_client and other programs.")
+        bool, typer.Option("--api", help="Also serve the API for gradio_client and other programs.")
     ] = False,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
@@ -45,7 +43,7 @@ def ui(
 
 
 def login_from(host: str, auth: str | None) -> tuple[str, str] | None:
-    """Name and password; StudioError where they are wanted and missing."""
+    """Name and password; StudioError where they are required and missing."""
     from ui.web.request_filter import LOOPBACK
 
     if auth is None:

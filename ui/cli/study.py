@@ -1,4 +1,4 @@
-"""`studio study`: experiments on the sample concepts, with reports."""
+"""`studio study`: benchmarks on the sample concepts, with reports."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from ui.cli.options import BaseOption, JsonOption
 from ui.cli.study_options import (
-    Told,
+    OnRow,
     finish,
     layers_from,
     numbers_from,
@@ -18,25 +18,29 @@ from ui.cli.study_options import (
     with_presets,
 )
 
-app = typer.Typer(help="Compare what the studio offers, on the sample concepts.", no_args_is_help=True)
+app = typer.Typer(help="Benchmark adapters and merge methods on the sample concepts.", no_args_is_help=True)
 
-OutOption = Annotated[Path, typer.Option("--out", help="The study's folder; what it holds is not made again.")]
+OutOption = Annotated[Path, typer.Option("--out", help="The study's folder; existing rows are reused.")]
 InferenceStepsOption = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
-PriorOption = Annotated[int, typer.Option(min=2, help="Prior pictures of each training.")]
+PriorOption = Annotated[int, typer.Option(min=2, help="Class images of each training, for the prior loss.")]
 QuickOption = Annotated[
-    bool, typer.Option("--quick", help="A smaller study, of under 15 minutes on two idle cores; options given win.")
+    bool,
+    typer.Option(
+        "--quick", help="Smaller defaults, under 15 minutes on two idle cores; options that are set keep their value."
+    ),
 ]
 PublishOption = Annotated[
-    Path | None, typer.Option(help="Also write a Markdown page with its figures into this folder, as docs/studies.")
+    Path | None, typer.Option(help="Also write a Markdown page with its figures into this folder, as for docs/studies.")
 ]
 OnlyReportOption = Annotated[
-    bool, typer.Option("--only-report", help="Train nothing: report on the rows that are there, as of a stopped study.")
+    bool,
+    typer.Option("--only-report", help="Do not train; report on the existing rows, for example of a stopped study."),
 ]
 
 
 @app.callback()
 def study() -> None:
-    """Compare what the studio offers, on the sample concepts."""
+    """Benchmark adapters and merge methods on the sample concepts."""
 
 
 COMPOSITION_QUICK: dict[str, Any] = {
@@ -52,8 +56,8 @@ COMPOSITION_QUICK: dict[str, Any] = {
 def composition(
     context: typer.Context,
     out: OutOption = Path("studio-study-composition"),
-    counts: Annotated[str, typer.Option(help="How many concepts are put together: some of 1,2,3,4,6,8.")] = "2,3,4,6,8",
-    seeds: Annotated[int, typer.Option(min=1, help="How often all of it is done, with seeds from 0.")] = 3,
+    counts: Annotated[str, typer.Option(help="Numbers of concepts to merge, out of 1,2,3,4,6,8.")] = "2,3,4,6,8",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of repetitions, with seeds from 0.")] = 3,
     pair: Annotated[
         list[str] | None,
         typer.Option(help="ADAPTER+MERGE, with +average or a variant as in +few_sites; repeatable; all if unset."),
@@ -69,7 +73,7 @@ def composition(
     publish: PublishOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train sample concepts apart, put 2 to 8 of them together by every method, and report what is left of each."""
+    """Train sample concepts, merge 2 to 8 of them by every method, and report how well each is preserved."""
     from studio.metrics.clip import load_scorer
     from studio.models.base_model import load_base
     from training.studies.composition import CompositionStudy, Settings
@@ -85,8 +89,8 @@ def composition(
     )  # fmt: skip
     work = CompositionStudy(out, loaded, scorer, settings)
 
-    def run(told: Told) -> list[dict[str, Any]]:
-        return work.run(numbers, range(given["seeds"]), chosen, told)
+    def run(on_row: OnRow) -> list[dict[str, Any]]:
+        return work.run(numbers, range(given["seeds"]), chosen, on_row)
 
     rows = (
         work.rows.found()
@@ -107,12 +111,14 @@ def efficiency(
     context: typer.Context,
     out: OutOption = Path("studio-study-efficiency"),
     method: Annotated[list[str] | None, typer.Option(help="A method to compare; repeatable; all if unset.")] = None,
-    budgets: Annotated[int, typer.Option(min=1, max=4, help="Sizes of each method.")] = 4,
-    concepts: Annotated[int, typer.Option(min=1, max=3, help="How many of the three sample concepts.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="How often all of it is done, with seeds from 0.")] = 2,
+    budgets: Annotated[int, typer.Option(min=1, max=4, help="Number of sizes of each method.")] = 4,
+    concepts: Annotated[int, typer.Option(min=1, max=3, help="Number of sample concepts.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of repetitions, with seeds from 0.")] = 2,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 120,
     search_steps: Annotated[int, typer.Option(min=1, help="Training steps in the search of learning rates.")] = 60,
-    rates: Annotated[str, typer.Option(help="Learning rates to search, the same for all.")] = "1e-3,3e-3,1e-2,3e-2",
+    rates: Annotated[
+        str, typer.Option(help="Learning rates to search, the same for all methods.")
+    ] = "1e-3,3e-3,1e-2,3e-2",
     pictures: Annotated[int, typer.Option(min=1, help="Pictures of each of four prompts.")] = 2,
     sites: Annotated[str, typer.Option(help="Layers to adapt, with commas; the base's own if empty.")] = "attention",
     num_inference_steps: InferenceStepsOption = 20,
@@ -123,9 +129,9 @@ def efficiency(
     publish: PublishOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Teach sample concepts by every method at several sizes, and report alignment against trained numbers.
+    """Train sample concepts by every method at several sizes, and report alignment against trained parameters.
 
-    All of it is some 190 trainings and 120 short ones for the learning rates: about three hours on two idle cores.
+    The full study is some 190 trainings and 120 short ones for the learning rates: about three hours on two idle cores.
     """
     from studio.metrics.clip import load_scorer
     from studio.models.base_model import load_base
@@ -145,8 +151,8 @@ def efficiency(
     names = CONCEPTS[: given["concepts"]]
     trainings = len(names) * given["seeds"]
 
-    def run(told: Told) -> list[dict[str, Any]]:
-        return work.run(sizes, names, range(given["seeds"]), told)
+    def run(on_row: OnRow) -> list[dict[str, Any]]:
+        return work.run(sizes, names, range(given["seeds"]), on_row)
 
     total = len(sizes) * (trainings + len(settings.rates)) + trainings
     rows = work.found(sizes) if only_report else run_with_progress(total, run, "method")
@@ -162,8 +168,8 @@ def cost(
     context: typer.Context,
     out: OutOption = Path("studio-study-cost"),
     method: Annotated[list[str] | None, typer.Option(help="A method to measure; repeatable; all if unset.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each step is timed.")] = 15,
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures to time generation by.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of timed steps.")] = 15,
+    pictures: Annotated[int, typer.Option(min=1, help="Number of pictures to time generation with.")] = 8,
     num_inference_steps: InferenceStepsOption = 20,
     base: BaseOption = "toybox",
     quick: QuickOption = False,
@@ -171,7 +177,7 @@ def cost(
     publish: PublishOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what every adapter takes in time, memory and bytes, on a base and at Stable Diffusion's sizes."""
+    """Measure the time, memory and file size of every adapter, on a base and at Stable Diffusion's layer sizes."""
     import torch
 
     from studio.adapters import ADAPTERS
@@ -192,8 +198,8 @@ def cost(
     )  # fmt: skip
     work = CostStudy(out, loaded, settings)
 
-    def run(told: Told) -> list[dict[str, Any]]:
-        return work.run(chosen, told)
+    def run(on_row: OnRow) -> list[dict[str, Any]]:
+        return work.run(chosen, on_row)
 
     total = len(chosen) + len(widths()) * len([name for name in chosen if name not in NO_LAYER])
     rows = work.rows.found() if only_report else run_with_progress(total, run, "adapter")

@@ -1,4 +1,4 @@
-"""What the studies' commands share: presets, progress, and what they leave behind."""
+"""Common code of the studies' commands: presets, progress and reports."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -13,8 +13,8 @@ from ui.cli.options import progress_bar, report
 if TYPE_CHECKING:
     from training.studies.page import Page
 
-Told = Callable[[dict[str, Any]], None]
-"""Is told each row of a study as it comes."""
+OnRow = Callable[[dict[str, Any]], None]
+"""Called with each row of a study when it is done."""
 
 
 def with_presets(context: typer.Context, presets: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def _was_given(context: typer.Context, name: str) -> bool:
 
 
 def _command(context: typer.Context) -> str:
-    """The command as it was given, for making the same again."""
+    """The command line that reproduces the study."""
     words = ["studio", *context.command_path.split()[1:]]
     for parameter in context.command.params:
         if parameter.name and _was_given(context, parameter.name):
@@ -43,8 +43,8 @@ def _command(context: typer.Context) -> str:
     return shlex.join(words)
 
 
-def run_with_progress(total: int, run: Callable[[Told], list[dict[str, Any]]], shown: str) -> list[dict[str, Any]]:
-    """The rows, under a progress bar that tells of each what `shown` names."""
+def run_with_progress(total: int, run: Callable[[OnRow], list[dict[str, Any]]], shown: str) -> list[dict[str, Any]]:
+    """The rows, under a progress bar that shows the value of `shown` of each."""
     with progress_bar() as bar:
         task = bar.add_task("studying", total=total, note="")
         return run(lambda row: bar.update(task, advance=1, note=f"{row.get(shown, '')}, {row['row_seconds']:.0f} s"))
@@ -53,7 +53,7 @@ def run_with_progress(total: int, run: Callable[[Told], list[dict[str, Any]]], s
 def finish(
     context: typer.Context, page: "Page", out: Path, publish: Path | None, as_json: bool, document: dict[str, Any]
 ) -> None:
-    """Writes the study's report, publishes it if that was asked for, and tells where it is."""
+    """Writes the study's report, publishes it if `publish` is set, and prints its path."""
     document["report"] = str(page.write(out))
     if publish:
         document["page"] = str(page.publish(publish, _command(context)))
@@ -72,7 +72,7 @@ def numbers_from(text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError as error:
-        raise StudioError(f"Write --counts as numbers with commas, as in 2,3,4: {text!r} is not.") from error
+        raise StudioError(f"Write --counts as numbers with commas, as in 2,3,4: {text!r} cannot be read.") from error
 
 
 def layers_from(text: str) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def layers_from(text: str) -> tuple[str, ...]:
 
     kinds = tuple(part.strip() for part in text.split(",") if part.strip())
     if unknown := next((kind for kind in kinds if kind not in CHOICES), None):
-        raise StudioError(f"Choose layers among {', '.join(CHOICES)}: {unknown!r} is none of them.")
+        raise StudioError(f"Choose layers from {', '.join(CHOICES)}: {unknown!r} is not a kind of layer.")
     return kinds
 
 
@@ -90,7 +90,7 @@ def rates_from(text: str) -> tuple[float, ...]:
     try:
         rates = tuple(float(number) for number in text.split(","))
     except ValueError as error:
-        raise StudioError(f"Write --rates as numbers with commas, as in 1e-3,1e-2: {text!r} is not.") from error
+        raise StudioError(f"Write --rates as numbers with commas, as in 1e-3,1e-2: {text!r} cannot be read.") from error
     if not all(0 < rate < 1 for rate in rates):
         raise StudioError(f"Choose learning rates between 0 and 1: {text!r} has others.")
     return rates

@@ -1,4 +1,4 @@
-"""`studio train`: teach the base a concept of the library."""
+"""`studio train`: train a concept of the library."""
 
 import json
 import textwrap
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from concepts.errors import StudioError
-from training.jobs.signals import asked_to_stop
+from training.jobs.signals import stop_requested
 from ui.cli.concept import Name, described
 from ui.cli.options import (
     DEFAULT_LIBRARY,
@@ -37,24 +37,22 @@ def train(
     ] = None,
     rank: Annotated[int | None, typer.Option(help="The adapter's rank; its own default if unset.")] = None,
     max_parameters: Annotated[
-        str | None, typer.Option(help="In place of a rank: how many numbers to train at most, as in 20k or 1.5M.")
+        str | None, typer.Option(help="Instead of a rank: the maximum number of trained parameters, as in 20k or 1.5M.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides order, noise and initial values.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of order, noise and initial values.")] = None,
     column: Annotated[
         int | None, typer.Option(min=0, help="The first of its singular columns; the lowest free ones if unset.")
     ] = None,
-    go_on: Annotated[bool, typer.Option("--continue", help="Go on from what the concept has learned.")] = False,
+    go_on: Annotated[bool, typer.Option("--continue", help="Continue training the concept's last result.")] = False,
     go_on_from: Annotated[
-        str | None, typer.Option("--continue-from", help="Go on from a concept's file, NAME.safetensors.")
+        str | None, typer.Option("--continue-from", help="Continue training from a concept's file, NAME.safetensors.")
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--recipe", help="A TOML file of options; studio recipe explains them."),
+        typer.Option("--recipe", help="A TOML file of options; studio recipe prints all of them."),
     ] = None,
-    low_memory: Annotated[
-        bool, typer.Option("--low-memory", help="For cards of 8 GB: less memory, more time.")
-    ] = False,
+    low_memory: Annotated[bool, typer.Option("--low-memory", help="For GPUs of 8 GB: less memory, more time.")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE: any other option of the recipe or the adapter.")
     ] = None,
@@ -62,7 +60,7 @@ def train(
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Teach the base a concept of the library."""
+    """Train a concept of the library."""
     asked = {
         "adapter": adapter,
         "rank": rank,
@@ -83,35 +81,35 @@ def train(
 
 
 def _trained(workflow: "Workflow", name: str, recipe: Any, start: Any, column: int | None) -> Any:
-    """Trains with a progress bar; Ctrl-C and SIGTERM stop it after the step, and leave it ready to go on."""
+    """Trains with a progress bar; Ctrl-C and SIGTERM stop it after the step, and the same command resumes it."""
     from training.engine.trainer import TrainingStopped
 
-    with progress_bar() as bar, asked_to_stop(lambda: notify("stopping after this step")) as stop:
-        task = bar.add_task("getting ready", total=None, note="")
+    with progress_bar() as bar, stop_requested(lambda: notify("stopping after this step")) as stop:
+        task = bar.add_task("loading", total=None, note="")
         try:
             return workflow.train(name, recipe, lambda progress: _advance(bar, task, progress), start, column, stop)
         except TrainingStopped as stopped:
             bar.stop()
             notify(
-                f"{name} is stopped after step {stopped.step} of {stopped.steps}; the same command goes on from there."
+                f"{name} is stopped after step {stopped.step} of {stopped.steps}; the same command resumes from there."
             )
             raise typer.Exit(INTERRUPTED) from stopped
 
 
 def read_recipe(file: Path | None) -> dict[str, Any]:
-    """The options in a TOML file, if there is one; StudioError for one that is not such a file."""
+    """The options in a TOML file, if one is given; StudioError if it cannot be read."""
     if file is None:
         return {}
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StudioError(
-            f"Give --recipe a TOML file, as studio recipe prints it: {file} is none ({error})."
+            f"Give --recipe a TOML file, as studio recipe prints it: {file} cannot be read ({error})."
         ) from error
 
 
 def recipe() -> None:
-    """Print every option of a training with its explanation, as a TOML file to change and give to train --recipe."""
+    """Print every training option with its description, as a TOML file for train --recipe."""
     from training.config.recipe import Recipe
 
     for key, field in Recipe.model_fields.items():
@@ -142,13 +140,13 @@ def _advance(bar: Any, task: Any, progress: Any) -> None:
     if bar.tasks[task].description != what:
         bar.reset(task, description=what)
         if progress.loss is not None and progress.step > 1:
-            notify(f"going on after step {progress.step - 1} of {progress.steps}, where the training was interrupted")
+            notify(f"resuming after step {progress.step - 1} of {progress.steps}, where the training was interrupted")
     bar.update(task, completed=progress.step, total=progress.steps, note=note)
 
 
 def _show_trained(concept: Any) -> None:
     result = concept.result
-    typer.echo(f"{concept.name} is learned: {result.parameters:,} parameters in {result.path}")
+    typer.echo(f"Trained {concept.name}: {result.parameters:,} parameters in {result.path}")
     typer.echo(
         f"image alignment {result.scores['image_alignment']:.3f} ({result.scores['backbone']}); see {result.preview}"
     )

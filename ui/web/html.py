@@ -9,7 +9,7 @@ from concepts import Concept, Job
 from concepts.images.checks import Inspected
 from concepts.samples import SAMPLES
 from studio.adapters.cost import Cost
-from training.jobs.previews import KeptPreview
+from training.jobs.previews import StoredPreview
 from ui.web.thumbnails import data_uri, first_preview, fitted, thumbnail, whole
 
 MOST_CARDS = 60
@@ -79,7 +79,7 @@ def job_list(jobs: Sequence[Job], chosen: str, words: Callable[[Job], str]) -> s
     return _render("jobs.html", jobs=jobs, chosen=chosen, words=words)
 
 
-def preview_list(previews: Sequence[KeptPreview]) -> str:
+def preview_list(previews: Sequence[StoredPreview]) -> str:
     """What a training would have given after some of its steps, the last first."""
     return _render("previews.html", previews=previews[::-1]) if previews else ""
 

@@ -1,4 +1,4 @@
-"""Basis rows beside singular columns, and concepts that are removed but not for good."""
+"""Basis rows beside singular columns, and concepts that are removed but not permanently."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,7 @@ down_revision = "0001"
 
 def upgrade() -> None:
     op.add_column("concepts", sa.Column("removed", sa.DateTime(), nullable=True))
-    # Made anew and renamed, since SQLite cannot change what is unique
+    # A new table, renamed afterwards, since SQLite cannot change a unique constraint
     op.create_table(
         "blocks",
         sa.Column("id", sa.String(32), primary_key=True),

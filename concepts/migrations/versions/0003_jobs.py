@@ -44,6 +44,6 @@ def upgrade() -> None:
 
 
 def _index(name: str, columns: list, where: str, unique: bool = False) -> None:
-    """An index of the rows in some states alone."""
+    """A partial index of the rows in some states."""
     condition = sa.text(where)
     op.create_index(name, "jobs", columns, unique=unique, sqlite_where=condition, postgresql_where=condition)

@@ -1,4 +1,4 @@
-"""What a person says of a picture, and whether part of it does not count."""
+"""Captions of pictures, and whether a picture has a loss mask."""
 
 import sqlalchemy as sa
 from alembic import op

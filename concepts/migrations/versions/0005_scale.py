@@ -1,4 +1,4 @@
-"""What a library of a million concepts needs: owners, indices of pages and names, counted columns, noted leftovers."""
+"""Changes for a million concepts: owners, indices for pages and names, counts of blocks, noted orphans."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,7 @@ down_revision = "0004"
 
 def upgrade() -> None:
     op.add_column("concepts", sa.Column("owner", sa.String(64), nullable=False, server_default=""))
-    if op.get_bind().dialect.name == "postgresql":  # else its order is the locale's, in which no prefix is a range
+    if op.get_bind().dialect.name == "postgresql":  # else it sorts by locale, where a prefix is no range
         op.alter_column("concepts", "key", type_=sa.String(40, collation="C"), existing_type=sa.String(40))
     _index("ix_concepts_page", ["created", "id"], "removed IS NULL")
     _index("ix_concepts_owner", ["owner", "created", "id"], "removed IS NULL")
@@ -39,6 +39,6 @@ def upgrade() -> None:
 
 
 def _index(name: str, columns: list[str], where: str) -> None:
-    """An index of some of the concepts."""
+    """A partial index of the concepts."""
     condition = sa.text(where)
     op.create_index(name, "concepts", columns, sqlite_where=condition, postgresql_where=condition)

@@ -1,4 +1,4 @@
-"""The parts of base models that can be adapted, without weights: for counting and measuring.
+"""The adaptable parts of base models without weights, for counting parameters and timing.
 
 Each architecture is a function that builds its parts, by name; on the meta device it takes no memory.
 """
@@ -22,7 +22,7 @@ ARCHITECTURES: dict[str, Callable[[], dict[str, nn.Module]]] = {
 
 
 def architecture_parts(name: str) -> dict[str, nn.Module]:
-    """The parts of an architecture on the meta device; StudioError, with the names that there are, if there is none."""
+    """The parts of an architecture on the meta device; StudioError, with the known names, if there is none."""
     if name not in ARCHITECTURES:
         raise StudioError(f"There is no architecture called {name!r}: choose from {', '.join(ARCHITECTURES)}.")
     with torch.device("meta"):

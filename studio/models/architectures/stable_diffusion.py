@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5, 2.1 and XL, as their published configurations have them."""
+"""Stable Diffusion 1.5, 2.1 and XL, by their published configurations."""
 
 from diffusers import UNet2DConditionModel
 from torch import nn

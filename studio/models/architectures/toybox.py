@@ -10,7 +10,7 @@ from studio.bundled import TOYBOX
 
 
 def toybox() -> dict[str, nn.Module]:
-    """Toybox, as the configurations beside its weights have it."""
+    """Toybox, by the configurations beside its weights."""
     unet, text_encoder = (json.loads((TOYBOX / part / "config.json").read_text()) for part in ("unet", "text_encoder"))
     built = UNet2DConditionModel.from_config(unet)
     assert isinstance(built, UNet2DConditionModel)

@@ -74,7 +74,7 @@ def test_the_lowest_gap_that_is_wide_enough():
     assert best_start(Counter(taken), 9, 64) == 32
 
 
-def test_a_crowd_spreads_evenly():
+def test_many_concepts_spread_evenly():
     taken: list[tuple[int, int]] = []
     for _ in range(10):
         start = best_start(Counter(taken), 8, 32)
@@ -99,7 +99,7 @@ def test_the_block_that_is_asked_for(library):
     assert library.concept("a").columns == (ColumnBlock("abc", 48, 8),)
 
 
-def test_what_overlaps_is_told(library):
+def test_overlaps_are_listed(library):
     library.allocate_columns("a", "abc", 8, 64)
     library.allocate_columns("b", "abc", 8, 64)
     block = library.allocate_columns("c", "abc", 4, 64, start=7)
@@ -155,7 +155,7 @@ def test_a_name_is_free_once_its_concept_is_removed(library, picture):
         library.restore_concept("a")
 
 
-def test_a_removal_for_good_frees_the_block(library):
+def test_a_permanent_removal_frees_the_block(library):
     for name in ("a", "b"):
         library.allocate_columns(name, "abc", 8, 64)
     library.remove_concept("a", permanent=False)
@@ -164,7 +164,7 @@ def test_a_removal_for_good_frees_the_block(library):
     assert library.allocate_columns("d", "abc", 8, 64).start == 0
 
 
-def test_who_was_removed_shares_nothing(library):
+def test_a_removed_concept_shares_nothing(library):
     library.allocate_columns("a", "abc", 8, 8)
     library.remove_concept("a", permanent=False)
     assert library.allocate_columns("b", "abc", 8, 8).overlaps == ()

@@ -25,7 +25,7 @@ def library(tmp_path, database: str | None) -> Library:
 
 
 def counted(library: Library) -> dict[tuple[int, int], int]:
-    """The blocks that are held, counted anew."""
+    """The blocks that are held, counted again."""
     with library._database.reading() as session:
         held = select(ColumnRecord.start, ColumnRecord.width, func.count()).group_by(
             ColumnRecord.start, ColumnRecord.width
@@ -54,7 +54,7 @@ def test_the_counts_are_those_of_the_blocks(library, pictures: Path, taken):
         assert kept(library) == counted(library)
 
 
-def test_a_crowd_is_not_told_whole(library, pictures):
+def test_a_long_list_of_overlaps_is_cut(library, pictures):
     for index in range(SHOWN + 3):
         library.add_concept(f"c{index}", "dog", [pictures])
         library.allocate_columns(f"c{index}", "abc", 4, 4)

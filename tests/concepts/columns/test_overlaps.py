@@ -42,7 +42,7 @@ def test_a_rank_beyond_the_base(library, pictures, unchanged):
         library.allocate_columns("rex", "abc", 65, 64)
 
 
-def test_columns_of_a_training_that_stores_no_result_are_given_back(library, pictures, details):
+def test_columns_of_a_training_that_stores_no_result_are_released(library, pictures, details):
     for name in ("a", "b"):
         library.add_concept(name, "dog", [pictures])
     library.allocate_columns("a", "abc", 8, 24)

@@ -19,14 +19,14 @@ def picture(tmp_path):
     return write
 
 
-def test_a_good_picture_has_nothing_to_tell(picture):
+def test_a_good_picture_has_no_notes(picture):
     (item,) = inspect_pictures([picture("a.png")])
     assert item.picture is not None
     assert item.picture.size == (96, 96)
     assert (item.problem, item.notes) == (None, [])
 
 
-def test_what_cannot_be_taken_is_told_and_the_others_stay(picture, tmp_path):
+def test_an_unreadable_picture_is_reported_and_the_others_stay(picture, tmp_path):
     (tmp_path / "words.png").write_text("no picture at all")
     small, words, good = inspect_pictures([picture("s.png", (40, 90)), tmp_path / "words.png", picture("g.png")])
     assert small.picture is words.picture is None
@@ -36,7 +36,7 @@ def test_what_cannot_be_taken_is_told_and_the_others_stay(picture, tmp_path):
     assert good.notes == []
 
 
-def test_near_duplicates_name_their_twin(picture):
+def test_near_duplicates_are_noted(picture):
     first, other = picture("a.png", seed=1), picture("b.png", seed=2)
     again = picture("a2.jpg", (200, 200), seed=1, quality=40)
     items = inspect_pictures([first, other, again])
@@ -46,7 +46,7 @@ def test_near_duplicates_name_their_twin(picture):
     assert "a picture that the concept has" in known.notes[0]
 
 
-def test_the_rare_orientation_is_told(picture):
+def test_the_rare_orientation_is_noted(picture):
     wide = [picture(f"w{seed}.png", (160, 90), seed) for seed in (1, 2)]
     turned = Image.Exif()
     turned[0x0112] = 6

@@ -53,17 +53,19 @@ def test_a_picture_without_anything_beside_it(folder: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("a.txt", b"a" * (MAX_CAPTION + 1), "too long"),
         ("a.txt", b"\xff\xfe\x00", "save it as plain text"),
         ("a-mask.png", b"no picture", "a-mask.png is not a picture"),
     ],
 )
-def test_what_cannot_be_read_is_told_and_nothing_added(library, folder: Path, unchanged, name: str, data: bytes, said):
+def test_an_unreadable_file_is_reported_and_nothing_is_added(
+    library, folder: Path, unchanged, name: str, data: bytes, message
+):
     (folder / name).write_bytes(data)
     unchanged()
-    with pytest.raises(LibraryError, match=said):
+    with pytest.raises(LibraryError, match=message):
         library.add_concept("rex", "dog", [folder])
 
 

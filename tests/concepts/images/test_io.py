@@ -31,7 +31,7 @@ def near(pixel, expected, tolerance: int = 6) -> bool:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims to be as large as you like."""
+    """A PNG of a few bytes that claims any size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -225,7 +225,7 @@ def test_what_is_no_file(tmp_path):
 
 
 def test_damage_at_any_byte_of_the_header():
-    """Whatever a stranger does to the bytes, the answer is a picture or a LibraryError."""
+    """Corrupt bytes give a picture or a LibraryError."""
     for kind in ("PNG", "GIF", "TIFF", "BMP", "WEBP", "JPEG"):
         data = encoded(two_halves(), kind)
         for position in range(min(len(data), 64)):

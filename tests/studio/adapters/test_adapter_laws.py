@@ -191,7 +191,7 @@ def test_gradients_reach_exactly_what_is_trained(layer: Layer, name: str, config
     assert gradients.keys() == {f"0.adapter.{key}" for key, _ in adapter.named_parameters()}
     assert all(gradient.any() and gradient.dtype == torch.float32 for gradient in gradients.values())
     numbers = sum(parameter.numel() for parameter in adapter.parameters())
-    assert numbers == type(adapter).number_trained(layer.site.weight.shape, config)
+    assert numbers == type(adapter).num_parameters(layer.site.weight.shape, config)
 
 
 @cases

@@ -80,8 +80,8 @@ def test_a_rotation_keeps_columns_orthonormal_and_goes_on_from_there():
     adapter = SpectralRotational(weight, SpectralRotational.Config(4, first_column=1, train_scale=True))
     torch.nn.init.normal_(adapter.skew)
     before = adapter.delta(weight)
-    turns = adapter.turns() + torch.eye(4)
-    torch.testing.assert_close(turns @ turns.mT, torch.eye(4).expand(2, 4, 4), rtol=0, atol=1e-5)
+    rotation_change = adapter.rotation_change() + torch.eye(4)
+    torch.testing.assert_close(rotation_change @ rotation_change.mT, torch.eye(4).expand(2, 4, 4), rtol=0, atol=1e-5)
     adapter.rebase()
     assert not adapter.skew.any()
     torch.testing.assert_close(adapter.delta(weight), before)
@@ -99,7 +99,7 @@ def test_spectral_rotational_is_its_definition():
     weight = torch.randn(10, 14)
     adapter = SpectralRotational(weight, SpectralRotational.Config(3, first_column=2))
     torch.nn.init.normal_(adapter.skew)
-    rotation_u, rotation_v = adapter.turns() + torch.eye(3)
+    rotation_u, rotation_v = adapter.rotation_change() + torch.eye(3)
     turned = adapter.u @ rotation_u * adapter.s @ (adapter.v @ rotation_v).mT
     torch.testing.assert_close(adapter.delta(weight), turned - adapter.u * adapter.s @ adapter.v.mT)
 

@@ -3,7 +3,7 @@ import torch
 
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
-from studio.adapters.cost import cost, fit_budget, number_trained, shapes_of
+from studio.adapters.cost import cost, fit_budget, num_parameters, shapes_of
 from studio.adapters.lora import Lora
 from studio.adapters.oft import Oft
 from studio.adapters.spectral_rotational import SpectralRotational
@@ -56,4 +56,4 @@ def test_a_budget_of_stable_diffusion():
     with pytest.raises(StudioError, match="budget of 273,024 parameters or more"):
         fit_budget("lora", Lora.Config(), shapes, 20_000)
     oft = fit_budget("oft", Oft.Config(), shapes, 20_000)
-    assert number_trained("oft", oft, shapes) == 13_770
+    assert num_parameters("oft", oft, shapes) == 13_770

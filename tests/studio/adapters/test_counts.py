@@ -20,8 +20,8 @@ def counts(adapter: str, **options: Any) -> tuple[int, int]:
     sites = find_sites(PARTS, method.kinds(config)).values()
     shapes: Counter[tuple[tuple[int, ...], Role]] = Counter((tuple(site.weight.shape), site.role) for site in sites)
     return (
-        sum(count * method.number_trained(shape, config, role) for (shape, role), count in shapes.items()),
-        sum(count * method.number_published(shape, config, role) for (shape, role), count in shapes.items()),
+        sum(count * method.num_parameters(shape, config, role) for (shape, role), count in shapes.items()),
+        sum(count * method.num_published_parameters(shape, config, role) for (shape, role), count in shapes.items()),
     )
 
 
@@ -80,5 +80,5 @@ def test_an_adapter_on_the_meta_device_has_as_many_as_it_says(adapter: str):
     for site in list(find_sites(PARTS, method.kinds(config)).values())[::40]:
         built = method(site.weight, config, SiteContext(name=site.name, role=site.role))
         numbers = sum(parameter.numel() for parameter in built.parameters())
-        assert numbers == method.number_trained(tuple(site.weight.shape), config, site.role)
+        assert numbers == method.num_parameters(tuple(site.weight.shape), config, site.role)
         assert all(tensor.device == torch.device("meta") for tensor in built.state_dict().values())

@@ -53,7 +53,7 @@ def test_a_norm_takes_the_change_and_gives_it_back(name: str, norm: str):
     model(x).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in adapter.parameters())
     numbers = sum(parameter.numel() for parameter in adapter.parameters())
-    assert numbers == type(adapter).number_trained(tuple(site.weight.shape), adapter.config, "norm")
+    assert numbers == type(adapter).num_parameters(tuple(site.weight.shape), adapter.config, "norm")
     injection.eject()
     assert torch.equal(model(x), before)
 
@@ -72,7 +72,7 @@ def test_difffit_scales_the_last_layer_of_a_branch(bias: bool):
     changed = added(site.bias, adapter.bias_delta(site.weight, site.bias), torch.float32)
     expected = nn.functional.linear(x, site.weight + adapter.delta(site.weight), changed)
     torch.testing.assert_close(model(x), expected)
-    assert adapter.number_trained((10, 12), adapter.config, "branch_end") == 11
+    assert adapter.num_parameters((10, 12), adapter.config, "branch_end") == 11
     assert not adapter.delta(site.weight, 0.0).any()
     injection.eject()
     assert torch.equal(model(x), before)

@@ -9,7 +9,7 @@ from studio.adapters.injection import injected
 from studio.composition import MergeSite, gradient_fusion
 from studio.composition.gradient_fusion import fused_deltas, preservation_prompts, prompts_of
 from studio.composition.gram_matrices import gram, recorded
-from studio.composition.least_squares import gradient
+from studio.composition.least_squares import gradient_fusion_delta
 from studio.composition.merge import MergeConfig, adapters_of, applied, merged_deltas
 from studio.composition.patching import changed, with_tokens
 from studio.layers.sites import Site, find_sites
@@ -144,7 +144,7 @@ def test_keys_are_fused_on_what_the_merged_text_encoder_says(base: Base, pair):
             unnamed = gram(base.encode_prompts(preservation_prompts(pair.values())))
 
     own = [adapters[name][key] for name in pair]
-    expected = gradient(MergeSite(sites[key].weight, own, [1.0, 1.0], grams, preserved=unnamed))
+    expected = gradient_fusion_delta(MergeSite(sites[key].weight, own, [1.0, 1.0], grams, preserved=unnamed))
     torch.testing.assert_close(found[key], expected, rtol=1e-3, atol=1e-4)
 
 

@@ -11,7 +11,7 @@ from studio.adapters.orthogonal import Orthogonal
 from studio.adapters.spectral_additive import SpectralAdditive
 from studio.composition import MERGES, MergeSite, merge_concepts, shared_blocks, sharing_notes
 from studio.composition.dare import dare
-from studio.composition.least_squares import gradient, ridge_solution
+from studio.composition.least_squares import gradient_fusion_delta, ridge_solution
 from studio.composition.svd import svd
 from studio.composition.ties import ties, trim
 from studio.layers.sites import Site
@@ -174,7 +174,7 @@ def test_gradient_fusion_is_the_minimum_of_its_objective(ridge: float):
     site = MergeSite(WEIGHT, adapters, [1.0, 0.5, 1.5], [x.T @ x for x in xs])
     rho = ridge * torch.cat(xs).square().sum().item() / 24
     wanted = [delta.double() for delta in dense(site)]
-    merged = gradient(site, ridge).double().requires_grad_()
+    merged = gradient_fusion_delta(site, ridge).double().requires_grad_()
     objective = rho * merged.square().sum() + sum(
         ((delta - merged) @ x.double().T).square().sum() for delta, x in zip(wanted, xs, strict=True)
     )
@@ -187,7 +187,7 @@ def test_gradient_fusion_keeps_each_concept_on_its_own_inputs():
     adapters = [lora_adapter(3), lora_adapter(4)]
     first, second = inputs(0), inputs(1)
     first[:, :12], second[:, 12:] = 0, 0  # they read different halves
-    merged = gradient(MergeSite(WEIGHT, adapters, [1.0, 1.0], [first.T @ first, second.T @ second]), 1e-6)
+    merged = gradient_fusion_delta(MergeSite(WEIGHT, adapters, [1.0, 1.0], [first.T @ first, second.T @ second]), 1e-6)
     for adapter, x in zip(adapters, (first, second), strict=True):
         torch.testing.assert_close(x @ merged.T, x @ adapter.delta(WEIGHT).T, rtol=1e-3, atol=1e-3)
 
@@ -196,7 +196,7 @@ def test_gradient_fusion_of_a_singular_gram_is_the_least_change():
     x = inputs(0)
     x[:, 5:] = 0
     site = MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0], [x.T @ x, x.T @ x])
-    merged = gradient(site, ridge=0.0)
+    merged = gradient_fusion_delta(site, ridge=0.0)
     half = dense(site).mean(0)
     torch.testing.assert_close(merged[:, :5], half[:, :5], rtol=1e-3, atol=1e-4)
     assert merged[:, 5:].abs().max() < 1e-6
@@ -205,12 +205,12 @@ def test_gradient_fusion_of_a_singular_gram_is_the_least_change():
 def test_gradient_fusion_where_no_concept_reads_a_layer_is_the_sum():
     nothing = torch.zeros(24, 24)
     site = MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0], [nothing, nothing])
-    torch.testing.assert_close(gradient(site), dense(site).sum(0))
+    torch.testing.assert_close(gradient_fusion_delta(site), dense(site).sum(0))
 
 
 def test_gradient_fusion_needs_grams():
-    with pytest.raises(StudioError, match="gather Gram matrices first, or merge by fedavg"):
-        gradient(MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0]))
+    with pytest.raises(StudioError, match="record Gram matrices first, or merge by fedavg"):
+        gradient_fusion_delta(MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0]))
 
 
 def test_an_indefinite_matrix_still_has_its_solution():

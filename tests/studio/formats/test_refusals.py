@@ -158,7 +158,7 @@ def test_tokens(tmp_path: Path):
     for layout in ("a1111", "diffusers"):
         file.write_bytes(token_bytes("<rex>", vectors, layout))
         assert torch.equal(read_token(file, {"text_encoder": 8})["text_encoder"], vectors["text_encoder"])
-    with pytest.raises(StudioError, match="vectors of 8 numbers, and the base reads 16"):
+    with pytest.raises(StudioError, match="vectors of width 8, and the base's have 16"):
         read_token(file, {"text_encoder": 16})
     both = {**vectors, "text_encoder_2": torch.randn(2, 12)}
     file.write_bytes(token_bytes("<rex>", both, "a1111"))

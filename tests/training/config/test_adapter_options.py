@@ -10,7 +10,7 @@ from PIL import Image
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
 from studio.adapters.checkpoint import from_bytes, to_bytes
-from studio.adapters.cost import fit_budget, number_trained, shapes_of
+from studio.adapters.cost import fit_budget, num_parameters, shapes_of
 from studio.composition.merge import adapters_of, applied, merged_concept
 from studio.models.base_model import Base
 from studio.models.token_embeddings import add_token, remove_all_tokens, token_vectors
@@ -43,7 +43,7 @@ def test_every_method_learns_generates_and_leaves_the_base_as_it_was(base: Base,
     sites = base.sites_of(ADAPTERS[adapter].kinds(config))
     assert concept.adapters.keys() == sites.keys()
     stored = sum(tensor.numel() for state in concept.adapters.values() for tensor in state.values())
-    assert stored == number_trained(adapter, config, shapes_of(sites))
+    assert stored == num_parameters(adapter, config, shapes_of(sites))
     assert any(adapter.delta(sites[name].weight).any() or adapter.bias_delta(sites[name].weight, sites[name].bias)
                is not None for name, adapter in adapters_of(base, concept).items())  # fmt: skip
     with applied(base, {"rex": concept}):
@@ -123,7 +123,7 @@ def test_methods_without_a_rank_refuse_one():
 
 def test_a_budget_becomes_a_rank(base: Base):
     shapes = shapes_of(base.sites)
-    least = number_trained("lora", adapter_config(Recipe(adapter="lora", rank=1)), shapes)
+    least = num_parameters("lora", adapter_config(Recipe(adapter="lora", rank=1)), shapes)
     fitted = resolve_recipe(base, Recipe(adapter="lora", max_parameters=3 * least + 7, options={"alpha": 2.0}))
     assert (fitted.rank, fitted.max_parameters, fitted.options) == (3, None, {"alpha": 2.0})
     with pytest.raises(StudioError, match="a rank or max_parameters"):
@@ -140,10 +140,10 @@ def test_no_other_size_comes_closer_to_the_budget_from_below(base: Base, adapter
     with pytest.raises(StudioError, match=rf"Give {adapter} a budget"):
         fit_budget(adapter, config, shapes, 1)
     fitted = fit_budget(adapter, config, shapes, budget)
-    assert number_trained(adapter, fitted, shapes) <= budget
+    assert num_parameters(adapter, fitted, shapes) <= budget
     again = resolve_recipe(base, Recipe(adapter=adapter, max_parameters=budget))
-    assert number_trained(adapter, adapter_config(again), shapes) == number_trained(adapter, fitted, shapes)
+    assert num_parameters(adapter, adapter_config(again), shapes) == num_parameters(adapter, fitted, shapes)
     if "rank" in asdict(fitted) and adapter not in ("oft", "lidb"):
         larger = type(fitted)(**{**asdict(fitted), "rank": fitted.rank + 1})
         narrowest = min(min(shape) for shape, _ in shapes)
-        assert number_trained(adapter, larger, shapes) > budget or larger.rank > narrowest
+        assert num_parameters(adapter, larger, shapes) > budget or larger.rank > narrowest

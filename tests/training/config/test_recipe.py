@@ -75,10 +75,10 @@ def test_what_is_unknown_or_out_of_range_is_refused(name: str, value: Any):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"optimizer": "prodigy", "unet_lr": 1e-3}, "prodigy finds the rates itself"),
+        ({"optimizer": "prodigy", "unet_lr": 1e-3}, "prodigy sets the learning rates itself"),
         ({"early_stopping_patience": 3}, "set validation_steps too"),
         ({"keep_best": True}, "set validation_steps too"),
-        ({"batch_size": 2, "prior_ratio": 0.9}, "no place is left for the concept"),
+        ({"batch_size": 2, "prior_ratio": 0.9}, "no picture of the concept is left"),
         ({"templates": ["a photo"]}, "'a photo' lacks it"),
         ({"validation_prompt": "a dog"}, "'a dog' lacks it"),
         ({"train_token": False, "layerwise_token": True}, "train_token is false"),

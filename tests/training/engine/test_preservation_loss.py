@@ -81,7 +81,7 @@ def test_unrest_is_what_the_rows_move_by_its_definition(base: Base, adapter: str
 def test_a_quiet_batch_ends_with_any_picture_and_prompts_that_name_nothing(base: Base, data: TrainingSet):
     quiet = task(base, prior_ratio=0.5)
     batch = drawn(data, quiet, 0)
-    assert (batch.own, batch.all_own, batch.all_others, len(batch.prompts)) == (4, 4, 4, 8)
+    assert (batch.num_instance, batch.total_instance, batch.total_prior, len(batch.prompts)) == (4, 4, 4, 8)
     assert batch.latents[:5, 0, 0, 0].tolist() == [1, 1, 1, 1, 2]
     assert all("<rex>" in prompt for prompt in batch.prompts[:4])
     assert batch.prompts[4] == "a photo of a dog"
@@ -145,7 +145,7 @@ def test_a_stranger_is_read_anew_where_other_prompts_are_kept(base: Base, data: 
     with fixed.ready({}), torch.no_grad():
         with torch.no_grad():
             fixed.vectors["text_encoder"].add_(1.0)
-        train_state = SimpleNamespace(token_learns=False)
+        train_state = SimpleNamespace(token_is_trained=False)
         prompt_cache = PromptCache(base, train_state, adapts_text=False, low_memory=False)  # pyright: ignore[reportArgumentType]
         prompts = ["a dog", f"a photo of {RANDOM_TOKEN}"]
         with base.autocast():

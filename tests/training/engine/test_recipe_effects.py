@@ -17,7 +17,7 @@ from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
 from training.data.augmentation import Example
 from training.engine import trainer
-from training.engine.optimizers import PACES
+from training.engine.optimizers import LR_SCHEDULES
 from training.engine.trainer import Preview, Training, TrainingStopped, train_concept
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
@@ -100,7 +100,7 @@ def test_8_bit_and_half_precision_need_a_gpu(train):
         train({"mixed_precision": "float16"})
 
 
-@pytest.mark.parametrize("schedule", PACES)
+@pytest.mark.parametrize("schedule", LR_SCHEDULES)
 def test_learning_rates_rise_and_then_follow_their_schedule(train, schedule: str):
     steps, warmup = 8, 3
     recipe = {
@@ -111,7 +111,7 @@ def test_learning_rates_rise_and_then_follow_their_schedule(train, schedule: str
         "text_encoder_lr": 1e-9,
     }
     rates = train(recipe).record.rates
-    expected = [min(1, (step + 1) / warmup) * PACES[schedule](step / steps, 2) for step in range(steps)]
+    expected = [min(1, (step + 1) / warmup) * LR_SCHEDULES[schedule](step / steps, 2) for step in range(steps)]
     assert rates["unet"] == pytest.approx(expected)
     assert rates["text_encoder"] == pytest.approx([1e-9 * share for share in expected])
     assert max(rates["unet"][warmup:]) <= 1
@@ -277,7 +277,7 @@ def test_only_what_a_mask_shows_counts(base: Base, cache: Path):
 
 @pytest.mark.parametrize(("recipe", "said"), [({"captions": "files"}, "1.txt"), ({"masked_loss": True}, "1-mask.png")])
 def test_captions_and_masks_that_no_picture_has_are_asked_for(train, recipe: dict[str, Any], said: str):
-    with pytest.raises(StudioError, match=f"Add the concept anew .*{said} for 1.jpg"):
+    with pytest.raises(StudioError, match=f"Add the concept again .*{said} for 1.jpg"):
         train(recipe)
 
 

@@ -113,9 +113,11 @@ def test_another_training_does_not_go_on_from_the_checkpoints(train, tmp_path):
 
 def test_the_number_of_threads_belongs_to_the_training(train, tmp_path, monkeypatch):
     used: list[int] = []
-    step_down = TrainState.step_down
+    optimizer_step = TrainState.optimizer_step
     monkeypatch.setattr(
-        TrainState, "step_down", lambda self, losses: used.append(torch.get_num_threads()) or step_down(self, losses)
+        TrainState,
+        "optimizer_step",
+        lambda self, losses: used.append(torch.get_num_threads()) or optimizer_step(self, losses),
     )
     before = torch.get_num_threads()
     train({"threads": before + 1, "steps": 1}, checkpoints=tmp_path / "given")
@@ -139,13 +141,13 @@ def test_priors_follow_from_the_number_of_threads(train, base: Base, cache: Path
 
 
 def test_a_training_that_diverges_keeps_what_was_good(train, tmp_path, monkeypatch):
-    step_down = TrainState.step_down
+    optimizer_step = TrainState.optimizer_step
 
     def worse(self: TrainState, losses: Iterable[torch.Tensor]) -> None:
-        step_down(self, (loss * float("nan") if self.step == 5 else loss for loss in losses))
+        optimizer_step(self, (loss * float("nan") if self.step == 5 else loss for loss in losses))
 
-    monkeypatch.setattr(TrainState, "step_down", worse)
-    said = r"not a number at step 6.*lower learning rates.*losses before were .*until step 4"
+    monkeypatch.setattr(TrainState, "optimizer_step", worse)
+    said = r"not a number at step 6.*lower learning rates.*losses before were .*concept of step 4"
     with pytest.raises(DivergenceError, match=said):
         train(checkpoints=tmp_path, every=2)
     (file,) = tmp_path.glob(f"*/{LAST_GOOD}")

@@ -92,7 +92,7 @@ def test_no_manifest_at_all(tmp_path):
         ({"recipe": {"colour": "red"}}, "Change colour in the recipe of bruno: "),
         ({"concepts": [{"pictures": "none", "class": "dog"}]}, "Change pictures: there is no folder none"),
         ({"concepts": [{"pictures": "photos/*", "class": "dog", "name": "rex"}]}, 'Leave name = "rex" out'),
-        ({"concepts": [{"pictures": "photos/rex", "class": "dog"}] * 2}, 'a name of its own: "rex" comes twice'),
+        ({"concepts": [{"pictures": "photos/rex", "class": "dog"}] * 2}, 'a unique name: "rex" is used twice'),
         ({"concepts": [{"pictures": "photos/rex", "class": "dog", "name": "no name"}]}, "cannot be a name"),
     ],
 )

@@ -1,26 +1,26 @@
 from PIL import Image
 
 from training.engine.trainer import Preview, Progress
-from training.jobs.previews import keep_preview, kept_previews
+from training.jobs.previews import store_preview, stored_previews
 from training.jobs.tensorboard import TensorBoardLog
 
 PICTURES = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
 
 
 def test_previews_are_kept_by_step(tmp_path):
-    keep_preview(tmp_path, 100, PICTURES, 0.75)
-    keep_preview(tmp_path, 20, PICTURES, None)
+    store_preview(tmp_path, 100, PICTURES, 0.75)
+    store_preview(tmp_path, 20, PICTURES, None)
     (tmp_path / "preview-other.png").write_text("no preview")
-    assert [(kept.step, kept.alignment) for kept in kept_previews(tmp_path)] == [(20, None), (100, 0.75)]
-    with Image.open(kept_previews(tmp_path)[0].file) as picture:
+    assert [(kept.step, kept.alignment) for kept in stored_previews(tmp_path)] == [(20, None), (100, 0.75)]
+    with Image.open(stored_previews(tmp_path)[0].file) as picture:
         assert picture.width > 32
-    assert kept_previews(tmp_path / "missing") == []
+    assert stored_previews(tmp_path / "missing") == []
 
 
 def test_a_training_from_its_first_step_begins_the_folder_anew(tmp_path):
-    keep_preview(tmp_path, 50, PICTURES, 0.5)
+    store_preview(tmp_path, 50, PICTURES, 0.5)
     journal = TensorBoardLog(tmp_path)
     journal.progress(Progress(1, 10, 0.5))
     journal.preview(Preview(2, PICTURES, 0.25))
     journal.close()
-    assert [(kept.step, kept.alignment) for kept in kept_previews(tmp_path)] == [(2, 0.25)]
+    assert [(kept.step, kept.alignment) for kept in stored_previews(tmp_path)] == [(2, 0.25)]

@@ -86,7 +86,7 @@ def test_cancelling_stops_within_a_step(library):
     told: list[str] = []
     Worker(library, train, on_event=told.append).run(until_empty=True)
     assert train.steps[:3] == [("a", 1), ("a", 2), ("b", 1)]
-    assert told[1] == "a: given up: it was cancelled, or another worker has it"
+    assert told[1] == "a: abandoned: it was cancelled, or another worker has it"
     assert states(library) == {"a": "cancelled", "b": "done"}
 
 
@@ -211,7 +211,7 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(library, monkeypatch
     job = library.jobs.page()[0]
     assert (job.state, job.attempts) == ("done", attempts)
     if attempts == 2:
-        assert told[1:3] == ["a: left to another attempt. connection refused", "waiting. connection refused"]
+        assert told[1:3] == ["a: left for another attempt. connection refused", "waiting. connection refused"]
 
 
 def test_a_base_with_other_weights_is_refused(library, base: Base):

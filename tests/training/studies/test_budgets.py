@@ -1,7 +1,7 @@
 import pytest
 
 from studio.adapters import ADAPTERS
-from studio.adapters.cost import number_trained, shapes_of
+from studio.adapters.cost import num_parameters, shapes_of
 from studio.models.architectures import architecture_sites
 from training.studies.budgets import METHODS, budgets, lora_of_rank_1, nearest_to_a_tenth
 
@@ -17,7 +17,7 @@ def test_sizes_reach_from_the_least_to_about_four_times_lora(method: str, archit
     assert numbers == sorted(set(numbers))
     assert numbers[-1] <= 4.2 * unit
     for size in sizes:
-        assert number_trained(method, ADAPTERS[method].Config(**size.options), shapes) == size.trained
+        assert num_parameters(method, ADAPTERS[method].Config(**size.options), shapes) == size.trained
     if method not in ("svdiff", "hydra"):
         assert len(sizes) == 4
         assert numbers[-1] > 3 * unit

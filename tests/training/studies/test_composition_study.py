@@ -11,8 +11,8 @@ from studio.metrics.clip import load_scorer
 from studio.models.base_model import Base
 from training.studies import composition
 from training.studies.composition import CompositionStudy, Settings, boxes
-from training.studies.composition_criteria import said, verdicts
-from training.studies.composition_report import MEASURES, composition_page, placements, room, summary
+from training.studies.composition_criteria import claims_summary, evaluate_claims
+from training.studies.composition_report import MEASURES, composition_page, merge_capacity, placements, summary
 from training.studies.pairs import PAIRS, VARIANTS, Pair, first_column, pair_from
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
@@ -139,7 +139,7 @@ def test_the_report_says_how_many_concepts_fit_and_whether_the_top_columns_are_b
         return {**own, "pair": str(pair), "count": count, "seed": 0, **measures}
 
     rows = [row("", 2, 0.9), row("", 4, 0.8), row("", 8, 0.7), row("bottom_columns", 2, 0.5)]
-    found = {line["pair"]: line for line in room(summary(rows))}
+    found = {line["pair"]: line for line in merge_capacity(summary(rows))}
     top, bottom = (found[name] for name in ("spectral_additive+spectral", "spectral_additive+spectral+bottom_columns"))
     assert top["identity accuracy, one at a time"] == "4, not 8"
     assert top["identity accuracy by region"] == "8 or more"
@@ -158,7 +158,7 @@ def test_the_claims_are_judged_at_three_concepts_seed_by_seed():
     own = [row("spectral_additive+spectral", seed, 0.8 + 0.1 * seed, 0.7 + 0.1 * seed) for seed in (0, 1)]
     other = [row("lora+fedavg", seed, 0.1, 0.6 + 0.1 * seed - 0.01 * seed) for seed in (0, 1)]
     rest = [row("orthogonal+orthogonal", 1, 0.1, 0.1), row("lora+fedavg+average", 0, 0, 0, count=2)]
-    found = {line["claim"].split(":")[0]: line for line in verdicts([*own, *other, *rest])}
+    found = {line["claim"].split(":")[0]: line for line in evaluate_claims([*own, *other, *rest])}
     assert len(found) == 4 + 2 + 2, "what has no rows of three concepts is not judged"
     worst = found["identity accuracy of the worst of 3 concepts, one at a time"]
     assert (worst["holds"], worst["seeds"]) == ("yes", 2)
@@ -171,5 +171,5 @@ def test_the_claims_are_judged_at_three_concepts_seed_by_seed():
     assert ahead["standard deviation"] == pytest.approx(0.005 * 2**0.5)
     assert found["image alignment by region, less that of lora+fedavg"]["holds"] == "no"
     single = found["image alignment one at a time, less that of orthogonal+orthogonal"]
-    assert (single["holds"], single["standard deviation"]) == ("one seed cannot say", None)
-    assert "Not judged" in said(verdicts(rest))
+    assert (single["holds"], single["standard deviation"]) == ("undecided with one seed", None)
+    assert "Not evaluated" in claims_summary(evaluate_claims(rest))

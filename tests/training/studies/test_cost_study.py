@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from studio.adapters.cost import number_trained, shapes_of
+from studio.adapters.cost import num_parameters, shapes_of
 from studio.adapters.registry import method_named
 from studio.models.architectures import architecture_sites
 from studio.models.base_model import Base
@@ -25,7 +25,7 @@ def test_every_cost_is_measured_on_the_base(study: CostStudy, base: Base, state_
     row = study.on_base("oft")
     assert state_of(base) == before
     method = method_named("oft")
-    assert row["trained"] == number_trained("oft", method.Config(), shapes_of(base.sites))
+    assert row["trained"] == num_parameters("oft", method.Config(), shapes_of(base.sites))
     assert row["published"] > row["trained"]
     assert row["changed"] > row["trained"], "a rotation changes whole matrices"
     assert row["bytes"] > 4 * row["trained"]

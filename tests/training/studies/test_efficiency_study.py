@@ -9,7 +9,7 @@ from studio.models.base_model import Base
 from training.engine.train_state import DivergenceError
 from training.studies import efficiency
 from training.studies.efficiency import EfficiencyStudy, Settings, best_rate
-from training.studies.efficiency_criteria import verdicts
+from training.studies.efficiency_criteria import evaluate_claims
 from training.studies.efficiency_report import MEASURES, efficiency_page, summary
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
@@ -45,7 +45,7 @@ def test_a_stopped_study_goes_on_and_reports_what_it_has(study: EfficiencyStudy,
     ]  # fmt: skip
     assert len(trained) == 3
     assert len(study.found(sizes)) == 4, "the base, two searches and a training"
-    rows = EfficiencyStudy(study.folder, base, study.judge.scorer, study.settings).run(sizes, ["azura"], [0])
+    rows = EfficiencyStudy(study.folder, base, study.concept_scorer.scorer, study.settings).run(sizes, ["azura"], [0])
     assert len(trained) == 6, "what was there is not trained again"
     assert state_of(base) == before
     taken = best_rate([row for row in rows if row["kind"] == "searched" and row["method"] == "lora"])
@@ -112,7 +112,7 @@ def test_the_bar_compares_the_same_concepts_and_seeds():
         *rows_of("spectral_rotational", 200, [0.9, 0.9]),
         *rows_of("oft", 60, [0.5, 0.6]), *rows_of("oft", 101, [0.9, 0.9]), *rows_of("lidb", 300, [0.8]),
     ]  # fmt: skip
-    lora, oft, lidb = verdicts(rows)
+    lora, oft, lidb = evaluate_claims(rows)
     assert lora["compared"] == "spectral_rotational with 100 − lora with 1,000"
     assert lora["difference of image alignment"] == pytest.approx(-0.015)
     assert lora["its standard deviation"] == pytest.approx(0.005 * 2**0.5)
@@ -120,6 +120,6 @@ def test_the_bar_compares_the_same_concepts_and_seeds():
     assert (oft["compared"], oft["holds"]) == ("spectral_rotational with 100 − oft with 60", "yes")
     assert (lidb["trainings"], lidb["holds"]) == (1, "no")
     assert lidb["its standard deviation"] is None
-    assert verdicts(rows_of("lora", 1000, [0.8])) == []
-    worse = verdicts([*rows_of("lora", 1000, [0.8]), *rows_of("spectral_rotational", 100, [0.77])])
+    assert evaluate_claims(rows_of("lora", 1000, [0.8])) == []
+    worse = evaluate_claims([*rows_of("lora", 1000, [0.8]), *rows_of("spectral_rotational", 100, [0.77])])
     assert [line["holds"] for line in worse] == ["no"]

@@ -42,7 +42,7 @@ def test_what_is_wrong_is_said(studio, library, monkeypatch):
     monkeypatch.setenv("STUDIO_DATABASE", "")  # so that what --database sets does not outlast the test
     place = ("--library", library.root)
     assert "No jobs; queue one" in studio("jobs", "list", *place).out
-    assert "none of them" in studio("jobs", "list", "--state", "lost", *place).err
+    assert "'lost' is not a state" in studio("jobs", "list", "--state", "lost", *place).err
     assert 'no job begins with "ff"' in studio("jobs", "cancel", "ff", *place).err
     for url in ("mysql://here/there", "no url"):
         refused = studio("--database", url, "jobs", "list", *place)

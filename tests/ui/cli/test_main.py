@@ -38,7 +38,7 @@ def test_concepts_are_listed_shown_and_removed(studio, library: Library):
     assert studio("concept", "remove", "MILO", "--json", *at).document == {"removed": "Milo"}
     assert studio("concept", "restore", "milo", "--json", *at).document["name"] == "Milo"
     assert studio("concept", "remove", "MILO", "--for-good", "--json", *at).document == {"removed": "Milo"}
-    assert "removed for good cannot come back" in studio("concept", "restore", "milo", *at).err
+    assert "a permanent removal cannot be undone" in studio("concept", "restore", "milo", *at).err
     plain = studio("concept", "list", *at)
     assert "rex" in plain.out
     assert "Milo" not in plain.out
@@ -100,23 +100,23 @@ def test_help_comes_without_loading_a_model(tmp_path):
 def test_ctrl_c_stops_a_training_which_then_goes_on(studio, library: Library, tiny_folder, monkeypatch, quick_priors):
     command = ["train", "idle", "--library", library.root, "--base", tiny_folder, "--json"]
     options = ["--steps", 6, "--rank", 4, "--set", "batch_size=4", "--set", "num_class_images=2"]
-    step_down, signals = TrainState.step_down, [signal.SIGINT]
+    optimizer_step, signals = TrainState.optimizer_step, [signal.SIGINT]
 
     def interrupted(self: TrainState, losses: Any) -> None:
-        step_down(self, losses)
+        optimizer_step(self, losses)
         if self.step == 3 and signals:
             os.kill(os.getpid(), signals.pop())
 
-    monkeypatch.setattr(TrainState, "step_down", interrupted)
+    monkeypatch.setattr(TrainState, "optimizer_step", interrupted)
     stopped = studio(*command, *options)
     assert (stopped.status, stopped.out) == (130, "")
-    assert "idle is stopped after step 3 of 6; the same command goes on from there" in stopped.err
+    assert "idle is stopped after step 3 of 6; the same command resumes from there" in stopped.err
     again = studio(*command, *options)
     assert again.status == 0
-    assert "going on after step 3 of 6" in again.err
+    assert "resuming after step 3 of 6" in again.err
     resumed = Path(again.document["trained"]["file"]).read_bytes()
     whole = studio(*command, *options)
-    assert "going on" not in whole.err
+    assert "resuming" not in whole.err
     assert Path(whole.document["trained"]["file"]).read_bytes() == resumed
 
 

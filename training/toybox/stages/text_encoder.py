@@ -111,7 +111,7 @@ def train(
 
     def measure() -> Mapping[str, float]:
         with average.applied_to(classifier):
-            return {"exact_match": exact_match_accuracy(classifier, tokenizer)}
+            return {"right": exact_match_accuracy(classifier, tokenizer)}  # the name of the column in log.csv
 
     training_log = TrainingLog(log_folder, BATCH, rate, measure) if log_folder else None
     parts = {"model": classifier, "optimizer": optimizer, "average": average}

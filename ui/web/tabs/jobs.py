@@ -8,7 +8,7 @@ import gradio as gr
 import pandas as pd
 
 from concepts import Concept, Job, LibraryError
-from training.jobs.previews import kept_previews
+from training.jobs.previews import stored_previews
 from ui.services.studio import Workflow
 from ui.web import html
 from ui.web.tabs.events import listen, problem_spot
@@ -85,7 +85,7 @@ def _shown(workflow: Workflow, jobs: list[Job], wanted: str) -> list[Any]:
         return [html.job_list([], "", words), "", *[gr.LinePlot(visible=False)] * 2, ""]
     concept, losses = _concept(workflow, chosen), workflow.library.jobs.losses(chosen.id)
     newest = next(job for job in jobs if job.concept_id == chosen.concept_id)
-    kept = kept_previews(workflow.library.runs(concept)) if concept and newest.id == chosen.id else []
+    kept = stored_previews(workflow.library.runs(concept)) if concept and newest.id == chosen.id else []
     previews = [preview for preview in kept if preview.step <= chosen.step]  # later ones are an earlier training's
     scored = [(preview.step, preview.alignment) for preview in previews if preview.alignment is not None]
     return [

@@ -40,12 +40,12 @@ def test_a_network_tells_individuals_apart_once_its_thresholds_are_set(tmp_path)
     for name in (IDENTITY_WEIGHTS, IDENTITY_THRESHOLDS):
         (folder / name).unlink(missing_ok=True)
     pictures = [draw_scene(scene) for scene in scenes(0, count=3)]
-    with pytest.raises(StudioError, match="cannot tell individuals apart"):
+    with pytest.raises(StudioError, match="has no identity network"):
         load_scorer(str(folder)).extract_features(pictures)
     torch.manual_seed(0)
     made = IdentityNetwork().eval()
     identity.write(made, folder)
-    with pytest.raises(StudioError, match="taught to tell individuals apart"):
+    with pytest.raises(StudioError, match="needs a scorer with an identity network"):
         load_scorer(str(folder)).recognition(pictures[:1], [pictures[1:]])
     identity_laws.calibrate(folder, 2)
     loaded = load_scorer(str(folder))
