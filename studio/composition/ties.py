@@ -13,8 +13,8 @@ def ties(site: MergeSite, density: float = 0.5) -> Tensor:
 
     Source: Yadav et al., 2023, "TIES-merging", section 3 and algorithm 1, whose one λ is here one for each concept and
     acts before the signs are elected. The divisor counts concepts, as there and in PEFT; mergekit's is the sum of their
-    λᵢ, which undoes a strength that all have. The density is the one of PEFT's examples; a single concept has nothing to
-    disagree with and is left whole.
+    λᵢ, which undoes a strength that all have. The density is the one of PEFT's examples; a single concept has nothing
+    to disagree with and is left whole.
     """
     if len(site.adapters) == 1:
         return weighted_sum(site)

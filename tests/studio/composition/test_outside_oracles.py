@@ -84,7 +84,7 @@ def test_fedavg_is_pefts_concatenation_and_mergekits_task_arithmetic(strengths: 
 
 @pytest.mark.parametrize("strengths", STRENGTHS)
 def test_fedavg_is_pefts_linear_combination_where_that_has_no_cross_terms(strengths: list[float]):
-    """PEFT's "linear" sums A and B apart, so B of one meets A of another unless they use different slots of the rank."""
+    """PEFT's "linear" sums A and B apart: B of one meets A of another unless they use different slots of the rank."""
     apart = [lora(seed, slice(seed, seed + 1)) for seed in range(3)]
     close(MERGES["fedavg"](site_of(strengths, apart)), peft_merge("linear", strengths, apart))
     crossed = peft_merge("linear", strengths)
