@@ -134,7 +134,7 @@ class Recognition:
         self.thresholds = identifier.thresholds
         self.references = torch.stack([F.normalize(features.vectors.mean(0), dim=0) for features in (own, *others)])
 
-    def judged(self, features: ImageFeatures) -> IdentityDecisions:
+    def decisions(self, features: ImageFeatures) -> IdentityDecisions:
         """The decisions for pictures by their features."""
         cosines = features.vectors @ self.references.T
         own = cosines[:, 0]
@@ -144,4 +144,4 @@ class Recognition:
 
     def share(self, features: ImageFeatures) -> float:
         """The share of pictures that show the individual: its identity accuracy."""
-        return self.judged(features).counted.float().mean().item()
+        return self.decisions(features).counted.float().mean().item()

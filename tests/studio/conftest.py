@@ -13,7 +13,7 @@ from studio.layers.sites import Site, find_sites
 
 @pytest.fixture
 def tokenizer() -> CLIPTokenizer:
-    """Knows the letters and the words cat and dog, as CLIP's does."""
+    """A tokenizer like CLIP's with the letters and the words cat and dog."""
     letters = sorted(ByteLevel.alphabet())
     merges = [("c", "a"), ("ca", "t</w>"), ("d", "o"), ("do", "g</w>")]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), *(one + other for one, other in merges)]

@@ -1,4 +1,4 @@
-"""The base and the scorer that ship with the studio, opened by the libraries that a stranger would use."""
+"""The base and the scorer that ship with the studio, loaded by diffusers, transformers and open_clip alone."""
 
 import subprocess
 from pathlib import Path

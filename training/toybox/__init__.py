@@ -1,1 +1,1 @@
-"""How the bundled base, its scorer and its detector are made: rendering, training, evaluation."""
+"""Trains the bundled base, its scorer and its detector: rendering, training stages, evaluation."""

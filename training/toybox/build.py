@@ -1,4 +1,4 @@
-"""Makes toybox and its scorer from nothing, stage by stage, and writes them as ordinary model folders."""
+"""Trains toybox and its scorer from scratch, stage by stage, and writes them as model folders."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from training.toybox.evaluation import identity_laws
+from training.toybox.evaluation import identity_benchmark
 from training.toybox.scenes.tokenizer import build_tokenizer
 from training.toybox.stages import (
     autoencoder,
@@ -22,13 +22,13 @@ from training.toybox.stages import (
 from training.toybox.stages.denoiser import Denoiser, DenoiserRecipe, build_unet
 
 STAGES = ("autoencoder", "text_encoder", "denoiser", "scorer", "detector", "identity")
-OF_THE_PIPELINE = STAGES[:3]
-"""Each of them needs the ones before."""
+PIPELINE_STAGES = STAGES[:3]
+"""The stages of the pipeline; each needs the ones before."""
 
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """How long each stage trains, in steps, on which device, and the folder of its training_log, if it keeps one."""
+    """The training steps of each stage, the device, and the folder of the training log, None for no log."""
 
     autoencoder_steps: int = autoencoder.STEPS
     text_encoder_steps: int = text_encoder.STEPS
@@ -41,11 +41,11 @@ class BaseRecipe:
 
 
 def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, ...], start: Path | None) -> None:
-    """Runs the stages that are asked for, each from where it was left in `work`, and writes results to `target`.
+    """Runs the requested stages, each resumed from its checkpoint in `work`, and writes the models to `target`.
 
     `target` gets the folders `toybox` (a diffusers pipeline, with the denoiser) and `toybox-clip` (an open_clip model),
     and the detector's weights go to `detector.WEIGHTS`. Stages that the denoiser needs are run before it; finished ones
-    only load. With `start`, a folder of an earlier toybox, its models are where the denoiser begins.
+    only load. With `start`, a folder of an earlier toybox, the denoiser's training starts from its models.
     """
     work.mkdir(parents=True, exist_ok=True)
     earlier = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else None
@@ -59,12 +59,12 @@ def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, 
         identity.write(
             identity.train(work, recipe.device, recipe.identity_steps, detector.load()), target / scorer.NAME
         )
-        identity_laws.calibrate(target / scorer.NAME)
-    asked = [OF_THE_PIPELINE.index(stage) for stage in stages if stage in OF_THE_PIPELINE]
-    if not asked:
+        identity_benchmark.calibrate(target / scorer.NAME)
+    requested = [PIPELINE_STAGES.index(stage) for stage in stages if stage in PIPELINE_STAGES]
+    if not requested:
         return
-    vae, model = _start(work, recipe, tokenizer, earlier, max(asked))
-    if max(asked) == OF_THE_PIPELINE.index("denoiser"):
+    vae, model = _start(work, recipe, tokenizer, earlier, max(requested))
+    if max(requested) == PIPELINE_STAGES.index("denoiser"):
         model = denoiser.train(work, vae, model, tokenizer, recipe.device, recipe.denoiser, recipe.log_folder).cpu()
         pipeline.write(pipeline.assemble(vae.cpu(), model.text_encoder, model.unet, tokenizer), target / "toybox")
 
@@ -72,12 +72,12 @@ def train_base(work: Path, target: Path, recipe: BaseRecipe, stages: tuple[str, 
 def _start(
     work: Path, recipe: BaseRecipe, tokenizer: CLIPTokenizer, earlier: StableDiffusionPipeline | None, last: int
 ) -> tuple[AutoencoderKL, Denoiser]:
-    """What the denoiser needs: of an earlier base, or by the stages up to the number `last` in `OF_THE_PIPELINE`."""
+    """The denoiser's initial models: of an earlier base, or by the PIPELINE_STAGES up to the index `last`."""
     if earlier:
         return earlier.vae, Denoiser(earlier.text_encoder, earlier.unet)
     vae = autoencoder.train(work, recipe.device, recipe.autoencoder_steps, recipe.log_folder)
-    reader = text_encoder.build(tokenizer)
+    encoder = text_encoder.build(tokenizer)
     if last > 0:
-        reader = text_encoder.train(work, tokenizer, recipe.device, recipe.text_encoder_steps, recipe.log_folder)
+        encoder = text_encoder.train(work, tokenizer, recipe.device, recipe.text_encoder_steps, recipe.log_folder)
     torch.manual_seed(0)
-    return vae, Denoiser(reader, build_unet(recipe.denoiser.attention, reader.config.hidden_size))
+    return vae, Denoiser(encoder, build_unet(recipe.denoiser.attention, encoder.config.hidden_size))

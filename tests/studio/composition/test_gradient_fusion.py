@@ -195,7 +195,7 @@ def test_what_names_no_concept_is_left_alone(base: Base, pair):
     assert moved[0] < 0.5 * moved[1]
 
 
-def test_quiet_prompts_have_the_class_words(pair):
+def test_preservation_prompts_have_the_class_words(pair):
     prompts = preservation_prompts(
         [replace(pair["rex"], metadata={"class_word": word}) for word in ("dog", "vase", "dog")]
     )

@@ -39,7 +39,7 @@ def test_an_unknown_method_is_refused_with_the_names_that_there_are(base: Base, 
         merged_deltas(base, pair, "magic")
 
 
-def test_while_applied_the_base_knows_the_concepts(base: Base, pair, state_of):
+def test_while_applied_the_concepts_are_in_the_base(base: Base, pair, state_of):
     before = state_of(base)
     weights = {name: site.weight.clone() for name, site in base.sites.items()}
     deltas = merged_deltas(base, pair)
@@ -68,8 +68,8 @@ def test_the_base_is_as_it_was_when_a_concept_does_not_fit(base: Base, pair, mak
     same_token = replace(pair["milo"], tokens=pair["rex"].tokens)
     too_wide = replace(pair["milo"], tokens={"<milo>": {"text_encoder": torch.zeros(1, 99)}})
     foreign = replace(pair["milo"], base="0123456789abcdef")
-    for other, said in ((same_token, "already has the token <rex>"), (too_wide, "99"), (foreign, "Load the base")):
-        with pytest.raises(StudioError, match=said), applied(base, {"rex": pair["rex"], "milo": other}):
+    for other, message in ((same_token, "already has the token <rex>"), (too_wide, "99"), (foreign, "Load the base")):
+        with pytest.raises(StudioError, match=message), applied(base, {"rex": pair["rex"], "milo": other}):
             pytest.fail("it must not open")
         assert state_of(base) == before
 

@@ -77,7 +77,7 @@ def test_comfyui_and_a1111_know_kohyas_keys(parts: dict[str, torch.nn.Module]):
     assert kohya_layers(keys, every, family).keys() == own.keys()
 
 
-def test_diffusers_knows_both(parts: dict[str, torch.nn.Module]):
+def test_diffusers_loads_both(parts: dict[str, torch.nn.Module]):
     family, sites = family_of(parts), find_sites(parts, ("attention", "feed_forward", "convolution"))
     unet = {name: site for name, site in sites.items() if site.part == "unet"}
     expected = {f"{name}.lora_{letter}.weight" for name in unet for letter in "AB"}

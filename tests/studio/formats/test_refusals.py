@@ -139,8 +139,8 @@ def test_another_family_by_its_layers(base: Base, files: dict[str, Path]):
 
 def test_a_peft_folder_of_another_method(base: Base, files: dict[str, Path]):
     config = files["peft"] / "unet" / "adapter_config.json"
-    said = json.loads(config.read_text())
-    config.write_text(json.dumps({**said, "peft_type": "VERA"}))
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "peft_type": "VERA"}))
     refused(base, files["peft"], "is of VERA")
     config.write_text("[")
     refused(base, files["peft"], "no JSON")

@@ -118,7 +118,7 @@ def test_the_stored_file_has_the_usual_permissions(sites: dict[str, Site], tmp_p
 
 
 @pytest.mark.parametrize("damage", ["torn", "empty", "other base", "bare", "flipped bit"])
-def test_a_damaged_or_foreign_file_is_made_anew(
+def test_a_damaged_or_foreign_file_is_replaced(
     sites: dict[str, Site], tmp_path: Path, counted: list[Tensor], damage: str
 ):
     name = next(iter(sites))

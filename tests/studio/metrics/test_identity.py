@@ -34,20 +34,20 @@ OWN, OTHERS = (
 def test_a_picture_counts_when_it_is_nearest_near_enough_and_intact():
     known = Recognition(KNOWN, OWN, OTHERS)
     near, nearest_only, elsewhere = [1.0, 0.2, 0, 0], [0.5, 0.1, 0, 1.0], [0.2, 1.0, 0, 0]
-    decisions = known.judged(looks(near, nearest_only, elsewhere))
+    decisions = known.decisions(looks(near, nearest_only, elsewhere))
     assert decisions.nearest.tolist() == [True, True, False]
     assert decisions.near.tolist() == [True, False, False]
     assert decisions.counted.tolist() == [True, False, False]
     assert known.share(looks(near, nearest_only, elsewhere)) == pytest.approx(1 / 3)
     assert known.share(looks(near, intact=-1.0)) == 0
-    assert known.judged(looks([1.0, 0, 0, 0])).similarity.tolist() == [1.0]
+    assert known.decisions(looks([1.0, 0, 0, 0])).similarity.tolist() == [1.0]
 
 
 def test_the_references_mean_is_what_counts():
     both = looks([1.0, 0, 0, 0], [0, 0, 0, 1.0])
     known = Recognition(KNOWN, both, OTHERS)
-    assert known.judged(looks([1.0, 0, 0, 1.0])).similarity.item() == pytest.approx(1)
-    assert known.judged(looks([1.0, 0, 0, 0])).similarity.item() == pytest.approx(2**-0.5)
+    assert known.decisions(looks([1.0, 0, 0, 1.0])).similarity.item() == pytest.approx(1)
+    assert known.decisions(looks([1.0, 0, 0, 0])).similarity.item() == pytest.approx(2**-0.5)
 
 
 def test_a_scorer_that_was_not_taught_is_refused():

@@ -20,7 +20,7 @@ def pixels(pictures: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(picture, dtype=float) for picture in pictures])
 
 
-def test_a_base_is_loaded_frozen_and_knows_its_sites(base: Base):
+def test_a_base_is_loaded_frozen_with_its_sites(base: Base):
     assert base.side == 16
     assert {site.part for site in base.sites.values()} == {"unet", "text_encoder"}
     assert base.decomposition.capacity == 32
@@ -171,20 +171,20 @@ def test_each_prompt_is_generated_with_its_own_seed(base: Base):
     assert latents.isfinite().all()
 
 
-def test_every_step_of_every_batch_is_told(base: Base):
-    told = []
+def test_on_step_is_called_for_every_step_of_every_batch(base: Base):
+    steps = []
     generate(
-        base, "a cat", range(5), SamplingSettings(num_inference_steps=3, batch_size=2), on_step=lambda: told.append(1)
+        base, "a cat", range(5), SamplingSettings(num_inference_steps=3, batch_size=2), on_step=lambda: steps.append(1)
     )
-    assert len(told) == 9
+    assert len(steps) == 9
     generate_images(
         base,
         ["a cat"] * 3,
         range(3),
         SamplingSettings(num_inference_steps=2, batch_size=2),
-        on_step=lambda: told.append(1),
+        on_step=lambda: steps.append(1),
     )
-    assert len(told) == 9 + 4
+    assert len(steps) == 9 + 4
 
 
 def test_a_picture_may_be_wide_or_high(base: Base):

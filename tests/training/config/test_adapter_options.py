@@ -1,4 +1,4 @@
-"""Every method through a training on the tiny base: it learns, generates, and goes on."""
+"""Every method through a training on the tiny base: trained, merged for generation, and continued."""
 
 from dataclasses import asdict
 from typing import Any

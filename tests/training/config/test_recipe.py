@@ -73,7 +73,7 @@ def test_what_is_unknown_or_out_of_range_is_refused(name: str, value: Any):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"optimizer": "prodigy", "unet_lr": 1e-3}, "prodigy sets the learning rates itself"),
         ({"early_stopping_patience": 3}, "set validation_steps too"),
@@ -85,8 +85,8 @@ def test_what_is_unknown_or_out_of_range_is_refused(name: str, value: Any):
         ({"train_token": False, "freeze_token_after": 5}, "train_token is false"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], said: str):
-    with pytest.raises(ValidationError, match=said):
+def test_invalid_combinations_of_options_are_refused(options: dict[str, Any], message: str):
+    with pytest.raises(ValidationError, match=message):
         Recipe(**options)
 
 

@@ -23,11 +23,11 @@ def test_captions_are_templates_or_the_pictures_own():
     described, plain = Sample(torch.zeros(1), "a dog, asleep"), Sample(torch.zeros(1))
     generator = torch.Generator().manual_seed(0)
 
-    def said(sample: Sample, **options) -> str:
+    def caption(sample: Sample, **options) -> str:
         return caption_of(sample, "a photo of {}", "<rex>", "dog", Recipe(**options), generator)
 
-    assert said(described) == said(plain) == "a photo of <rex>"
-    assert said(described, captions="files") == "a <rex>, asleep"
-    assert said(plain, captions="files") == "a photo of <rex>"
-    orders = {said(described, captions="files", shuffle_caption=True) for _ in range(20)}
+    assert caption(described) == caption(plain) == "a photo of <rex>"
+    assert caption(described, captions="files") == "a <rex>, asleep"
+    assert caption(plain, captions="files") == "a photo of <rex>"
+    orders = {caption(described, captions="files", shuffle_caption=True) for _ in range(20)}
     assert orders == {"a <rex>, asleep", "asleep, a <rex>"}

@@ -98,22 +98,22 @@ def test_half_of_the_prior_pictures_are_of_the_class(base: Base, pictures: list[
 
 
 @pytest.mark.parametrize("count", [2, 5, 18])
-def test_the_steps_of_generating_are_told_beforehand(base: Base, pictures: list[Image.Image], count: int):
-    told = []
-    build_training_set(base, pictures, "dog", count, on_step=lambda: told.append(1))
-    assert len(told) == prior_steps(count)
+def test_the_number_of_generation_steps_is_known_beforehand(base: Base, pictures: list[Image.Image], count: int):
+    steps = []
+    build_training_set(base, pictures, "dog", count, on_step=lambda: steps.append(1))
+    assert len(steps) == prior_steps(count)
 
 
 def test_prior_pictures_are_generated_once(base: Base, pictures: list[Image.Image], tmp_path):
-    told = []
+    steps = []
     cache = tmp_path / "not" / "yet"
-    first = build_training_set(base, pictures, "dog", 4, cache, lambda: told.append(1))
-    assert len(told) == prior_steps(4)
-    again = build_training_set(base, pictures[:1], "dog", 4, cache, lambda: told.append(1))
-    assert len(told) == prior_steps(4)
+    first = build_training_set(base, pictures, "dog", 4, cache, lambda: steps.append(1))
+    assert len(steps) == prior_steps(4)
+    again = build_training_set(base, pictures[:1], "dog", 4, cache, lambda: steps.append(1))
+    assert len(steps) == prior_steps(4)
     assert same_priors(first, again)
-    build_training_set(base, pictures, "cat", 4, cache, lambda: told.append(1))
-    assert len(told) > prior_steps(4)
+    build_training_set(base, pictures, "cat", 4, cache, lambda: steps.append(1))
+    assert len(steps) > prior_steps(4)
 
 
 def test_another_base_has_prior_pictures_of_its_own(base: Base, pictures: list[Image.Image], tmp_path):
@@ -125,7 +125,7 @@ def test_another_base_has_prior_pictures_of_its_own(base: Base, pictures: list[I
 
 
 @pytest.mark.parametrize("damage", ["torn", "empty", "foreign"])
-def test_a_damaged_cache_is_generated_anew(base: Base, pictures: list[Image.Image], tmp_path, damage: str):
+def test_a_damaged_cache_is_generated_again(base: Base, pictures: list[Image.Image], tmp_path, damage: str):
     first = build_training_set(base, pictures, "dog", 4, tmp_path)
     files = list(tmp_path.iterdir())
     whole = {file: file.read_bytes() for file in files}

@@ -61,8 +61,10 @@ def dying_at(place: str, count: int) -> Callable[[Path, bytes], None]:
     return write
 
 
-def forked(work: Callable[[Callable[[Progress], object]], object], told: int | None = None, seconds: float = 0) -> bool:
-    """Runs the work in a process, which is killed so many seconds after it told its progress so many times; whether
+def forked(
+    work: Callable[[Callable[[Progress], object]], object], reports: int | None = None, seconds: float = 0
+) -> bool:
+    """Runs the work in a process, which is killed `seconds` after `reports` progress reports; whether
     it came to its end.
     """
     reading, writing = os.pipe()
@@ -71,9 +73,9 @@ def forked(work: Callable[[Callable[[Progress], object]], object], told: int | N
         work(lambda _: os.write(writing, b"."))
         os._exit(0)
     os.close(writing)
-    while told and os.read(reading, 1):
-        told -= 1
-    if told == 0:
+    while reports and os.read(reading, 1):
+        reports -= 1
+    if reports == 0:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
@@ -101,8 +103,8 @@ def trial(base: Base, folder: Path, steps: int, every: int, seconds: float, numb
             ended, moment = forked(work), f"{place}, checkpoint {count}"
             checkpoints.atomic_write = real
         else:
-            told, after = moments.randint(0, most), moments.uniform(0, seconds)
-            ended, moment = forked(work, told, after), f"{after:.3f} s after it told {told} times"
+            reports, after = moments.randint(0, most), moments.uniform(0, seconds)
+            ended, moment = forked(work, reports, after), f"{after:.3f} s after {reports} reports"
         died.append(moment + (" (too late)" if ended else ""))
     kept = sorted(path.name[:13] for path in folder.glob("kept/*/step-*"))
     assert forked(work), "the last process should not have died"
@@ -116,10 +118,10 @@ def main(source: str, place: str, trials: int, steps: int, every: int) -> None:
     base = load_base(source, folder / "columns", device="cpu")
     base.decomposition.columns(next(iter(base.sites)))
     (folder / "whole").mkdir()
-    told: list[float] = []
-    whole = train(base, folder / "whole", folder / "priors", steps, every, lambda _: told.append(time.monotonic()))
+    times: list[float] = []
+    whole = train(base, folder / "whole", folder / "priors", steps, every, lambda _: times.append(time.monotonic()))
     expected, outcomes = hashlib.sha256(whole).hexdigest(), []
-    seconds = (told[-1] - told[-steps]) / (steps - 1)
+    seconds = (times[-1] - times[-steps]) / (steps - 1)
     for number in range(trials):
         (folder / str(number)).mkdir()
         outcomes.append(trial(base, folder / str(number), steps, every, seconds, number))

@@ -72,7 +72,7 @@ def test_what_was_not_finished_is_removed(kept: Checkpoints):
     assert len(files(kept)) == 1
 
 
-def test_a_disk_that_refuses_is_told_and_what_was_kept_stays(kept: Checkpoints, monkeypatch):
+def test_a_write_error_is_reported_and_earlier_checkpoints_stay(kept: Checkpoints, monkeypatch):
     kept.save(50, state(50))
 
     def full(path: Path, data: bytes) -> None:

@@ -37,7 +37,7 @@ def task(base: Base, **options) -> Task:
 
 @pytest.fixture
 def data() -> TrainingSet:
-    """Latents that tell by their value what they show: 1 the concept, 2 the class, 3 other things."""
+    """Latents whose value says what they show: 1 the concept, 2 the class, 3 other things."""
 
     def four(value: float, caption: str | None) -> list[Sample]:
         return [Sample(torch.full((4, 8, 8), value), caption)] * 4
@@ -45,14 +45,14 @@ def data() -> TrainingSet:
     return TrainingSet(four(1, None), four(2, "a photo of a dog"), four(3, "a photo of a cat"))
 
 
-def drawn(data: TrainingSet, task: Task, number: int) -> Batch:
+def sampled(data: TrainingSet, task: Task, number: int) -> Batch:
     (batch,) = draw_batches(data, task, number, 1000, ProcessGroup())
     return batch
 
 
 @pytest.mark.parametrize("adapter", ["lora", "bitfit", "krona"])
 @pytest.mark.parametrize("kind", [nn.Linear, nn.Conv2d])
-def test_unrest_is_what_the_rows_move_by_its_definition(base: Base, adapter: str, kind: type[nn.Module]):
+def test_the_relative_output_change_is_that_of_its_definition(base: Base, adapter: str, kind: type[nn.Module]):
     config = method_named(adapter).Config()
     sites = find_sites(base.parts, ("attention", "inner_convolution"))
     site = next(site for site in sites.values() if isinstance(site.module, kind) and min(site.weight.shape) > 8)
@@ -62,39 +62,39 @@ def test_unrest_is_what_the_rows_move_by_its_definition(base: Base, adapter: str
     x = torch.randn(*inputs, generator=torch.Generator().manual_seed(0))
     with injected(chosen, adapters):
         layer = getattr(site.parent, site.attribute)
-        with relative_output_change(chosen, 2) as moved:
+        with relative_output_change(chosen, 2) as change:
             layer(x)
-        assert moved[0].max() < 1e-9
+        assert change[0].max() < 1e-9
         for parameter in adapters[site.name].parameters():
             nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
-        with relative_output_change(chosen, 2) as moved:
+        with relative_output_change(chosen, 2) as change:
             output = layer(x)
         layer(x)
-    assert len(moved) == 1
+    assert len(change) == 1
     frozen = site.module(x)[2:]
     change, size = ((each.flatten(1) ** 2).mean(1) for each in (output[2:] - frozen, frozen))
     expected = change / size
     assert expected.min() > 1e-4
-    torch.testing.assert_close(moved[0], expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(change[0], expected, rtol=1e-4, atol=0)
 
 
-def test_a_quiet_batch_ends_with_any_picture_and_prompts_that_name_nothing(base: Base, data: TrainingSet):
-    quiet = task(base, prior_ratio=0.5)
-    batch = drawn(data, quiet, 0)
+def test_with_preservation_loss_a_batch_ends_with_random_pictures_and_prompts(base: Base, data: TrainingSet):
+    preserving = task(base, prior_ratio=0.5)
+    batch = sampled(data, preserving, 0)
     assert (batch.num_instance, batch.total_instance, batch.total_prior, len(batch.prompts)) == (4, 4, 4, 8)
     assert batch.latents[:5, 0, 0, 0].tolist() == [1, 1, 1, 1, 2]
     assert all("<rex>" in prompt for prompt in batch.prompts[:4])
     assert batch.prompts[4] == "a photo of a dog"
     assert not any("<rex>" in prompt for prompt in batch.prompts[4:])
-    again = drawn(data, quiet, 0)
+    again = sampled(data, preserving, 0)
     assert again.prompts == batch.prompts
     assert torch.equal(again.noise, batch.noise)
-    batches = [drawn(data, quiet, step) for step in range(40)]
+    batches = [sampled(data, preserving, step) for step in range(40)]
     assert {value for each in batches for value in each.latents[5:, 0, 0, 0].tolist()} == {1, 2, 3}
     prompts = {prompt for each in batches for prompt in each.prompts[5:]}
     assert "" in prompts
     assert len(prompts) > 60
-    plain = drawn(data, task(base, prior_ratio=0.5, output_preservation_weight=0), 0)
+    plain = sampled(data, task(base, prior_ratio=0.5, output_preservation_weight=0), 0)
     assert plain.latents[:, 0, 0, 0].tolist() == [1, 1, 1, 1, 2, 2, 3, 3]
     assert plain.prompts[4:] == ["a photo of a dog"] * 2 + ["a photo of a cat"] * 2
 
@@ -107,7 +107,9 @@ def test_prompts_of_other_things_are_good_english():
     assert not any(" a apple" in prompt or " a eagle" in prompt for prompt in prompts)
 
 
-def test_a_stranger_is_about_as_far_from_the_class_word_as_the_concept_and_gone_afterwards(base: Base, state_of):
+def test_the_random_token_is_about_as_far_from_the_class_word_as_the_concept_and_removed_afterwards(
+    base: Base, state_of
+):
     before, wanted = state_of(base), task(base, num_vectors=2)
     distances, directions = [], []
     with wanted.ready({}):
@@ -134,13 +136,13 @@ def test_a_stranger_is_about_as_far_from_the_class_word_as_the_concept_and_gone_
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_so_many_quiet_prompts_name_a_stranger(share: float):
+def test_the_share_of_prompts_with_the_random_token(share: float):
     generator = torch.Generator().manual_seed(0)
     prompts = [prompt for prompt in (any_prompt("dog", generator, share) for _ in range(2000)) if prompt]
     assert sum(RANDOM_TOKEN in prompt for prompt in prompts) / len(prompts) == pytest.approx(share, abs=0.05)
 
 
-def test_a_stranger_is_read_anew_where_other_prompts_are_kept(base: Base, data: TrainingSet):
+def test_the_random_token_is_not_cached_where_other_prompts_are(base: Base, data: TrainingSet):
     fixed = task(base, target_modules=["cross_attention_kv"], freeze_token_after=1)
     with fixed.ready({}), torch.no_grad():
         with torch.no_grad():
@@ -156,7 +158,7 @@ def test_a_stranger_is_read_anew_where_other_prompts_are_kept(base: Base, data: 
     assert not torch.equal(first.context[1], second.context[1])
 
 
-def test_a_method_without_layers_to_watch_has_prior_pictures(base: Base):
+def test_a_method_without_hookable_layers_has_the_prior_loss(base: Base):
     assert task(base).preserves_outputs
     assert not task(base, adapter="ada_link").preserves_outputs
     assert not task(base, output_preservation_weight=0).preserves_outputs
@@ -179,9 +181,9 @@ def test_without_adapters_the_base_predicts_and_then_they_are_back(base: Base):
     assert not torch.allclose(changed, plain, atol=1e-3)
 
 
-def test_a_quiet_concept_leaves_other_prompts_alone(base: Base, tmp_path):
-    def moved(silence: float) -> float:
-        wanted = task(base, output_preservation_weight=silence)
+def test_the_preservation_loss_preserves_outputs_for_other_prompts(base: Base, tmp_path):
+    def change(weight: float) -> float:
+        wanted = task(base, output_preservation_weight=weight)
         trained = train_concept(base, "rex", "dog", [PICTURE], wanted.recipe, cache=tmp_path)
         adapters = create_adapters("spectral_additive", wanted.config, base.sites, base.decomposition)
         for name, adapter in adapters.items():
@@ -192,4 +194,4 @@ def test_a_quiet_concept_leaves_other_prompts_alone(base: Base, tmp_path):
             with injected(base.sites, adapters):
                 return float((base.encode_prompts(prompts) - before).norm())
 
-    assert moved(200.0) < 0.7 * moved(0.0)
+    assert change(200.0) < 0.7 * change(0.0)

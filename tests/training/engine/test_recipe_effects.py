@@ -196,7 +196,7 @@ def test_an_average_is_what_a_training_gives(train):
     assert numbers(average.concept).norm() < numbers(last.concept).norm()
 
 
-class Judge:
+class ScoreSequence:
     """Scores previews with these numbers in turn."""
 
     def __init__(self, *scores: float):
@@ -209,16 +209,16 @@ class Judge:
 
 def test_previews_are_generated_on_the_way_and_change_nothing(train):
     shown: list[Preview] = []
-    told = train(
+    scored = train(
         {"validation_steps": 2, "num_validation_images": 2, "steps": 5},
         on_preview=shown.append,
-        score=Judge(0.1, 0.3, 0.2),
+        score=ScoreSequence(0.1, 0.3, 0.2),
     )
     assert [(preview.step, preview.alignment) for preview in shown] == [(2, 0.1), (4, 0.3), (5, 0.2)]
-    assert told.record.alignments == [(2, 0.1), (4, 0.3), (5, 0.2)]
+    assert scored.record.alignments == [(2, 0.1), (4, 0.3), (5, 0.2)]
     assert [len(preview.pictures) for preview in shown] == [2, 2, 2]
     assert shown[0].pictures[0].tobytes() != shown[1].pictures[0].tobytes()
-    assert torch.equal(numbers(told.concept), numbers(train({"steps": 5}).concept))
+    assert torch.equal(numbers(scored.concept), numbers(train({"steps": 5}).concept))
 
 
 def test_the_best_state_is_kept_and_the_rest_is_spared(train, tmp_path):
@@ -231,16 +231,18 @@ def test_the_best_state_is_kept_and_the_rest_is_spared(train, tmp_path):
         "lr_scheduler": "constant",
     }
     scores = (0.1, 0.5, 0.4, 0.5, 0.9)
-    ended = train(recipe, score=Judge(*scores))
+    ended = train(recipe, score=ScoreSequence(*scores))
     assert len(ended.losses) == 4
     best = train({"steps": 2, "lr_scheduler": "constant"})
     assert torch.equal(numbers(ended.concept), numbers(best.concept))
     asked = iter(range(1, 10**6))
-    judge = Judge(*scores)
+    score = ScoreSequence(*scores)
     with pytest.raises(TrainingStopped):
-        train(recipe, score=judge, checkpoints=tmp_path, stop=lambda: next(asked) == 4)
-    assert to_bytes(train(recipe, score=judge, checkpoints=tmp_path).concept) == to_bytes(ended.concept)
-    last = train({**recipe, "keep_best": False, "early_stopping_patience": None, "steps": 4}, score=Judge(*scores))
+        train(recipe, score=score, checkpoints=tmp_path, stop=lambda: next(asked) == 4)
+    assert to_bytes(train(recipe, score=score, checkpoints=tmp_path).concept) == to_bytes(ended.concept)
+    last = train(
+        {**recipe, "keep_best": False, "early_stopping_patience": None, "steps": 4}, score=ScoreSequence(*scores)
+    )
     assert not torch.equal(numbers(last.concept), numbers(best.concept))
 
 
@@ -275,9 +277,9 @@ def test_only_what_a_mask_shows_counts(base: Base, cache: Path):
     assert train(0, "red").losses != everywhere.losses
 
 
-@pytest.mark.parametrize(("recipe", "said"), [({"captions": "files"}, "1.txt"), ({"masked_loss": True}, "1-mask.png")])
-def test_captions_and_masks_that_no_picture_has_are_asked_for(train, recipe: dict[str, Any], said: str):
-    with pytest.raises(StudioError, match=f"Add the concept again .*{said} for 1.jpg"):
+@pytest.mark.parametrize(("recipe", "file"), [({"captions": "files"}, "1.txt"), ({"masked_loss": True}, "1-mask.png")])
+def test_captions_and_masks_that_no_picture_has_are_refused(train, recipe: dict[str, Any], file: str):
+    with pytest.raises(StudioError, match=f"Add the concept again .*{file} for 1.jpg"):
         train(recipe)
 
 

@@ -45,7 +45,7 @@ def train(base: Base, cache: Path) -> Callable[..., Training]:
 
 
 def after(calls: int) -> Callable[[], bool]:
-    """Stops a training when it is asked for the last of so many times."""
+    """Stops a training at the given call."""
     asked = iter(range(1, 10**6))
     return lambda: next(asked) >= calls
 
@@ -68,15 +68,15 @@ def test_a_stopped_training_ends_in_the_same_bytes(train, tmp_path, adapter: str
 
 
 def test_it_goes_on_after_the_step_where_it_was_stopped(train, tmp_path, base: Base, state_of):
-    before, told = state_of(base), []
+    before, steps = state_of(base), []
     with pytest.raises(TrainingStopped) as stopped:
         train(checkpoints=tmp_path, stop=after(5), every=2)
     assert (stopped.value.step, stopped.value.steps) == (4, STEPS)
     assert state_of(base) == before
-    train(checkpoints=tmp_path, on_progress=lambda progress: told.append(progress.step))
-    assert told == [5, 6]
-    train(checkpoints=tmp_path, on_progress=lambda progress: told.append(progress.step))
-    assert told == [5, 6], "what has ended is not trained again"
+    train(checkpoints=tmp_path, on_progress=lambda progress: steps.append(progress.step))
+    assert steps == [5, 6]
+    train(checkpoints=tmp_path, on_progress=lambda progress: steps.append(progress.step))
+    assert steps == [5, 6], "what has ended is not trained again"
 
 
 def test_an_interrupt_loses_the_steps_since_the_checkpoint_and_no_more(train, tmp_path):
@@ -86,9 +86,9 @@ def test_an_interrupt_loses_the_steps_since_the_checkpoint_and_no_more(train, tm
 
     with pytest.raises(KeyboardInterrupt):
         train(checkpoints=tmp_path, every=2, on_progress=interrupt)
-    told: list[int] = []
-    training = train(checkpoints=tmp_path, every=2, on_progress=lambda progress: told.append(progress.step))
-    assert told == [5, 6]
+    steps: list[int] = []
+    training = train(checkpoints=tmp_path, every=2, on_progress=lambda progress: steps.append(progress.step))
+    assert steps == [5, 6]
     assert_same(training, train())
 
 
@@ -105,9 +105,9 @@ def test_another_training_does_not_go_on_from_the_checkpoints(train, tmp_path):
     with pytest.raises(TrainingStopped):
         train(checkpoints=tmp_path, stop=after(4))
     whole = train({"seed": 1})  # generates prior pictures of its own
-    told: list[int] = []
-    other = train({"seed": 1}, checkpoints=tmp_path, on_progress=lambda progress: told.append(progress.step))
-    assert told == [*range(1, STEPS + 1)]
+    steps: list[int] = []
+    other = train({"seed": 1}, checkpoints=tmp_path, on_progress=lambda progress: steps.append(progress.step))
+    assert steps == [*range(1, STEPS + 1)]
     assert_same(other, whole)
 
 
@@ -147,8 +147,8 @@ def test_a_training_that_diverges_keeps_what_was_good(train, tmp_path, monkeypat
         optimizer_step(self, (loss * float("nan") if self.step == 5 else loss for loss in losses))
 
     monkeypatch.setattr(TrainState, "optimizer_step", worse)
-    said = r"not a number at step 6.*lower learning rates.*losses before were .*concept of step 4"
-    with pytest.raises(DivergenceError, match=said):
+    message = r"not a number at step 6.*lower learning rates.*losses before were .*concept of step 4"
+    with pytest.raises(DivergenceError, match=message):
         train(checkpoints=tmp_path, every=2)
     (file,) = tmp_path.glob(f"*/{LAST_GOOD}")
     good = from_bytes(file.read_bytes(), "it")

@@ -113,14 +113,14 @@ def test_a_base_that_is_in_use_is_left_alone(base: Base, trained, state_of):
     injection.eject()
 
 
-def test_progress_is_told_in_order(trained, base: Base, cache: Path):
-    told: list[Progress] = []
-    losses = trained(told.append, num_class_images=6).losses
-    generating = [progress for progress in told if progress.loss is None]
+def test_progress_is_reported_in_order(trained, base: Base, cache: Path):
+    reported: list[Progress] = []
+    losses = trained(reported.append, num_class_images=6).losses
+    generating = [progress for progress in reported if progress.loss is None]
     assert generating
     assert [progress.step for progress in generating] == list(range(1, len(generating) + 1))
     assert {progress.steps for progress in generating} == {len(generating)}
-    steps = told[len(generating) :]
+    steps = reported[len(generating) :]
     assert [(progress.step, progress.steps, progress.loss) for progress in steps] == [
         (step + 1, 3, loss) for step, loss in enumerate(losses)
     ]
@@ -149,7 +149,7 @@ def test_a_concept_has_its_own_columns(trained):
     assert trained(options={"train_scale": True}).concept.config["train_scale"] is True
 
 
-def test_prior_pictures_keep_the_class_word_quiet(base: Base, trained, monkeypatch):
+def test_prior_pictures_preserve_the_class_word(base: Base, trained, monkeypatch):
     prompts: list[str] = []
     encode = Base.encode
     monkeypatch.setattr(Base, "encode", lambda self, texts: prompts.extend(texts) or encode(self, texts))
@@ -161,7 +161,7 @@ def test_prior_pictures_keep_the_class_word_quiet(base: Base, trained, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"adapter": "magic"}, "no adapter called 'magic': choose from lora, spectral_additive"),
         ({"options": {"alpha": 2}}, "spectral_additive has the options rank, first_column, train_scale"),
@@ -172,9 +172,9 @@ def test_prior_pictures_keep_the_class_word_quiet(base: Base, trained, monkeypat
         ({"rank": 8, "first_column": 25}, "Choose a first column from 0 to 24"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(base: Base, trained, state_of, options: dict[str, Any], said: str):
+def test_options_that_do_not_fit_are_refused(base: Base, trained, state_of, options: dict[str, Any], message: str):
     before = state_of(base)
-    with pytest.raises(StudioError, match=said):
+    with pytest.raises(StudioError, match=message):
         trained(**options)
     assert state_of(base) == before
 

@@ -17,10 +17,10 @@ def test_previews_are_kept_by_step(tmp_path):
     assert stored_previews(tmp_path / "missing") == []
 
 
-def test_a_training_from_its_first_step_begins_the_folder_anew(tmp_path):
+def test_a_training_from_its_first_step_clears_the_folder(tmp_path):
     store_preview(tmp_path, 50, PICTURES, 0.5)
-    journal = TensorBoardLog(tmp_path)
-    journal.progress(Progress(1, 10, 0.5))
-    journal.preview(Preview(2, PICTURES, 0.25))
-    journal.close()
+    log = TensorBoardLog(tmp_path)
+    log.progress(Progress(1, 10, 0.5))
+    log.preview(Preview(2, PICTURES, 0.25))
+    log.close()
     assert [(kept.step, kept.alignment) for kept in stored_previews(tmp_path)] == [(2, 0.25)]

@@ -46,7 +46,9 @@ def test_a_job_goes_on_at_another_machine_and_ends_in_the_same_bytes(on_machine,
         train = Trainer(library)
 
         def noted(lease: Lease, on_progress: Callable[[Progress], None], stop: Callable[[], bool]) -> None:
-            train(lease, lambda told: (told.loss and done.append(told.step), on_progress(told))[1], stop)
+            train(
+                lease, lambda progress: (progress.loss and done.append(progress.step), on_progress(progress))[1], stop
+            )
 
         return noted
 

@@ -59,10 +59,10 @@ def states(library: Library) -> dict[str, str]:
 
 def test_a_worker_trains_all_jobs_and_ends_when_none_is_left(library):
     queue(library)
-    told: list[str] = []
-    assert Worker(library, QuickTrain(library), on_event=told.append).run(until_empty=True) == 3
+    events: list[str] = []
+    assert Worker(library, QuickTrain(library), on_event=events.append).run(until_empty=True) == 3
     assert states(library) == dict.fromkeys("abc", "done")
-    assert told[:2] == ["a: training", "a: done"]
+    assert events[:2] == ["a: training", "a: done"]
     assert [concept.result and concept.result.path.read_bytes() for concept in library.concepts()] == [b"a", b"b", b"c"]
     job = library.jobs.page()[-1]
     assert (job.step, job.steps, job.loss) == (STEPS, STEPS, 1 / STEPS)
@@ -83,14 +83,14 @@ def test_cancelling_stops_within_a_step(library):
             library.jobs.cancel(first.id)
 
     train = QuickTrain(library, cancel)
-    told: list[str] = []
-    Worker(library, train, on_event=told.append).run(until_empty=True)
+    events: list[str] = []
+    Worker(library, train, on_event=events.append).run(until_empty=True)
     assert train.steps[:3] == [("a", 1), ("a", 2), ("b", 1)]
-    assert told[1] == "a: abandoned: it was cancelled, or another worker has it"
+    assert events[1] == "a: abandoned: it was cancelled, or another worker has it"
     assert states(library) == {"a": "cancelled", "b": "done"}
 
 
-def test_a_worker_that_is_asked_to_stop_hands_its_job_back(library):
+def test_a_worker_that_is_stopped_returns_its_job_to_the_queue(library):
     queue(library)
     train = QuickTrain(library)
     Worker(library, train, stop=lambda: len(train.steps) >= 2).run()
@@ -104,7 +104,7 @@ def test_a_worker_that_is_asked_to_stop_hands_its_job_back(library):
     ("error", "attempts", "sentence"),
     [(StudioError("Choose another rank."), 1, "Choose another rank."), (MemoryError("gone"), 3, "MemoryError: gone")],
 )
-def test_what_fails_is_tried_again_unless_it_never_can_succeed(error, attempts, sentence, library, capsys):
+def test_a_failure_is_retried_unless_it_is_permanent(error, attempts, sentence, library, capsys):
     queue(library, "ab")
 
     def fail(lease: Lease, step: int) -> None:
@@ -167,7 +167,7 @@ def test_a_real_job_gives_the_same_file_as_training_at_once(library, base: Base,
     assert not (library.root / "checkpoints" / library.concept("b").id).exists()
 
 
-def test_a_job_that_was_handed_back_goes_on_and_ends_in_the_same_bytes(library, base: Base, quick_priors):
+def test_a_returned_job_is_resumed_and_ends_in_the_same_bytes(library, base: Base, quick_priors):
     library.jobs.queue([order_of(base, "a", RECIPE)])
     Worker(library).run(once=True)
     whole = library.concept("a").result.path.read_bytes()
@@ -176,7 +176,11 @@ def test_a_job_that_was_handed_back_goes_on_and_ends_in_the_same_bytes(library, 
     train = Trainer(library)
 
     def until_the_third(lease: Lease, on_progress: Callable[[Progress], None], stop: Callable[[], bool]) -> None:
-        train(lease, lambda told: (done.append(told.step) if told.loss else None, on_progress(told))[1], stop)
+        train(
+            lease,
+            lambda progress: (done.append(progress.step) if progress.loss else None, on_progress(progress))[1],
+            stop,
+        )
 
     Worker(library, until_the_third, stop=lambda: len(done) == 3).run()
     Worker(library, until_the_third).run(once=True)
@@ -189,7 +193,7 @@ def test_a_job_that_was_handed_back_goes_on_and_ends_in_the_same_bytes(library, 
 def test_a_database_that_is_away_for_a_moment_is_waited_for(library, monkeypatch, step: int, attempts: int):
     """A report is made up for by the next; a result that could not be stored is stored by another attempt."""
     queue(library, "a")
-    told: list[str] = []
+    events: list[str] = []
     refused = iter("")
     writing = Database.writing
 
@@ -207,11 +211,11 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(library, monkeypatch
 
     monkeypatch.setattr("training.jobs.worker.IDLE_SECONDS", 0.01)
     monkeypatch.setattr(Database, "writing", flaky)
-    Worker(library, QuickTrain(library, cut_off), on_event=told.append, seconds=1).run(until_empty=True)
+    Worker(library, QuickTrain(library, cut_off), on_event=events.append, seconds=1).run(until_empty=True)
     job = library.jobs.page()[0]
     assert (job.state, job.attempts) == ("done", attempts)
     if attempts == 2:
-        assert told[1:3] == ["a: left for another attempt. connection refused", "waiting. connection refused"]
+        assert events[1:3] == ["a: left for another attempt. connection refused", "waiting. connection refused"]
 
 
 def test_a_base_with_other_weights_is_refused(library, base: Base):

@@ -11,14 +11,14 @@ from tests.training.jobs.worker_stress import STEPS, Started, started
 
 
 def kill_while_they_work(library: Library, workers: int, kills: int, seconds: float) -> None:
-    """Keeps so many workers at work until all is done; kills `kills` of them, each as it begins a step."""
+    """Keeps `workers` processes running until all jobs are done; kills `kills` of them, each at the start of a step."""
     steps = STEPS * library.jobs.counts()["queued"]
     fatal, step = set(random.Random(0).sample(range(steps // 2), kills)), 0
     running: list[Started] = []
     while True:
         running += [started(library, seconds) for _ in range(workers - len(running))]
         worker = next_to_tell(running)
-        if not told(worker):
+        if not has_begun_step(worker):
             worker.process.join(timeout=60)
             running.remove(worker)
             if not library.jobs.unfinished():
@@ -40,7 +40,7 @@ def next_to_tell(running: list[Started]) -> Started:
     return next(worker for worker in running if worker.steps is ready[0])
 
 
-def told(worker: Started) -> bool:
+def has_begun_step(worker: Started) -> bool:
     """Whether the worker begins a step; if not, it has ended."""
     try:
         return worker.steps.recv_bytes() == b"."
@@ -52,7 +52,9 @@ def told(worker: Started) -> bool:
     ("concepts", "workers", "kills"),
     [(8, 2, 2), pytest.param(200, 4, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
-def test_every_concept_is_trained_exactly_once_whoever_is_killed(concepts, workers, kills, tmp_path, database):
+def test_every_concept_is_trained_exactly_once_although_workers_are_killed(
+    concepts, workers, kills, tmp_path, database
+):
     library = Library(tmp_path / "library", database)
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
     names = [f"c{index}" for index in range(concepts)]

@@ -1,4 +1,4 @@
-"""Processes that work on a queue with a training that takes no time, and tell of each step. Every attempt leaves a line
+"""Worker processes with a training that takes no time, which report each step. Every attempt leaves a line
 in log.txt.
 """
 
@@ -40,7 +40,7 @@ class QuickTrain:
 
 @dataclass(frozen=True)
 class Started:
-    """A worker at work: its process, and what can be read a byte of whenever it begins a step."""
+    """A running worker: its process, and a pipe with one byte for each step that it begins."""
 
     process: BaseProcess
     steps: Connection

@@ -60,7 +60,7 @@ def test_every_pair_is_measured_and_reported(study: CompositionStudy, base: Base
         assert grid.size == (4 * 32, 16)
 
 
-def test_an_interrupted_study_goes_on_where_it_stopped(study: CompositionStudy, base: Base, monkeypatch):
+def test_an_interrupted_study_is_resumed(study: CompositionStudy, base: Base, monkeypatch):
     trained, merged = [], []
     real_train, real_merge = composition.train_concept, merge.merged_changes
     monkeypatch.setattr(composition, "train_concept", lambda *given: trained.append(given[1]) or real_train(*given))
@@ -131,7 +131,7 @@ def test_blocks_of_columns_do_not_overlap_wherever_they_lie():
     assert len({first_column("random_columns", 0, 8, 68, seed) for seed in range(20)}) > 4
 
 
-def test_the_report_says_how_many_concepts_fit_and_whether_the_top_columns_are_better():
+def test_the_report_has_how_many_concepts_fit_and_whether_the_top_columns_are_better():
     def row(variant: str, count: int, identity: float) -> dict[str, Any]:
         pair = Pair("spectral_additive", "spectral", variant=variant)
         measures = dict.fromkeys(MEASURES, 0.5) | {"alone_identity": identity, "region_identity": 0.9}
@@ -150,7 +150,7 @@ def test_the_report_says_how_many_concepts_fit_and_whether_the_top_columns_are_b
     assert line["identity accuracy, one at a time"] == "0.400"
 
 
-def test_the_claims_are_judged_at_three_concepts_seed_by_seed():
+def test_the_claims_are_evaluated_at_three_concepts_seed_by_seed():
     def row(pair: str, seed: int, worst: float, image: float, count: int = 3) -> dict[str, Any]:
         measures = dict.fromkeys(MEASURES, 0.01) | {"alone_identity_worst": worst, "region_identity_worst": 0.6}
         return {"pair": pair, "count": count, "seed": seed, **measures, "alone_image_alignment": image}

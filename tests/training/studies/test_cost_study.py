@@ -37,7 +37,7 @@ def test_every_cost_is_measured_on_the_base(study: CostStudy, base: Base, state_
     assert study.on_base("layer_norm")["unmerged_per_second"] is None, "norms cannot be products"
 
 
-def test_layers_of_every_width_add_up_and_a_stopped_study_goes_on(study: CostStudy, monkeypatch):
+def test_layers_of_every_width_add_up_and_a_stopped_study_is_resumed(study: CostStudy, monkeypatch):
     monkeypatch.setattr(cost, "_in_own_process", lambda *_: 1.5)
     monkeypatch.setattr(cost, "widths", lambda: {16: 3, 32: 5})
     monkeypatch.setattr(cost_report, "widths", lambda: {16: 3, 32: 5})

@@ -26,7 +26,7 @@ def study(base: Base, tmp_path: Path) -> EfficiencyStudy:
     return EfficiencyStudy(tmp_path / "study", base, load_scorer(), Settings(base.decomposition.fingerprint, **SMALL))
 
 
-def test_a_stopped_study_goes_on_and_reports_what_it_has(study: EfficiencyStudy, base: Base, monkeypatch, state_of):
+def test_a_stopped_study_is_resumed_and_reports_what_it_has(study: EfficiencyStudy, base: Base, monkeypatch, state_of):
     before, trained, real = state_of(base), [], efficiency.train_concept
     monkeypatch.setattr(
         efficiency, "train_concept", lambda *given, **named: trained.append(given[4]) or real(*given, **named)
@@ -105,7 +105,7 @@ def rows_of(method: str, trained: int, alignments: list[float]) -> list[dict[str
     ]
 
 
-def test_the_bar_compares_the_same_concepts_and_seeds():
+def test_the_claims_compare_the_same_concepts_and_seeds():
     rows = [
         *rows_of("lora", 1000, [0.8, 0.7]), *rows_of("lora", 2000, [0.9, 0.9]),
         *rows_of("spectral_rotational", 50, [0.1, 0.1]), *rows_of("spectral_rotational", 100, [0.79, 0.68]),

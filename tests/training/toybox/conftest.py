@@ -9,7 +9,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from studio.bundled import TOYBOX
-from training.toybox.evaluation import evaluate, identity_laws, verification
+from training.toybox.evaluation import evaluate, identity_benchmark, verification
 from training.toybox.scenes import dataset, tokenizer
 from training.toybox.scenes.render import Scene
 from training.toybox.stages import (
@@ -53,7 +53,7 @@ def small_models(monkeypatch, small_world) -> None:
     monkeypatch.setattr(text_encoder, "LAYERS", 1)
     monkeypatch.setattr(identity, "INDIVIDUALS", 2)
     monkeypatch.setattr(scorer, "POOL", FEW)
-    monkeypatch.setattr(identity_laws, "trials", lambda count=2, seed=0: verification.trials(count, seed))
+    monkeypatch.setattr(identity_benchmark, "trials", lambda count=2, seed=0: verification.trials(count, seed))
     monkeypatch.setattr(scorer, "VISION", {"image_size": 128, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32})
     monkeypatch.setattr(scorer, "TEXT", {"width": 32, "heads": 2, "layers": 1})
 

@@ -74,7 +74,7 @@ def test_a_training_starts_from_an_earlier_base(tmp_path):
     assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
 
 
-def test_the_command_hands_on_what_is_asked_for(tmp_path, monkeypatch):
+def test_the_command_passes_its_options(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(build, "train_base", lambda *options: asked.append(options))
     options = ["train", "--work", "w", "--target", "t", "--stage", "denoiser", "--log", "l"]

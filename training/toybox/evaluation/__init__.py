@@ -1,1 +1,1 @@
-"""How well toybox and its judges do."""
+"""Evaluates toybox, its detector and its scorer."""

@@ -1,7 +1,7 @@
-"""Pictures in which an individual is no longer intact, for the scorer to learn from.
+"""Corruptions of an individual's picture, for the scorer's training.
 
-Gaussian blur, mosaics and shuffled tiles are not among them: the scorer is tested with those
-(`training.toybox.evaluation.identity_laws`).
+Gaussian blur, mosaics and shuffled tiles are not among them: they are held out for testing
+(`training.toybox.evaluation.identity_benchmark`).
 """
 
 import io
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from training.toybox.scenes.backgrounds import Rng, draw_background
-from training.toybox.scenes.render import Seen
+from training.toybox.scenes.render import Placement
 
 Levels = np.ndarray
 """A picture as uint8 (h, w, 3)."""
@@ -24,17 +24,17 @@ class Shown:
     """A picture of an individual, where it is, and on what background."""
 
     levels: Levels
-    seen: Seen
+    seen: Placement
     background: str
 
 
-def _box(seen: Seen, side: int) -> tuple[int, int, int, int]:
+def _box(seen: Placement, side: int) -> tuple[int, int, int, int]:
     left, top, right, bottom = (int(np.clip(edge, 0, side)) for edge in seen.box)
     return left, top, max(right, left + 2), max(bottom, top + 2)
 
 
-def _part(seen: Seen, side: int, rng: Rng, least: float, most: float) -> tuple[slice, slice]:
-    """A random part of the individual's box, rows and columns, at one of its ends, of this share of its area."""
+def _part(seen: Placement, side: int, rng: Rng, least: float, most: float) -> tuple[slice, slice]:
+    """A random part of the individual's box, rows and columns, at one of its edges, of this share of its area."""
     left, top, right, bottom = _box(seen, side)
     share, first = rng.uniform(least, most), rng.random() < 0.5
     if rng.random() < 0.6:
@@ -46,7 +46,7 @@ def _part(seen: Seen, side: int, rng: Rng, least: float, most: float) -> tuple[s
 
 
 def _erased(one: Shown, _other: Shown, rng: Rng) -> Levels:
-    """Half of the individual and more is covered by one colour or by noise."""
+    """Most of the individual is covered by one colour or by noise."""
     levels = one.levels.copy()
     rows, columns = _part(one.seen, len(levels), rng, 0.45, 0.75)
     fill = levels[0, int(rng.integers(len(levels)))] if rng.random() < 0.6 else rng.integers(0, 256, 3)
@@ -59,16 +59,16 @@ def _with_wrong_parts(one: Shown, other: Shown, rng: Rng) -> Levels:
     """A part of it is another individual's, stretched to fit."""
     levels = one.levels.copy()
     left, top, right, bottom = _box(one.seen, len(levels))
-    stranger = Image.fromarray(other.levels).crop(_box(other.seen, len(levels))).resize((right - left, bottom - top))
+    part = Image.fromarray(other.levels).crop(_box(other.seen, len(levels))).resize((right - left, bottom - top))
     whole = levels.copy()
-    whole[top:bottom, left:right] = np.asarray(stranger)
+    whole[top:bottom, left:right] = np.asarray(part)
     rows, columns = _part(one.seen, len(levels), rng, 0.4, 0.65)
     levels[rows, columns] = whole[rows, columns]
     return levels
 
 
 def _torn(one: Shown, _other: Shown, rng: Rng) -> Levels:
-    """It is cut across into two to five strips, each of them moved sideways or mirrored."""
+    """It is cut into two to five horizontal strips, each shifted or mirrored."""
     levels = one.levels.copy()
     left, top, right, bottom = _box(one.seen, len(levels))
     cuts = np.sort(rng.integers(top, bottom, int(rng.integers(1, 5)))).tolist()
@@ -105,7 +105,7 @@ def _warped(one: Shown, _other: Shown, rng: Rng) -> Levels:
 
 
 def _scattered(one: Shown, _other: Shown, rng: Rng) -> Levels:
-    """Every pixel moved on its own, by up to so many pixels."""
+    """Every pixel is displaced randomly, by at most `reach` pixels."""
     reach = rng.uniform(7, 18)
     return _moved(one.levels, rng.uniform(-reach, reach, (2, *one.levels.shape[:2])))
 
@@ -118,7 +118,7 @@ def _compressed(one: Shown, _other: Shown, rng: Rng) -> Levels:
 
 
 def _smeared(one: Shown, _other: Shown, rng: Rng) -> Levels:
-    """Blots and strokes in its colours, where it was."""
+    """It is replaced by blots and strokes in its colours."""
     side = len(one.levels)
     inside = one.levels[np.asarray(one.seen.silhouette) > 200]
     colours = inside if len(inside) else one.levels.reshape(-1, 3)
@@ -136,7 +136,7 @@ def _smeared(one: Shown, _other: Shown, rng: Rng) -> Levels:
     return np.asarray(picture)
 
 
-WAYS: dict[str, Callable[[Shown, Shown, Rng], Levels]] = {
+TRAINING_CORRUPTIONS: dict[str, Callable[[Shown, Shown, Rng], Levels]] = {
     "erased": _erased,
     "wrong parts": _with_wrong_parts,
     "torn": _torn,
@@ -146,9 +146,9 @@ WAYS: dict[str, Callable[[Shown, Shown, Rng], Levels]] = {
     "compressed": _compressed,
     "smeared": _smeared,
 }
-"""The ways to spoil a picture; the second picture is of another individual, of which parts may come in."""
+"""Corruptions by name; the second picture is of another individual, whose parts may be used."""
 
 
-def corrupted(one: Shown, other: Shown, rng: Rng, way: str | None = None) -> Levels:
-    """The picture corrupted in this way, or in one at random; raises KeyError for a way that is not in WAYS."""
-    return WAYS[way or str(rng.choice(list(WAYS)))](one, other, rng)
+def corrupted(one: Shown, other: Shown, rng: Rng, name: str | None = None) -> Levels:
+    """The picture with this or a random corruption; raises KeyError for one that is not in TRAINING_CORRUPTIONS."""
+    return TRAINING_CORRUPTIONS[name or str(rng.choice(list(TRAINING_CORRUPTIONS)))](one, other, rng)

@@ -1,4 +1,4 @@
-"""Measures a base on toybox's world the GenEval way (Ghosh et al., 2023), and by the Frechet distance to renders."""
+"""Evaluates a base on toybox's world as in GenEval (Ghosh et al., 2023), and by the Frechet distance to renders."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from training.toybox.scenes.dataset import TEST_SEED, scenes
 from training.toybox.scenes.render import draw_scene
 from training.toybox.stages.detector import Detection, Detector, detect
 
-RENDERS, PAINTED = 1024, 192
-"""Unseen renders that pictures are compared with, and the pictures that are generated for it."""
+RENDERS, GENERATED = 1024, 192
+"""The number of unseen renders, and of generated pictures to compare with them."""
 
 
 def accuracy(asked: Sequence[EvaluationPrompt], detections: Sequence[Detection]) -> dict[str, float]:
-    """The share of answered prompts by category."""
+    """The share of prompts whose picture is correct, by category."""
     right: dict[str, list[bool]] = {category: [] for category in CATEGORIES}
     for question, detection in zip(asked, detections, strict=True):
         right[question.category].append(question.answered(detection))
@@ -30,7 +30,7 @@ def accuracy(asked: Sequence[EvaluationPrompt], detections: Sequence[Detection])
 
 
 def detector_accuracy(detector: Detector, count: int = RENDERS) -> dict[str, float]:
-    """How often the detector is right, by category, on renders that it never saw."""
+    """The detector's accuracy on unseen renders, by category."""
     unseen = scenes(0, TEST_SEED, count)
     detections = detect(detector, [draw_scene(scene) for scene in unseen])
     pairs = [(question, found) for scene, found in zip(unseen, detections, strict=True) for question in about(scene)]
@@ -39,9 +39,9 @@ def detector_accuracy(detector: Detector, count: int = RENDERS) -> dict[str, flo
 
 @dataclass(frozen=True)
 class Distances:
-    """The Frechet distance to unseen renders of a base's pictures, and of its autoencoder's copies of other renders.
+    """The Frechet distance to unseen renders of a base's pictures, and of its autoencoder's reconstructions of renders.
 
-    No picture that this autoencoder decodes can be expected to be nearer than the copies.
+    The latter is a lower bound for pictures of this autoencoder.
     """
 
     generated: float
@@ -52,10 +52,10 @@ def distances(
     base: Base,
     scorer: Scorer,
     settings: SamplingSettings,
-    count: int = PAINTED,
+    count: int = GENERATED,
     on_step: Callable[[], None] = lambda: None,
 ) -> Distances:
-    """Generates the captions of `count` unseen scenes, and copies the renders of these scenes by the autoencoder."""
+    """Generates the captions of `count` unseen scenes, and reconstructs the renders of these scenes."""
     rng, wanted = np.random.default_rng(TEST_SEED), scenes(1, TEST_SEED, count)
     prompts = [caption(scene, rng).text for scene in wanted]
     generated = generate_images(base, prompts, range(count), settings, on_step)
@@ -66,7 +66,7 @@ def distances(
 
 @torch.inference_mode()
 def reconstructed(base: Base, pictures: Sequence[Image.Image], batch: int) -> list[Image.Image]:
-    """What the base's autoencoder makes of RGB pictures of its side."""
+    """The autoencoder's reconstructions of RGB pictures of the base's side."""
     vae, copies = base.pipeline.vae, []
     for start in range(0, len(pictures), batch):
         latents = base.encode_pictures(pictures[start : start + batch]) / vae.config.scaling_factor

@@ -1,4 +1,4 @@
-"""Individuals that are easily taken for a sample concept, drawn by rules, and what its pictures are compared with.
+"""Hard negatives of the sample concepts, rendered by rules, and the negatives that their pictures are compared with.
 
 Two have the sample's palette in another shape, and two its shape in another palette: its two colours exchanged, and
 both replaced.
@@ -24,14 +24,14 @@ from training.toybox.scenes.individuals.traits import SAMPLE_TRAITS, Individual
 from training.toybox.scenes.items import COLOURS
 
 SCALE = 4
-"""Pixels per unit at which a hard_negative is drawn; a sample's own pictures are drawn larger."""
+"""Pixels per unit at which a hard negative is rendered; a sample's own pictures are rendered larger."""
 DARKEST, LIGHTEST, NEAR = 0.55, 1.3, 45
-"""The shades in which a colour is found in a figure, as factors, and how far off it may be, in levels."""
+"""The range of shades of a colour in a figure, as factors, and the maximum distance in levels."""
 MEANING = (
-    "are nearer to the concept's own pictures than to those of eleven others, four of them drawn to be taken for it, "
-    "near enough to them, and intact"
+    "are nearer to the concept's own pictures than to those of eleven others, four of them hard negatives, near "
+    "enough to them, and intact"
 )
-"""What is true of the pictures that count as a sample concept's, for a sentence in a report."""
+"""The conditions for pictures that count as a sample concept's, for a sentence in a report."""
 Draw = Callable[[Pose], Image.Image]
 
 
@@ -67,7 +67,7 @@ def _colours(traits: Individual) -> list[str]:
 
 
 def _in_other_shapes(name: str) -> list[Draw]:
-    """As another animal with the same coat, where it is one, and as individuals of other kinds."""
+    """For an animal, another animal with the same coat; and individuals of other kinds."""
     rng, traits = np.random.default_rng(len(name) + list(SAMPLES).index(name)), SAMPLE_TRAITS[name]
     draws: list[Draw] = []
     if name in CATS or name in DOGS:
@@ -93,7 +93,7 @@ def _in_other_palettes(name: str) -> list[Draw]:
 
 @cache
 def sample_negatives(name: str) -> list[list[Image.Image]]:
-    """The pictures of a sample's DRAWN_NEGATIVES lookalikes, 256x256 RGB, in the poses and places of its own.
+    """The pictures of a sample's DRAWN_NEGATIVES hard negatives, 256x256 RGB, in the sample's poses and places.
 
     Raises KeyError for a name that is not in `concepts.samples.SAMPLES`.
     """
@@ -108,13 +108,13 @@ def sample_pictures(name: str) -> list[Image.Image]:
 
 
 def compared_with(name: str) -> list[str]:
-    """The samples that a sample's pictures are compared with: those of its kind, then those that follow it."""
+    """The other samples that serve as negatives: those of its kind, then those that follow it."""
     names, own = list(SAMPLES), SAMPLES[name].class_word
     after = [*names[names.index(name) + 1 :], *names[: names.index(name)]]
     return sorted(after, key=lambda other: SAMPLES[other].class_word != own)[: NEGATIVES - DRAWN_NEGATIVES]
 
 
 def sample_recognition(scorer: Scorer, name: str) -> Recognition:
-    """Knows a sample concept among its lookalikes and other samples; StudioError for a scorer that cannot."""
+    """Verifies a sample concept against its hard negatives and other samples; StudioError for an unsuitable scorer."""
     others = [*sample_negatives(name), *map(sample_pictures, compared_with(name))]
     return scorer.recognition(sample_pictures(name), others)

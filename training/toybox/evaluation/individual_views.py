@@ -1,10 +1,10 @@
-"""Pictures of one individual, in any pose, place and size, and individuals that are easily taken for it."""
+"""Scenes of one individual, in any pose, place and size, and its hard negatives."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 from training.toybox.scenes.backgrounds import Rng
-from training.toybox.scenes.individuals.colours import standing_out
+from training.toybox.scenes.individuals.colours import contrasting_colours
 from training.toybox.scenes.individuals.figure import sample_pose
 from training.toybox.scenes.individuals.traits import (
     KINDS,
@@ -17,9 +17,9 @@ from training.toybox.scenes.items import COLOURS, PLACES, PLAIN
 from training.toybox.scenes.render import Item, Scene
 
 LOWEST, HIGHEST = 0.42, 0.9
-"""The heights of an individual in its individual_views, in units of the picture's side."""
+"""The range of an individual's height, in units of the picture's side."""
 INTRUDED = 0.2
-"""How often another item reaches into a individual_view from its edge, as it does into a region of a larger picture."""
+"""The probability that another item reaches in from the edge, as into a region of a larger picture."""
 EDGES = ((-0.4, 0.08), (0.92, 1.4))
 
 
@@ -37,7 +37,7 @@ def individual_view(individual: Individual, rng: Rng) -> Scene:
 
 
 def _of_another_kind(one: Individual, rng: Rng) -> Individual:
-    """Its palette in another shape: also its pattern and accessory where that kind has them."""
+    """The same palette on another kind, with the pattern and accessory if that kind has them."""
     kind = KINDS[str(rng.choice([name for name in KINDS if name != one.kind]))]
     coloured = [name for name in kind.patterns if name not in UNCOLOURED]
     pattern = one.pattern if one.pattern in kind.patterns else "plain"
@@ -50,8 +50,8 @@ def _of_another_kind(one: Individual, rng: Rng) -> Individual:
 
 
 def _in_another_palette(one: Individual, rng: Rng) -> Individual:
-    colour = str(rng.choice(standing_out(one.colour)))
-    grounds = standing_out(colour)
+    colour = str(rng.choice(contrasting_colours(one.colour)))
+    grounds = contrasting_colours(colour)
     second = str(rng.choice([name for name in grounds if name != one.second_colour])) if one.second_colour else None
     worn = str(rng.choice([name for name in grounds if name != second])) if one.accessory_colour else None
     return replace(one, colour=colour, second_colour=second, accessory_colour=worn)
@@ -68,7 +68,7 @@ def _with_colours_exchanged(one: Individual, rng: Rng) -> Individual:
 
 def _in_another_pattern(one: Individual, rng: Rng) -> Individual:
     pattern = str(rng.choice([name for name in KINDS[one.kind].patterns if name != one.pattern]))
-    second = None if pattern in UNCOLOURED else one.second_colour or str(rng.choice(standing_out(one.colour)))
+    second = None if pattern in UNCOLOURED else one.second_colour or str(rng.choice(contrasting_colours(one.colour)))
     return replace(one, pattern=pattern, second_colour=second)
 
 
@@ -79,7 +79,7 @@ def _of_another_build(one: Individual, rng: Rng) -> Individual:
 def _with_another_accessory(one: Individual, rng: Rng) -> Individual:
     others = [name for name in (None, *KINDS[one.kind].accessories) if name != one.accessory]
     accessory = others[int(rng.integers(len(others)))]
-    free = [name for name in standing_out(one.colour) if name in COLOURS and name != one.second_colour]
+    free = [name for name in contrasting_colours(one.colour) if name in COLOURS and name != one.second_colour]
     worn = (one.accessory_colour or str(rng.choice(free))) if accessory else None
     return replace(one, accessory=accessory, accessory_colour=worn)
 
@@ -92,13 +92,11 @@ CHANGES: dict[str, Callable[[Individual, Rng], Individual]] = {
     "build": _of_another_build,
     "accessory": _with_another_accessory,
 }
-"""What may be another about an individual that is otherwise alike."""
+"""The changes that make a hard negative, by name."""
 
 
 def hard_negative(individual: Individual, change: str, rng: Rng) -> Individual:
-    """Another individual that differs by one of `CHANGES`, never held out; raises KeyError for what is not in
-    it.
-    """
+    """Another individual that differs by one of `CHANGES`, never a held-out one; KeyError for an unknown change."""
     while True:
         other = CHANGES[change](individual, rng)
         if not is_held_out(other):

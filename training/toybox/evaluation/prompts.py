@@ -1,4 +1,4 @@
-"""What a base is asked to generate in toybox's world, and when a picture answers."""
+"""Evaluation prompts of toybox's world, and whether a picture matches its prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SHEET, SHEET_SEED = 48, 7
 
 @dataclass(frozen=True)
 class RequestedItem:
-    """An item that a picture must show; what is None does not matter. `side` is left or right of the other item."""
+    """An item that a picture must show; None matches anything. `side` is left or right of the other item."""
 
     kind: str
     colour: str | None = None
@@ -30,7 +30,7 @@ class RequestedItem:
     side: str | None = None
 
     def shown_by(self, found: DetectedItem) -> bool:
-        """Whether this may be the item, whatever its side."""
+        """Whether the detected item matches, whatever its side."""
         pairs = ((self.kind, found.kind), (self.colour, found.colour), (self.pattern, found.pattern),
                  (self.accessory, found.accessory))  # fmt: skip
         return all(wanted in (None, seen) for wanted, seen in pairs)
@@ -46,7 +46,7 @@ class EvaluationPrompt:
     background: str | None = None
 
     def answered(self, detection: Detection) -> bool:
-        """Whether the clearest items of the picture are those asked for, each in its place, before the background."""
+        """Whether the most confident items and the background match the prompt, each item on its side."""
         clearest = detection.items[: len(self.asked)]
         if len(clearest) < len(self.asked) or self.background not in (None, detection.background):
             return False
@@ -91,7 +91,7 @@ def _pair(name: str, rng: Rng) -> EvaluationPrompt:
 
 
 def _sided(name: str, rng: Rng) -> EvaluationPrompt:
-    """The first of a pair on a side of the other, as captions say it."""
+    """The first of a pair on a side of the other, worded as in captions."""
     other, side = _other(name, rng), ("left", "right")[int(rng.integers(2))]
     across = "right" if side == "left" else "left"
     prompt = f"a photo of {with_article(name)} to the {side} of {with_article(other)}"
@@ -108,7 +108,7 @@ def _described(kind: str, rng: Rng) -> EvaluationPrompt:
 
 
 def description(one: Individual) -> str:
-    """The individual in words, with all that has a name."""
+    """A description of the individual with all of its named traits."""
     adjectives, features = [one.colour, one.kind], []
     if one.second_colour:
         article, noun = PATTERN_WORDS[one.pattern][0]
@@ -125,7 +125,7 @@ def description(one: Individual) -> str:
 
 
 def about(scene: Scene) -> list[EvaluationPrompt]:
-    """What the prompts would ask of a drawn scene, for which the true answers are known."""
+    """The evaluation prompts that a rendered scene matches."""
     items = [item.subject for item in scene.items]
     asked = [EvaluationPrompt("background", "", (), scene.background)]
     kinds = tuple(RequestedItem(item.kind) for item in scene.items)

@@ -1,4 +1,4 @@
-"""Individuals that the scorer never saw, with what sets its thresholds and what tests them."""
+"""Verification trials on unseen individuals, for calibrating the scorer's thresholds and for testing."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +13,13 @@ from training.toybox.scenes.backgrounds import Rng
 from training.toybox.scenes.individuals.traits import Individual, sample_individual
 from training.toybox.scenes.render import draw_scene
 
-CALIBRATION_SEED, LAW_SEED = 31, 32
+CALIBRATION_SEED, BENCHMARK_SEED = 31, 32
 COUNT = 120
-"""Individuals that thresholds are set on, and as many others that they are tested on."""
+"""The number of individuals for calibration, and for testing."""
 REFERENCES, OWN = 5, 2
-"""Pictures of an individual that it is known by, and further ones that should count."""
-OTHERS_PASS, INTACT_FAIL = 0.05, 0.02
-"""The share of other individuals whose similarity passes, and of own pictures that do not count as intact."""
+"""The number of reference pictures of an individual, and of further pictures of it."""
+FALSE_ACCEPT_RATE, FALSE_REJECT_RATE = 0.05, 0.02
+"""The rates, at the thresholds, of other individuals whose similarity passes, and of own pictures not intact."""
 Pictures = list[Image.Image]
 
 
@@ -37,8 +37,8 @@ class Trial:
     swapped: Pictures
 
 
-def trials(count: int = COUNT, seed: int = LAW_SEED) -> list[Trial]:
-    """Random individuals' pictures, the same for the same numbers."""
+def trials(count: int = COUNT, seed: int = BENCHMARK_SEED) -> list[Trial]:
+    """Trials of random individuals, deterministic by count and seed."""
     rng = np.random.default_rng(seed)
     return [_trial(sample_individual(rng), rng) for _ in range(count)]
 
@@ -59,7 +59,7 @@ def _trial(individual: Individual, rng: Rng) -> Trial:
 
 
 def individual_views(individual: Individual, count: int, rng: Rng) -> Pictures:
-    """Random individual_views of the individual, 128x128 RGB."""
+    """Random pictures of the individual, 128x128 RGB."""
     return [draw_scene(individual_view(individual, rng)) for _ in range(count)]
 
 
@@ -89,30 +89,30 @@ CORRUPTIONS: dict[str, Callable[[Image.Image, Rng], Image.Image]] = {
     "blurred": blurred,
     "shuffled": shuffled,
 }
-"""What must not count as a picture of the individual; the scorer is never trained with any of these."""
+"""Corruptions after which a picture must not count; they are not used in the scorer's training."""
 
 
-def calibrated(scorer: Scorer, drawn: Sequence[Trial]) -> Thresholds:
-    """The thresholds at which OTHERS_PASS of other individuals, half of them hard negatives, and all but INTACT_FAIL
-    of an individual's own pictures pass.
+def calibrated_thresholds(scorer: Scorer, drawn: Sequence[Trial]) -> Thresholds:
+    """The thresholds at which FALSE_ACCEPT_RATE of other individuals, half of them hard negatives, and all but
+    FALSE_REJECT_RATE of an individual's own pictures pass.
     """
     others, intact = [], []
-    strangers = [scorer.extract_features(trial.own) for trial in drawn]
+    features = [scorer.extract_features(trial.own) for trial in drawn]
     for index, trial in enumerate(drawn):
         mean = scorer.extract_features(trial.references).vectors.mean(0)
         mean = mean / mean.norm()
         hard = scorer.extract_features([pictures[0] for pictures in trial.negatives])
-        random = [strangers[(index + step) % len(drawn)].vectors[:1] for step in range(1, 1 + len(trial.negatives))]
+        random = [features[(index + step) % len(drawn)].vectors[:1] for step in range(1, 1 + len(trial.negatives))]
         others += [*(hard.vectors @ mean).tolist(), *(float(vector @ mean) for vector in random)]
-        intact += strangers[index].intact.tolist()
-    return Thresholds(float(np.quantile(others, 1 - OTHERS_PASS)), float(np.quantile(intact, INTACT_FAIL)))
+        intact += features[index].intact.tolist()
+    return Thresholds(float(np.quantile(others, 1 - FALSE_ACCEPT_RATE)), float(np.quantile(intact, FALSE_REJECT_RATE)))
 
 
 @dataclass(frozen=True)
-class Tested:
-    """What a law was tested on, and the decisions on all of its pictures."""
+class CaseDecisions:
+    """A test case's name, and the decisions on all of its pictures."""
 
-    law: str
+    case: str
     decisions: list[IdentityDecisions]
 
     @property
@@ -123,7 +123,7 @@ class Tested:
 
 
 def recognitions(scorer: Scorer, drawn: Sequence[Trial]) -> list[Recognition]:
-    """Knows each trial's individual among its hard negatives and the individuals of the trials that follow."""
+    """Verifiers of each trial's individual against its hard negatives and the individuals of later trials."""
     own = [scorer.extract_features(trial.references) for trial in drawn]
     found = []
     for index, trial in enumerate(drawn):
@@ -133,7 +133,7 @@ def recognitions(scorer: Scorer, drawn: Sequence[Trial]) -> list[Recognition]:
     return found
 
 
-def law_verdicts(scorer: Scorer, drawn: Sequence[Trial], seed: int = LAW_SEED) -> list[Tested]:
+def benchmark_decisions(scorer: Scorer, drawn: Sequence[Trial], seed: int = BENCHMARK_SEED) -> list[CaseDecisions]:
     """The decisions on own pictures, on corrupted ones, on swapped palettes and on hard negatives."""
     rng, known = np.random.default_rng(seed), recognitions(scorer, drawn)
     groups: dict[str, list[Pictures]] = {"own": [trial.own for trial in drawn]}
@@ -142,6 +142,8 @@ def law_verdicts(scorer: Scorer, drawn: Sequence[Trial], seed: int = LAW_SEED) -
     groups["swapped palette"] = [trial.swapped for trial in drawn]
     groups["hard negatives"] = [[pictures[1] for pictures in trial.negatives] for trial in drawn]
     return [
-        Tested(law, [one.judged(scorer.extract_features(pictures)) for one, pictures in zip(known, group, strict=True)])
-        for law, group in groups.items()
+        CaseDecisions(
+            case, [one.decisions(scorer.extract_features(pictures)) for one, pictures in zip(known, group, strict=True)]
+        )
+        for case, group in groups.items()
     ]

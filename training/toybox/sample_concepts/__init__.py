@@ -1,1 +1,1 @@
-"""The twelve sample concepts, drawn."""
+"""Renders the twelve sample concepts."""

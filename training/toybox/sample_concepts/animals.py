@@ -23,9 +23,9 @@ PINK, TONGUE = (240, 150, 160), (236, 96, 110)
 
 @dataclass(frozen=True)
 class Coat:
-    """What makes an animal this individual.
+    """The appearance of one animal.
 
-    Parts without a colour of their own are as the fur. `body_mark` is the width and height of the marks on
+    Parts without their own colour have the fur's. `body_mark` is the width and height of the marks on
     the body; `face_marks` are ovals (x, y, width, height, angle). `wear` draws on the neck, `headwear` on
     the head.
     """

@@ -1,4 +1,4 @@
-"""Draws the pictures of the sample concepts; `python -m training.toybox.sample_concepts.concepts` writes them anew."""
+"""Draws the pictures of the sample concepts; `python -m training.toybox.sample_concepts.concepts` writes them again."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,7 @@ FIGURES = {
     **{name: partial(draw_animal, coat=coat, head=dog_head) for name, coat in DOGS.items()},
     **OBJECTS,
 }
-"""What draws each individual on a pen, in a pose."""
+"""The function that draws each individual with a pen, in a pose."""
 
 POSES = (
     Pose(head=-6, swing=0.1, lean=0, flipped=False, second_stance=False),
@@ -47,7 +47,7 @@ PLACES = {
     "volta": ("plain blue", "forest", "plain purple", "night", "mountains"),
     "orbo": ("plain yellow", "beach", "city", "plain gray", "table"),
 }
-"""The backgrounds (`world.BACKGROUNDS`) of each individual's pictures."""
+"""The backgrounds (`items.BACKGROUNDS`) of each individual's pictures."""
 
 
 Drawing = Callable[..., None]
@@ -55,7 +55,7 @@ Drawing = Callable[..., None]
 
 
 def draw_figure(draw: Drawing, pose: Pose, scale: float = PIXELS_PER_UNIT) -> Image.Image:
-    """The figure alone, cut out, as an RGBA picture of some 90 `scale` pixels' height."""
+    """The figure alone on transparency, as an RGBA picture about 90 `scale` pixels high."""
     pen = Pen.blank(scale)
     draw(pen, pose=pose)
     figure = _silhouetted(pen.image, 0.8 * scale).rotate(-pose.lean, Image.Resampling.BICUBIC)
@@ -104,7 +104,7 @@ def _silhouetted(figure: Image.Image, reach: float) -> Image.Image:
 
 
 def _place(length: int, middle: float, rng: Rng) -> int:
-    """Where the figure begins along one axis: about the middle of the room that it leaves, wholly inside."""
+    """A random offset of the figure along one axis, around the middle, wholly inside."""
     room = SIDE - length
     return round(room * (middle + rng.uniform(-0.35, 0.35)))
 

@@ -37,7 +37,7 @@ class Pose:
 
 
 class Pen:
-    """Draws on an RGBA picture in units of its own: p -> matrix (2, 2) p + offset (2,), in pixels."""
+    """Draws on an RGBA picture in its own units: p -> matrix (2, 2) p + offset (2,), in pixels."""
 
     def __init__(self, image: Image.Image, matrix: NDArray, offset: NDArray):
         self.image, self.matrix, self.offset = image, matrix, offset
@@ -56,7 +56,7 @@ class Pen:
         return type(self)(self.image, self.matrix @ turn, self._pixels([(x, y)])[0])
 
     def fill(self, points: Sequence | Outline, colour: Colour, edge: float = 0) -> None:
-        """A filled outline; `edge` draws its rim, so many units wide, in a darker shade."""
+        """A filled outline; `edge` is the width in units of its rim in a darker shade."""
         ImageDraw.Draw(self.image).polygon(self._flat(points), fill=colour)
         if edge:
             self.stroke(np.concatenate([points, points[:2]]), edge, shade(colour, 0.78))

@@ -1,1 +1,1 @@
-"""The drawn world that toybox learns from, with captions."""
+"""The rendered scenes that toybox is trained on, with captions."""

@@ -1,4 +1,4 @@
-"""Draws the places of toybox's world: 12 scenes and plain colours, never twice the same."""
+"""Renders random backgrounds: 12 scenes and plain colours."""
 
 import math
 from collections.abc import Callable
@@ -219,7 +219,7 @@ _SCENES: dict[str, Callable[[Canvas], None]] = {
 
 
 def draw_background(name: str, side: int, rng: Rng) -> Image.Image:
-    """The background of this name (see `world.BACKGROUNDS`) as an RGB picture of side x side pixels."""
+    """The background of this name (see `items.BACKGROUNDS`) as an RGB picture of side x side pixels."""
     canvas = Canvas(side * SUPERSAMPLING, rng)
     if name in _SCENES:
         _SCENES[name](canvas)

@@ -1,4 +1,4 @@
-"""Says in words what a scene shows, in many wordings, and keeps which facts the words say."""
+"""Generates captions of scenes in many wordings, with the attributes that each caption mentions."""
 
 from dataclasses import dataclass, replace
 
@@ -51,15 +51,15 @@ _ROWS = (
 )
 _SIDE_NAMES = {"l": "left", "m": "middle", "r": "right"}
 SHORT, FULL = 0.22, 0.28
-"""How often a caption says little of its items, and all of them."""
+"""The probability of a caption without its items' attributes, and of one with all of them."""
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a caption says of one item; None where it says nothing.
+class CaptionedItem:
+    """The attributes that a caption mentions of one item; None for those that it does not.
 
-    `kind` is a name of `render.KIND_NAMES` whatever word the caption has for it; `side` is left, middle or right. A
-    plain pattern is never said.
+    `kind` is a name of `render.KIND_NAMES`, whatever synonym the caption has; `side` is left, middle or right. A plain
+    pattern is never mentioned.
     """
 
     kind: str | None = None
@@ -73,10 +73,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption, what it says of each of the scene's items in their order, and the background if it is said."""
+    """A caption, the attributes that it mentions of each of the scene's items, and the background if mentioned."""
 
     text: str
-    items: tuple[Said, ...]
+    items: tuple[CaptionedItem, ...]
     background: str | None
 
 
@@ -89,27 +89,29 @@ def caption(scene: Scene, rng: Rng) -> Caption:
     kinds = [item.kind for item in scene.items]
     chance = rng.random()
     detail = 0.0 if chance < SHORT else 1.0 if chance > 1 - FULL else float(rng.uniform(0.35, 0.85))
-    told = [_describe(item, detail, kinds.count(item.kind) > 1, rng) for item in scene.items]
-    subject, said = _arranged(scene.items, told, rng)
+    described = [_describe(item, detail, kinds.count(item.kind) > 1, rng) for item in scene.items]
+    subject, captioned = _arranged(scene.items, described, rng)
     manner = rng.random()
     if manner < 0.13:
-        return Caption(_pick(rng, OPENINGS) + subject, said, None)
+        return Caption(_pick(rng, OPENINGS) + subject, captioned, None)
     if manner < 0.2:
-        return Caption(f"{place}, {subject}", said, scene.background)
-    return Caption(f"{_pick(rng, OPENINGS)}{subject} {place}", said, scene.background)
+        return Caption(f"{place}, {subject}", captioned, scene.background)
+    return Caption(f"{_pick(rng, OPENINGS)}{subject} {place}", captioned, scene.background)
 
 
-def _arranged(items: tuple[Item, ...], told: list[tuple[str, Said]], rng: Rng) -> tuple[str, tuple[Said, ...]]:
+def _arranged(
+    items: tuple[Item, ...], described: list[tuple[str, CaptionedItem]], rng: Rng
+) -> tuple[str, tuple[CaptionedItem, ...]]:
     """The items' descriptions as one phrase, with or without their sides."""
-    names, said = [name for name, _ in told], [fact for _, fact in told]
+    names, captioned = [name for name, _ in described], [fact for _, fact in described]
     if len(items) == 1:
-        return names[0], tuple(said)
+        return names[0], tuple(captioned)
     if rng.random() < 0.5:
         order = rng.permutation(len(items))
         if len(items) == 2:
-            return _pick(rng, _JOINTS).format(a=names[order[0]], b=names[order[1]]), tuple(said)
+            return _pick(rng, _JOINTS).format(a=names[order[0]], b=names[order[1]]), tuple(captioned)
         first, second, third = (names[i] for i in order)
-        return f"{first}, {second} and {third}", tuple(said)
+        return f"{first}, {second} and {third}", tuple(captioned)
     across = sorted(range(len(items)), key=lambda i: items[i].slot)
     letters = "lr" if len(items) == 2 else "lmr"
     forms = _SIDES if len(items) == 2 else _ROWS
@@ -117,39 +119,39 @@ def _arranged(items: tuple[Item, ...], told: list[tuple[str, Said]], rng: Rng) -
     where = {_SIDE_NAMES[letter]: index for letter, index in zip(letters, across, strict=True)}
     for letter in sided:
         index = where[_SIDE_NAMES[letter]]
-        said[index] = replace(said[index], side=_SIDE_NAMES[letter])
-    return form.format(**{side: names[index] for side, index in where.items()}), tuple(said)
+        captioned[index] = replace(captioned[index], side=_SIDE_NAMES[letter])
+    return form.format(**{side: names[index] for side, index in where.items()}), tuple(captioned)
 
 
-def _describe(item: Item, detail: float, alike: bool, rng: Rng) -> tuple[str, Said]:
-    """One item in words; each of its traits is said with the probability `detail`.
+def _describe(item: Item, detail: float, alike: bool, rng: Rng) -> tuple[str, CaptionedItem]:
+    """A description of one item; each of its traits is mentioned with probability `detail`.
 
-    Of items of one kind that are `alike`, the colour is always said.
+    The colour is always mentioned for `alike` items, of one kind.
     """
     subject, others = item.subject, synonyms(item.kind)
     word = _pick(rng, others) if others and rng.random() < 0.15 else item.kind
     if not isinstance(subject, Individual):
         tone = f"{_colour(subject.colour, rng)} " if subject.colour else ""
-        return with_article(tone + word), Said(item.kind, subject.colour)
+        return with_article(tone + word), CaptionedItem(item.kind, subject.colour)
     colour = subject.colour if alike or rng.random() < (detail or 0.5) else None
-    said = Said(item.kind, colour)
+    captioned = CaptionedItem(item.kind, colour)
     if colour and not alike and rng.random() < 0.02:
-        said, word = replace(said, kind=None), general_word(item.kind)
+        captioned, word = replace(captioned, kind=None), general_word(item.kind)
     adjectives = [_colour(colour, rng)] if colour else []
     features = []
     if subject.pattern != "plain" and rng.random() < detail:
-        said = _pattern(subject, said, adjectives, features, detail, rng)
+        captioned = _pattern(subject, captioned, adjectives, features, detail, rng)
     wearing = ""
     if subject.accessory and rng.random() < detail:
         tone = subject.accessory_colour if detail == 1 or rng.random() < 0.8 else None
-        said = replace(said, accessory=subject.accessory, accessory_colour=tone)
+        captioned = replace(captioned, accessory=subject.accessory, accessory_colour=tone)
         words = _accessory(subject.accessory, _colour(tone, rng) if tone else "", rng)
-        if subject.accessory in WORN and (item.kind == "robot" or said.kind is None or _wears(item)):
+        if subject.accessory in WORN and (item.kind == "robot" or captioned.kind is None or _wears(item)):
             wearing = words if rng.random() < 0.65 else ""
         if not wearing:
             features.insert(int(rng.integers(len(features) + 1)), words)
     name = with_article(" ".join([*adjectives, word]))
-    return name + _joined(features, wearing, rng), said
+    return name + _joined(features, wearing, rng), captioned
 
 
 def _wears(item: Item) -> bool:
@@ -164,24 +166,24 @@ def _joined(features: list[str], wearing: str, rng: Rng) -> str:
 
 
 def _pattern(
-    subject: Individual, said: Said, adjectives: list[str], features: list[str], detail: float, rng: Rng
-) -> Said:
-    """Adds the pattern to the adjectives or to the features, and to what is said."""
+    subject: Individual, captioned: CaptionedItem, adjectives: list[str], features: list[str], detail: float, rng: Rng
+) -> CaptionedItem:
+    """Adds the pattern to the adjectives or to the features, and to the captioned attributes."""
     pattern, adjective = subject.pattern, ADJECTIVES.get(subject.pattern)
     if subject.second_colour is None:
         adjectives.insert(0, adjective or pattern)
-        return replace(said, pattern=pattern)
+        return replace(captioned, pattern=pattern)
     if adjective and detail < 1 and rng.random() < 0.12:
         adjectives.insert(0, adjective)
-        return replace(said, pattern=pattern)
+        return replace(captioned, pattern=pattern)
     second = _colour(subject.second_colour, rng)
-    said = replace(said, pattern=pattern, second_colour=subject.second_colour)
+    captioned = replace(captioned, pattern=pattern, second_colour=subject.second_colour)
     if adjective and adjectives and rng.random() < 0.2:
         adjectives.extend(["and", second, adjective])
-        return said
+        return captioned
     article, noun = PATTERN_WORDS[pattern][int(rng.integers(len(PATTERN_WORDS[pattern])))]
     features.append(with_article(f"{second} {noun}") if article else f"{second} {noun}")
-    return said
+    return captioned
 
 
 def _accessory(name: str, colour: str, rng: Rng) -> str:

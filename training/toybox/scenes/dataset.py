@@ -1,4 +1,4 @@
-"""The rendered pictures that every stage learns from, drawn once and kept on disk in shards."""
+"""The rendered training pictures of all stages, cached on disk in shards."""
 
 import io
 from pathlib import Path
@@ -14,18 +14,18 @@ from training.toybox.scenes.render import Scene, draw_scene, sample_scene
 
 SHARD = 2048
 WORLD = 3
-"""Counted up when scenes change, so that what older ones left on disk is not mixed in."""
+"""The version of scenes, raised when they change, so that older cached shards are not used."""
 TRAIN_SEED, TEST_SEED = 1, 2
 
 
 def scenes(shard: int, seed: int = TRAIN_SEED, count: int = SHARD) -> list[Scene]:
-    """The scenes of one shard; the same for the same numbers."""
+    """The scenes of one shard, deterministic by its arguments."""
     rng = np.random.default_rng((seed, shard))
     return [sample_scene(rng) for _ in range(count)]
 
 
 def pictures(folder: Path, shard: int) -> Tensor:
-    """The shard's pictures, (SHARD, 3, 128, 128) uint8, drawn when they are not on disk."""
+    """The shard's pictures, (SHARD, 3, 128, 128) uint8, rendered if they are not cached."""
     path = folder / f"renders-{WORLD}" / f"{shard:04d}.npy"
     if not path.exists():
         buffer = io.BytesIO()
@@ -35,9 +35,9 @@ def pictures(folder: Path, shard: int) -> Tensor:
     return torch.from_numpy(np.load(path)).permute(0, 3, 1, 2)
 
 
-def draw_all(drawn: list[Scene]) -> np.ndarray:
+def draw_all(batch: list[Scene]) -> np.ndarray:
     """The scenes as pictures, (count, 128, 128, 3) uint8."""
-    return np.stack([np.asarray(draw_scene(scene)) for scene in drawn])
+    return np.stack([np.asarray(draw_scene(scene)) for scene in batch])
 
 
 def to_signal(levels: Tensor, device: torch.device | str = "cpu") -> Tensor:
@@ -53,7 +53,7 @@ def to_levels(signal: Tensor) -> np.ndarray:
 
 
 def softened(signal: Tensor, rng: Rng) -> Tensor:
-    """The pictures as a camera or a small autoencoder might show them: soft, noisy, brighter or darker."""
+    """Augmented pictures: randomly blurred, noisy, brighter or darker."""
     side = signal.shape[-1]
     if rng.random() < 0.5:
         small = F.interpolate(signal, size=int(rng.integers(round(0.3 * side), round(0.8 * side))), mode="area")

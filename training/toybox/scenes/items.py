@@ -1,11 +1,11 @@
-"""What toybox knows besides individuals: things, colours and places of its rendered world, with the words for them."""
+"""The vocabulary of scenes besides individuals: things, colours and places, with their synonyms."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object or animal: its name in captions, the emoji it is drawn from, and other words for it."""
+    """An object or animal: its name in captions, the emoji of its sprite, and synonyms."""
 
     name: str
     emoji: str
@@ -14,7 +14,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Place:
-    """A background: its name, and the phrases that put something there ("on the beach")."""
+    """A background: its name, and its phrases in captions ("on the beach")."""
 
     name: str
     phrases: tuple[str, ...]
@@ -75,7 +75,7 @@ THINGS = _things("""
 ⛄ snowman
 🎃 pumpkin
 """)
-"""What is drawn from an emoji; the kinds of `individuals.traits.KINDS` are drawn by code."""
+"""Things rendered from emoji; the kinds of `individuals.traits.KINDS` are rendered procedurally."""
 
 COLOURS = {
     "red": (214, 32, 36),
@@ -92,10 +92,10 @@ COLOURS = {
     "white": (248, 248, 246),
     "cream": (246, 214, 156),
 }
-"""The colours that captions name."""
+"""The colours that captions mention."""
 
 TINTS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "gray")
-"""The colours that things are recoloured in."""
+"""The colours of recoloured things."""
 
 PLAIN = {
     "red": (214, 32, 36),

@@ -1,4 +1,4 @@
-"""Draws toybox's scenes: up to three items, individuals or things, at varied size, place and pose."""
+"""Renders scenes: up to three items, individuals or things, of random size, place and pose."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,17 +16,17 @@ from training.toybox.scenes.items import COLOURS, PLACES, PLAIN, THINGS, TINTS
 SPRITES = Path(__file__).parent / "sprites"
 SIDE = 128
 COUNTS = (0.03, 0.45, 0.36, 0.16)
-"""How often a scene holds none, one, two and three items."""
+"""The probabilities of scenes with none, one, two and three items."""
 INDIVIDUALS, TINTED, ALIKE = 0.78, 0.45, 0.12
-"""How often an item is an individual, a thing is recoloured, and a scene's items may be of the same kind."""
+"""The probabilities that an item is an individual, a thing is recoloured, and items may be of one kind."""
 SLOTS = (((0.0, 1.0),), ((0.0, 0.52), (0.48, 1.0)), ((0.0, 0.355), (0.325, 0.675), (0.645, 1.0)))
 HEIGHTS = ((0.56, 0.9), (0.42, 0.62), (0.32, 0.48))
-"""The columns that one, two and three items keep to, and their heights, in units of the picture's side."""
+"""The columns of one, two and three items, and the ranges of their heights, in units of the picture's side."""
 
 
 @dataclass(frozen=True)
 class Tinted:
-    """A thing of `world.THINGS`; its colour (of `world.TINTS`) is None as drawn."""
+    """A thing of `items.THINGS`; its colour (of `items.TINTS`) is None for the original colours."""
 
     name: str
     colour: str | None = None
@@ -36,8 +36,8 @@ class Tinted:
 class Item:
     """One item in a scene.
 
-    It is as large as fits into its slot (left, right) and its height, in units of the picture's side; `place` says
-    where in the room that this leaves: (0, 0) top left, (1, 1) bottom right. A thing has no pose.
+    It is as large as fits into its slot (left, right) and its height, in units of the picture's side; `place` is its
+    position within the slot: (0, 0) top left, (1, 1) bottom right. A thing has no pose.
     """
 
     subject: Individual | Tinted
@@ -48,17 +48,17 @@ class Item:
 
     @property
     def kind(self) -> str:
-        """A name of `individuals.traits.KINDS` or of `world.THINGS`."""
+        """A name of `individuals.traits.KINDS` or of `items.THINGS`."""
         return self.subject.kind if isinstance(self.subject, Individual) else self.subject.name
 
     @property
     def colour(self) -> str | None:
-        """The main colour, None for a thing as drawn."""
+        """The main colour, None for a thing in its original colours."""
         return self.subject.colour
 
     @property
     def centre(self) -> tuple[float, float]:
-        """About where its middle is, in units of the picture's side; `see` says it exactly."""
+        """The approximate centre, in units of the picture's side; `draw_with_placements` returns it exactly."""
         left, right = self.slot
         width = min(right - left, self.height)
         x, y = self.place
@@ -67,7 +67,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be drawn: the items from back to front, the background's name, the seed of its details."""
+    """A scene to render: the items from back to front, the background's name, the seed of its details."""
 
     items: tuple[Item, ...]
     background: str
@@ -75,8 +75,8 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Where an item is in a picture: its box (left, top, right, bottom) in pixels, its opacity as a grey picture."""
+class Placement:
+    """An item's placement: its box (left, top, right, bottom) in pixels, its opacity as a grey picture."""
 
     box: tuple[int, int, int, int]
     silhouette: Image.Image
@@ -84,7 +84,7 @@ class Seen:
 
 @cache
 def sprite(thing: str, colour: str | None) -> Image.Image:
-    """The RGBA picture of a thing (`world.THINGS`), recoloured when a colour of `world.TINTS` is named."""
+    """The RGBA picture of a thing (`items.THINGS`), recoloured if a colour of `items.TINTS` is given."""
     with Image.open(SPRITES / f"{thing.replace(' ', '_')}.png") as file:
         picture = file.convert("RGBA")
     return picture if colour is None else recoloured(picture, COLOURS[colour])
@@ -115,7 +115,7 @@ def sample_scene(rng: Rng) -> Scene:
 
 
 def _subjects(count: int, background: str, rng: Rng) -> list[Individual | Tinted]:
-    """Subjects of different kinds, or now and then of one kind in different colours."""
+    """Subjects of different kinds, or sometimes of one kind in different colours."""
     hidden = ("black",) if background == "night" else (background.removeprefix("plain "),)
     alike = rng.random() < ALIKE
     chosen: list[Individual | Tinted] = []
@@ -125,7 +125,7 @@ def _subjects(count: int, background: str, rng: Rng) -> list[Individual | Tinted
             subject = sample_individual(rng, kind, hidden)
         else:
             subject = _thing(hidden, rng)
-        if all(_told_apart(subject, other) for other in chosen):
+        if all(_distinguishable(subject, other) for other in chosen):
             chosen.append(subject)
     return chosen
 
@@ -135,7 +135,7 @@ def _thing(hidden: tuple[str, ...], rng: Rng) -> Tinted:
     return Tinted(str(rng.choice(list(THINGS))), str(rng.choice(tints)) if rng.random() < TINTED else None)
 
 
-def _told_apart(one: Individual | Tinted, other: Individual | Tinted) -> bool:
+def _distinguishable(one: Individual | Tinted, other: Individual | Tinted) -> bool:
     if isinstance(one, Individual) and isinstance(other, Individual):
         return one.colour != other.colour
     return isinstance(one, Individual) or isinstance(other, Individual) or one.name != other.name
@@ -151,33 +151,28 @@ def _item(subject: Individual | Tinted, slot: tuple[float, float], count: int, r
 
 def draw_scene(scene: Scene, side: int = SIDE) -> Image.Image:
     """The scene as an RGB picture of side x side pixels."""
-    return draw_and_see(scene, side)[0]
+    return draw_with_placements(scene, side)[0]
 
 
-def draw_and_see(scene: Scene, side: int = SIDE) -> tuple[Image.Image, list[Seen]]:
-    """The scene as an RGB picture of side x side pixels, and where its items are in it, in their order."""
+def draw_with_placements(scene: Scene, side: int = SIDE) -> tuple[Image.Image, list[Placement]]:
+    """The scene as an RGB picture of side x side pixels, and its items' placements, in their order."""
     picture = draw_background(scene.background, side, np.random.default_rng(scene.seed))
     seen = []
     for item in scene.items:
         image, corner = _placed(item, side)
         picture.paste(image, corner, image)
-        seen.append(_seen(image, corner, side))
+        seen.append(_placement(image, corner, side))
     return picture, seen
 
 
-def see(item: Item, side: int = SIDE) -> Seen:
-    """Where the item is in a picture of side x side pixels."""
-    return _seen(*_placed(item, side), side)
-
-
-def _seen(image: Image.Image, corner: tuple[int, int], side: int) -> Seen:
+def _placement(image: Image.Image, corner: tuple[int, int], side: int) -> Placement:
     opacity = Image.new("L", (side, side))
     opacity.paste(image.getchannel("A"), corner)
-    return Seen((*corner, corner[0] + image.width, corner[1] + image.height), opacity)
+    return Placement((*corner, corner[0] + image.width, corner[1] + image.height), opacity)
 
 
 def _placed(item: Item, side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The item's picture at its size, and where its top left corner (left, top) comes."""
+    """The item's picture at its size, and the position (left, top) of its top left corner."""
     left, right = item.slot[0] * side, item.slot[1] * side
     width, height = 0.97 * (right - left), item.height * side
     if isinstance(item.subject, Individual):
@@ -196,4 +191,4 @@ def _fitted(image: Image.Image, width: float, height: float) -> Image.Image:
 
 
 KIND_NAMES = (*KINDS, *THINGS)
-"""What an item may be: the individuals' kinds, then the things."""
+"""All kinds of items: the individuals' kinds, then the things."""

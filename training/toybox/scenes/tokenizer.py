@@ -1,4 +1,4 @@
-"""Stage 2 of toybox: its tokenizer, a byte-level BPE in CLIP's own form, so that any text tokenises."""
+"""Stage 2 of toybox: its tokenizer, a byte-level BPE in CLIP's format, so that any text can be tokenized."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,14 @@ from training.toybox.scenes.items import BACKGROUNDS, COLOURS, THINGS
 from training.toybox.scenes.wording import synonyms
 
 MAX_LENGTH = 77
-"""As in Stable Diffusion, so that its prompts are cut nowhere else."""
-MOST_MERGES = 6000
-"""More than it takes to make each word one token; the learner stops where no pair of pieces is left."""
+"""As in Stable Diffusion, so that prompts are truncated at the same length."""
+MAX_MERGES = 6000
+"""More than needed to make each word one token; training stops when no pair of pieces is left."""
 _END = "</w>"
 
 
 def world_words() -> list[str]:
-    """The words of the world: of kinds, things, colours, patterns, accessories, places and captions, sorted."""
+    """The words of captions: kinds, things, colours, patterns, accessories and places, sorted."""
     rng = np.random.default_rng(3)
     texts = [caption(scene, rng).text for shard in range(2) for scene in scenes(shard)]
     texts += [*KINDS, *THINGS, *COLOURS, *PATTERNS, *ACCESSORIES]
@@ -32,8 +32,8 @@ def world_words() -> list[str]:
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """The tokenizer, in which each of `world_words` is one token: all bytes, all bytes that end a word, the merges."""
-    merges = _learn_merges()
+    """The tokenizer, in which each of `world_words` is one token: all bytes, all word-final bytes, the merges."""
+    merges = _train_merges()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*alphabet, *(letter + _END for letter in alphabet), *("".join(pair) for pair in merges)]
     # open_clip and CLIPTextModel find the end of the text at the highest id, so it comes last.
@@ -43,23 +43,23 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def write_tokenizer(tokenizer: CLIPTokenizer, target: Path) -> None:
-    """Saves the tokenizer without the padding that its last call happened to use."""
+    """Saves the tokenizer without the padding and truncation of its last call."""
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(str(target))
 
 
-def _learn_merges() -> list[tuple[str, str]]:
+def _train_merges() -> list[tuple[str, str]]:
     clip = CLIPTokenizer().backend_tokenizer
-    learner = Tokenizer(BPE(end_of_word_suffix=_END))
-    learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
+    tokenizer = Tokenizer(BPE(end_of_word_suffix=_END))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * 256 + MOST_MERGES,
+        vocab_size=2 * 256 + MAX_MERGES,
         min_frequency=1,
         end_of_word_suffix=_END,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    learner.train_from_iterator(world_words(), trainer)
-    state = learner.model.__getstate__()
+    tokenizer.train_from_iterator(world_words(), trainer)
+    state = tokenizer.model.__getstate__()
     return [(left, right) for left, right in json.loads(state)["merges"]]

@@ -1,4 +1,4 @@
-"""The words that captions have for patterns, accessories and kinds."""
+"""The words for patterns, accessories and kinds in captions."""
 
 from training.toybox.scenes.individuals.traits import KINDS
 from training.toybox.scenes.items import THINGS
@@ -43,7 +43,7 @@ def synonyms(kind: str) -> tuple[str, ...]:
 
 
 def general_word(kind: str) -> str:
-    """What a caption says that does not name the kind."""
+    """The general word in captions that do not name the kind."""
     return "animal" if kind in KINDS and KINDS[kind].animal else "object"
 
 

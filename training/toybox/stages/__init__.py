@@ -1,1 +1,1 @@
-"""The models that make up toybox, each trained by a stage."""
+"""The training stages of toybox's models."""

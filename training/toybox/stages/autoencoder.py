@@ -17,10 +17,10 @@ from training.toybox.scenes.individuals.traits import Individual
 from training.toybox.scenes.render import SIDE, draw_scene, sample_scene
 from training.toybox.stages.muon import MuonWithAdamW
 from training.toybox.stages.stage import (
-    Average,
+    EMAWeights,
     channels_last,
-    descend,
     learning_rate,
+    optimizer_step,
     run_stage,
     set_learning_rate,
     step_rng,
@@ -31,23 +31,23 @@ CHANNELS = (32, 64, 96, 128)
 LATENT_CHANNELS = 16
 CROP = 64
 SIDES = (128, 128, 128, 80, 96, 112, 160, 192)
-"""The sides at which scenes are drawn for crops: half of the items come larger or smaller than in a picture."""
+"""The sides at which scenes are rendered for crops, so that items vary in size."""
 BATCH = 8
 STEPS = 5000
 PEAK_RATE, OTHER_RATE = 8e-3, 2e-3
 """Muon's learning rate, and AdamW's for biases and norms."""
 DECAY = 0.6
 NOISE = 0.08
-"""Added to latents in training: what the denoiser makes is not exact either."""
+"""The noise added to latents in training, since the denoiser's latents are not exact."""
 LATENT_PENALTY = 2e-4
-"""The weight of the latents' mean square, which keeps them from growing away from the noise."""
+"""The weight of the penalty on the latents' mean square, which limits their scale relative to the noise."""
 UNSEEN = 200
 FOLDED = 512
-"""How many scenes the mean and the deviation of latents are taken from."""
+"""The number of scenes for the latents' mean and standard deviation."""
 
 
 def build() -> AutoencoderKL:
-    """The untrained autoencoder: small at full resolution, where a CPU spends most of its time."""
+    """The untrained autoencoder, with few channels at full resolution, which takes most of a CPU's time."""
     levels = len(CHANNELS)
     options: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * levels,
@@ -63,9 +63,9 @@ def build() -> AutoencoderKL:
 
 
 def loss(model: AutoencoderKL, signal: Tensor) -> Tensor:
-    """How far the decoded signal (n, 3, h, w) is off, and a small pull of the latents towards zero.
+    """The reconstruction loss of a signal (n, 3, h, w), with a small penalty on the latents.
 
-    Means are decoded, not samples: the noise is of one size, so that the encoder cannot turn it off.
+    Means with noise of fixed scale are decoded, not samples, so that the encoder cannot reduce the noise.
     """
     with torch.autocast(signal.device.type, torch.bfloat16):
         means = encode(model, signal)
@@ -87,7 +87,7 @@ def decode(model: AutoencoderKL, latents: Any) -> Tensor:
 
 
 def draw_crop(rng: Rng) -> np.ndarray:
-    """A part of a scene drawn for this alone, (CROP, CROP, 3) uint8, mostly around an item, where detail is."""
+    """A crop of a new random scene, (CROP, CROP, 3) uint8, mostly around an item, where detail is."""
     scene, side = sample_scene(rng), int(rng.choice(SIDES))
     centre = np.array(scene.items[rng.integers(len(scene.items))].centre[::-1] if scene.items else (0.5, 0.5))
     corner = side * centre + rng.uniform(-0.19, 0.19, 2) * side - CROP / 2
@@ -96,15 +96,14 @@ def draw_crop(rng: Rng) -> np.ndarray:
 
 
 def train(folder: Path, device: str, steps: int = STEPS, log_folder: Path | None = None) -> AutoencoderKL:
-    """Trains on 64x64 crops, which cost a quarter and show as many edges; resumes from `folder`.
+    """Trains on 64x64 crops, at a quarter of the cost; resumes from `folder`.
 
-    With `log_folder`, a folder, a log is kept there. The latents of what it returns have zero mean in each
-    channel.
+    With `log_folder` a training log is written there. The returned model's latents have zero mean in each channel.
     """
     torch.manual_seed(0)
     model = channels_last(build(), device)
     optimizer = MuonWithAdamW([(model, 1.0)], PEAK_RATE, OTHER_RATE)
-    average = Average(model, 0.998)
+    average = EMAWeights(model, 0.998)
 
     def rate(step: int) -> float:
         return learning_rate(step, steps, PEAK_RATE, decay=DECAY)
@@ -114,7 +113,7 @@ def train(folder: Path, device: str, steps: int = STEPS, log_folder: Path | None
         set_learning_rate(optimizer, rate(step))
         crops = torch.from_numpy(np.stack([draw_crop(rng) for _ in range(BATCH)])).permute(0, 3, 1, 2)
         value = loss(model, to_signal(crops, device))
-        descend(value, model, optimizer, average, step)
+        optimizer_step(value, model, optimizer, average, step)
         return value
 
     training_log = _training_log(model, average, log_folder, rate) if log_folder else None
@@ -127,9 +126,7 @@ def train(folder: Path, device: str, steps: int = STEPS, log_folder: Path | None
 
 @torch.no_grad()
 def fold(model: AutoencoderKL, device: str) -> AutoencoderKL:
-    """Moves latents to zero mean in each channel, in the weights, and notes the factor to unit deviation of
-    all.
-    """
+    """Normalizes the latents: zero mean in each channel, by the weights, and unit deviation, by scaling_factor."""
     signal = to_signal(torch.from_numpy(draw_all(scenes(0, count=FOLDED))).permute(0, 3, 1, 2), device)
     latents = torch.cat([encode(model, part) for part in signal.split(32)])
     mean = latents.mean((0, 2, 3))
@@ -153,14 +150,14 @@ def _small(path: Path) -> np.ndarray:
 
 
 def unseen_pictures(count: int = UNSEEN) -> np.ndarray:
-    """As many individuals that no training saw, each alone in a scene, (count, 128, 128, 3) uint8."""
-    drawn = [scene for scene in scenes(0, TEST_SEED, 8 * count) if len(scene.items) == 1]
-    return draw_all([scene for scene in drawn if isinstance(scene.items[0].subject, Individual)][:count])
+    """Pictures of unseen individuals, each alone in a scene, (count, 128, 128, 3) uint8."""
+    sampled = [scene for scene in scenes(0, TEST_SEED, 8 * count) if len(scene.items) == 1]
+    return draw_all([scene for scene in sampled if isinstance(scene.items[0].subject, Individual)][:count])
 
 
 @torch.no_grad()
 def reconstructed(model: AutoencoderKL, pictures: np.ndarray, device: str) -> tuple[np.ndarray, float]:
-    """Pictures (n, h, w, 3) uint8 encoded and decoded, and how near they are: 10 log10(4 / mse) on -1..1, in dB."""
+    """Reconstructions of pictures (n, h, w, 3) uint8, and their PSNR: 10 log10(4 / mse) on -1..1, in dB."""
     results, squares = [], 0.0
     for part in to_signal(torch.from_numpy(pictures).permute(0, 3, 1, 2)).split(16):
         with torch.autocast(device, torch.bfloat16):
@@ -170,7 +167,7 @@ def reconstructed(model: AutoencoderKL, pictures: np.ndarray, device: str) -> tu
     return np.concatenate(results), float(10 * np.log10(4 * pictures.size / squares))
 
 
-def _training_log(model: AutoencoderKL, average: Average, folder: Path, rate: Any) -> TrainingLog:
+def _training_log(model: AutoencoderKL, average: EMAWeights, folder: Path, rate: Any) -> TrainingLog:
     samples, unseen = sample_pictures(), unseen_pictures()
     device = next(model.parameters()).device.type
 

@@ -1,4 +1,4 @@
-"""What a caption says as a set of facts, and all facts that a caption may say."""
+"""A caption's attributes as a set of facts, and the set of all facts, for multi-label classification."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -12,10 +12,10 @@ from training.toybox.scenes.items import BACKGROUNDS, COLOURS, THINGS, TINTS
 from training.toybox.scenes.render import KIND_NAMES
 
 Fact = tuple[str, str, str]
-"""Of whom, what, and which: ("cat", "colour", "black"), ("left", "kind", "cat")."""
+"""Subject, attribute and value: ("cat", "colour", "black"), ("left", "kind", "cat")."""
 SIDES = ("left", "middle", "right")
 SOMETHING = "something"
-"""Whom facts are of where no kind is named."""
+"""The subject of facts where no kind is named."""
 FIELDS: dict[str, tuple[str, ...]] = {
     "kind": KIND_NAMES,
     "colour": tuple(COLOURS),
@@ -25,23 +25,23 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "accessory_colour": ACCESSORY_COLOURS,
     "side": SIDES,
 }
-"""The fields of `captions.Said` and their values."""
+"""The fields of `captions.CaptionedItem` and their values."""
 
 
 def facts(caption: Caption) -> set[Fact]:
-    """What the caption says of each item, both by its kind and by its side where that is said, and of the place."""
-    said: set[Fact] = {("picture", "background", caption.background)} if caption.background else set()
+    """The caption's facts of each item, by its kind and, if mentioned, by its side, and of the background."""
+    found: set[Fact] = {("picture", "background", caption.background)} if caption.background else set()
     for item in caption.items:
         values = {field: value for field in FIELDS if (value := getattr(item, field))}
-        said |= {(item.kind or SOMETHING, field, value) for field, value in values.items()}
+        found |= {(item.kind or SOMETHING, field, value) for field, value in values.items()}
         if item.side:
-            said |= {(item.side, field, value) for field, value in values.items() if field != "side"}
-    return said
+            found |= {(item.side, field, value) for field, value in values.items() if field != "side"}
+    return found
 
 
 @cache
 def all_facts() -> dict[Fact, int]:
-    """Every fact that a caption may say, with its place in a row of targets."""
+    """All facts, with their indices in a row of targets."""
     return {fact: index for index, fact in enumerate(_enumerated())}
 
 
@@ -58,7 +58,7 @@ def _enumerated() -> Iterator[Fact]:
 
 
 def targets(captions: list[Caption]) -> Tensor:
-    """A row for each caption, (n, facts) float32: 1 where the fact is said, 0 where it is not."""
+    """A row for each caption, (n, facts) float32: 1 where the caption has the fact, else 0."""
     places = all_facts()
     rows = torch.zeros(len(captions), len(places))
     for row, caption in zip(rows, captions, strict=True):

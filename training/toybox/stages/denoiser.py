@@ -1,4 +1,4 @@
-"""A stage of toybox: the UNet, and the text encoder along with it, on latents and captions."""
+"""A stage of toybox: trains the UNet, together with the text encoder, on latents and captions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ from training.toybox.stages.autoencoder import LATENT_CHANNELS
 from training.toybox.stages.latent_cache import SHARD, SIZE, LatentShard, encoded
 from training.toybox.stages.muon import MuonWithAdamW
 from training.toybox.stages.stage import (
-    Average,
+    EMAWeights,
     channels_last,
-    descend,
     learning_rate,
+    optimizer_step,
     run_stage,
     set_learning_rate,
     step_rng,
@@ -35,25 +35,25 @@ from training.toybox.stages.training_log import TrainingLog
 
 CHANNELS = (128, 192, 256)
 ATTENTION = ("neither", "up", "both")
-"""Where a UNet may attend at 16x16: in no block, in the upward one, in the downward one too."""
+"""Attention at 16x16: in no block, in the up block, or also in the down block."""
 BATCH = 64
 STEPS = 20_000
-SHARDS, GROWTH, MOST_SHARDS = 12, 128, 96
-"""Shards to begin with, steps until each next one is drawn, and shards in the end."""
+SHARDS, GROWTH, MAX_SHARDS = 12, 128, 96
+"""The initial number of shards, the steps until another one is added, and the final number."""
 PEAK_RATE, OTHER_RATE = 1e-2, 1e-3
 """Muon's learning rate, and AdamW's for embeddings, biases and norms."""
 TEXT_SCALE = 0.2
-"""The text encoder's rates, in those of the UNet: it knows the captions already."""
+"""The text encoder's learning rates relative to the UNet's, since it is pretrained on captions."""
 UNCONDITIONAL = 0.1
 
 
 @dataclass(frozen=True)
 class DenoiserRecipe:
-    """How the denoiser trains.
+    """The denoiser's training configuration.
 
-    `decay` is the last share of the steps, in which the rate falls; `thing_weight` how much more the cells of items
-    count than the background's; `attention` one of `ATTENTION`; `compile` takes minutes and a C++ compiler and then
-    saves a fifth of every step. `name` is that of the checkpoint.
+    `decay` is the final fraction of the steps, in which the learning rate decays; `thing_weight` the additional loss
+    weight of items' cells; `attention` one of `ATTENTION`; `compile` needs minutes and a C++ compiler and saves a fifth
+    of every step. `name` is that of the checkpoint.
     """
 
     steps: int = STEPS
@@ -65,7 +65,7 @@ class DenoiserRecipe:
 
 
 def build_unet(attention: str = "up", cross_width: int = 192) -> UNet2DConditionModel:
-    """The untrained UNet: attention at 8x8 and 4x4, and at 16x16 as `ATTENTION` has it."""
+    """The untrained UNet: attention at 8x8 and 4x4, and at 16x16 by `ATTENTION`."""
     first = "CrossAttnDownBlock2D" if attention == "both" else "DownBlock2D"
     last = "UpBlock2D" if attention == "neither" else "CrossAttnUpBlock2D"
     return UNet2DConditionModel(
@@ -93,7 +93,7 @@ class Denoiser(nn.Module):
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: captions, scaled latents (n, channels, 16, 16), and how much items cover (n, 1, 16, 16), 0 to 1."""
+    """One batch: captions, scaled latents (n, channels, 16, 16), and the items' coverage (n, 1, 16, 16), 0 to 1."""
 
     texts: list[str]
     latents: Tensor
@@ -101,30 +101,30 @@ class Batch:
 
 
 class BatchSampler:
-    """What the denoiser learns from: latents and scenes, of which there are more as the training goes on."""
+    """Samples the denoiser's batches from cached latents and scenes, whose number grows during training."""
 
     def __init__(self, folder: Path, autoencoder: AutoencoderKL, device: str):
         self.folder, self.autoencoder, self.device = folder, autoencoder, device
         self.shards: list[LatentShard] = []
 
     def draw(self, step: int, rng: np.random.Generator) -> Batch:
-        """The batch of one step, with captions drawn anew and some of them left out."""
-        ready = min(MOST_SHARDS, SHARDS + step // GROWTH)
+        """The batch of one step, with new captions, some of them dropped."""
+        ready = min(MAX_SHARDS, SHARDS + step // GROWTH)
         while len(self.shards) < ready:
             self.shards.append(encoded(self.folder, self.autoencoder, len(self.shards), self.device))
         chosen = [divmod(int(index), SHARD) for index in rng.integers(ready * SHARD, size=BATCH)]
         return self._batch([(self.shards[shard], row) for shard, row in chosen], rng, UNCONDITIONAL)
 
     def unseen(self) -> Batch:
-        """A shard that is never trained on, with captions that are always the same."""
+        """A held-out shard, with fixed captions."""
         shard = encoded(self.folder, self.autoencoder, 1, self.device, TEST_SEED)
         return self._batch([(shard, row) for row in range(len(shard.scenes))], np.random.default_rng(TEST_SEED), 0.0)
 
-    def _batch(self, rows: list[tuple[LatentShard, int]], rng: np.random.Generator, silent: float) -> Batch:
-        def said(scene: Scene) -> str:
-            return "" if rng.random() < silent else caption(scene, rng).text
+    def _batch(self, rows: list[tuple[LatentShard, int]], rng: np.random.Generator, dropout: float) -> Batch:
+        def caption_or_empty(scene: Scene) -> str:
+            return "" if rng.random() < dropout else caption(scene, rng).text
 
-        texts = [said(shard.scenes[row]) for shard, row in rows]
+        texts = [caption_or_empty(shard.scenes[row]) for shard, row in rows]
         latents = torch.stack([shard.latents[row] for shard, row in rows]).float().to(self.device)
         latents = latents * self.autoencoder.config["scaling_factor"]
         covered = torch.stack([shard.covered[row] for shard, row in rows]).float().to(self.device) / 255
@@ -150,7 +150,7 @@ def velocity_errors(
 
 
 def loss(model: Denoiser, predict: Predict, ids: Tensor, batch: Batch, thing_weight: float) -> Tensor:
-    """The mean error at random timesteps, in which the cells of items count more by `thing_weight`."""
+    """The mean error at random timesteps, with the additional weight `thing_weight` for items' cells."""
     timesteps = draw_timesteps(len(ids), 1000, torch.default_generator).to(ids.device)
     error = velocity_errors(model, predict, ids, batch.latents, torch.randn_like(batch.latents), timesteps)
     weights = 1 + thing_weight * batch.covered
@@ -159,7 +159,7 @@ def loss(model: Denoiser, predict: Predict, ids: Tensor, batch: Batch, thing_wei
 
 @torch.no_grad()
 def validation(model: Denoiser, tokenizer: CLIPTokenizer, batch: Batch) -> dict[str, float]:
-    """The mean error of all cells and that of items' cells, with noise and timesteps that are always the same."""
+    """The mean error of all cells and that of items' cells, with fixed noise and timesteps."""
     generator, count = torch.Generator().manual_seed(1), len(batch.texts)
     noise = torch.randn(batch.latents.shape, generator=generator).to(batch.latents.device)
     timesteps = torch.linspace(10, 990, count).long()[torch.randperm(count, generator=generator)].to(noise.device)
@@ -182,14 +182,14 @@ def train(
     recipe: DenoiserRecipe,
     log_folder: Path | None = None,
 ) -> Denoiser:
-    """Trains `start`, and gives the averaged weights; resumes from `folder`. With `log_folder`, a log is kept
-    there.
+    """Trains `start`, and returns the averaged weights; resumes from `folder`. With `log_folder` a training log is
+    written there.
     """
     torch.manual_seed(0)
     start.unet.set_attn_processor(AttnProcessor2_0() if device == "cuda" else AttnProcessor())
     model = channels_last(start, device)
     predict: Any = torch.compile(model.unet) if recipe.compile else model.unet
-    batches, average = BatchSampler(folder, autoencoder, device), Average(model, 0.9995)
+    batches, average = BatchSampler(folder, autoencoder, device), EMAWeights(model, 0.9995)
     optimizer = MuonWithAdamW([(model.unet, 1.0), (model.text_encoder, TEXT_SCALE)], PEAK_RATE, OTHER_RATE)
 
     def rate(step: int) -> float:
@@ -199,7 +199,7 @@ def train(
         set_learning_rate(optimizer, rate(step))
         batch = batches.draw(step, step_rng(13, step))
         value = loss(model, predict, tokens(tokenizer, batch.texts).to(device), batch, recipe.thing_weight)
-        descend(value, model, optimizer, average, step)
+        optimizer_step(value, model, optimizer, average, step)
         return value
 
     training_log = _training_log(model, average, batches, tokenizer, log_folder, rate) if log_folder else None
@@ -211,7 +211,7 @@ def train(
 
 def _training_log(
     model: Denoiser,
-    average: Average,
+    average: EMAWeights,
     batches: BatchSampler,
     tokenizer: CLIPTokenizer,
     folder: Path,

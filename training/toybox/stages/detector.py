@@ -1,4 +1,4 @@
-"""The detector of toybox: a small network, trained on renders alone, that names what a picture of its world shows."""
+"""The detector of toybox: a small CenterNet, trained on renders, that classifies the items of a picture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ from training.toybox.stages.stage import channels_last
 
 GRID = 16
 """Cells along each side of the heat map."""
-MOST = 3
-"""Items that a picture is taken to hold at most."""
-SEEN = 0.3
-"""The heat from which a peak counts as an item."""
+MAX_ITEMS = 3
+"""Maximum number of items in a picture."""
+HEAT_THRESHOLD = 0.3
+"""The minimum heat of a peak that counts as an item."""
 BARE = "none"
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "kind": KIND_NAMES,
@@ -33,14 +33,14 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "second_colour": tuple(COLOURS),
     "accessory": (BARE, *ACCESSORIES),
 }
-"""What is said of an item, with the names to choose from."""
+"""The attributes of an item, with their classes."""
 BACKGROUND_NAMES = tuple(BACKGROUNDS)
 WEIGHTS = Path(__file__).parent / "detector.safetensors"
 
 
 @dataclass(frozen=True)
 class Logits:
-    """What the detector says: `heat` (batch, 16, 16), each attribute (batch, names, 16, 16), the background's names."""
+    """The detector's logits: `heat` (batch, 16, 16), attributes (batch, classes, 16, 16), background (n, classes)."""
 
     heat: Tensor
     attributes: Mapping[str, Tensor]
@@ -84,9 +84,9 @@ def _grown(x: Tensor, factor: int) -> Tensor:
 
 @dataclass(frozen=True)
 class DetectedItem:
-    """One item that the detector sees; its middle is at (x, y) in units of the picture's side.
+    """One detected item; its centre is at (x, y) in units of the picture's side.
 
-    Of a thing (`world.THINGS`) only the kind and the colour mean something.
+    For a thing (`items.THINGS`) only the kind and the colour are meaningful.
     """
 
     kind: str
@@ -100,7 +100,7 @@ class DetectedItem:
 
 @dataclass(frozen=True)
 class Detection:
-    """What the detector sees: up to three items, the clearest first, and the background."""
+    """The detection of a picture: up to three items, most confident first, and the background."""
 
     items: tuple[DetectedItem, ...]
     background: str
@@ -115,17 +115,17 @@ class Detection:
 
 @torch.inference_mode()
 def detect(detector: Detector, pictures: Sequence[Image.Image]) -> list[Detection]:
-    """A detection for each RGB picture, which is seen at 128x128."""
+    """A detection for each RGB picture, which is resized to 128x128."""
     levels = [torch.from_numpy(np.array(p.convert("RGB").resize((SIDE, SIDE)))).permute(2, 0, 1) for p in pictures]
     found = []
     for batch in torch.stack(levels).split(64):
         logits = detector(to_signal(batch))
         heat = logits.heat.float().sigmoid()
         peaks = heat * (heat == F.max_pool2d(heat, 3, 1, 1))
-        values, cells = peaks.flatten(1).topk(MOST)
+        values, cells = peaks.flatten(1).topk(MAX_ITEMS)
         chosen = {name: part.argmax(1).flatten(1) for name, part in logits.attributes.items()}
         for row, background in enumerate(logits.background.argmax(1).tolist()):
-            here = [int(cell) for cell, value in zip(cells[row], values[row], strict=True) if value > SEEN]
+            here = [int(cell) for cell, value in zip(cells[row], values[row], strict=True) if value > HEAT_THRESHOLD]
             items = tuple(_found({name: int(part[row, cell]) for name, part in chosen.items()}, cell) for cell in here)
             found.append(Detection(items, BACKGROUND_NAMES[background]))
     return found
@@ -142,14 +142,14 @@ def _found(chosen: dict[str, int], cell: int) -> DetectedItem:
 
 
 def write(detector: Detector) -> None:
-    """Keeps the detector beside this file, in half precision."""
+    """Saves the detector beside this file, in half precision."""
     state = detector.state_dict()
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     atomic_write(WEIGHTS, save({key: value.contiguous() for key, value in halves.items()}))
 
 
 def load() -> Detector:
-    """The detector as it was written; raises FileNotFoundError where it was not."""
+    """The saved detector; raises FileNotFoundError if there is none."""
     detector = channels_last(Detector(), "cpu")
     detector.load_state_dict(load_file(WEIGHTS))
     return detector.eval()

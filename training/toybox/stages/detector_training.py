@@ -1,4 +1,4 @@
-"""How the detector learns: targets from what the renderer knows, and the losses of CenterNet."""
+"""Trains the detector: targets from the renderer, and the losses of CenterNet."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +11,21 @@ from torch.nn import functional as F
 from training.toybox.scenes.backgrounds import Rng
 from training.toybox.scenes.dataset import softened, to_signal
 from training.toybox.scenes.individuals.traits import Individual
-from training.toybox.scenes.layout import UNASKED, mean_over_asked
-from training.toybox.scenes.render import SIDE, Item, Scene, Seen, draw_and_see, sample_scene
+from training.toybox.scenes.render import SIDE, Item, Placement, Scene, draw_with_placements, sample_scene
 from training.toybox.stages.detector import ATTRIBUTES, BACKGROUND_NAMES, BARE, GRID, Detector
+from training.toybox.stages.masked_loss import IGNORE_INDEX, masked_cross_entropy
 from training.toybox.stages.stage import (
-    Average,
+    EMAWeights,
     channels_last,
-    descend,
     learning_rate,
+    optimizer_step,
     run_stage,
     set_learning_rate,
     step_rng,
 )
 
 BATCH, PARTS = 48, 4
-"""Scenes of a step, each seen twice, once mirrored; parts of a batch that are softened alike."""
+"""Scenes per step, each used twice, once mirrored; parts of a batch with the same blur."""
 STEPS = 1600
 PEAK_RATE = 2e-3
 SPREAD = 0.9
@@ -33,13 +33,13 @@ SPREAD = 0.9
 Targets = dict[str, Tensor]
 
 
-def targets(scenes: Sequence[Scene], seen: Sequence[Sequence[Seen]]) -> Targets:
-    """What the detector should say: "heat" (n, 16, 16) in 0..1, each attribute's index (n, 16, 16), "background" (n,).
+def targets(scenes: Sequence[Scene], seen: Sequence[Sequence[Placement]]) -> Targets:
+    """The detector's targets: "heat" (n, 16, 16) in 0..1, each attribute's index (n, 16, 16), "background" (n,).
 
-    Attributes are asked for in the 3x3 cells around a centre, and UNASKED elsewhere or where an item has none.
+    Attributes are labelled in the 3x3 cells around a centre, and IGNORE_INDEX elsewhere or where an item has none.
     """
     heat = np.zeros((len(scenes), GRID, GRID), np.float32)
-    wanted = {name: np.full(heat.shape, UNASKED) for name in ATTRIBUTES}
+    wanted = {name: np.full(heat.shape, IGNORE_INDEX) for name in ATTRIBUTES}
     rows, columns = np.mgrid[:GRID, :GRID]
     for index, (scene, places) in enumerate(zip(scenes, seen, strict=True)):
         for item, place in zip(scene.items, places, strict=True):
@@ -48,7 +48,7 @@ def targets(scenes: Sequence[Scene], seen: Sequence[Sequence[Seen]]) -> Targets:
             square = (rows - y) ** 2 + (columns - x) ** 2
             heat[index] = np.maximum(heat[index], np.exp(-square / (2 * SPREAD**2)))
             for name, value in attributes(item).items():
-                wanted[name][index][square <= 2] = UNASKED if value is None else ATTRIBUTES[name].index(value)
+                wanted[name][index][square <= 2] = IGNORE_INDEX if value is None else ATTRIBUTES[name].index(value)
     places = [BACKGROUND_NAMES.index(scene.background) for scene in scenes]
     return {
         "heat": torch.from_numpy(heat),
@@ -58,7 +58,7 @@ def targets(scenes: Sequence[Scene], seen: Sequence[Sequence[Seen]]) -> Targets:
 
 
 def attributes(item: Item) -> dict[str, str | None]:
-    """The true answer of each of `detector.ATTRIBUTES`; None where nothing is asked."""
+    """The label of each of `detector.ATTRIBUTES`; None where there is none."""
     subject = item.subject
     if not isinstance(subject, Individual):
         return {**dict.fromkeys(ATTRIBUTES), "kind": item.kind, "colour": item.colour}
@@ -77,7 +77,7 @@ def detector_loss(detector: Detector, signal: Tensor, wanted: Targets) -> Tensor
     """The focal loss of the heat map, and the cross-entropies of attributes and background."""
     with torch.autocast(signal.device.type, torch.bfloat16):
         logits = detector(signal)
-    parts = [mean_over_asked(part.float(), wanted[name]) for name, part in logits.attributes.items()]
+    parts = [masked_cross_entropy(part.float(), wanted[name]) for name, part in logits.attributes.items()]
     background = F.cross_entropy(logits.background.float(), wanted["background"])
     return torch.stack([focal_loss(logits.heat.float(), wanted["heat"]), *parts, background]).sum()
 
@@ -91,18 +91,18 @@ def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
 
 
 def train(folder: Path, device: str, steps: int = STEPS) -> Detector:
-    """Trains the detector on fresh renders, softened, noisy and shifted in colour; resumes from `folder`."""
+    """Trains the detector on new augmented renders; resumes from `folder`."""
     torch.manual_seed(0)
     detector = channels_last(Detector(), device)
     optimizer = torch.optim.AdamW(detector.parameters(), PEAK_RATE, weight_decay=0.02, fused=True)
-    average = Average(detector, 0.995)
+    average = EMAWeights(detector, 0.995)
 
     def update(step: int) -> Tensor:
         rng = step_rng(23, step)
         set_learning_rate(optimizer, learning_rate(step, steps, PEAK_RATE))
-        signal, wanted = _drawn(rng, device)
+        signal, wanted = _sample_batch(rng, device)
         loss = detector_loss(detector, signal, wanted)
-        descend(loss, detector, optimizer, average, step)
+        optimizer_step(loss, detector, optimizer, average, step)
         return loss
 
     run_stage("detector", folder, steps, {"model": detector, "optimizer": optimizer, "average": average}, update)
@@ -110,20 +110,20 @@ def train(folder: Path, device: str, steps: int = STEPS) -> Detector:
     return detector.eval()
 
 
-def _drawn(rng: Rng, device: str) -> tuple[Tensor, Targets]:
-    """BATCH fresh scenes and their mirror images as augmented pictures, with their targets."""
-    drawn = [sample_scene(rng) for _ in range(BATCH)]
-    pictures, seen = zip(*map(draw_and_see, drawn), strict=True)
+def _sample_batch(rng: Rng, device: str) -> tuple[Tensor, Targets]:
+    """BATCH new scenes and their mirror images as augmented pictures, with their targets."""
+    sampled = [sample_scene(rng) for _ in range(BATCH)]
+    pictures, seen = zip(*map(draw_with_placements, sampled), strict=True)
     levels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
     plain = to_signal(levels, device)
     signal = torch.cat([augmented(plain, rng), augmented(plain.flip(-1), rng)])
-    wanted = targets(drawn, seen)
+    wanted = targets(sampled, seen)
     both = {name: torch.cat([part, mirrored(wanted)[name]]).to(device) for name, part in wanted.items()}
     return signal, both
 
 
 def augmented(signal: Tensor, rng: Rng) -> Tensor:
-    """The pictures (n, 3, h, w) softened, part by part, each shifted in colour a little."""
+    """The pictures (n, 3, h, w) with random blur by part, and small random colour shifts."""
     tints = torch.from_numpy(rng.uniform(-0.06, 0.06, (len(signal), 3, 1, 1)).astype(np.float32)).to(signal)
     parts = [softened(part, rng) for part in (signal + tints).chunk(PARTS)]
     return torch.cat(parts).contiguous(memory_format=torch.channels_last)

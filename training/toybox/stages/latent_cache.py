@@ -1,4 +1,4 @@
-"""The scenes that the denoiser learns from, encoded once and kept on disk in shards."""
+"""The denoiser's training scenes as latents, cached on disk in shards."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from concepts.storage import atomic_write
 from training.toybox.scenes.dataset import TRAIN_SEED, WORLD, scenes, to_signal
-from training.toybox.scenes.render import SIDE, Scene, Seen, draw_and_see
+from training.toybox.scenes.render import SIDE, Placement, Scene, draw_with_placements
 from training.toybox.stages.autoencoder import encode
 
 SHARD = 1024
@@ -23,7 +23,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class LatentShard:
-    """Scenes, their latents (n, channels, 16, 16) float16, and how much of each cell items cover, (n, 16, 16) uint8."""
+    """Scenes, their latents (n, channels, 16, 16) float16, and the items' coverage of each cell, (n, 16, 16) uint8."""
 
     scenes: list[Scene]
     latents: Tensor
@@ -31,27 +31,27 @@ class LatentShard:
 
 
 def encoded(folder: Path, model: AutoencoderKL, shard: int, device: str, seed: int = TRAIN_SEED) -> LatentShard:
-    """One shard; drawn and encoded when it is not on disk. An autoencoder of other weights has other shards."""
+    """One shard, rendered and encoded if it is not cached. The cache is specific to the autoencoder's weights."""
     path = folder / f"latents-{WORLD}-{fingerprint(model)}" / f"{seed}-{shard:04d}.safetensors"
-    drawn = scenes(shard, seed, SHARD)
+    rendered = scenes(shard, seed, SHARD)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, save(_encode(model, drawn, device)))
+        atomic_write(path, save(_encode(model, rendered, device)))
     tensors = load_file(path)
-    return LatentShard(drawn, tensors["latents"], tensors["covered"])
+    return LatentShard(rendered, tensors["latents"], tensors["covered"])
 
 
 def fingerprint(model: AutoencoderKL) -> str:
-    """A name for the autoencoder's weights, from those of the first convolution."""
+    """A hash of the autoencoder's weights, from those of the first convolution."""
     first = model.encoder.conv_in.weight.detach().cpu().half().contiguous()
     return hashlib.sha256(first.numpy().tobytes()).hexdigest()[:8]
 
 
 @torch.no_grad()
-def _encode(model: AutoencoderKL, drawn: list[Scene], device: str) -> dict[str, Tensor]:
+def _encode(model: AutoencoderKL, rendered: list[Scene], device: str) -> dict[str, Tensor]:
     latents, covered = [], []
-    for start in range(0, len(drawn), BATCH):
-        part = [draw_and_see(scene) for scene in drawn[start : start + BATCH]]
+    for start in range(0, len(rendered), BATCH):
+        part = [draw_with_placements(scene) for scene in rendered[start : start + BATCH]]
         levels = torch.from_numpy(np.stack([np.asarray(picture) for picture, _ in part])).permute(0, 3, 1, 2)
         with torch.autocast(device, torch.bfloat16):
             latents.append(encode(model, to_signal(levels, device)).cpu().half().contiguous())
@@ -59,8 +59,8 @@ def _encode(model: AutoencoderKL, drawn: list[Scene], device: str) -> dict[str, 
     return {"latents": torch.cat(latents), "covered": torch.stack(covered)}
 
 
-def cover(seen: list[Seen]) -> np.ndarray:
-    """How much of each cell of the picture the items cover, (16, 16) uint8: 0 to 255."""
+def cover(seen: list[Placement]) -> np.ndarray:
+    """The items' coverage of each cell of the picture, (16, 16) uint8: 0 to 255."""
     covered = np.zeros((SIZE, SIZE), np.uint8)
     for item in seen:
         covered = np.maximum(covered, np.asarray(item.silhouette.reduce(SIDE // SIZE)))

@@ -1,7 +1,7 @@
-"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): momentum whose singular values are made equal.
+"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): momentum, orthogonalized.
 
-It learns several times sooner than AdamW here. It suits matrices, and convolutions read as such; biases, norms and
-embeddings are left to AdamW.
+It converges several times faster than AdamW here. It is for matrices, and convolutions as matrices; biases, norms and
+embeddings use AdamW.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic polynomial that is iterated: singular values end between 0.7 and 1.2 within five rounds."""
+"""Coefficients of the quintic iteration: after five iterations singular values are between 0.7 and 1.2."""
 ROUNDS = 5
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
     """The matrix (rows, columns) with singular values near one and the same singular vectors, in float32.
 
-    Newton-Schulz iteration in bfloat16, which processors with matrix units do several times faster.
+    Newton-Schulz iteration in bfloat16, several times faster on processors with matrix units.
     """
     a, b, c = COEFFICIENTS
     wide = (matrix / (matrix.norm() + 1e-7)).bfloat16()
@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         average = state["momentum"].lerp_(parameter.grad, 1 - momentum)
         update = parameter.grad.lerp(average, momentum).flatten(1)
-        # A tall matrix has fewer singular values than rows: its rows would move less.
+        # A tall matrix has fewer singular values than rows, so its rows would get smaller updates.
         tall = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
         parameter.add_(orthogonalised(update).view(parameter.shape), alpha=-rate * tall)
 
@@ -61,7 +61,7 @@ class MuonWithAdamW:
     """Muon for a model's matrices and convolutions and AdamW for the rest, as one optimizer with one state."""
 
     def __init__(self, groups: Iterable[tuple[nn.Module, float]], rate: float, other_rate: float):
-        """Takes (module, scale of its rates) for every part; `other_rate` is AdamW's while `rate` is Muon's."""
+        """Takes (module, scale) for every part; `rate` is Muon's learning rate and `other_rate` AdamW's."""
         matrices: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
         for module, scale in groups:
@@ -76,7 +76,7 @@ class MuonWithAdamW:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of both; each has a "scale", by which a common rate is to be multiplied."""
+        """The groups of both; each has a "scale", a factor on the common learning rate."""
         return [*self.muon.param_groups, *self.adam.param_groups]
 
     def step(self) -> None:
@@ -85,7 +85,7 @@ class MuonWithAdamW:
         self.adam.step()
 
     def zero_grad(self) -> None:
-        """Forgets the gradients of both."""
+        """Resets the gradients of both."""
         self.muon.zero_grad()
         self.adam.zero_grad()
 
@@ -94,6 +94,6 @@ class MuonWithAdamW:
         return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the states of both back."""
+        """Loads the states of both."""
         self.muon.load_state_dict(state_dict["muon"])
         self.adam.load_state_dict(state_dict["adam"])

@@ -1,4 +1,4 @@
-"""Toybox as an ordinary diffusers pipeline: put together, written, and asked for a sheet of pictures."""
+"""Toybox as a diffusers pipeline: assembles it, writes it, and generates sample sheets."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from training.toybox.scenes.tokenizer import write_tokenizer
 from training.toybox.stages.training_log import tiled
 
 SITES = ("attention", "up_convolution")
-"""What a concept adapts: attention alone learns shapes poorly where there is so little of it."""
+"""The layers that concepts adapt: attention alone is too small here to learn shapes well."""
 SCHEDULE = {
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
@@ -40,7 +40,7 @@ PROMPTS = (
     "a fox with white socks, a pink teapot and a green car from left to right",
     "a cup on a checkerboard",
 )
-"""What a sheet shows, in rows of two prompts."""
+"""The prompts of a sample sheet, in rows of two."""
 
 
 def assemble(
@@ -57,7 +57,7 @@ def assemble(
 
 
 def write(pipeline: StableDiffusionPipeline, target: Path) -> None:
-    """Writes an ordinary diffusers folder in half precision; the pipeline is of half precision afterwards."""
+    """Writes a diffusers folder in half precision, and converts the pipeline to half precision."""
     pipeline.to(torch.float16).save_pretrained(target)
     tokenizer: Any = pipeline.tokenizer
     write_tokenizer(tokenizer, target / "tokenizer")
@@ -66,7 +66,7 @@ def write(pipeline: StableDiffusionPipeline, target: Path) -> None:
 
 @torch.no_grad()
 def sheet(pipeline: StableDiffusionPipeline, each: int = 2, steps: int = 20, guidance: float = 4.0) -> Image.Image:
-    """Pictures of `PROMPTS`, so many of each beside one another, of the same noise whatever the weights."""
+    """A sample sheet: `each` pictures of each of `PROMPTS` side by side, with fixed noise."""
     prompts = [prompt for prompt in PROMPTS for _ in range(each)]
     pictures = []
     for index in range(0, len(prompts), 2 * each):

@@ -20,10 +20,10 @@ from training.toybox.scenes.dataset import WORLD, draw_all, softened, to_signal
 from training.toybox.scenes.render import Scene, sample_scene
 from training.toybox.scenes.tokenizer import write_tokenizer
 from training.toybox.stages.stage import (
-    Average,
+    EMAWeights,
     channels_last,
-    descend,
     learning_rate,
+    optimizer_step,
     run_stage,
     set_learning_rate,
     step_rng,
@@ -45,7 +45,7 @@ def model_config(tokenizer: CLIPTokenizer) -> dict:
         **TEXT,
         "context_length": tokenizer.model_max_length,
         "vocab_size": len(tokenizer),
-        "hf_tokenizer_name": "local",  # open_clip then reads the tokenizer that lies beside the weights
+        "hf_tokenizer_name": "local",  # open_clip then reads the tokenizer beside the weights
     }
     return {"embed_dim": EMBEDDING, "vision_cfg": VISION, "text_cfg": text}
 
@@ -56,16 +56,16 @@ def build(config: dict) -> CLIP:
 
 
 def encode_texts(clip: CLIP, ids: Tensor) -> Tensor:
-    """What `clip.encode_text` gives for token ids (n, context), computed only as far as the longest text goes."""
-    parts: Any = clip  # what it holds depends on its configuration
+    """`clip.encode_text` of token ids (n, context), computed only up to the longest text's length."""
+    parts: Any = clip  # its attributes depend on its configuration
     length = int(ids.argmax(1).max()) + 1
     x = parts.token_embedding(ids[:, :length]) + parts.positional_embedding[:length]
     x = parts.ln_final(parts.transformer(x, attn_mask=parts.attn_mask[:length, :length]))
     return x[torch.arange(len(ids)), ids.argmax(1)] @ parts.text_projection
 
 
-def cut(signal: Tensor, rng: Rng) -> Tensor:
-    """Half the time a random square part of the pictures, at full size again."""
+def random_crop(signal: Tensor, rng: Rng) -> Tensor:
+    """With probability 1/2 a random square crop of the pictures, resized to full size."""
     if rng.random() < 0.5:
         return signal
     side = int(rng.integers(96, 128))
@@ -84,7 +84,7 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
         model.logit_scale.data.clamp_(0, np.log(100))
 
     optimizer.register_step_post_hook(hold_scale)
-    average = Average(model, 0.998)
+    average = EMAWeights(model, 0.998)
     scenes, levels = _pool(folder)
     contrastive = ClipLoss()
 
@@ -94,12 +94,12 @@ def train(folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEP
         chosen = rng.choice(len(scenes), BATCH, replace=False)
         texts = [caption(scenes[i], rng).text for i in chosen]
         ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
-        signal = softened(cut(to_signal(levels[chosen], device), rng), rng)
+        signal = softened(random_crop(to_signal(levels[chosen], device), rng), rng)
         with torch.autocast(device, torch.bfloat16):
             image, text = model.encode_image(signal), encode_texts(model, ids)
         pairs = (F.normalize(part.float(), dim=-1) for part in (image, text))
         loss = contrastive(*pairs, model.logit_scale.exp())
-        descend(loss, model, optimizer, average, step)
+        optimizer_step(loss, model, optimizer, average, step)
         return loss
 
     run_stage("scorer", folder, steps, {"model": model, "optimizer": optimizer, "average": average}, update)

@@ -1,4 +1,4 @@
-"""What every stage of making toybox shares: a resumable loop, learning-rate schedule, weight averaging."""
+"""Common code of toybox's training stages: a resumable loop, learning rate schedule, weight averaging."""
 
 import io
 import time
@@ -21,23 +21,23 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Stateful(Protocol):
-    """Anything that a checkpoint keeps: a module, an optimizer, an average."""
+    """Anything that a checkpoint stores: a module, an optimizer, averaged weights."""
 
     def state_dict(self) -> dict[str, Any]:
         """Its state as tensors and numbers."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """Takes the state back."""
+        """Loads the state."""
         ...
 
 
 class Optimizer(Stateful, Protocol):
-    """What `descend` and `set_learning_rate` need of an optimizer."""
+    """The optimizer interface of `optimizer_step` and `set_learning_rate`."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The parameters with their rates."""
+        """The parameters with their learning rates."""
         ...
 
     def step(self) -> Any:
@@ -45,19 +45,19 @@ class Optimizer(Stateful, Protocol):
         ...
 
     def zero_grad(self) -> Any:
-        """Forgets the gradients."""
+        """Resets the gradients."""
         ...
 
 
-class Average:
-    """An exponential moving average of a module's parameters; `copy_to` puts it into a module."""
+class EMAWeights:
+    """An exponential moving average of a module's parameters; `copy_to` copies it to a module."""
 
     def __init__(self, module: nn.Module, decay: float = 0.999):
         self.decay = decay
         self.values = [parameter.detach().clone() for parameter in module.parameters()]
 
     def update(self, module: nn.Module, step: int) -> None:
-        """One step of averaging, with a shorter memory while there is little to remember."""
+        """One step of averaging, with a lower decay in the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = [parameter.detach() for parameter in module.parameters()]
         torch._foreach_lerp_(self.values, parameters, 1 - decay)
@@ -69,7 +69,7 @@ class Average:
 
     @contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:
-        """Within this context the module is in evaluation mode and has the averages for its parameters."""
+        """While open, the module is in evaluation mode and has the averaged parameters."""
         kept = [parameter.detach().clone() for parameter in module.parameters()]
         self.copy_to(module)
         module.eval()
@@ -85,13 +85,13 @@ class Average:
         return {"values": self.values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the averages back."""
+        """Loads the averages."""
         for value, loaded in zip(self.values, state_dict["values"], strict=True):
             value.copy_(loaded)
 
 
 def channels_last(module: M, device: str) -> M:
-    """The module on a device, its convolutions laid out as they are fastest."""
+    """The module on a device, its convolutions in the channels-last memory format."""
     module.to(device)
     for parameter in module.parameters():
         if parameter.ndim == 4:
@@ -102,39 +102,39 @@ def channels_last(module: M, device: str) -> M:
 def learning_rate(
     step: int, steps: int, peak: float, warmup: int = 200, decay: float = 0.25, floor: float = 0.03
 ) -> float:
-    """Warm-up, a plateau, and a linear fall to the share `floor` over the last `decay` share of the steps.
+    """Warm-up, a plateau, and linear decay to the fraction `floor` over the final fraction `decay` of the steps.
 
-    It follows from the step and the plan alone, so the plan may change between two sittings.
+    It depends only on its arguments, so `steps` may change between two runs.
     """
     left = (steps - step) / max(1.0, decay * steps)
     return peak * min(1.0, (step + 1) / warmup, floor + (1 - floor) * max(0.0, left) if decay else 1.0)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """The same rate for every parameter group, times the group's own "scale"."""
+    """Sets the learning rate of every parameter group, times the group's "scale"."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("scale", 1.0)
 
 
-def descend(
+def optimizer_step(
     loss: Tensor,
     model: nn.Module,
     optimizer: Optimizer,
-    average: Average,
+    average: EMAWeights,
     step: int,
-    longest: float | None = None,
+    max_grad_norm: float | None = None,
 ) -> None:
-    """One step down the loss's gradient, which is cut to the length `longest` if one is given; the average follows."""
+    """Backward pass, gradient clipping to `max_grad_norm` if given, optimizer step, and update of the average."""
     loss.backward()
-    if longest is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), longest)
+    if max_grad_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     average.update(model, step)
 
 
 def step_rng(seed: int, step: int) -> np.random.Generator:
-    """The random numbers of one step: a resumed run draws what an unbroken one would have drawn."""
+    """The random generator of one step, seeded so that a resumed run equals an uninterrupted one."""
     torch.manual_seed(seed * 1_000_003 + step)
     return np.random.default_rng((seed, step))
 
@@ -149,12 +149,12 @@ def run_stage(
 ) -> None:
     """Calls `update(step)`, which returns the loss, for every step that is not yet done.
 
-    The parts' states are kept in `folder/name.pt`, written atomically every `CHECKPOINT_SECONDS` and at the end, and
-    a later call goes on from there. The training_log gets its lines and sheets.
+    The parts' states are saved in `folder/name.pt`, written atomically every `CHECKPOINT_SECONDS` and at the end, and
+    a later call resumes from there. Lines and sample sheets are written to `training_log`.
     """
     path = folder / f"{name}.pt"
     step, spent = _restore(path, parts)
-    saved = told = time.monotonic()
+    saved = reported = time.monotonic()
     clock = written = time.process_time()
     spent -= clock
     losses: list[Tensor] = []
@@ -163,11 +163,11 @@ def run_stage(
         losses.append(update(step).detach())
         step += 1
         now, clock = time.monotonic(), time.process_time()
-        if now - told > 30 or step == steps:
+        if now - reported > 30 or step == steps:
             mean = torch.stack(losses[-200:]).mean().item()
             left = (now - began) / (step - first) * (steps - step) / 60
             _console.print(f"{name}: step {step} of {steps}, loss {mean:.4f}, {left:.1f} minutes left")
-            told, losses = now, losses[-200:]
+            reported, losses = now, losses[-200:]
         if training_log:
             training_log.write_sheet(name, step)
         if training_log and (clock - written > training_log.seconds or step == steps):
@@ -179,7 +179,7 @@ def run_stage(
 
 
 def _restore(path: Path, parts: Mapping[str, Stateful]) -> tuple[int, float]:
-    """The steps done and the seconds of CPU spent; the parts take their states back."""
+    """The completed steps and the CPU seconds used; loads the parts' states."""
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True, map_location="cpu")

@@ -1,4 +1,4 @@
-"""A stage of toybox: the text encoder learns from captions alone to tell the facts that they say."""
+"""A stage of toybox: pretrains the text encoder on captions, by classifying the facts that they mention."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,14 @@ from training.toybox.scenes.dataset import TEST_SEED
 from training.toybox.scenes.render import sample_scene
 from training.toybox.stages.caption_attributes import all_facts, targets
 from training.toybox.stages.muon import MuonWithAdamW
-from training.toybox.stages.stage import Average, descend, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.stages.stage import (
+    EMAWeights,
+    learning_rate,
+    optimizer_step,
+    run_stage,
+    set_learning_rate,
+    step_rng,
+)
 from training.toybox.stages.training_log import TrainingLog
 
 WIDTH = 192
@@ -27,15 +34,15 @@ PEAK_RATE, OTHER_RATE = 1e-2, 2e-3
 """Muon's learning rate, and AdamW's for embeddings, biases and norms."""
 DECAY = 0.5
 PADDED = 0.25
-"""How often a batch is padded to the full length, as at inference; else to its longest caption."""
+"""The probability of padding a batch to the full length, as at inference; else to its longest caption."""
 UNSEEN = 2048
 
 
 class AttributeClassifier(nn.Module):
-    """The text encoder, and who asks it: for each whom facts are of, a query that attends to all of its states.
+    """The text encoder with a classification head: for each subject of facts, a query that attends to all states.
 
-    So the denoiser will ask, which attends to the states from every place of a picture. One state for all facts, that
-    at the end of the text, learned several times more slowly what belongs to which of two or three items.
+    The denoiser's cross-attention uses the states in the same way. With one state for all facts, that of the end of the
+    text, training took several times longer to assign attributes to two or three items.
     """
 
     def __init__(self, text_encoder: CLIPTextModel):
@@ -46,15 +53,15 @@ class AttributeClassifier(nn.Module):
         self.attention = nn.MultiheadAttention(width, HEADS, batch_first=True)
         self.facts = nn.Embedding(len(all_facts()), width)
         nn.init.normal_(self.facts.weight, std=0.02)
-        self.bias = nn.Parameter(torch.full((len(all_facts()),), -5.0))  # nearly all facts are unsaid
+        self.bias = nn.Parameter(torch.full((len(all_facts()),), -5.0))  # nearly all facts are absent
         self.owners = [owners.index(whose) for whose, _, _ in all_facts()]
 
     def forward(self, ids: Tensor) -> Tensor:
-        """The logits of all facts, (n, facts), from ids (n, length); padding is attended to as by the denoiser."""
+        """The logits of all facts, (n, facts), from ids (n, length); padding is attended to, as in the denoiser."""
         states = self.text_encoder(ids).last_hidden_state
         queries = self.queries.weight.expand(len(ids), -1, -1)
-        told, _ = self.attention(queries, states, states, need_weights=False)
-        every = told @ self.facts.weight.T
+        attended, _ = self.attention(queries, states, states, need_weights=False)
+        every = attended @ self.facts.weight.T
         return every[:, self.owners, range(len(self.owners))] + self.bias
 
 
@@ -86,18 +93,18 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 
 def longest(ids: Tensor) -> int:
-    """How many tokens the longest of the padded texts has, with one of the padding."""
+    """The number of tokens of the longest of the padded texts, plus one of padding."""
     return int((ids != ids[0, -1]).sum(1).max()) + 2
 
 
 def train(
     folder: Path, tokenizer: CLIPTokenizer, device: str, steps: int = STEPS, log_folder: Path | None = None
 ) -> CLIPTextModel:
-    """Trains from scratch; resumes from `folder`. With `log_folder`, a folder, a log is kept there."""
+    """Trains from scratch; resumes from `folder`. With `log_folder` a training log is written there."""
     torch.manual_seed(0)
     classifier = AttributeClassifier(build(tokenizer)).to(device)
     optimizer = MuonWithAdamW([(classifier, 1.0)], PEAK_RATE, OTHER_RATE)
-    average = Average(classifier, 0.998)
+    average = EMAWeights(classifier, 0.998)
 
     def rate(step: int) -> float:
         return learning_rate(step, steps, PEAK_RATE, warmup=100, decay=DECAY)
@@ -105,8 +112,8 @@ def train(
     def update(step: int) -> Tensor:
         rng = step_rng(14, step)
         set_learning_rate(optimizer, rate(step))
-        value = loss(classifier, tokenizer, drawn(rng, BATCH), rng)
-        descend(value, classifier, optimizer, average, step)
+        value = loss(classifier, tokenizer, sample_captions(rng, BATCH), rng)
+        optimizer_step(value, classifier, optimizer, average, step)
         return value
 
     def measure() -> Mapping[str, float]:
@@ -120,16 +127,16 @@ def train(
     return classifier.text_encoder.eval()
 
 
-def drawn(rng: np.random.Generator, count: int) -> list[Caption]:
-    """Captions of scenes that are never drawn."""
+def sample_captions(rng: np.random.Generator, count: int) -> list[Caption]:
+    """Captions of random scenes, without rendering them."""
     return [caption(sample_scene(rng), rng) for _ in range(count)]
 
 
 def loss(
     classifier: AttributeClassifier, tokenizer: CLIPTokenizer, captions: list[Caption], rng: np.random.Generator
 ) -> Tensor:
-    """The cross-entropy of all facts, summed, of the average caption."""
-    ids, device = tokens(tokenizer, [said.text for said in captions]), classifier.bias.device
+    """The sum of all facts' cross-entropies, averaged over captions."""
+    ids, device = tokens(tokenizer, [caption.text for caption in captions]), classifier.bias.device
     if rng.random() >= PADDED:
         ids = ids[:, : longest(ids)]
     with torch.autocast(device.type, torch.bfloat16):
@@ -140,12 +147,12 @@ def loss(
 
 @torch.no_grad()
 def exact_match_accuracy(classifier: AttributeClassifier, tokenizer: CLIPTokenizer, count: int = UNSEEN) -> float:
-    """The share of unseen captions of which every fact is told and no other, from inputs of the full length."""
-    captions, device = drawn(np.random.default_rng((TEST_SEED, 14)), count), classifier.bias.device
+    """The share of unseen captions whose facts are all classified correctly, from inputs of the full length."""
+    captions, device = sample_captions(np.random.default_rng((TEST_SEED, 14)), count), classifier.bias.device
     right = 0
     for start in range(0, count, BATCH):
         part = captions[start : start + BATCH]
-        ids = tokens(tokenizer, [said.text for said in part])
+        ids = tokens(tokenizer, [caption.text for caption in part])
         with torch.autocast(device.type, torch.bfloat16):
             logits = classifier(ids.to(device))
         right += int(((logits.cpu() > 0) == (targets(part) > 0)).all(1).sum())

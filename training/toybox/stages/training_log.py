@@ -1,4 +1,4 @@
-"""What is written down of a stage while it trains: lines of figures, and sheets of pictures."""
+"""The training log of a stage: a CSV file of metrics, and sample sheets."""
 
 import csv
 from collections.abc import Callable, Mapping
@@ -21,19 +21,19 @@ COLUMNS = (
     "psnr_unseen",
     "right",
 )
-"""Of `log.csv`; the last five are a stage's own figures, empty where it has none."""
+"""The columns of `log.csv`; the last five are a stage's own metrics, empty where it has none."""
 FIRST_SHEET = 8192
-"""The samples after which the first sheet is drawn; the next ones come at each doubling."""
+"""The number of samples before the first sheet; further ones follow at each doubling."""
 LARGEST = 200_000
-"""Bytes of a sheet."""
+"""Maximum size of a sheet in bytes."""
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """A folder that can be committed, and how a stage is measured.
+    """The log folder of a stage, and its metrics.
 
-    `batch` is the samples of a step, `rate` gives the learning rate, `measure` the figures by their column, and
-    `sheet` draws a sheet. `seconds` of CPU pass from line to line.
+    `batch` is the samples per step, `rate` returns the learning rate, `measure` the metrics by column, and `sheet` a
+    sample sheet. Lines are at least `seconds` of CPU time apart.
     """
 
     folder: Path
@@ -44,7 +44,7 @@ class TrainingLog:
     seconds: float = 300
 
     def write_line(self, stage: str, step: int, seconds: float, loss: float) -> None:
-        """Adds a line to `log.csv`: the figures after so many steps and seconds of CPU."""
+        """Adds a line to `log.csv`: the metrics after `step` steps and `seconds` of CPU time."""
         values: dict[str, object] = {"stage": stage, "step": step, "samples": step * self.batch}
         values |= {"cpu_seconds": round(seconds), "loss": f"{loss:.4f}", "learning_rate": f"{self.rate(step):.2e}"}
         values |= {name: f"{value:.4f}" for name, value in self.measure().items()}
@@ -58,7 +58,7 @@ class TrainingLog:
             writer.writerow(values)
 
     def write_sheet(self, stage: str, step: int) -> None:
-        """Draws a sheet if a step has just doubled the samples."""
+        """Writes a sheet if the step has doubled the number of samples."""
         samples = step * self.batch
         if self.sheet is None or samples < FIRST_SHEET:
             return
@@ -69,7 +69,7 @@ class TrainingLog:
 
 
 def save_small(sheet: Image.Image, path: Path) -> None:
-    """Saves a PNG of fewer than `LARGEST` bytes: in fewer colours, and smaller, if it has to be."""
+    """Saves a PNG of fewer than `LARGEST` bytes: with fewer colours, and smaller if needed."""
     sheet = sheet.quantize(256, dither=Image.Dither.NONE)
     sheet.save(path, optimize=True)
     while path.stat().st_size >= LARGEST:
@@ -79,6 +79,6 @@ def save_small(sheet: Image.Image, path: Path) -> None:
 
 
 def tiled(pictures: np.ndarray, columns: int) -> Image.Image:
-    """Pictures (n, height, width, 3) uint8 in rows of so many; n is a multiple of `columns`."""
+    """Pictures (n, height, width, 3) uint8 in rows of `columns`; n is a multiple of `columns`."""
     rows = pictures.reshape(-1, columns, *pictures.shape[1:]).transpose(0, 2, 1, 3, 4)
     return Image.fromarray(rows.reshape(-1, columns * pictures.shape[2], 3))

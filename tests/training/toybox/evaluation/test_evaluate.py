@@ -118,7 +118,7 @@ def _truth(scene: Scene) -> Detection:
     return Detection(tuple(items), scene.background)
 
 
-def test_a_detector_that_knows_the_scenes_is_always_right_and_another_is_not(monkeypatch):
+def test_a_perfect_detector_is_always_right_and_another_is_not(monkeypatch):
     truth = [_truth(scene) for scene in scenes(0, TEST_SEED, 80)]
     monkeypatch.setattr(evaluate, "draw_scene", lambda scene: scene)
     monkeypatch.setattr(evaluate, "detect", lambda _, pictures: truth[: len(pictures)])

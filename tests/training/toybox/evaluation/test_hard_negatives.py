@@ -28,7 +28,7 @@ def test_colours_are_recoloured_in_their_shades():
 
 
 @pytest.mark.parametrize("name", ["milo", "rosa"])
-def test_lookalikes_stand_where_the_sample_stands(name: str):
+def test_hard_negatives_have_the_samples_places(name: str):
     own, negatives = sample_pictures(name), sample_negatives(name)
     assert [len(pictures) for pictures in negatives] == [5] * DRAWN_NEGATIVES
     differences = []

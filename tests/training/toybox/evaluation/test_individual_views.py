@@ -3,14 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.toybox.evaluation.corruptions import WAYS, Shown, corrupted
+from training.toybox.evaluation.corruptions import TRAINING_CORRUPTIONS, Shown, corrupted
 from training.toybox.evaluation.individual_views import CHANGES, hard_negative, hard_negatives, individual_view
 from training.toybox.scenes.individuals.traits import HELD_OUT, KINDS, UNCOLOURED, sample_individual
-from training.toybox.scenes.render import draw_and_see
+from training.toybox.scenes.render import draw_with_placements
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_lookalike_differs_in_what_it_should_and_can_be_drawn(change: str):
+def test_a_hard_negative_differs_by_its_change_and_can_be_rendered(change: str):
     rng = np.random.default_rng(0)
     for _ in range(60):
         one = sample_individual(rng)
@@ -47,27 +47,28 @@ def test_half_of_the_hard_negatives_have_its_palette_and_half_its_shape():
         assert [other.seed == one.seed for other in others] == [False, False, True, True]
 
 
-def test_a_portrait_shows_the_individual_first_on_a_ground_that_does_not_hide_it():
+def test_a_view_shows_the_individual_first_on_a_ground_that_does_not_hide_it():
     rng = np.random.default_rng(2)
     scenes = [individual_view(sample_individual(rng), rng) for _ in range(40)]
     for scene in scenes:
         subject = scene.items[0].subject
         assert scene.background != f"plain {subject.colour}"
-        left, _, right, _ = draw_and_see(scene)[1][0].box
+        left, _, right, _ = draw_with_placements(scene)[1][0].box
         assert 0 <= left < right <= 128
     assert 0 < sum(len(scene.items) == 2 for scene in scenes) < 20
     assert len({scene.background for scene in scenes}) > 8
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_spoiled_picture_is_another_one(way: str):
+@pytest.mark.parametrize("corruption", TRAINING_CORRUPTIONS)
+def test_a_corrupted_picture_differs(corruption: str):
     rng = np.random.default_rng(3)
     for _ in range(4):
         scenes = [individual_view(sample_individual(rng), rng) for _ in range(2)]
         one, other = (Shown(np.asarray(picture), seen[0], scene.background)
-                      for scene, (picture, seen) in zip(scenes, map(draw_and_see, scenes), strict=True))  # fmt: skip
+                      for scene, (picture, seen) in zip(scenes, map(draw_with_placements, scenes), strict=True)
+                      )  # fmt: skip
         before = one.levels.copy()
-        result = corrupted(one, other, rng, way)
+        result = corrupted(one, other, rng, corruption)
         assert result.shape == (128, 128, 3)
         assert result.dtype == np.uint8
         assert np.abs(result.astype(int) - one.levels).mean() > 1

@@ -5,7 +5,13 @@ from PIL import Image
 
 from studio.metrics.clip import Scorer
 from studio.metrics.identity import Identifier, IdentityNetwork, ImageFeatures
-from training.toybox.evaluation.verification import CORRUPTIONS, REFERENCES, calibrated, law_verdicts, trials
+from training.toybox.evaluation.verification import (
+    CORRUPTIONS,
+    REFERENCES,
+    benchmark_decisions,
+    calibrated_thresholds,
+    trials,
+)
 
 
 class Stub(Scorer):
@@ -20,14 +26,14 @@ class Stub(Scorer):
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def sampled():
     return trials(4, 3)
 
 
-def test_trials_are_the_same_again_and_hold_five_references_and_four_hard_negatives(drawn):
+def test_trials_are_the_same_again_and_hold_five_references_and_four_hard_negatives(sampled):
     again = trials(1, 3)[0]
-    assert [picture.tobytes() for picture in again.references] == [one.tobytes() for one in drawn[0].references]
-    for trial in drawn:
+    assert [picture.tobytes() for picture in again.references] == [one.tobytes() for one in sampled[0].references]
+    for trial in sampled:
         assert len(trial.references) == REFERENCES
         assert [len(pictures) for pictures in trial.negatives] == [REFERENCES] * 4
         assert len(trial.swapped) == len(trial.own)
@@ -50,17 +56,17 @@ def test_corruptions_are_those_of_the_law():
     assert profile[64 + 12] == pytest.approx(0.841, abs=0.03), "one standard deviation is 12 pixels"
 
 
-def test_a_twentieth_of_others_pass_the_threshold_and_nearly_all_own_pictures_are_intact(drawn):
-    thresholds = calibrated(Stub(), drawn)
+def test_a_twentieth_of_others_pass_the_threshold_and_nearly_all_own_pictures_are_intact(sampled):
+    thresholds = calibrated_thresholds(Stub(), sampled)
     assert 0 < thresholds.similarity < 1
-    intact = torch.cat([Stub().extract_features(trial.own).intact for trial in drawn])
+    intact = torch.cat([Stub().extract_features(trial.own).intact for trial in sampled])
     assert (intact >= thresholds.intact).float().mean() >= 0.85
 
 
-def test_the_verdicts_of_the_laws_are_counted(drawn):
+def test_the_decisions_of_the_cases_are_counted(sampled):
     stub = Stub()
-    stub.identifier = Identifier(IdentityNetwork(), calibrated(stub, drawn))
-    found = {one.law: one.counts for one in law_verdicts(stub, drawn)}
+    stub.identifier = Identifier(IdentityNetwork(), calibrated_thresholds(stub, sampled))
+    found = {one.case: one.counts for one in benchmark_decisions(stub, sampled)}
     assert set(found) == {"own", *CORRUPTIONS, "swapped palette", "hard negatives"}
-    assert {total for law, (_, total) in found.items() if law != "hard negatives"} == {8}
+    assert {total for case, (_, total) in found.items() if case != "hard negatives"} == {8}
     assert found["hard negatives"][1] == 16

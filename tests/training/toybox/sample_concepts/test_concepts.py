@@ -40,7 +40,7 @@ def test_five_small_square_pictures_in_the_repository(sample):
     assert len(seen) == PICTURES_EACH
 
 
-def test_the_folder_is_light_and_holds_no_strangers():
+def test_the_folder_is_light_and_has_no_other_files():
     files = set(FOLDER.rglob("*.png"))
     assert files == {path for sample in SAMPLES.values() for path in sample.pictures}
     assert sum(path.stat().st_size for path in files) < 3_000_000

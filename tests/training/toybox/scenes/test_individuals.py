@@ -9,7 +9,7 @@ from concepts.samples import SAMPLES
 from training.toybox.sample_concepts.animals import CATS, DOGS
 from training.toybox.sample_concepts.pen import Pose
 from training.toybox.scenes.individuals import traits
-from training.toybox.scenes.individuals.colours import CLEAR, distance, lab, nearest, standing_out
+from training.toybox.scenes.individuals.colours import CLEAR, contrasting_colours, distance, lab, nearest
 from training.toybox.scenes.individuals.figure import FIGURES, draw_figure, draw_on, sample_pose
 from training.toybox.scenes.individuals.pen import QuickPen
 from training.toybox.scenes.individuals.traits import (
@@ -51,11 +51,11 @@ def test_every_two_colours_are_well_apart():
     assert min(distance(*pair) for pair in combinations(COLOURS.values(), 2)) > 33
     assert {"cream", "gray", "black", "white", "brown", "teal"} < set(COLOURS)
     for ground in COLOURS:
-        assert len(standing_out(ground)) >= 9
-        assert min(distance(COLOURS[ground], COLOURS[name]) for name in standing_out(ground)) >= CLEAR
+        assert len(contrasting_colours(ground)) >= 9
+        assert min(distance(COLOURS[ground], COLOURS[name]) for name in contrasting_colours(ground)) >= CLEAR
 
 
-def test_the_world_knows_twelve_kinds_and_no_word_twice():
+def test_there_are_twelve_kinds_and_no_word_twice():
     assert set(KINDS) == set(FIGURES)
     assert len(KINDS) == 12
     words = [word for kind in KINDS.values() for word in (kind.name, *kind.synonyms)]
@@ -99,7 +99,7 @@ def test_draws_cover_the_world_and_no_two_are_the_same():
     assert {individual.pattern for individual in draws} == set(PATTERNS)
     assert {individual.accessory for individual in draws} == {None, *ACCESSORIES}
     for individual in draws:
-        assert individual.second_colour is None or individual.second_colour in standing_out(individual.colour)
+        assert individual.second_colour is None or individual.second_colour in contrasting_colours(individual.colour)
         assert (individual.accessory is None) == (individual.accessory_colour is None)
         if individual.accessory:
             assert individual.accessory_colour not in (individual.colour, individual.second_colour)

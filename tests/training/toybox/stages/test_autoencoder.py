@@ -37,7 +37,7 @@ def test_the_loss_falls():
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_crops_are_drawn_anew_and_show_what_is_in_the_scene():
+def test_crops_are_new_in_every_step_and_show_the_scene():
     crops = np.stack([autoencoder.draw_crop(np.random.default_rng(seed)) for seed in range(24)])
     assert crops.shape == (24, autoencoder.CROP, autoencoder.CROP, 3)
     assert len(np.unique(crops.reshape(24, -1), axis=0)) == 24

@@ -47,7 +47,7 @@ def test_training_resumes_exactly(resumes_exactly, vae, start, bundled_tokenizer
 
 
 def test_there_are_more_scenes_as_the_training_goes_on(vae, tmp_path, monkeypatch):
-    monkeypatch.setattr(denoiser, "MOST_SHARDS", 3)
+    monkeypatch.setattr(denoiser, "MAX_SHARDS", 3)
     batches, seen = BatchSampler(tmp_path, vae, "cpu"), []
     for step in (0, 2, 3, 5, 6, 60):
         batches.draw(step, np.random.default_rng(step))
@@ -57,7 +57,7 @@ def test_there_are_more_scenes_as_the_training_goes_on(vae, tmp_path, monkeypatc
     assert torch.equal(again.latents, batches.draw(5, np.random.default_rng(5)).latents)
 
 
-def test_a_lesson_is_scaled_and_says_what_its_scenes_show(vae, tmp_path):
+def test_a_batch_is_scaled_and_captions_its_scenes(vae, tmp_path):
     batch = BatchSampler(tmp_path, vae, "cpu").unseen()
     stored = denoiser.encoded(tmp_path, vae, 1, "cpu", denoiser.TEST_SEED)
     torch.testing.assert_close(batch.latents, stored.latents.float() * 0.5)
@@ -81,7 +81,7 @@ def test_cells_of_items_count_more(start, bundled_tokenizer):
     assert loss(4.0) != pytest.approx(loss(0.0), rel=0.02)
 
 
-def test_validation_is_the_same_each_time_and_knows_items(start, bundled_tokenizer, vae, tmp_path):
+def test_validation_is_deterministic_and_weights_items(start, bundled_tokenizer, vae, tmp_path):
     model, batch = start().eval(), BatchSampler(tmp_path, vae, "cpu").unseen()
     first = denoiser.validation(model, bundled_tokenizer, batch)
     assert first == denoiser.validation(model, bundled_tokenizer, batch)

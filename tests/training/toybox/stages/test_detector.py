@@ -8,11 +8,11 @@ from PIL import Image
 from training.toybox.sample_concepts.pen import Pose
 from training.toybox.scenes.dataset import to_signal
 from training.toybox.scenes.individuals.traits import Individual
-from training.toybox.scenes.layout import UNASKED
-from training.toybox.scenes.render import Item, Scene, Tinted, draw_and_see
+from training.toybox.scenes.render import Item, Scene, Tinted, draw_with_placements
 from training.toybox.stages import detector, detector_training
 from training.toybox.stages.detector import ATTRIBUTES, BARE, GRID, DetectedItem, Detection, Detector, Logits, detect
 from training.toybox.stages.detector_training import augmented, detector_loss, focal_loss, mirrored, targets
+from training.toybox.stages.masked_loss import IGNORE_INDEX
 
 CAT = Individual("cat", "red", "stripes", "white", "scarf", "blue", 5)
 POSE = Pose(0, 0, 0, False, False)
@@ -22,11 +22,11 @@ EMPTY = Scene((), "beach", 0)
 
 
 def wanted_for(*scenes: Scene) -> dict[str, torch.Tensor]:
-    return targets(scenes, [draw_and_see(scene)[1] for scene in scenes])
+    return targets(scenes, [draw_with_placements(scene)[1] for scene in scenes])
 
 
 def signal_of(*scenes: Scene) -> torch.Tensor:
-    levels = np.stack([np.asarray(draw_and_see(scene)[0]) for scene in scenes])
+    levels = np.stack([np.asarray(draw_with_placements(scene)[0]) for scene in scenes])
     return to_signal(torch.from_numpy(levels).permute(0, 3, 1, 2))
 
 
@@ -43,8 +43,8 @@ def test_centres_are_hot_and_say_what_is_there():
     row, column = max(peaks, key=lambda peak: peak[1])
     assert ATTRIBUTES["kind"][wanted["kind"][0, row, column]] == "apple"
     for name in ATTRIBUTES:
-        assert (wanted[name][1] == UNASKED).all()
-        assert (wanted[name][0] != UNASKED).sum() == (18 if name == "kind" else 9)
+        assert (wanted[name][1] == IGNORE_INDEX).all()
+        assert (wanted[name][0] != IGNORE_INDEX).sum() == (18 if name == "kind" else 9)
     assert (wanted["background"] == detector.BACKGROUND_NAMES.index("beach")).all()
 
 
@@ -59,8 +59,8 @@ def test_the_targets_of_a_mirror_image_are_those_of_the_mirrored_picture():
 def test_an_individual_without_an_accessory_is_asked_for_it_and_a_thing_is_not():
     bare = replace(LEFT, subject=replace(CAT, accessory=None, accessory_colour=None))
     wanted = wanted_for(Scene((bare,), "beach", 0))["accessory"]
-    assert set(wanted[wanted != UNASKED].tolist()) == {ATTRIBUTES["accessory"].index(BARE)}
-    assert (wanted_for(Scene((RIGHT,), "beach", 0))["accessory"] == UNASKED).all()
+    assert set(wanted[wanted != IGNORE_INDEX].tolist()) == {ATTRIBUTES["accessory"].index(BARE)}
+    assert (wanted_for(Scene((RIGHT,), "beach", 0))["accessory"] == IGNORE_INDEX).all()
 
 
 def test_the_focal_loss_wants_heat_at_centres_alone():
@@ -115,11 +115,11 @@ def test_augmentation_is_mild():
 
 def test_the_detector_learns():
     torch.manual_seed(0)
-    learner, signal, wanted = Detector(), signal_of(SCENE, EMPTY), wanted_for(SCENE, EMPTY)
-    optimizer = torch.optim.AdamW(learner.parameters(), 2e-3)
+    detector, signal, wanted = Detector(), signal_of(SCENE, EMPTY), wanted_for(SCENE, EMPTY)
+    optimizer = torch.optim.AdamW(detector.parameters(), 2e-3)
     losses = []
     for _ in range(8):
-        loss = detector_loss(learner, signal, wanted)
+        loss = detector_loss(detector, signal, wanted)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

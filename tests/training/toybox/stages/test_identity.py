@@ -9,13 +9,13 @@ from concepts.errors import StudioError
 from studio.bundled import TOYBOX_CLIP
 from studio.metrics.clip import load_scorer
 from studio.metrics.identity import IDENTITY_THRESHOLDS, IDENTITY_WEIGHTS, IdentityNetwork
-from training.toybox.evaluation import identity_laws
+from training.toybox.evaluation import identity_benchmark
 from training.toybox.scenes.dataset import scenes, to_signal
-from training.toybox.scenes.layout import UNASKED
 from training.toybox.scenes.render import draw_scene
 from training.toybox.stages import identity
 from training.toybox.stages.detector import Detector
-from training.toybox.stages.identity import IdentityModel, Verifier, drawn, identity_loss, train_step
+from training.toybox.stages.identity import IdentityModel, Verifier, identity_loss, sample_batch, train_step
+from training.toybox.stages.masked_loss import IGNORE_INDEX
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -47,7 +47,7 @@ def test_a_network_tells_individuals_apart_once_its_thresholds_are_set(tmp_path)
     identity.write(made, folder)
     with pytest.raises(StudioError, match="needs a scorer with an identity network"):
         load_scorer(str(folder)).recognition(pictures[:1], [pictures[1:]])
-    identity_laws.calibrate(folder, 2)
+    identity_benchmark.calibrate(folder, 2)
     loaded = load_scorer(str(folder))
     assert loaded.recognition(pictures[:1], [pictures[1:]]).thresholds.similarity < 1
     levels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
@@ -58,20 +58,20 @@ def test_a_network_tells_individuals_apart_once_its_thresholds_are_set(tmp_path)
     torch.testing.assert_close(looks.intact, intact, rtol=0.02, atol=0.02)
 
 
-def test_a_batch_has_two_portraits_a_lookalike_and_a_spoiled_picture_of_each(monkeypatch):
+def test_a_batch_has_two_views_a_hard_negative_and_a_corrupted_picture_of_each(monkeypatch):
     monkeypatch.setattr(identity, "INDIVIDUALS", 3)
-    batch = drawn(np.random.default_rng(0))
+    batch = sample_batch(np.random.default_rng(0))
     assert batch.levels.shape == (3 * 4, 128, 128, 3)
     assert len({picture.tobytes() for picture in batch.levels}) == len(batch.levels)
     for wanted in batch.traits.values():
         assert wanted.shape == (9,)
         assert torch.equal(wanted[:3], wanted[3:6])
-    assert (batch.traits["kind"] != UNASKED).all()
+    assert (batch.traits["kind"] != IGNORE_INDEX).all()
 
 
 def test_the_network_learns():
     torch.manual_seed(0)
-    model, batch = IdentityModel(), drawn(np.random.default_rng(1))
+    model, batch = IdentityModel(), sample_batch(np.random.default_rng(1))
     signal = to_signal(torch.from_numpy(batch.levels).permute(0, 3, 1, 2))
     optimizer, losses = torch.optim.AdamW(model.parameters(), 2e-3), []
     for _ in range(8):
@@ -92,17 +92,17 @@ def test_vectors_have_the_length_one_and_places_are_weighted():
     torch.testing.assert_close(vectors, F.normalize(network.projection(network.features(pictures)), dim=-1))
 
 
-def test_the_identity_loss_wants_portraits_together_and_all_else_apart():
+def test_the_identity_loss_is_lowest_for_equal_views_and_distinct_others():
     axes = torch.eye(9)
-    portraits, lookalikes, corrupted = axes[:3], axes[3:6], axes[6:]
-    right = torch.cat([portraits, portraits, lookalikes, corrupted])
+    views, hard_negatives, corrupted = axes[:3], axes[3:6], axes[6:]
+    right = torch.cat([views, views, hard_negatives, corrupted])
     whole, broken = torch.full((9,), 9.0), torch.full((3,), -9.0)
     best = identity_loss(right, torch.cat([whole, broken]), Verifier(), 3)
     assert best < 0.2
     for rows in (
-        torch.cat([portraits, portraits.roll(1, 0), lookalikes, corrupted]),
-        torch.cat([portraits, portraits, portraits, corrupted]),
-        torch.cat([portraits, portraits, lookalikes, portraits]),
+        torch.cat([views, views.roll(1, 0), hard_negatives, corrupted]),
+        torch.cat([views, views, views, corrupted]),
+        torch.cat([views, views, hard_negatives, views]),
     ):
         assert identity_loss(rows, torch.cat([whole, broken]), Verifier(), 3) > best + 0.5
     assert identity_loss(right, torch.cat([whole, -broken]), Verifier(), 3) > best + 0.5

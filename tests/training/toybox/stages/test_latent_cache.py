@@ -5,7 +5,7 @@ from PIL import Image
 
 from training.toybox.scenes import dataset
 from training.toybox.scenes.dataset import draw_all, pictures, scenes, softened, to_signal
-from training.toybox.scenes.render import Seen
+from training.toybox.scenes.render import Placement
 from training.toybox.stages import autoencoder, latent_cache
 from training.toybox.stages.latent_cache import cover, encoded, fingerprint
 
@@ -50,7 +50,7 @@ def test_latents_belong_to_their_scenes(model, tmp_path):
 def test_items_cover_the_cells_that_they_are_seen_in():
     opacity = Image.new("L", (128, 128))
     opacity.paste(255, (0, 0, 12, 8))
-    covered = cover([Seen((0, 0, 12, 8), opacity)])
+    covered = cover([Placement((0, 0, 12, 8), opacity)])
     assert covered.shape == (16, 16)
     assert covered[0, :3].tolist() == [255, 128, 0]
     assert covered[1:].max() == 0

@@ -38,7 +38,7 @@ def test_what_is_written_is_what_open_clip_reads(bundled_tokenizer, tmp_path):
 
 def test_a_cut_is_a_part_of_the_picture_at_full_size():
     signal = torch.linspace(-1, 1, 128).view(1, 1, 1, 128).expand(2, 3, 128, 128)
-    results = [scorer.cut(signal, np.random.default_rng(seed)) for seed in range(30)]
+    results = [scorer.random_crop(signal, np.random.default_rng(seed)) for seed in range(30)]
     assert all(result.shape == signal.shape for result in results)
     changed = [result for result in results if not torch.equal(result, signal)]
     assert 5 < len(changed) < 25

@@ -6,7 +6,14 @@ import torch
 from torch import nn
 
 from training.toybox.stages import stage
-from training.toybox.stages.stage import Average, channels_last, learning_rate, run_stage, set_learning_rate, step_rng
+from training.toybox.stages.stage import (
+    EMAWeights,
+    channels_last,
+    learning_rate,
+    run_stage,
+    set_learning_rate,
+    step_rng,
+)
 
 
 def small_training(folder, steps: int, log: list[int]) -> dict[str, torch.Tensor]:
@@ -14,7 +21,7 @@ def small_training(folder, steps: int, log: list[int]) -> dict[str, torch.Tensor
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    average = Average(model)
+    average = EMAWeights(model)
 
     def update(step: int) -> torch.Tensor:
         log.append(step)
@@ -74,7 +81,7 @@ def test_a_checkpoint_holds_no_code(tmp_path):
 
 def test_the_average_follows_the_module():
     module = nn.Linear(2, 1)
-    average = Average(module, decay=0.9)
+    average = EMAWeights(module, decay=0.9)
     start = module.weight.detach().clone()
     with torch.no_grad():
         module.weight.add_(1)
@@ -85,7 +92,7 @@ def test_the_average_follows_the_module():
     average.update(module, 0)  # early on it has a short memory
     average.copy_to(copy)
     torch.testing.assert_close(copy.weight.detach(), start + 0.91)
-    other = Average(nn.Linear(2, 1))
+    other = EMAWeights(nn.Linear(2, 1))
     other.load_state_dict(average.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(other.values, average.values, strict=True))
 
@@ -110,12 +117,12 @@ def test_groups_scale_the_rate():
 
 
 def test_the_random_numbers_of_a_step_follow_from_seed_and_step():
-    def drawn(seed: int, step: int) -> tuple[float, float]:
+    def sampled(seed: int, step: int) -> tuple[float, float]:
         rng = step_rng(seed, step)
         return float(rng.random()), float(torch.rand(()))
 
-    assert drawn(3, 7) == drawn(3, 7)
-    numbers = {number for pair in (drawn(3, 7), drawn(3, 8), drawn(4, 7)) for number in pair}
+    assert sampled(3, 7) == sampled(3, 7)
+    numbers = {number for pair in (sampled(3, 7), sampled(3, 8), sampled(4, 7)) for number in pair}
     assert len(numbers) == 6
 
 
@@ -124,7 +131,7 @@ def test_convolutions_are_laid_out_channels_last():
     assert module[0].weight.is_contiguous(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def test_progress_is_told_on_stderr(tmp_path, capsys):
+def test_progress_is_reported_on_stderr(tmp_path, capsys):
     small_training(tmp_path, 2, [])
     assert stage.CHECKPOINT_SECONDS > 0
     out, err = capsys.readouterr()

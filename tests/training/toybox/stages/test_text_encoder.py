@@ -2,37 +2,37 @@ import numpy as np
 import pytest
 import torch
 
-from training.toybox.scenes.captions import Caption, Said
+from training.toybox.scenes.captions import Caption, CaptionedItem
 from training.toybox.stages import text_encoder
 from training.toybox.stages.caption_attributes import all_facts, facts, targets
 from training.toybox.stages.text_encoder import (
     AttributeClassifier,
     build,
-    drawn,
     exact_match_accuracy,
     longest,
     loss,
+    sample_captions,
     tokens,
 )
 
-CAT = Said("cat", "black", "bib", "white", "bow tie", "red", "left")
+CAT = CaptionedItem("cat", "black", "bib", "white", "bow tie", "red", "left")
 
 
 def test_facts_are_of_the_kind_and_of_the_side():
-    said = facts(Caption("", (CAT, Said("key", "red"), Said(None, "blue")), "beach"))
-    assert ("cat", "second_colour", "white") in said
-    assert ("left", "accessory_colour", "red") in said
-    assert ("cat", "side", "left") in said
-    assert ("something", "colour", "blue") in said
-    assert ("picture", "background", "beach") in said
-    assert len(said) == 7 + 6 + 2 + 1 + 1
+    found = facts(Caption("", (CAT, CaptionedItem("key", "red"), CaptionedItem(None, "blue")), "beach"))
+    assert ("cat", "second_colour", "white") in found
+    assert ("left", "accessory_colour", "red") in found
+    assert ("cat", "side", "left") in found
+    assert ("something", "colour", "blue") in found
+    assert ("picture", "background", "beach") in found
+    assert len(found) == 7 + 6 + 2 + 1 + 1
 
 
 def test_every_fact_of_the_world_has_a_place():
-    captions = drawn(np.random.default_rng(5), 2000)
+    captions = sample_captions(np.random.default_rng(5), 2000)
     rows = targets(captions)
     assert rows.shape == (2000, len(all_facts()))
-    assert [int(row.sum()) for row in rows[:50]] == [len(facts(said)) for said in captions[:50]]
+    assert [int(row.sum()) for row in rows[:50]] == [len(facts(found)) for found in captions[:50]]
 
 
 def test_the_longest_text_is_found_in_its_padding(bundled_tokenizer):
@@ -58,11 +58,11 @@ class TestTraining:
         changed = (classifier(ids) - before).abs().amax(0) > 1e-6
         assert {whose for fact, index in all_facts().items() for whose in fact[:1] if changed[index]} == {"cat"}
 
-    def test_a_caption_counts_only_if_every_fact_is_told(self, bundled_tokenizer, monkeypatch):
+    def test_a_caption_counts_only_if_every_fact_is_found(self, bundled_tokenizer, monkeypatch):
         classifier = AttributeClassifier(build(bundled_tokenizer)).eval()
         assert exact_match_accuracy(classifier, bundled_tokenizer, 4) == 0
-        captions = drawn(np.random.default_rng(0), 2)
-        monkeypatch.setattr(text_encoder, "drawn", lambda *_: captions)
+        captions = sample_captions(np.random.default_rng(0), 2)
+        monkeypatch.setattr(text_encoder, "sample_captions", lambda *_: captions)
         logits = targets(captions) - 0.5
         monkeypatch.setattr(AttributeClassifier, "forward", lambda *_: logits)
         assert exact_match_accuracy(classifier, bundled_tokenizer, 2) == 1
@@ -73,7 +73,7 @@ class TestTraining:
         torch.manual_seed(0)
         classifier = AttributeClassifier(build(bundled_tokenizer))
         optimizer = text_encoder.MuonWithAdamW([(classifier, 1.0)], 0.01, 0.01)
-        captions, losses = drawn(np.random.default_rng(0), 4), []
+        captions, losses = sample_captions(np.random.default_rng(0), 4), []
         for _ in range(10):
             value = loss(classifier, bundled_tokenizer, captions, np.random.default_rng(0))
             value.backward()

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from training.toybox.stages.stage import Average, run_stage
+from training.toybox.stages.stage import EMAWeights, run_stage
 from training.toybox.stages.training_log import COLUMNS, FIRST_SHEET, LARGEST, TrainingLog, save_small, tiled
 
 
@@ -69,7 +69,7 @@ def test_the_seconds_of_all_sittings_are_added_up(tmp_path, monkeypatch):
 
 def test_the_averages_are_only_lent_to_a_module():
     module = nn.Linear(2, 1)
-    average = Average(module)
+    average = EMAWeights(module)
     with torch.no_grad():
         module.weight.add_(1)
     moved = module.weight.detach().clone()

@@ -1,1 +1,1 @@
-"""Individuals of twelve kinds, drawn by code: what they may be (`traits`) and how they look (`figure`)."""
+"""Individuals of twelve kinds, rendered procedurally: their traits (`traits`) and their drawing (`figure`)."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from training.toybox.sample_concepts.pen import GOLD, Pose, curve, oval, rounded, shade
 from training.toybox.scenes.backgrounds import Colour
-from training.toybox.scenes.individuals.pen import Build, Paint, QuickPen, paint_of
+from training.toybox.scenes.individuals.pen import Build, Palette, QuickPen, palette_of
 from training.toybox.scenes.individuals.surfaces import draw_surface, surface_of
 from training.toybox.scenes.individuals.traits import Individual
 from training.toybox.scenes.individuals.wear import EMBLEMS
@@ -14,30 +14,30 @@ STEEL = (176, 184, 194)
 
 def draw_backpack(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -> None:
     """The backpack; in the second stance its side and a shoulder strap are seen too."""
-    paint = paint_of(individual, build)
+    palette = palette_of(individual, build)
     half, top, radius = build.between(26, 33), build.between(14, 22), build.between(10, 22)
     flap, pockets, metal = build.between(0.36, 0.5), build.chance(0.6), (GOLD, STEEL)[build.index(2)]
-    strap = shade(paint.main, 0.62) if build.chance(0.6) else (110, 74, 46)
-    surface = surface_of(individual.pattern, paint.second, build)
+    strap = shade(palette.main, 0.62) if build.chance(0.6) else (110, 74, 46)
+    surface = surface_of(individual.pattern, palette.second, build)
     body, height = rounded(50 - half, top, 50 + half, 92, radius), 92 - top
     side = 9 + 3 * pose.swing if pose.second_stance else 0
     _straps(pen, half, top, strap, pose.swing)
     if side:
-        pen.fill(body + np.array([side, -2]), shade(paint.main, 0.66), edge=1)
+        pen.fill(body + np.array([side, -2]), shade(palette.main, 0.66), edge=1)
     if pockets:
         for x in (-1, 1):
-            pen.fill(rounded(50 + x * half - 7, 62, 50 + x * half + 7, 86, 4), shade(paint.main, 0.8), edge=1)
-    pen.fill(body, paint.main, edge=1.4)
+            pen.fill(rounded(50 + x * half - 7, 62, 50 + x * half + 7, 86, 4), shade(palette.main, 0.8), edge=1)
+    pen.fill(body, palette.main, edge=1.4)
     draw_surface(pen, surface, body, 4 * pose.swing)
-    pen.stroke([*body, body[0]], 1.6, shade(paint.main, 0.7))
+    pen.stroke([*body, body[0]], 1.6, shade(palette.main, 0.7))
     seam = top + flap * height
-    pen.stroke(curve([(50 - half, seam - 5), (50, seam + 2), (50 + half, seam - 5)]), 2.4, shade(paint.main, 0.55))
+    pen.stroke(curve([(50 - half, seam - 5), (50, seam + 2), (50 + half, seam - 5)]), 2.4, shade(palette.main, 0.55))
     pen.fill(rounded(46.5, seam - 5, 53.5, seam + 8, 1.5), strap)
     pen.fill(rounded(47, seam + 1, 53, seam + 6, 1), metal)
-    _front(pen, individual, paint, half, seam)
+    _front(pen, individual, palette, half, seam)
     if individual.accessory in EMBLEMS:
         y = (seam + 98) / 2 if individual.accessory != "bow" else top + 6
-        EMBLEMS[individual.accessory](pen.at(50, y, angle=pose.head / 2, width=1.1, height=1.1), paint.accessory)
+        EMBLEMS[individual.accessory](pen.at(50, y, angle=pose.head / 2, width=1.1, height=1.1), palette.accessory)
 
 
 def _straps(pen: QuickPen, half: float, top: float, colour: Colour, swing: float) -> None:
@@ -49,10 +49,10 @@ def _straps(pen: QuickPen, half: float, top: float, colour: Colour, swing: float
         pen.stroke(line, 6.5, colour)
 
 
-def _front(pen: QuickPen, individual: Individual, paint: Paint, half: float, seam: float) -> None:
+def _front(pen: QuickPen, individual: Individual, palette: Palette, half: float, seam: float) -> None:
     """The pocket below the flap, in the accessory's colour if it is the accessory."""
     named = individual.accessory == "pocket"
-    colour = paint.accessory if named else paint.main
+    colour = palette.accessory if named else palette.main
     pocket = rounded(50 - half * 0.66, seam + 11, 50 + half * 0.66, 87, 6)
     if named:
         pen.fill(pocket, colour)

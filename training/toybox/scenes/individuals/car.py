@@ -4,7 +4,7 @@ import numpy as np
 
 from training.toybox.sample_concepts.pen import BLACK, GOLD, WHITE, Outline, Pose, curve, oval, rounded, shade, smooth
 from training.toybox.scenes.backgrounds import Colour
-from training.toybox.scenes.individuals.pen import Build, QuickPen, paint_of
+from training.toybox.scenes.individuals.pen import Build, QuickPen, palette_of
 from training.toybox.scenes.individuals.surfaces import draw_surface, surface_of
 from training.toybox.scenes.individuals.traits import Individual
 from training.toybox.scenes.individuals.wear import EMBLEMS
@@ -14,30 +14,30 @@ STEEL, GLASS, LAMP, TAIL_LAMP = (186, 194, 204), (178, 222, 246), (255, 236, 150
 
 def draw_car(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -> None:
     """The car, facing left; its wheels turn with the swing, and in the second stance it rears up a little."""
-    paint = paint_of(individual, build)
+    palette = palette_of(individual, build)
     length, hood = build.between(80, 96), build.between(44, 52)
     front, rear = 50 - length / 2, 50 + length / 2
     begin, end = front + build.between(0.12, 0.3) * length, rear - build.between(0.02, 0.2) * length
     roof, wheel = hood - build.between(17, 25), build.between(20, 26)
     lean_front, lean_rear = build.between(6, 14), build.between(3, 12)
-    surface = surface_of(individual.pattern, paint.second, build)
+    surface = surface_of(individual.pattern, palette.second, build)
     rim, doors = build.index(3), 1 + build.index(2)
     frame = pen.at(rear, 74, angle=5 + 2 * pose.swing if pose.second_stance else pose.swing).at(-rear, -74)
     left, right = begin + lean_front, end - lean_rear
     edge = [(left, roof + 2), (left + 4, roof), (right - 4, roof), (right, roof + 2)]
     cabin = [(begin, hood + 2), *edge, (end, hood + 2)]
-    _roof_load(frame, individual, paint.accessory, (left, right), roof, pose.swing)
-    frame.fill(cabin, paint.main, edge=1.6)
+    _roof_load(frame, individual, palette.accessory, (left, right), roof, pose.swing)
+    frame.fill(cabin, palette.main, edge=1.6)
     _windows(frame, cabin, roof, hood, doors)
     body = smooth([(front, 60), (front + 5, hood + 3), (begin, hood), (50, hood - 0.5), (end, hood),
                    (rear - 3, hood + 3), (rear, 62), (rear - 2, 74), (50, 75), (front + 2, 74)])  # fmt: skip
-    frame.fill(body, paint.main)
+    frame.fill(body, palette.main)
     draw_surface(frame, surface, body, 3 * pose.swing)
-    frame.stroke([*body, body[0]], 1.6, shade(paint.main, 0.7))
+    frame.stroke([*body, body[0]], 1.6, shade(palette.main, 0.7))
     middle = (begin + end) / 2
-    _fittings(frame, paint.main, (front, middle, rear), hood)
+    _fittings(frame, palette.main, (front, middle, rear), hood)
     if individual.accessory in EMBLEMS:
-        EMBLEMS[individual.accessory](frame.at(middle, (hood + 76) / 2, width=0.92, height=0.92), paint.accessory)
+        EMBLEMS[individual.accessory](frame.at(middle, (hood + 76) / 2, width=0.92, height=0.92), palette.accessory)
     for at in (0.21, 0.79):
         _wheel(pen.at(front + at * length, 75, angle=90 * pose.swing), wheel, rim)
 

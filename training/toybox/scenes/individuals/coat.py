@@ -1,10 +1,10 @@
-"""What makes a four-legged animal this individual: its coat, its proportions and its marks."""
+"""The appearance of a four-legged animal: its coat, its proportions and its marks."""
 
 from dataclasses import dataclass
 
 from training.toybox.sample_concepts.pen import WHITE, Outline, oval, shade
 from training.toybox.scenes.backgrounds import Colour
-from training.toybox.scenes.individuals.pen import Build, QuickPen, paint_of
+from training.toybox.scenes.individuals.pen import Build, QuickPen, palette_of
 from training.toybox.scenes.individuals.traits import Individual
 
 Marks = tuple[tuple[float, float, float, float, float], ...]
@@ -16,7 +16,7 @@ CREAM_WHITE = (255, 240, 214)
 
 @dataclass(frozen=True)
 class Coat:
-    """Colours, numbers and marks of one animal; lengths are shares of the kind's usual ones.
+    """Colours, proportions and marks of one animal; lengths are relative to the kind's usual ones.
 
     `body_marks` are in shares of the body's half width and half height around its middle; `face_marks` are in the
     head's units. `style` picks among a kind's ears, `tail` among its tails.
@@ -55,9 +55,9 @@ class Coat:
 
 
 def coat_of(individual: Individual, build: Build) -> Coat:
-    """The coat that the individual's traits and seed decide."""
-    paint = paint_of(individual, build)
-    pattern, fur, mark = individual.pattern, paint.main, paint.second
+    """The coat of an individual, by its traits and seed."""
+    palette = palette_of(individual, build)
+    pattern, fur, mark = individual.pattern, palette.main, palette.second
     light = build.vary(WHITE if build.chance(0.6) else CREAM_WHITE, 5)
     muzzle = mark if pattern in ("bib", "socks") else light
     marked_ears = build.chance(0.5)
@@ -71,7 +71,7 @@ def coat_of(individual: Individual, build: Build) -> Coat:
         pattern=pattern,
         fur=fur,
         mark=mark,
-        worn=paint.accessory,
+        worn=palette.accessory,
         muzzle=muzzle,
         ears=ears,
         paws=mark if pattern == "socks" or (pattern == "bib" and marked_ears) else fur,

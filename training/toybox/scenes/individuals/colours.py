@@ -1,4 +1,4 @@
-"""How far apart the named colours of the world are to the eye."""
+"""Perceptual distances of the named colours, in CIELAB."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ from training.toybox.scenes.backgrounds import Colour
 from training.toybox.scenes.items import COLOURS
 
 CLEAR = 39.0
-"""The distance in CIELAB from which two colours stand out against each other, as a pattern on its ground must."""
+"""The minimum CIELAB distance of contrasting colours, as for a pattern and its ground."""
 _TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 _WHITE = np.array([0.9505, 1.0, 1.089])
 
@@ -29,11 +29,11 @@ def distance(one: Colour, other: Colour) -> float:
 
 
 def nearest(colour: Colour) -> str:
-    """The name of the world's colour that is nearest."""
+    """The name of the nearest named colour."""
     return min(COLOURS, key=lambda name: distance(COLOURS[name], colour))
 
 
 @cache
-def standing_out(ground: str) -> tuple[str, ...]:
-    """The names of the colours that stand out on the ground colour (a name of `world.COLOURS`)."""
+def contrasting_colours(ground: str) -> tuple[str, ...]:
+    """The names of the colours that contrast with the ground colour (a name of `items.COLOURS`)."""
     return tuple(name for name in COLOURS if distance(COLOURS[name], COLOURS[ground]) >= CLEAR)

@@ -1,4 +1,4 @@
-"""Draws an individual in a pose, cut out, straight at the size that is asked for."""
+"""Draws an individual in a pose, on transparency, at the requested size."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ from training.toybox.scenes.individuals.vessels import draw_teapot, draw_vase
 
 SUPERSAMPLING = 3
 LINE_UNITS, LINE_PIXELS = 0.8, 0.55
-"""The blur that makes the silhouette's line: so many figure units, and at least so many pixels of the picture."""
+"""The blur of the silhouette's line: in figure units, and its minimum in pixels of the picture."""
 FAINT = 20
 
 FIGURES: dict[str, Callable[[QuickPen, Individual, Build, Pose], None]] = {
@@ -33,11 +33,11 @@ FIGURES: dict[str, Callable[[QuickPen, Individual, Build, Pose], None]] = {
     "car": draw_car,
     "house": draw_house,
 }
-"""What draws each kind (`traits.KINDS`) on a pen whose figure belongs in 100 x 100 units."""
+"""The function that draws each kind (`traits.KINDS`) with a pen, within 100 x 100 units."""
 
 
 def sample_pose(rng: Rng) -> Pose:
-    """A random pose; all of its numbers are continuous but for the side and the stance."""
+    """A random pose; all values but the side and the stance are continuous."""
     head, swing, lean = rng.uniform(-1, 1, 3).tolist()
     flipped, second_stance = (rng.random(2) < 0.5).tolist()
     return Pose(12 * head, swing, 7 * lean, flipped, second_stance)

@@ -129,4 +129,4 @@ HEADS: dict[str, Callable[[QuickPen, Coat, float], None]] = {
     "bear": _bear,
     "fox": _fox,
 }
-"""What draws the head of each kind: with a pen, a coat, and the pose's swing."""
+"""The function that draws the head of each kind: with a pen, a coat, and the pose's swing."""

@@ -7,7 +7,7 @@ import numpy as np
 from training.toybox.sample_concepts.pen import GOLD, WHITE, Outline, Pose, rounded, shade
 from training.toybox.scenes.backgrounds import Colour
 from training.toybox.scenes.individuals.car import draw_flag
-from training.toybox.scenes.individuals.pen import Build, Paint, QuickPen, paint_of
+from training.toybox.scenes.individuals.pen import Build, Palette, QuickPen, palette_of
 from training.toybox.scenes.individuals.surfaces import draw_surface, surface_of
 from training.toybox.scenes.individuals.traits import Individual
 
@@ -17,33 +17,33 @@ DOORS = ((122, 76, 44), (150, 96, 52), (90, 70, 66), (70, 76, 96))
 
 def draw_house(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -> None:
     """The house; in the second stance its side wall is seen too."""
-    paint = paint_of(individual, build)
+    palette = palette_of(individual, build)
     half, top = build.between(27, 36), build.between(42, 52)
     peak, eave = top - build.between(20, 30), build.between(4, 8)
     style, layout, door = build.index(3), build.index(3), DOORS[build.index(4)]
     neutral = build.vary(((112, 98, 96), (92, 98, 112), (140, 116, 100))[build.index(3)], 8)
     # What runs across the wall keeps clear of the windows and the awning.
     middle = 0.88 if individual.accessory == "awning" else build.between(0.2, 0.26)
-    surface = replace(surface_of(individual.pattern, paint.second, build), middle=middle)
-    roof_colour = paint.accessory if individual.accessory == "roof" else neutral
+    surface = replace(surface_of(individual.pattern, palette.second, build), middle=middle)
+    roof_colour = palette.accessory if individual.accessory == "roof" else neutral
     side = 14 + 4 * pose.swing if pose.second_stance else 0
     left, right = 50 - half - side / 2, 50 + half - side / 2
-    stack = (110, 80, 74) if individual.accessory != "chimney" else paint.accessory
+    stack = (110, 80, 74) if individual.accessory != "chimney" else palette.accessory
     if individual.accessory == "chimney" or (build.chance(0.3) and individual.accessory != "flag"):
         _chimney(pen, left + 1.45 * half, peak, top, stack, individual.accessory == "chimney")
     if side:
-        pen.fill([(right, top), (right + side, top - 3), (right + side, 86), (right, 90)], shade(paint.main, 0.66))
+        pen.fill([(right, top), (right + side, top - 3), (right + side, 86), (right, 90)], shade(palette.main, 0.66))
     wall = np.array([(left, top - 1), (right, top - 1), (right, 90), (left, 90)], float)
-    pen.fill(wall, paint.main)
+    pen.fill(wall, palette.main)
     draw_surface(pen, surface, wall)
-    pen.stroke([*wall, wall[0]], 1.4, shade(paint.main, 0.7))
+    pen.stroke([*wall, wall[0]], 1.4, shade(palette.main, 0.7))
     if individual.accessory == "flag":
-        draw_flag(pen.at((left + right) / 2, peak + 3), paint.accessory, pose.swing)
+        draw_flag(pen.at((left + right) / 2, peak + 3), palette.accessory, pose.swing)
     _roof(pen, roof_colour, style, (left - eave, right + eave), (top, peak), side)
-    _openings(pen, layout, door, (left, right), top, paint, individual.accessory == "awning")
+    _openings(pen, layout, door, (left, right), top, palette, individual.accessory == "awning")
     pen.fill(rounded(left - 2, 88, right + 2, 93, 1.5), BASE)
     if individual.accessory == "fence":
-        _fence(pen, (left - 8, right + 8 + side), paint.accessory)
+        _fence(pen, (left - 8, right + 8 + side), palette.accessory)
 
 
 def _roof(
@@ -72,7 +72,7 @@ def _roof(
 
 
 def _openings(
-    pen: QuickPen, layout: int, door: Colour, span: tuple[float, float], top: float, paint: Paint, awning: bool
+    pen: QuickPen, layout: int, door: Colour, span: tuple[float, float], top: float, palette: Palette, awning: bool
 ) -> None:
     """A door and windows in one of three layouts, under an awning where there is one."""
     left, right = span
@@ -91,8 +91,8 @@ def _openings(
         return
     bottom = top + 14
     cloth = np.array([(left - 1, top + 3), (right + 1, top + 3), (right + 6, bottom), (left - 6, bottom)], float)
-    pen.fill(cloth, paint.accessory, edge=1.4)
-    light = WHITE if min(paint.accessory) < 200 else shade(paint.accessory, 0.8)
+    pen.fill(cloth, palette.accessory, edge=1.4)
+    light = WHITE if min(palette.accessory) < 200 else shade(palette.accessory, 0.8)
     with pen.inside(cloth) as inner:
         for x in np.arange(left - 2, right + 8, 12):
             inner.fill([(x, top), (x + 5, top), (x + 5, bottom + 2), (x, bottom + 2)], light)

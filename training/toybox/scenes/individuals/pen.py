@@ -1,4 +1,4 @@
-"""The samples' pen on a small canvas, with less work for each shape, and the numbers that make up a build."""
+"""A faster pen for small canvases, and the random proportions and colours of an individual."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +16,11 @@ SILHOUETTE = (52, 44, 48)
 CANVAS_UNITS, ABOVE = 158, 40
 """The canvas's side, and how far its top lies above the figure's 100 x 100 units: ears and hats rise above them."""
 FEW_POINTS = 8
-"""A line of no more points may have sharp corners; one of more is a smooth curve."""
+"""A line of up to this many points may have sharp corners; one of more is a smooth curve."""
 
 
 class QuickPen(Pen):
-    """A pen for small canvases: few circles on its lines, and layers no larger than what they hold."""
+    """A pen for small canvases: fewer circles on its lines, and layers cropped to their content."""
 
     @classmethod
     def blank(cls, pixels_per_unit: float = 3) -> "QuickPen":
@@ -31,7 +31,7 @@ class QuickPen(Pen):
         return cls(image, np.eye(2) * pixels_per_unit, corner)
 
     def fill(self, points: Sequence | Outline, colour: Colour, edge: float = 0) -> None:
-        """A filled outline; `edge` draws its rim, so many units wide, in a darker shade."""
+        """A filled outline; `edge` is the width in units of its rim in a darker shade."""
         pixels, draw = self._flat(points), ImageDraw.Draw(self.image)
         draw.polygon(pixels, fill=colour)
         if edge:
@@ -75,7 +75,7 @@ class QuickPen(Pen):
 
 
 class Build:
-    """The random numbers of one individual, the same whenever it is drawn: ask for them in a fixed order."""
+    """The random numbers of one individual, deterministic by its seed; call in a fixed order."""
 
     def __init__(self, seed: int):
         self.rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Paint:
+class Palette:
     """The colours of one individual: its main colour, its pattern's and its accessory's, all in its own shades."""
 
     main: Colour
@@ -107,9 +107,9 @@ class Paint:
     accessory: Colour
 
 
-def paint_of(individual: Individual, build: Build) -> Paint:
-    """The individual's colours; where it has no pattern or accessory, its main colour stands in."""
+def palette_of(individual: Individual, build: Build) -> Palette:
+    """The individual's colours; without a pattern or accessory, its main colour is used."""
     main = build.vary(COLOURS[individual.colour])
     second = build.vary(COLOURS[individual.second_colour]) if individual.second_colour else main
     accessory = build.vary(COLOURS[individual.accessory_colour], 6) if individual.accessory_colour else main
-    return Paint(main, second, accessory)
+    return Palette(main, second, accessory)

@@ -61,7 +61,9 @@ def _standing(pen: QuickPen, kind: str, coat: Coat, frame: Frame, swing: float) 
     for hip, step in ((44, -3), (rear - 12, 3)):
         _leg(pen, (hip, 64), (hip + step * swing, floor - 3), width, *far)
     draw_hide(pen, coat, outline, coat.fur)
-    _paint(pen, coat, outline, oval(31, 62, 24, 32 * depth, 8), (oval(58, 60 + 15 * depth, 44 * length, 10),), False)
+    _draw_pattern(
+        pen, coat, outline, oval(31, 62, 24, 32 * depth, 8), (oval(58, 60 + 15 * depth, 44 * length, 10),), False
+    )
     for hip, step in ((35, 4), (rear - 5, -4)):
         _leg(pen, (hip, 64), (hip + step * swing, floor), width, coat.fur, coat.paws)
 
@@ -72,7 +74,7 @@ def _sitting(pen: QuickPen, kind: str, coat: Coat, frame: Frame, swing: float) -
     _tail(pen.at(50 + 20 * plump, 88, angle=30 + 16 * swing), kind, coat)
     draw_hide(pen, coat, outline, coat.fur)
     chest = oval(50, 64, 28 * plump, 38)
-    _paint(pen, coat, outline, chest, (), True)
+    _draw_pattern(pen, coat, outline, chest, (), True)
     width, feet = 11 * (0.5 + 0.5 * frame.leg_width) * coat.leg_width, 94
     for side in (-1, 1):
         pen.fill(oval(50 + side * 20 * plump, feet, 20, 10), shade(coat.paws, 0.9))
@@ -82,7 +84,7 @@ def _sitting(pen: QuickPen, kind: str, coat: Coat, frame: Frame, swing: float) -
         _leg(pen, hip, foot, width, leg, coat.paws)
 
 
-def _paint(
+def _draw_pattern(
     pen: QuickPen, coat: Coat, outline: Outline, chest: Outline, belly: tuple[Outline, ...], sitting: bool
 ) -> None:
     """The pattern on the trunk."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from training.toybox.sample_concepts.pen import BLACK, WHITE, Outline, Pose, curve, oval, rounded, shade, smooth
 from training.toybox.scenes.backgrounds import Colour
-from training.toybox.scenes.individuals.pen import Build, Paint, QuickPen, paint_of
+from training.toybox.scenes.individuals.pen import Build, Palette, QuickPen, palette_of
 from training.toybox.scenes.individuals.surfaces import Surface, draw_surface, surface_of
 from training.toybox.scenes.individuals.traits import Individual
 from training.toybox.scenes.individuals.wear import EMBLEMS, draw_bow, draw_headwear
@@ -54,12 +54,12 @@ def _shape(build: Build) -> Shape:
 
 def draw_robot(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -> None:
     """The robot seen from the front; in the second stance it waves."""
-    paint, shape = paint_of(individual, build), _shape(build)
-    surface = surface_of(individual.pattern, paint.second, build)
-    limb = (STEEL, shade(paint.main, 0.7))[build.index(2)]
+    palette, shape = palette_of(individual, build), _shape(build)
+    surface = surface_of(individual.pattern, palette.second, build)
+    limb = (STEEL, shade(palette.main, 0.7))[build.index(2)]
     wheels, feet, crest = build.chance(0.25), build.between(9, 14), build.index(4)
     _arms(pen, shape, pose, limb, build.between(13, 19))
-    _base(pen, individual, paint, pose.swing, limb, wheels, feet)
+    _base(pen, individual, palette, pose.swing, limb, wheels, feet)
     head = pen.at(*shape.head, angle=pose.head * (1 if shape.apart else 0.25))
     across, up = shape.head_half
     if not shape.apart:
@@ -67,15 +67,15 @@ def draw_robot(pen: QuickPen, individual: Individual, build: Build, pose: Pose) 
     if individual.accessory == "antennae":
         for side in (-1, 1):
             head.stroke([(side * 9, -up + 2), (side * 16 + 3 * pose.swing, -up - 13)], 3.2, IRON)
-            head.fill(oval(side * 16 + 3 * pose.swing, -up - 15, 11, 11), paint.accessory, edge=1)
+            head.fill(oval(side * 16 + 3 * pose.swing, -up - 15, 11, 11), palette.accessory, edge=1)
     elif crest and individual.accessory != "top hat":
         _crest(head.at(0, -up), crest, pose.swing)
-    _trunk(pen, shape, paint.main, surface, pose.swing)
+    _trunk(pen, shape, palette.main, surface, pose.swing)
     if shape.apart:
         head.stroke([(0, up - 2), (0, up + 5)], 11, IRON)
-        head.fill(rounded(-across, -up, across, up, 5), paint.main, edge=1.6)
-    _face(head, individual, paint, build, across, pose.swing)
-    _worn(pen, head, individual, paint, shape, up)
+        head.fill(rounded(-across, -up, across, up, 5), palette.main, edge=1.6)
+    _face(head, individual, palette, build, across, pose.swing)
+    _worn(pen, head, individual, palette, shape, up)
 
 
 def _trunk(pen: QuickPen, shape: Shape, colour: Colour, surface: Surface, swing: float) -> None:
@@ -112,13 +112,13 @@ def _arms(pen: QuickPen, shape: Shape, pose: Pose, colour: Colour, length: float
 
 
 def _base(
-    pen: QuickPen, individual: Individual, paint: Paint, swing: float, limb: Colour, wheels: bool, feet: float
+    pen: QuickPen, individual: Individual, palette: Palette, swing: float, limb: Colour, wheels: bool, feet: float
 ) -> None:
     named = individual.accessory == "wheels"
     if named or wheels:
         for x in (-17, 17):
             wheel = pen.at(50 + x, 85, angle=70 * swing)
-            wheel.fill(oval(0, 0, 25, 25), paint.accessory if named else BLACK, edge=1.6)
+            wheel.fill(oval(0, 0, 25, 25), palette.accessory if named else BLACK, edge=1.6)
             wheel.fill(oval(0, 0, 13, 13), STEEL, edge=1)
             wheel.stroke([(-6, 0), (6, 0)], 2.5, IRON)
         return
@@ -127,23 +127,23 @@ def _base(
         pen.fill(rounded(41 + x + 3 * swing, 88, 59 + x + 3 * swing, 97, 4), IRON)
 
 
-def _face(head: QuickPen, individual: Individual, paint: Paint, build: Build, across: float, swing: float) -> None:
+def _face(head: QuickPen, individual: Individual, palette: Palette, build: Build, across: float, swing: float) -> None:
     """One eye, a visor, or two eyes with a mouth; on a plate of the main colour where a pattern would blur them."""
     smile, eye, white = build.between(-2, 4), build.between(11, 15), build.vary(WHITE, 4)
     apart = min(across * 0.5, build.between(8, 12))
     if individual.pattern != "plain":
-        head.fill(rounded(-across * 0.78, -11, across * 0.78, 15.5, 6), paint.main, edge=1)
-    dark = shade(paint.main, 0.45) if max(paint.main) > 90 else STEEL
+        head.fill(rounded(-across * 0.78, -11, across * 0.78, 15.5, 6), palette.main, edge=1)
+    dark = shade(palette.main, 0.45) if max(palette.main) > 90 else STEEL
     if individual.accessory == "one eye":
-        head.fill(oval(0, -1, 27, 27), shade(paint.accessory, 0.55))
-        head.fill(oval(0, -1, 22, 22), paint.accessory)
-        head.fill(oval(3 * swing, -1, 11, 11), BLACK if max(paint.accessory) > 90 else WHITE)
+        head.fill(oval(0, -1, 27, 27), shade(palette.accessory, 0.55))
+        head.fill(oval(0, -1, 22, 22), palette.accessory)
+        head.fill(oval(3 * swing, -1, 11, 11), BLACK if max(palette.accessory) > 90 else WHITE)
         head.fill(oval(3 * swing - 3, -4, 4, 4), WHITE)
     elif individual.accessory == "visor":
         head.fill(rounded(-across * 0.84, -11, across * 0.84, 9, 8), (38, 32, 52))
         for side in (-1, 1):
             head.fill(
-                rounded(side * apart - 4.5 + 2 * swing, -7, side * apart + 4.5 + 2 * swing, 5, 4), paint.accessory
+                rounded(side * apart - 4.5 + 2 * swing, -7, side * apart + 4.5 + 2 * swing, 5, 4), palette.accessory
             )
     else:
         for side in (-1, 1):
@@ -153,8 +153,8 @@ def _face(head: QuickPen, individual: Individual, paint: Paint, build: Build, ac
         head.stroke(curve([(-7, 11), (0, 11 + smile), (7, 11)]), 2.4, dark)
 
 
-def _worn(pen: QuickPen, head: QuickPen, individual: Individual, paint: Paint, shape: Shape, up: float) -> None:
-    colour, chest = paint.accessory, pen.at(50, shape.chest)
+def _worn(pen: QuickPen, head: QuickPen, individual: Individual, palette: Palette, shape: Shape, up: float) -> None:
+    colour, chest = palette.accessory, pen.at(50, shape.chest)
     if individual.accessory == "chest screen":
         chest.fill(rounded(-15, -9, 15, 11, 3), shade(colour, 0.55) if max(colour) > 90 else STEEL)
         chest.fill(rounded(-12.5, -6.5, 12.5, 8.5, 2), colour)

@@ -27,7 +27,7 @@ class Surface:
 
 
 def surface_of(pattern: str, colour: Colour, build: Build) -> Surface:
-    """The pattern as the build has it."""
+    """The pattern with the build's random measures."""
     return Surface(
         pattern,
         colour,

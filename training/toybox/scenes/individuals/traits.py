@@ -1,19 +1,19 @@
-"""What an individual may be: kinds, patterns and accessories by name, and the traits that are held out."""
+"""Traits of individuals: kinds, patterns and accessories by name, and the held-out combinations."""
 
 from dataclasses import dataclass
 
 from training.toybox.scenes.backgrounds import Rng
-from training.toybox.scenes.individuals.colours import standing_out
+from training.toybox.scenes.individuals.colours import contrasting_colours
 from training.toybox.scenes.items import COLOURS
 
 
 @dataclass(frozen=True)
 class Individual:
-    """All that decides how one individual looks.
+    """Everything that determines an individual's appearance.
 
-    `colour`, `second_colour` (that of the pattern) and `accessory_colour` are names of `world.COLOURS`. A pattern
-    of `UNCOLOURED` has no second colour. The seed decides what has no name: proportions, ears, eyes, the layout of
-    spots, shades. Two individuals with the same traits and other seeds are two individuals.
+    `colour`, `second_colour` (that of the pattern) and `accessory_colour` are names of `items.COLOURS`. A pattern
+    of `UNCOLOURED` has no second colour. The seed determines unnamed details: proportions, ears, eyes, the layout of
+    spots, shades. The same traits with another seed are another individual.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Individual:
 
 @dataclass(frozen=True)
 class Kind:
-    """What individuals of a kind may have, and the words for the kind."""
+    """The possible patterns and accessories of a kind, and the words for the kind."""
 
     name: str
     patterns: tuple[str, ...]
@@ -77,7 +77,7 @@ ACCESSORIES = tuple(dict.fromkeys(accessory for kind in KINDS.values() for acces
 ACCESSORY_COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "black", "white")
 
 PLAIN_SHARE, BARE_SHARE = 0.22, 0.35
-"""How often an individual has no pattern, and no accessory."""
+"""The probability that an individual has no pattern, and no accessory."""
 
 SAMPLE_TRAITS: dict[str, Individual] = {
     "milo": Individual("cat", "black", "bib", "white", "bow tie", "red", 0),
@@ -93,7 +93,7 @@ SAMPLE_TRAITS: dict[str, Individual] = {
     "volta": Individual("robot", "yellow", "plain", None, "chest screen", "blue", 0),
     "orbo": Individual("robot", "purple", "plain", None, "visor", "teal", 0),
 }
-"""The sample concepts (`concepts.samples.SAMPLES`) in the words of this module; their seeds say nothing."""
+"""The sample concepts (`concepts.samples.SAMPLES`) as traits; their seeds are not used."""
 
 HELD_OUT = frozenset(individual.key for individual in SAMPLE_TRAITS.values())
 
@@ -104,7 +104,7 @@ def is_held_out(individual: Individual) -> bool:
 
 
 def sample_individual(rng: Rng, kind: str | None = None, avoid: tuple[str, ...] = ()) -> Individual:
-    """A random individual, of this kind if one is named, never held out, its main colour none of `avoid`.
+    """A random individual, of this kind if given, never held out, its main colour none of `avoid`.
 
     Raises `KeyError` for a kind that is not in `KINDS`.
     """
@@ -118,11 +118,13 @@ def sample_individual(rng: Rng, kind: str | None = None, avoid: tuple[str, ...] 
 def _draw(rng: Rng, kind: Kind, avoid: tuple[str, ...]) -> Individual:
     colour = _pick(rng, tuple(name for name in COLOURS if name not in avoid))
     pattern = "plain" if rng.random() < PLAIN_SHARE else _pick(rng, kind.patterns[1:])
-    second = None if pattern in UNCOLOURED else _pick(rng, standing_out(colour))
+    second = None if pattern in UNCOLOURED else _pick(rng, contrasting_colours(colour))
     accessory = None if rng.random() < BARE_SHARE else _pick(rng, kind.accessories)
     worn = None
     if accessory:
-        worn = _pick(rng, tuple(name for name in ACCESSORY_COLOURS if name in standing_out(colour) and name != second))
+        worn = _pick(
+            rng, tuple(name for name in ACCESSORY_COLOURS if name in contrasting_colours(colour) and name != second)
+        )
     return Individual(kind.name, colour, pattern, second, accessory, worn, int(rng.integers(2**31)))
 
 

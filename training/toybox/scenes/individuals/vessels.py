@@ -4,7 +4,7 @@ import numpy as np
 
 from training.toybox.sample_concepts.pen import BLACK, GOLD, WHITE, Outline, Pose, curve, oval, rounded, shade, smooth
 from training.toybox.scenes.backgrounds import Colour
-from training.toybox.scenes.individuals.pen import Build, QuickPen, paint_of
+from training.toybox.scenes.individuals.pen import Build, QuickPen, palette_of
 from training.toybox.scenes.individuals.surfaces import draw_surface, surface_of
 from training.toybox.scenes.individuals.traits import Individual
 from training.toybox.scenes.individuals.wear import EMBLEMS, draw_bow
@@ -58,23 +58,23 @@ def _profile(build: Build) -> tuple[Profile, float, float]:
 
 def draw_vase(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -> None:
     """The vase, seen from the side or, in the second stance, from above; the swing turns it."""
-    paint = paint_of(individual, build)
+    palette = palette_of(individual, build)
     profile, mouth, top = _profile(build)
     body, sag = _lathe(profile), 7 if pose.second_stance else 2
-    surface = surface_of(individual.pattern, paint.second, build)
+    surface = surface_of(individual.pattern, palette.second, build)
     neck = min(radius for radius, y in profile if y < top + 40)
-    rim = paint.second if build.chance(0.3) else shade(paint.main, 0.75)
+    rim = palette.second if build.chance(0.3) else shade(palette.main, 0.75)
     if individual.accessory == "handles":
-        _handles(pen, body, top, build, paint.accessory)
+        _handles(pen, body, top, build, palette.accessory)
     height = 13 if pose.second_stance else 7
     if individual.accessory == "flowers":
-        _flowers(pen, top, mouth, pose.swing, build, paint.accessory)
-    pen.fill(body, paint.main)
+        _flowers(pen, top, mouth, pose.swing, build, palette.accessory)
+    pen.fill(body, palette.main)
     draw_surface(pen, surface, body, 9 * pose.swing, sag)
     _gloss(pen, body, pose.swing)
     pen.fill(oval(50, top, 2 * mouth, height), rim)
     if individual.accessory == "lid":
-        _lid(pen, 50, top, mouth, height, paint.accessory)
+        _lid(pen, 50, top, mouth, height, palette.accessory)
         return
     pen.fill(oval(50, top, 2 * mouth - 6, height - 3.5), (38, 32, 36))
     if individual.accessory == "flowers":
@@ -82,8 +82,8 @@ def draw_vase(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -
             pen.stroke([(50 + x * mouth, top + 1), (50 + x * mouth * 1.3, top - 8)], 3, LEAF)
     if individual.accessory == "bow":
         at = top + 12
-        pen.stroke(curve([(50 - neck - 2, at - 1), (50, at + sag), (50 + neck + 2, at - 1)]), 5, paint.accessory)
-        draw_bow(pen.at(50, at + sag), paint.accessory)
+        pen.stroke(curve([(50 - neck - 2, at - 1), (50, at + sag), (50 + neck + 2, at - 1)]), 5, palette.accessory)
+        draw_bow(pen.at(50, at + sag), palette.accessory)
 
 
 def _handles(pen: QuickPen, body: Outline, top: float, build: Build, colour: Colour) -> None:
@@ -112,10 +112,10 @@ def _lid(pen: QuickPen, x: float, y: float, radius: float, height: float, colour
 
 def draw_teapot(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -> None:
     """The teapot with its spout to the left; in the second stance it is tipped to pour."""
-    paint = paint_of(individual, build)
+    palette = palette_of(individual, build)
     radius, top, shape = build.between(27, 35), build.between(34, 40), build.index(3)
-    surface = surface_of(individual.pattern, paint.second, build)
-    trim = paint.second if build.chance(0.4) else shade(paint.main, 0.8)
+    surface = surface_of(individual.pattern, palette.second, build)
+    trim = palette.second if build.chance(0.4) else shade(palette.main, 0.8)
     pot = pen.at(50, 60, angle=-16 - 8 * pose.swing if pose.second_stance else 3 * pose.swing).at(-50, -60)
     shoulder, hip = ((0.8, 0.9), (0.62, 1.0), (0.95, 0.72))[shape]
     body = _lathe([(14, top), (radius * shoulder, top + 10), (radius, 58), (radius * hip, 76), (radius * 0.6, 86)])
@@ -124,15 +124,15 @@ def draw_teapot(pen: QuickPen, individual: Individual, build: Build, pose: Pose)
     reach, lift = 50 - radius - build.between(15, 20), build.between(34, 42)
     spout = [(50 - radius + 8, 76), (50 - radius - 6, 66), (reach + 2, lift + 3), (reach - 5, lift - 2)]
     back = [(reach + 5, lift - 4), (reach + 11, lift + 6), (50 - radius + 2, 54), (50 - radius + 10, 50)]
-    pot.fill(smooth(spout + back), paint.main, edge=1.4)
+    pot.fill(smooth(spout + back), palette.main, edge=1.4)
     pot.fill(rounded(50 - radius * 0.62, 83, 50 + radius * 0.62, 90, 3), trim)
-    pot.fill(body, paint.main, edge=1)
+    pot.fill(body, palette.main, edge=1)
     draw_surface(pot, surface, body, 8 * pose.swing, 4)
     _gloss(pot, body, pose.swing)
     lid = smooth([(34, top + 2), (38, top - 6), (50, top - 10), (62, top - 6), (66, top + 2), (50, top + 5)])
     pot.fill(lid, trim, edge=1.2)
-    pot.fill(oval(50, top - 13, 9, 9), paint.second if individual.second_colour else GOLD, edge=1)
+    pot.fill(oval(50, top - 13, 9, 9), palette.second if individual.second_colour else GOLD, edge=1)
     if individual.accessory == "bow":
-        draw_bow(pot.at(50, top - 12), paint.accessory)
+        draw_bow(pot.at(50, top - 12), palette.accessory)
     elif individual.accessory:
-        EMBLEMS[individual.accessory](pot.at(50, 62, width=1.15, height=1.15), paint.accessory)
+        EMBLEMS[individual.accessory](pot.at(50, 62, width=1.15, height=1.15), palette.accessory)

@@ -1,4 +1,4 @@
-"""What animals and robots wear, and the emblems on objects."""
+"""Draws what animals and robots wear, and the emblems on objects."""
 
 from collections.abc import Callable
 
@@ -96,4 +96,4 @@ EMBLEMS: dict[str, Callable[[QuickPen, Colour], None]] = {
     "flower": _flower,
     "bow": draw_bow,
 }
-"""What draws an emblem of some 24 units' width around a pen's origin."""
+"""The functions that draw an emblem about 24 units wide around a pen's origin."""

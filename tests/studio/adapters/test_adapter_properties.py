@@ -23,7 +23,7 @@ from studio.layers.sites import Role, Site
 from studio.layers.svd_basis import Decomposition
 
 ELSEWHERE = {"ada_link", "layer_norm"}
-"""Methods that adapt neither Linear nor Conv2d; tests/studio/adapters/test_other_adapters.py has their laws."""
+"""Methods that adapt neither Linear nor Conv2d; tests/studio/adapters/test_other_adapters.py tests them."""
 
 
 def default(method: type[Adapter]) -> object:

@@ -1,7 +1,7 @@
-"""`python -m training.toybox.evaluation.identity_laws`: how well the bundled scorer's identity agrees with the eye.
+"""`python -m training.toybox.evaluation.identity_benchmark`: the accuracy of the bundled scorer's identity network.
 
-The first rows are of individuals that it never saw, the later ones of the sample concepts, each picture of which
-is judged by the four others. With `--calibrate` its thresholds are set anew first.
+The first rows are of unseen individuals, the later ones of the sample concepts, where each picture is verified against
+the four others. With `--calibrate` the thresholds are set first.
 """
 
 import argparse
@@ -18,36 +18,36 @@ from studio.metrics.clip import Scorer, load_scorer
 from studio.metrics.identity import Recognition
 from training.toybox.evaluation.hard_negatives import compared_with, sample_negatives, sample_pictures
 from training.toybox.evaluation.verification import (
+    BENCHMARK_SEED,
     CALIBRATION_SEED,
     CORRUPTIONS,
-    LAW_SEED,
-    Tested,
-    calibrated,
-    law_verdicts,
+    CaseDecisions,
+    benchmark_decisions,
+    calibrated_thresholds,
     trials,
 )
 from training.toybox.stages.identity import write_thresholds
 
 
-def sample_verdicts(scorer: Scorer, seed: int = LAW_SEED) -> list[Tested]:
-    """The decisions on the sample concepts' own pictures, each judged by the other ones, on corrupted pictures and on
-    pictures of lookalikes.
+def sample_decisions(scorer: Scorer, seed: int = BENCHMARK_SEED) -> list[CaseDecisions]:
+    """The decisions on the sample concepts' own pictures, each verified against the others, on corrupted pictures and
+    on pictures of hard negatives.
     """
     rng, decisions = np.random.default_rng(seed), {}
     for name in SAMPLES:
         for index, one in _left_out(scorer, name):
             picture = sample_pictures(name)[index]
-            groups = {"own": [picture], **{law: [make(picture, rng)] for law, make in CORRUPTIONS.items()}}
+            groups = {"own": [picture], **{case: [make(picture, rng)] for case, make in CORRUPTIONS.items()}}
             shapes, palettes = sample_negatives(name)[:2], sample_negatives(name)[2:]
             groups["swapped palette"] = [pictures[index] for pictures in palettes]
             groups["another shape"] = [pictures[index] for pictures in shapes]
-            for law, pictures in groups.items():
-                decisions.setdefault(law, []).append(one.judged(scorer.extract_features(pictures)))
-    return [Tested(f"samples: {law}", found) for law, found in decisions.items()]
+            for case, pictures in groups.items():
+                decisions.setdefault(case, []).append(one.decisions(scorer.extract_features(pictures)))
+    return [CaseDecisions(f"samples: {case}", found) for case, found in decisions.items()]
 
 
 def _left_out(scorer: Scorer, name: str) -> Iterator[tuple[int, Recognition]]:
-    """For each picture of a sample, its place and what knows the sample by the other pictures."""
+    """Leave-one-out: for each picture of a sample, its index and a verifier by the other pictures."""
     pictures = sample_pictures(name)
     others = [
         scorer.extract_features(group)
@@ -58,24 +58,24 @@ def _left_out(scorer: Scorer, name: str) -> Iterator[tuple[int, Recognition]]:
         yield index, Recognition(scorer.identifier, rest, others)
 
 
-def table(tested: list[Tested]) -> Table:
-    """Every law with the share that counts, and the shares that pass each condition."""
-    shown = Table("law", "counted", "of", "share", "nearest", "near enough", "intact")
-    for one in tested:
+def table(cases: list[CaseDecisions]) -> Table:
+    """Every case with the share that counts, and the shares that pass each condition."""
+    shown = Table("case", "counted", "of", "share", "nearest", "near enough", "intact")
+    for one in cases:
         counted, total = one.counts
         parts = (
             np.mean([float(value) for decisions in one.decisions for value in getattr(decisions, name)])
             for name in ("nearest", "near", "intact")
         )
-        shown.add_row(one.law, str(counted), str(total), f"{counted / total:.3f}", *(f"{part:.3f}" for part in parts))
+        shown.add_row(one.case, str(counted), str(total), f"{counted / total:.3f}", *(f"{part:.3f}" for part in parts))
     return shown
 
 
 def calibrate(folder: Path, count: int | None = None) -> None:
-    """Sets the thresholds of the scorer in the folder, on individuals that it never saw."""
+    """Sets the thresholds of the scorer in the folder, on unseen individuals."""
     scorer = load_scorer(str(folder))
     drawn = trials(seed=CALIBRATION_SEED) if count is None else trials(count, CALIBRATION_SEED)
-    write_thresholds(calibrated(scorer, drawn), folder)
+    write_thresholds(calibrated_thresholds(scorer, drawn), folder)
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def main() -> None:
     scorer = load_scorer(str(chosen.folder))
     assert scorer.identifier, "the folder has no identity network"
     Console().print(scorer.identifier.thresholds)
-    Console().print(table([*law_verdicts(scorer, trials()), *sample_verdicts(scorer)]))
+    Console().print(table([*benchmark_decisions(scorer, trials()), *sample_decisions(scorer)]))
 
 
 if __name__ == "__main__":

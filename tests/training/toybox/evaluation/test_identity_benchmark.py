@@ -5,10 +5,10 @@ import pytest
 from studio.metrics.clip import Scorer, load_scorer
 from studio.metrics.identity import Recognition
 from training.toybox.evaluation.hard_negatives import sample_pictures, sample_recognition
-from training.toybox.evaluation.identity_laws import sample_verdicts, table
-from training.toybox.evaluation.verification import CORRUPTIONS, law_verdicts, trials
+from training.toybox.evaluation.identity_benchmark import sample_decisions, table
+from training.toybox.evaluation.verification import CORRUPTIONS, benchmark_decisions, trials
 
-OWN, SPOILED = 0.95, 0.1
+OWN, CORRUPTED = 0.95, 0.1
 """The share of own pictures that count at least, and of those that should not, at most."""
 BROKEN = (*CORRUPTIONS, "swapped palette")
 
@@ -22,15 +22,15 @@ def scorer() -> Scorer:
 
 
 def shares(counts: dict[str, tuple[int, int]]) -> dict[str, float]:
-    return {law: counted / total for law, (counted, total) in counts.items()}
+    return {case: counted / total for case, (counted, total) in counts.items()}
 
 
 def test_own_pictures_count_and_broken_ones_do_not(scorer: Scorer):
-    found = law_verdicts(scorer, trials(12, 77))
-    share = shares({one.law: one.counts for one in found})
+    found = benchmark_decisions(scorer, trials(12, 77))
+    share = shares({one.case: one.counts for one in found})
     assert share["own"] >= 0.8, share  # 24 pictures: the exact bounds are tested on many
-    assert all(share[law] <= 0.25 for law in BROKEN), share
-    assert [column.header for column in table(found).columns][:4] == ["law", "counted", "of", "share"]
+    assert all(share[case] <= 0.25 for case in BROKEN), share
+    assert [column.header for column in table(found).columns][:4] == ["case", "counted", "of", "share"]
 
 
 def test_a_sample_is_known_by_its_own_pictures_and_not_by_anothers(scorer: Scorer):
@@ -42,13 +42,13 @@ def test_a_sample_is_known_by_its_own_pictures_and_not_by_anothers(scorer: Score
 
 @pytest.mark.slow
 def test_the_laws_hold_on_many_individuals(scorer: Scorer):
-    share = shares({one.law: one.counts for one in law_verdicts(scorer, trials())})
+    share = shares({one.case: one.counts for one in benchmark_decisions(scorer, trials())})
     assert share["own"] >= OWN, share
-    assert all(share[law] <= SPOILED for law in BROKEN), share
+    assert all(share[case] <= CORRUPTED for case in BROKEN), share
 
 
 @pytest.mark.slow
 def test_the_laws_hold_on_the_samples(scorer: Scorer):
-    share = shares({one.law.removeprefix("samples: "): one.counts for one in sample_verdicts(scorer)})
+    share = shares({one.case.removeprefix("samples: "): one.counts for one in sample_decisions(scorer)})
     assert share["own"] >= OWN, share
-    assert all(share[law] <= SPOILED for law in BROKEN), share
+    assert all(share[case] <= CORRUPTED for case in BROKEN), share
