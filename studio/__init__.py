@@ -1,1 +1,51 @@
-"""The torch core: adapters, merges, base models, metrics, file formats."""
+"""The torch core: base models, adapters, merges, generation, scoring, and other tools' files.
+
+A trained concept is a `TrainedConcept`: `read_concept` reads one from a library, and `training.train` makes one.
+`applied` puts concepts into a base for as long as it is open, `generate` makes pictures, `merged_concept` makes one
+concept of several, `export` writes files for other tools, and `load_scorer` loads what measures pictures. Names are
+imported from their modules when they are first used, and torch with them.
+"""
+
+from typing import TYPE_CHECKING
+
+from concepts.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from studio.adapters import ADAPTERS, Adapter
+    from studio.adapters.checkpoint import TrainedConcept
+    from studio.adapters.from_library import read_concept
+    from studio.composition import MERGES
+    from studio.composition.merge import MergeConfig, applied, merged_concept
+    from studio.formats.exporting import Export, export
+    from studio.formats.importing import import_concept
+    from studio.metrics.clip import Scorer, load_scorer
+    from studio.models.base_model import Base, generate, load_base
+    from studio.models.regions import Region
+    from studio.models.sampling_settings import SamplingSettings
+    from studio.serving.serving import Request, Serving
+else:
+    __getattr__, __dir__ = lazy_attributes(
+        __name__,
+        {
+            "studio.adapters": ("ADAPTERS", "Adapter"),
+            "studio.adapters.checkpoint": ("TrainedConcept",),
+            "studio.adapters.from_library": ("read_concept",),
+            "studio.composition": ("MERGES",),
+            "studio.composition.merge": ("MergeConfig", "applied", "merged_concept"),
+            "studio.formats.exporting": ("Export", "export"),
+            "studio.formats.importing": ("import_concept",),
+            "studio.metrics.clip": ("Scorer", "load_scorer"),
+            "studio.models.base_model": ("Base", "generate", "load_base"),
+            "studio.models.regions": ("Region",),
+            "studio.models.sampling_settings": ("SamplingSettings",),
+            "studio.serving.serving": ("Request", "Serving"),
+        },
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ADAPTERS", "MERGES", "Adapter", "Base", "Export", "MergeConfig", "Region", "Request", "SamplingSettings", "Scorer",
+    "Serving", "TrainedConcept", "__version__", "applied", "export", "generate", "import_concept", "load_base",
+    "load_scorer", "merged_concept", "read_concept",
+]  # fmt: skip

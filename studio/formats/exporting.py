@@ -54,7 +54,7 @@ def export(
     base: Base,
     concepts: Mapping[str, TrainedConcept],
     layout: str,
-    output: Path,
+    output: Path | str,
     plan: MergeConfig | None = None,
     rank: int | None = None,
     dtype: str = "float32",
@@ -65,6 +65,7 @@ def export(
     tokens of OUTPUT.safetensors are in OUTPUT.tokens.safetensors. Raises StudioError for an unknown layout or a wrong
     name, for an output that exists, and for changes that the layout cannot store.
     """
+    output = Path(output)
     plan, origin = plan or MergeConfig(), _origin(base, concepts)
     files = _token_files(output, origin["tokens"])
     _check(layout, output, dtype)

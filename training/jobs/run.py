@@ -30,11 +30,14 @@ PREVIEWS = 4
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training in the library: the stored result, the loss of every step, the preview pictures."""
+    """What a training in the library gives: the stored result, the loss of every step, the preview pictures, and the
+    concept as it can be merged and exported.
+    """
 
     result: Result
     losses: list[float]
     previews: list[Image.Image]
+    concept: TrainedConcept
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def train_in_library(
     process_group.wait()
     stored = library.concept(concept.name).result
     assert stored, "the main process has stored it"
-    return Trained(stored, training.losses, [])
+    return Trained(stored, training.losses, [], training.concept)
 
 
 def _train(
@@ -143,7 +146,7 @@ def _store(
         **training.record.plain(),
     }
     result = library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)), lease)
-    return Trained(result, training.losses, previews)
+    return Trained(result, training.losses, previews, trained)
 
 
 def order_of(base: Base, name: str, recipe: Recipe, column: int | None = None, **options: Any) -> Order:

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from concepts import Library
-from concepts.database import DATABASE_VARIABLE
+from concepts.environment import DATABASE_VARIABLE
 from concepts.leases import LEASE_SECONDS
 from training.jobs.signals import stop_requested
 from training.jobs.worker import Worker

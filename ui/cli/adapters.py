@@ -1,14 +1,12 @@
 """`studio adapters`: the cost of every method."""
 
-from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from concepts.errors import StudioError
-from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, report
+from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, report, workflow_of
 
 
 def adapters(
@@ -23,34 +21,23 @@ def adapters(
     as_json: JsonOption = False,
 ) -> None:
     """List every method with its number of trained parameters, file size and the rank of its exact LoRA."""
-    from studio.adapters import ADAPTERS
-    from studio.layers.sites import find_sites
-    from studio.models.architectures import architecture_parts
-    from studio.models.loading import default_target_modules
-    from ui.services.studio import Workflow
+    from studio.bundled import stored_cost_table
 
-    parts = architecture_parts(architecture) if architecture else Workflow(library, base).base.parts
-    defaults = default_target_modules(architecture or base)
-    rows = {}
-    for name, method in ADAPTERS.items():
-        config = method.Config()
-        if rank is not None and "rank" in asdict(config):
-            config = replace(config, rank=rank)
-        own = method.kinds(config)
-        rows[name] = _row(name, config, find_sites(parts, defaults if own == ("attention",) else own))
+    known = architecture or ("toybox" if base == "toybox" else None)
+    stored = stored_cost_table(known) if known and rank is None else None
+    rows = stored or _counted(known, rank, library, base)
     document = {"architecture": architecture or base, "adapters": rows}
     report(document, as_json, lambda: _show(document))
 
 
-def _row(name: str, config: Any, sites: Any) -> dict[str, Any]:
-    """The method's options and cost, or why it does not fit."""
-    from studio.adapters.cost import cost
+def _counted(architecture: str | None, rank: int | None, library: str, base: str) -> dict[str, dict[str, Any]]:
+    """The table of what is not stored: another rank than the methods' own, or a base of the user's."""
+    from studio.adapters.cost_table import architecture_table, cost_table
 
-    row = {"options": asdict(config), "sites": len(sites)}
-    try:
-        return {**row, **asdict(cost(name, config, sites))}
-    except StudioError as error:
-        return {**row, "refused": str(error)}
+    if architecture:
+        return architecture_table(architecture, rank)
+    loaded = workflow_of(library, base).base
+    return cost_table(loaded.parts, loaded.default_target_modules, rank)
 
 
 def _show(document: dict[str, Any]) -> None:

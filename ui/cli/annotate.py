@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from concepts import atomic_write, read_picture
 from concepts.errors import StudioError
-from concepts.images.io import picture_files
 from ui.cli.options import JsonOption, progress_bar, report
 
 Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")]
@@ -20,6 +18,7 @@ def caption(
     as_json: JsonOption = False,
 ) -> None:
     """Write a caption beside each picture, PICTURE.txt; review them before training."""
+    from concepts import atomic_write, read_picture
     from studio.annotation.captioning import load_captioner
 
     files = [file for file in _files(pictures) if again or not file.with_suffix(".txt").exists()]
@@ -42,6 +41,7 @@ def mask(
     as_json: JsonOption = False,
 ) -> None:
     """Write pictures with a transparent background; studio concept add reads the mask from it."""
+    from concepts import atomic_write, read_picture
     from studio.annotation.masking import load_masker
     from ui.services.image_files import png_bytes
 
@@ -63,6 +63,8 @@ def mask(
 
 
 def _files(pictures: list[Path]) -> list[Path]:
+    from concepts.images.io import picture_files
+
     files = [Path(file) for file in picture_files(pictures)]
     if not files:
         raise StudioError("Give at least one picture: the folder holds none.")

@@ -3,16 +3,17 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.live import Live
 from rich.table import Table
 
-from concepts import Library
 from concepts.errors import StudioError
 from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, errors, progress_bar, report
 from ui.services.open_library import library_at
+
+if TYPE_CHECKING:
+    from concepts import Library
 
 LINES = 12
 """Maximum number of jobs in the live table."""
@@ -33,6 +34,8 @@ def batch(
     as_json: JsonOption = False,
 ) -> None:
     """Train many concepts; run it again to train those that are not done yet."""
+    from rich.live import Live
+
     from training.jobs.batch import outcomes, rows_of
     from training.jobs.batch_report import write_batch
     from training.jobs.manifest import read_manifest, runs_of
@@ -60,7 +63,7 @@ def _executor(name: str, workers: int, address: str | None, gpus: float) -> Any:
     return LocalExecutor(workers) if name == "local" else RayExecutor(address, gpus)
 
 
-def _submit(library: Library, manifest: Any, runs: Sequence[Any], label: str) -> None:
+def _submit(library: "Library", manifest: Any, runs: Sequence[Any], label: str) -> None:
     from studio.models.base_model import load_base
     from training.jobs.batch import submit
 
@@ -70,7 +73,7 @@ def _submit(library: Library, manifest: Any, runs: Sequence[Any], label: str) ->
         submit(library, base, manifest, runs, label, lambda run: bar.update(task, advance=1, note=run.name))
 
 
-def _table(library: Library, runs: Sequence[Any]) -> Table:
+def _table(library: "Library", runs: Sequence[Any]) -> Table:
     """The running and failed jobs, with the number of trainings in each state."""
     from training.jobs.batch import outcomes
 

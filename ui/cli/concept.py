@@ -1,15 +1,17 @@
 """`studio concept`: the concepts in the library, which are the same for every base."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from concepts import Concept
 from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, outline, report
 from ui.services.open_library import library_at
+
+if TYPE_CHECKING:
+    from concepts import Concept
 
 app = typer.Typer(help="Add, list, show and remove concepts.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The concept's name, written <NAME> in prompts.")]
@@ -134,7 +136,7 @@ def restore(
     report(described(concept), as_json, lambda: typer.echo(f"Restored {concept.name}."))
 
 
-def described(concept: Concept) -> dict[str, Any]:
+def described(concept: "Concept") -> dict[str, Any]:
     """A concept as plain data."""
     result = concept.result
     trained = result and {
@@ -164,7 +166,7 @@ def described(concept: Concept) -> dict[str, Any]:
     }
 
 
-def _show_all(concepts: list[Concept]) -> None:
+def _show_all(concepts: "list[Concept]") -> None:
     if not concepts:
         typer.echo("No concepts yet; add one with: studio concept add NAME PICTURE... --class dog")
         return

@@ -1,18 +1,20 @@
 """`studio jobs` and `studio worker`: the queue of trainings, and the processes that train."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from concepts import Job, LibraryError
-from concepts.tables import JobState
+from concepts.errors import LibraryError
 from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, notify, report, workflow_of
 from ui.cli.train import recipe_from
 from ui.services.open_library import library_at
 from ui.services.parsing import number_from
+
+if TYPE_CHECKING:
+    from concepts import Job
 
 app = typer.Typer(help="Queue trainings, and show their status.", no_args_is_help=True)
 Identifier = Annotated[str, typer.Argument(help="The job's identifier, or its first characters.")]
@@ -55,6 +57,8 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
+    from concepts.tables import JobState
+
     known = get_args(JobState)
     if unknown := [name for name in state or () if name not in known]:
         raise LibraryError(f"Choose --state from {', '.join(known)}: {unknown[0]!r} is not a state.")
@@ -101,7 +105,7 @@ def worker(
     notify(f"{taken} jobs taken")
 
 
-def described(job: Job) -> dict[str, Any]:
+def described(job: "Job") -> dict[str, Any]:
     """A job as plain data."""
     return {
         "id": job.id, "concept": job.concept, "state": job.state, "step": job.step, "steps": job.steps,
@@ -111,7 +115,7 @@ def described(job: Job) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _show_all(jobs: list[Job]) -> None:
+def _show_all(jobs: "list[Job]") -> None:
     if not jobs:
         typer.echo("No jobs; queue one with: studio jobs add NAME")
         return
@@ -123,7 +127,7 @@ def _show_all(jobs: list[Job]) -> None:
     Console().print(table)
 
 
-def _took(job: Job) -> str:
+def _took(job: "Job") -> str:
     """How long a job has been running, or ran."""
     if job.started is None:
         return ""

@@ -9,10 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from concepts import read_picture
-from concepts.database import DATABASE_VARIABLE
+from concepts.environment import DATABASE_VARIABLE
 from concepts.errors import StudioError
-from concepts.images.io import picture_files
 from ui.cli import (
     adapters,
     annotate,
@@ -42,7 +40,6 @@ from ui.cli.options import (
     report,
     workflow_of,
 )
-from ui.services.errors import USER_ERRORS, sentence
 from ui.services.parsing import strengths_from
 
 app = typer.Typer(
@@ -86,7 +83,11 @@ def main() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         app()
-    except USER_ERRORS as error:
+    except Exception as error:
+        from ui.services.errors import USER_ERRORS, sentence
+
+        if not isinstance(error, USER_ERRORS):
+            raise
         errors.print("Error:", style="red", end=" ")
         errors.print(sentence(error), markup=False, soft_wrap=True)
         sys.exit(2)
@@ -142,6 +143,7 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Score pictures: alignment with a prompt, and with reference pictures."""
+    from concepts.images.io import picture_files, read_picture
     from ui.services.studio import summary
 
     files, others = picture_files(pictures), picture_files(reference)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from concepts.database import DATABASE_VARIABLE
-from concepts.storage import cache_folder
+from concepts.environment import DATABASE_VARIABLE
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from ui.services.studio import Workflow
 
 LibraryOption = Annotated[
@@ -74,8 +74,10 @@ def notify(text: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
+def progress_bar() -> "Iterator[Progress]":
     """A progress bar with the time that is left, on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=errors) as bar:
         yield bar
@@ -90,4 +92,6 @@ def workflow_of(library: str, base: str, **options: Any) -> "Workflow":
 
 def default_work_folder() -> Path:
     """Where long trainings of a base keep their checkpoints: the user's cache folder."""
+    from concepts.storage import cache_folder
+
     return cache_folder() / "toybox"

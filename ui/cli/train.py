@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from concepts.errors import StudioError
-from training.jobs.signals import stop_requested
 from ui.cli.concept import Name, described
 from ui.cli.options import (
     DEFAULT_LIBRARY,
@@ -83,6 +82,7 @@ def train(
 def _trained(workflow: "Workflow", name: str, recipe: Any, start: Any, column: int | None) -> Any:
     """Trains with a progress bar; Ctrl-C and SIGTERM stop it after the step, and the same command resumes it."""
     from training.engine.trainer import TrainingStopped
+    from training.jobs.signals import stop_requested
 
     with progress_bar() as bar, stop_requested(lambda: notify("stopping after this step")) as stop:
         task = bar.add_task("loading", total=None, note="")

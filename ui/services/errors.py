@@ -1,6 +1,6 @@
 """What a person did wrong, and the sentence that says what to do."""
 
-from pydantic import ValidationError
+from pydantic_core import ValidationError
 
 from concepts.errors import StudioError
 

@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from threading import RLock
 
 from PIL import Image
 
-from concepts import LibraryError, UnavailableError
+from concepts import UnavailableError
 from concepts.errors import StudioError
 from concepts.storage import StoragePath, read_file, storage_path
 from studio.adapters.checkpoint import TrainedConcept, from_bytes
+from studio.adapters.from_library import read_concept
 from studio.composition import sharing_notes
 from studio.composition.merge import MergeCache, MergeConfig
 from studio.models.base_model import Base, generate, load_base
@@ -40,7 +40,7 @@ class ImageGenerator:
         self._base = base
         self._loaded: Base | None = None
         self.library = library_at(root)
-        self._read: dict[tuple[StoragePath, str], TrainedConcept] = {}
+        self._read: dict[tuple[StoragePath | None, str], TrainedConcept] = {}
         self._turn = RLock()
 
     @property
@@ -61,13 +61,11 @@ class ImageGenerator:
         if name.endswith(".safetensors"):
             return _read_file(name)
         concept = self.library.concept(name)
-        if concept.result is None:
-            raise LibraryError(f'"{name}" is not trained yet: run studio train {name} first.')
-        path = concept.result.path  # a result's file never changes: another result is another file
-        if (path, concept.name) not in self._read:
-            read = _called(from_bytes(read_file(path), f'The file of "{name}"'), concept.name)
-            self._read = dict([*self._read.items(), ((path, concept.name), read)][-_KEPT:])
-        return self._read[path, concept.name]
+        # A result's file never changes: another result is another file
+        key = (concept.result and concept.result.path, concept.name)
+        if key not in self._read:
+            self._read = dict([*self._read.items(), (key, read_concept(concept))][-_KEPT:])
+        return self._read[key]
 
     def named_in(self, prompt: str) -> list[str]:
         """The concepts that a prompt names, <NAME>, each once; an unknown one is a LibraryError."""
@@ -207,14 +205,6 @@ def alone(prompt: str, name: str) -> str:
     if not found:
         return token_of(name)
     return prompt[: found[0].start()] + token_of(name) + prompt[found[-1].end() :]
-
-
-def _called(concept: TrainedConcept, name: str) -> TrainedConcept:
-    """The concept with its token under the name that it has now; it may have been renamed since it was trained."""
-    if token_of(name) in concept.tokens or len(concept.tokens) != 1:
-        return concept
-    (vectors,) = concept.tokens.values()
-    return replace(concept, tokens={token_of(name): vectors})
 
 
 def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:

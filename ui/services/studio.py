@@ -1,7 +1,6 @@
 """The verbs of the studio, each short: add pictures, train, merge, generate, score."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,27 +14,25 @@ from concepts.errors import StudioError
 from concepts.storage import StoragePath
 from studio.adapters import ADAPTERS
 from studio.adapters.checkpoint import TrainedConcept, to_bytes
-from studio.adapters.cost import Cost, cost
+from studio.adapters.cost import Cost
 from studio.composition import sharing_notes
 from studio.composition.merge import MergeConfig, merged_concept
 from studio.metrics.clip import Scorer, load_scorer
 from studio.metrics.leakage import leak, leak_prompts
-from training.config.adapter_options import adapter_config, kinds_of_recipe, resolve_recipe
 from training.config.recipe import Recipe
-from training.engine.trainer import Progress, TrainingStopped, never_stop
+from training.engine.trainer import Progress, never_stop
 from training.jobs.run import PREVIEWS as PREVIEWS
 from training.jobs.run import (
     Scores,
     Trained,
     aligned,
-    columns_for,
     order_of,
     pictures_of,
     refuse_without_pictures,
     space_of,
-    train_in_library,
 )
 from training.jobs.run import summary as summary
+from training.jobs.train import cost, train
 from training.jobs.variants import Training, add_variant, refuse_other_pictures
 from ui.services.generation import ImageGenerator, known_strengths
 
@@ -67,42 +64,15 @@ class Workflow(ImageGenerator):
     ) -> Trained:
         """Trains a concept, generates previews, scores them and stores the result, which replaces an earlier one.
 
-        With `start`, what `trained` gave, the training goes on from there. `column` asks the ledger for the columns
-        from there, in place of the lowest free ones. A training that was stopped by `stop`, which raises
-        TrainingStopped, or killed goes on where it was when it is asked for in the same way again.
+        The arguments are those of `training.train`.
         """
-        concept = self.library.concept(name)
-        refuse_without_pictures(concept)
-        self.library.jobs.refuse_waiting(name)
-        recipe = resolve_recipe(self.base, recipe)
-        with self._columns(concept, recipe, start, column) as first:
-            try:
-                return train_in_library(
-                    self.library, self.base, lambda: self.scorer, concept, recipe, first, on_progress, start, stop
-                )
-            except TrainingStopped as caught:  # in here, so that the concept keeps its columns until it goes on
-                stopped = caught
-        raise stopped
-
-    @contextmanager
-    def _columns(
-        self, concept: Concept, recipe: Recipe, start: TrainedConcept | None, column: int | None
-    ) -> Iterator[int]:
-        """The first of the concept's columns, which it keeps if the training ends well; 0 where it needs none."""
-        wanted = None if start else columns_for(self.base, recipe, column)
-        if wanted is None:
-            yield 0
-            return
-        with self.library.columns_for_result(
-            concept.name, self.base.decomposition.fingerprint, wanted.width, wanted.capacity, column, wanted.space
-        ) as block:
-            yield block.start
+        return train(
+            self.library, self.base, name, recipe, lambda: self.scorer, on_progress, start, column, stop
+        )  # fmt: skip
 
     def cost(self, recipe: Recipe) -> Cost:
         """What a recipe trains on this base, and the size of its file. Raises StudioError for what does not fit."""
-        recipe = resolve_recipe(self.base, recipe)
-        config = adapter_config(recipe)
-        return cost(recipe.adapter, config, self.base.sites_of(kinds_of_recipe(recipe, config)))
+        return cost(self.base, recipe)
 
     def queue(self, names: Sequence[str], recipe: Recipe, column: int | None = None, priority: int = 0) -> list[Job]:
         """Queues trainings for a worker, all or none; their columns are allocated now, in this order."""
