@@ -25,7 +25,7 @@ def named(caption: str, token: str, class_word: str) -> str:
     if "{}" in caption:
         return caption.replace("{}", token)
     replaced, count = re.subn(rf"\b{re.escape(class_word)}\b", lambda _: token, caption, count=1, flags=re.IGNORECASE)
-    return replaced if count else f"{token}, {caption}"
+    return replaced if count else f"{token}, {caption}" if caption else token
 
 
 def _shuffled(caption: str, generator: torch.Generator) -> str:
