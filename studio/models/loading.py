@@ -14,7 +14,6 @@ from transformers.utils import logging as transformers_logging
 from concepts.errors import StudioError
 from studio.bundled import TOYBOX
 from studio.layers.sites import CHOICES
-from studio.models.single_file import load_single_file
 
 DEFAULTS = "studio.json"
 """An optional file in a base's folder: {"sites": […]}, the layers that concepts of this base adapt by default."""
@@ -59,7 +58,11 @@ def open_pipeline(source: str) -> Any:
     Raises StudioError when there is none.
     """
     with progress_bars_disabled():
-        return load_single_file(Path(source)) if Path(source).is_file() else _pretrained(source)
+        if not Path(source).is_file():
+            return _pretrained(source)
+        from studio.models.single_file import load_single_file
+
+        return load_single_file(Path(source))
 
 
 def _place(source: str) -> Path:

@@ -15,7 +15,6 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 from diffusers.loaders.single_file_utils import SingleFileComponentError
-from open_clip import tokenizer as open_clip_tokenizer
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import CLIPTokenizer
@@ -132,6 +131,8 @@ def scheduler_of(family: str) -> Any:
 
 def clip_tokenizer(padding: str = "<|endoftext|>") -> CLIPTokenizer:
     """CLIP's tokenizer, from the merges in open_clip's package."""
+    from open_clip import tokenizer as open_clip_tokenizer
+
     lines = gzip.decompress(Path(open_clip_tokenizer.default_bpe()).read_bytes()).decode().split("\n")
     pairs = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 1]]
     letters = list(open_clip_tokenizer.bytes_to_unicode().values())

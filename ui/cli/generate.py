@@ -13,10 +13,10 @@ from ui.cli.options import (
     JsonOption,
     LibraryOption,
     StrengthOption,
+    image_generator_of,
     notify,
     progress_bar,
     report,
-    workflow_of,
 )
 from ui.services.parsing import regions_from, size_from, strengths_from
 
@@ -73,7 +73,7 @@ def generate(
         guidance_scale=guidance_scale, negative_prompt=negative, size=size_from(size),
         regions=regions_from(region),
     )  # fmt: skip
-    workflow = workflow_of(library, base)
+    workflow = image_generator_of(library, base)
     following = control_applied(workflow, condition, condition_model, condition_strength)
     with following, progress_bar() as bar:
         task = bar.add_task(

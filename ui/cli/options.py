@@ -15,6 +15,7 @@ from concepts.environment import DATABASE_VARIABLE
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from ui.services.generation import ImageGenerator
     from ui.services.studio import Workflow
 
 LibraryOption = Annotated[
@@ -88,6 +89,13 @@ def workflow_of(library: str, base: str, **options: Any) -> "Workflow":
     from ui.services.studio import Workflow
 
     return Workflow(library, base, **options)
+
+
+def image_generator_of(library: str, base: str) -> "ImageGenerator":
+    """What generates pictures of this library on this base, without what trains and scores."""
+    from ui.services.generation import ImageGenerator
+
+    return ImageGenerator(library, base)
 
 
 def default_work_folder() -> Path:

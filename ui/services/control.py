@@ -7,10 +7,9 @@ from pathlib import Path
 from concepts import read_picture
 from concepts.errors import StudioError
 from studio.models.base_model import Base
-from studio.models.control import ControlCondition, load_control_model, with_control
 from studio.models.families import SD15, SDXL, family_of
+from ui.services.generation import ImageGenerator
 from ui.services.parsing import strengths_from
-from ui.services.studio import Workflow
 
 KNOWN_MODELS = {
     SD15.title: {
@@ -29,7 +28,7 @@ KNOWN_MODELS = {
 
 @contextmanager
 def control_applied(
-    workflow: Workflow, conditions: Sequence[str], models: Sequence[str], strengths: Sequence[str]
+    workflow: ImageGenerator, conditions: Sequence[str], models: Sequence[str], strengths: Sequence[str]
 ) -> Iterator[None]:
     """While open, the workflow's pictures follow KIND:PICTURE arguments by KIND:MODEL at KIND=STRENGTH.
 
@@ -42,6 +41,8 @@ def control_applied(
     if not pictures:
         yield
         return
+    from studio.models.control import ControlCondition, load_control_model, with_control
+
     read = {kind: read_picture(Path(file), file) for kind, file in pictures.items()}
     base = workflow.base
     chosen = {kind: load_control_model(base, sources.get(kind) or _known(base, kind)) for kind in read}
