@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from studio.formats.importing import import_concept
     from studio.metrics.clip import Scorer, load_scorer
     from studio.models.base_model import Base, generate, load_base
+    from studio.models.generation_request import GenerationRequest
     from studio.models.regions import Region
     from studio.models.sampling_settings import SamplingSettings
     from studio.serving.serving import Request, Serving
@@ -36,6 +37,7 @@ else:
             "studio.formats.importing": ("import_concept",),
             "studio.metrics.clip": ("Scorer", "load_scorer"),
             "studio.models.base_model": ("Base", "generate", "load_base"),
+            "studio.models.generation_request": ("GenerationRequest",),
             "studio.models.regions": ("Region",),
             "studio.models.sampling_settings": ("SamplingSettings",),
             "studio.serving.serving": ("Request", "Serving"),
@@ -45,7 +47,7 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
-    "ADAPTERS", "MERGES", "Adapter", "Base", "Export", "MergeConfig", "Region", "Request", "SamplingSettings", "Scorer",
-    "Serving", "TrainedConcept", "__version__", "applied", "export", "generate", "import_concept", "load_base",
-    "load_scorer", "merged_concept", "read_concept",
+    "ADAPTERS", "MERGES", "Adapter", "Base", "Export", "GenerationRequest", "MergeConfig", "Region", "Request",
+    "SamplingSettings", "Scorer", "Serving", "TrainedConcept", "__version__", "applied", "export", "generate",
+    "import_concept", "load_base", "load_scorer", "merged_concept", "read_concept",
 ]  # fmt: skip
