@@ -66,7 +66,7 @@ def prepare(workflow: Workflow, name: str) -> None:
 
 
 def train(workflow: Workflow, name: str, recipe: Recipe) -> dict[str, Any]:
-    """Trains the concept anew by one method; its row, or why it could not be trained."""
+    """Trains the concept by one method; its row, or why it could not be trained."""
     began = perf_counter()
     try:
         trained = workflow.train(name, recipe)
@@ -88,8 +88,8 @@ def as_table(document: Mapping[str, Any]) -> str:
             rows.append([method, row["refused"], *[""] * (len(COLUMNS) - 2)])
             continue
         numbers = (row["first_loss"], row["last_loss"], row["image_alignment"], document["base_image_alignment"])
-        verdict = "passed" if passed(row, document["base_image_alignment"]) else "missed"
-        cells = [f"{row['parameters']:,}", *(f"{n:.4f}" for n in numbers), f"{row['seconds']:.0f}", verdict]
+        outcome = "passed" if passed(row, document["base_image_alignment"]) else "missed"
+        cells = [f"{row['parameters']:,}", *(f"{n:.4f}" for n in numbers), f"{row['seconds']:.0f}", outcome]
         rows.append([method, *cells])
     settings = document["settings"]
     return (

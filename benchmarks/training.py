@@ -32,7 +32,7 @@ from training.reporting.timing import Timing, interleaved, machine
 from training.studies.measurements import random_set, step_of_training
 
 PRESERVATION = Recipe().output_preservation_weight
-OURS, QUIET = "studio", f"studio, output_preservation_weight {PRESERVATION:g}"
+OURS, PRESERVING = "studio", f"studio, output_preservation_weight {PRESERVATION:g}"
 REFERENCE, EAGER = "diffusers and PEFT", "diffusers and PEFT, eager attention"
 UNET_TARGETS = ["to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj"]
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -41,7 +41,7 @@ STEPS = 1000
 
 
 def random_pipeline(device: str) -> StableDiffusionPipeline:
-    """Stable Diffusion 1.5 with random weights, toybox's words, and an autoencoder that nobody asks."""
+    """Stable Diffusion 1.5 with random weights, toybox's tokenizer, and an unused autoencoder."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         "block_out_channels": (32,) * 4,
@@ -90,8 +90,10 @@ def by_diffusers(
         timesteps = torch.randint(len(scheduler), (len(latents),), device=latents.device)
         noisy = scheduler.add_noise(latents, noise, timesteps)
         with torch.autocast(latents.device.type, dtype, enabled=dtype != torch.float32):
-            said = unet(noisy, timesteps, text_encoder(ids)[0], return_dict=False)[0]
-        own, prior = (F.mse_loss(*pair) for pair in zip(said.float().chunk(2), noise.float().chunk(2), strict=True))
+            predicted = unet(noisy, timesteps, text_encoder(ids)[0], return_dict=False)[0]
+        own, prior = (
+            F.mse_loss(*pair) for pair in zip(predicted.float().chunk(2), noise.float().chunk(2), strict=True)
+        )
         (own + prior).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -120,15 +122,15 @@ def measure(device: str, side: int, recipe: Recipe, rounds: int) -> list[Timing]
     data = random_set(base, side)
     dtype = getattr(torch, recipe.mixed_precision)
     reference = by_diffusers(copies, pipeline.tokenizer, pipeline.scheduler, data, recipe, dtype)
-    quiet = recipe.model_copy(update={"output_preservation_weight": PRESERVATION})
+    preserving = recipe.model_copy(update={"output_preservation_weight": PRESERVATION})
     config = adapter_config(recipe)
-    task = Task(base, "tom", "cat", [], quiet, config)
+    task = Task(base, "tom", "cat", [], preserving, config)
     adapters = task.adapters()
-    with task.ready(adapters):  # of the quiet one, which needs more tokens
+    with task.ready(adapters):  # of the preserving one, which needs more tokens
         return interleaved(
             {
                 OURS: step_of_training(Task(base, "tom", "cat", [], recipe, config), data, adapters),
-                QUIET: step_of_training(task, data, adapters),
+                PRESERVING: step_of_training(task, data, adapters),
                 REFERENCE: with_attention(copies["unet"], AttnProcessor2_0(), reference),
                 EAGER: with_attention(copies["unet"], AttnProcessor(), reference),
             },
@@ -160,8 +162,9 @@ def main(
         f"{side}x{side} at hand ({8 * side} pixels), LoRA of rank {rank} at all attention sites of UNet and text "
         f"encoder, batch {batch} with half of it prior pictures, {precision} products, AdamW, {rounds} interleaved "
         f"rounds; ratios are to {REFERENCE} in the same round: diffusers' train_dreambooth_lora, which keeps frozen "
-        f"weights in {precision}, here without its data loader and logs. {QUIET} is our default loss, which asks the "
-        "frozen layers as well.\n\n" + table(("by", *TIMING_COLUMNS), [[t.name, *t.cells()] for t in timings])
+        f"weights in {precision}, here without its data loader and logs. "
+        f"{PRESERVING} is our default loss, which also evaluates the frozen layers.\n\n"
+        + table(("by", *TIMING_COLUMNS), [[t.name, *t.cells()] for t in timings])
     )
     write_results(results, "training", text, REFERENCE, {"a training step": timings})
 

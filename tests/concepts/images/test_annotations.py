@@ -44,7 +44,7 @@ def test_masks_are_kept_and_taken_away(library: Library):
 @pytest.mark.parametrize(
     ("picture", "drawn", "sentence"),
     [(3, mask(), "there is no picture 4"), (-1, None, "there is no picture 0"), (0, mask(65), "of its own size"),
-     (0, Image.new("L", (64, 64)), "Leave something")],
+     (0, Image.new("L", (64, 64)), "Mark some part")],
 )  # fmt: skip
 def test_a_mask_that_does_not_fit_is_refused(library: Library, unchanged, picture, drawn, sentence):
     unchanged()

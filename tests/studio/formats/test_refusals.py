@@ -163,7 +163,7 @@ def test_tokens(tmp_path: Path):
     both = {**vectors, "text_encoder_2": torch.randn(2, 12)}
     file.write_bytes(token_bytes("<rex>", both, "a1111"))
     assert read_token(file, {"text_encoder": 8, "text_encoder_2": 12}).keys() == both.keys()
-    with pytest.raises(StudioError, match="the base reads 8"):
+    with pytest.raises(StudioError, match="the base's have 8"):
         read_token(file, {"text_encoder": 8})
     save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, file)
     with pytest.raises(StudioError, match="holds 2 tensors"):

@@ -132,7 +132,7 @@ def test_workers_that_all_die_are_not_started_for_ever(tmp_path, monkeypatch):
     library.add_concept("rex", "dog", [tmp_path / "photos" / "rex"])
     library.jobs.queue([Order("rex", "none", "abc", {})])
     monkeypatch.setattr(executors, "start_worker", lambda *_, **__: executors.subprocess.Popen(["false"]))
-    with pytest.raises(StudioError, match="See above why the workers end"):
+    with pytest.raises(StudioError, match="the last ones failed without any progress"):
         LocalExecutor(1)(library, lambda: None)
 
 

@@ -143,7 +143,7 @@ def test_a_merge_that_cannot_be_is_refused(refused, tmp_path, arguments: list[st
     assert said in refused("merge", *arguments, "-o", file)
     assert not file.exists()
     assert "Make the folder" in refused("merge", "rex", "Milo", "-o", tmp_path / "nowhere" / "both.safetensors")
-    assert "with .safetensors at its end" in refused("merge", "rex", "Milo", "-o", tmp_path / "both.pt")
+    assert "a file that ends in .safetensors" in refused("merge", "rex", "Milo", "-o", tmp_path / "both.pt")
 
 
 def test_a_score_that_cannot_be_is_refused(refused, pictures: Path, tmp_path):
