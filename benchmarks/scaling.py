@@ -143,15 +143,15 @@ def scaling(
     sizes = sorted(rows)
     with tempfile.TemporaryDirectory() as folder, _server(server or Path(folder) / "server") as url:
         made = {size: _filled(url, size) for size in sizes}
-        told = ". ".join([*(_told(made[size], size) for size in sizes), _curves(made[sizes[0]])])
-        print(told)
+        sizes_summary = ". ".join([*(_table_sizes(made[size], size) for size in sizes), _curves(made[sizes[0]])])
+        print(sizes_summary)
         if not repeats:
             return
         for database in made.values():
             _warmed(database)
         asked = {size: Questions(Library(Path(folder) / str(size), made[size]), size) for size in sizes}
         found = _answers(asked, repeats)
-    text = _document(found, repeats, told)
+    text = _document(found, repeats, sizes_summary)
     RESULTS.mkdir(parents=True, exist_ok=True)
     atomic_write(RESULTS / "scaling.md", text.encode())
     print(text)
@@ -196,7 +196,7 @@ def _warmed(database: str) -> None:
             connection.execute(f"SELECT count(*) FROM ({ordered}) AS ordered".encode())
 
 
-def _told(database: str, size: int) -> str:
+def _table_sizes(database: str, size: int) -> str:
     """The bytes of the tables, with their indices, for each concept."""
     parts = [f"pg_total_relation_size('{name}')::float / {size}" for name in FILL]
     with psycopg.connect(database) as connection:
@@ -207,7 +207,7 @@ def _told(database: str, size: int) -> str:
 
 
 def _curves(database: str) -> str:
-    """The bytes of what a training tells of every step, in its result and in its job, as PostgreSQL keeps it."""
+    """The bytes of what a training reports for every step, in its result and in its job, as PostgreSQL keeps it."""
     chance = random.Random(0)
     losses, *rates = ([chance.random() for _ in range(STEPS)] for _ in range(4))
     with psycopg.connect(database) as connection:
@@ -232,7 +232,7 @@ def _answers(asked: dict[int, Questions], repeats: int) -> dict[int, dict[str, n
     return {size: {name: np.array(seconds) for name, seconds in each.items()} for size, each in taken.items()}
 
 
-def _document(found: dict[int, dict[str, np.ndarray]], repeats: int, told: str) -> str:
+def _document(found: dict[int, dict[str, np.ndarray]], repeats: int, sizes_summary: str) -> str:
     sizes = sorted(found)
     columns = ["question", *(f"{size:,}: median, 95%" for size in sizes), "ratio of the 95%", "holds"]
     lines = []
@@ -244,7 +244,7 @@ def _document(found: dict[int, dict[str, np.ndarray]], repeats: int, told: str) 
         lines.append([name.replace("_", " "), *cells, f"{ratio:.2f}", holds])
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     note = f"{repeats} answers each, in turns, from a PostgreSQL with {MEMORY} of shared buffers, warm; "
-    note += f"{os.cpu_count()} cores, load averages {load} at the end. {told}."
+    note += f"{os.cpu_count()} cores, load averages {load} at the end. {sizes_summary}."
     return f"{table(columns, lines)}\n\n{note}\n"
 
 

@@ -43,7 +43,7 @@ def later(monkeypatch, **by: float) -> None:
         monkeypatch.setattr(module, "now", lambda session: now(session) + timedelta(**by))
 
 
-def test_a_long_queue_is_counted_no_further_than_asked(library):
+def test_counting_a_long_queue_stops_at_the_limit(library):
     queue(library, "abc")
     assert [library.jobs.unfinished(most) for most in (1, 2, 9)] == [1, 2, 3]
     assert library.jobs.last_heartbeat() is None

@@ -9,7 +9,7 @@ import concepts.images.import_files
 from concepts import Library, LibraryError
 
 
-def test_a_concept_is_kept(library, pictures):
+def test_a_concept_is_stored(library, pictures):
     added = library.add_concept("Rex", "dog", [pictures])
     again = Library(library.root)
     assert again.concepts() == [added] == [again.concept("rEX")]

@@ -29,7 +29,7 @@ def test_scores(library, pictures, details):
     assert result.scores == {"b": 0.5}
 
 
-def test_details_that_cannot_be_kept(library, pictures, unchanged, details):
+def test_details_that_cannot_be_stored(library, pictures, unchanged, details):
     library.add_concept("rex", "dog", [pictures])
     library.store_result("rex", b"data", details)
     unchanged()

@@ -88,7 +88,7 @@ def test_a_width_that_cannot_fit(width):
         best_start({}, width, 32)
 
 
-def test_the_block_that_is_asked_for(library):
+def test_the_requested_block_is_allocated(library):
     assert library.allocate_columns("a", "abc", 8, 64, start=16).start == 16
     assert library.allocate_columns("b", "abc", 16, 64).start == 0
     assert library.allocate_columns("c", "abc", 17, 64).start == 24
@@ -110,7 +110,7 @@ def test_overlaps_are_listed(library):
     assert library.allocate_columns("d", "abc", 4, 64).note() is None
 
 
-def test_basis_rows_are_a_space_of_their_own(library):
+def test_basis_rows_are_allocated_separately(library):
     columns = library.allocate_columns("a", "abc", 8, 16)
     rows = library.allocate_columns("b", "abc", 8, 16, space="rows")
     assert (columns.start, rows.start) == (0, 0)

@@ -55,7 +55,7 @@ def test_columns_of_a_training_that_stores_no_result_are_released(library, pictu
         assert library.concepts() == before
 
 
-def test_columns_of_a_result_are_kept(library, pictures, details):
+def test_columns_of_a_result_are_stored(library, pictures, details):
     library.add_concept("a", "dog", [pictures])
     with library.columns_for_result("a", "abc", 8, 24) as block:
         library.store_result("a", b"data", details)

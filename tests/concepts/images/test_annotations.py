@@ -22,14 +22,14 @@ def mask(width: int = 65) -> Image.Image:
     return picture
 
 
-def test_captions_are_kept_and_taken_away(library: Library):
+def test_captions_are_stored_and_removed(library: Library):
     library.annotations.set_caption("REX", 1, "  a dog\n on grass ")
     assert library.concept("rex").captions == (None, "a dog on grass", None)
     library.annotations.set_caption("rex", 1, " ")
     assert library.concept("rex").captions == (None, None, None)
 
 
-def test_masks_are_kept_and_taken_away(library: Library):
+def test_masks_are_stored_and_removed(library: Library):
     library.annotations.set_mask("rex", 1, mask())
     _, kept, _ = library.concept("rex").masks
     assert kept

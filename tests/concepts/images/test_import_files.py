@@ -27,7 +27,7 @@ def folder(tmp_path) -> Path:
     return folder
 
 
-def test_captions_and_masks_are_kept_in_the_library(library, folder: Path):
+def test_captions_and_masks_are_stored_in_the_library(library, folder: Path):
     concept = library.add_concept("rex", "dog", [folder])
     assert len(concept.pictures) == 3
     assert concept.captions == ("a dog, on the grass", None, None)

@@ -111,7 +111,7 @@ def test_a_profile_of_other_colours_or_a_damaged_one_is_passed_over(mode, red_me
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_an_animation_gives_its_first_frame(kind):
+def test_of_an_animation_the_first_frame_is_used(kind):
     frames = [Image.new("RGB", (64, 64), colour) for colour in (RED, BLUE)]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
     with Image.open(BytesIO(data)) as animation:

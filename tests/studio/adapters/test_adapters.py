@@ -74,7 +74,7 @@ def test_options_out_of_range_are_refused(method: type[Adapter], options: dict[s
         method.check((8, 12), method.Config(**options))
 
 
-def test_a_rotation_keeps_columns_orthonormal_and_goes_on_from_there():
+def test_a_rotation_keeps_columns_orthonormal_and_can_be_resumed():
     torch.manual_seed(0)
     weight = torch.randn(10, 14)
     adapter = SpectralRotational(weight, SpectralRotational.Config(4, first_column=1, train_scale=True))
@@ -120,7 +120,7 @@ def test_svdiff_never_turns_a_singular_value_negative():
     torch.testing.assert_close(weight + adapter.delta(weight), torch.zeros(8, 12), rtol=0, atol=1e-5)
 
 
-def test_concepts_of_orthogonal_adaptation_read_orthogonal_rows():
+def test_concepts_of_orthogonal_adaptation_use_orthogonal_rows():
     weight = torch.randn(8, 12)
     first, second = (Orthogonal(weight, Orthogonal.Config(rank=3, first_column=c)) for c in (0, 3))
     rows = torch.cat([first.down, second.down])
@@ -179,7 +179,7 @@ def test_ada_loras_penalty_is_zero_for_orthonormal_factors_only():
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_weight_decay_is_kept_from_what_does_not_rest_at_zero(name: str):
+def test_vectors_that_do_not_start_at_zero_have_no_weight_decay(name: str):
     method = ADAPTERS[name]
     weight = torch.randn(16, 16)
     adapter = method(weight, method.Config(), SiteContext(role="branch_end"))

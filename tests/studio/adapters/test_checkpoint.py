@@ -76,7 +76,7 @@ def test_a_file_in_half_precision_loads_as_float32(concept: TrainedConcept):
     assert torch.equal(state["change_u"], expected.half().float())
 
 
-def test_a_concept_without_adapters_or_tokens_is_kept(concept: TrainedConcept):
+def test_a_concept_without_adapters_or_tokens_round_trips(concept: TrainedConcept):
     bare = replace(concept, adapters={}, tokens={})
     assert from_bytes(to_bytes(bare), "rex") == bare
 

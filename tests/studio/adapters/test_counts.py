@@ -74,7 +74,7 @@ def test_seq_lora_and_hydra_follow_their_formulas():
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_an_adapter_on_the_meta_device_has_as_many_as_it_says(adapter: str):
+def test_an_adapter_on_the_meta_device_has_num_parameters(adapter: str):
     method = ADAPTERS[adapter]
     config = method.Config()
     for site in list(find_sites(PARTS, method.kinds(config)).values())[::40]:

@@ -36,7 +36,7 @@ def site_of(module: nn.Module, role: Role) -> tuple[nn.Sequential, Site]:
 
 @pytest.mark.parametrize("name", ["layer_norm", "bitfit", "difffit"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_norm_takes_the_change_and_gives_it_back(name: str, norm: str):
+def test_the_change_of_a_norm_is_applied_and_removed(name: str, norm: str):
     torch.manual_seed(0)
     model, site = site_of(NORMS[norm](), "norm")
     x = torch.randn(5, 12)

@@ -29,7 +29,7 @@ def pair(base: Base, make_concept):
     return {"rex": make_concept(base, "rex"), "tom": make_concept(base, "tom", "lora", seed=2)}
 
 
-def test_what_layers_read_is_recorded_as_gram_matrices(unet):
+def test_layer_inputs_are_recorded_as_gram_matrices(unet):
     sites = find_sites({"unet": unet}, ("convolution", "attention"))
     names = ["unet.conv_in", next(name for name in sites if name.endswith("attn2.to_k"))]
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -44,7 +44,7 @@ def test_what_layers_read_is_recorded_as_gram_matrices(unet):
     torch.testing.assert_close(grams[names[0]], 2 * torch.einsum("nil,njl->ij", patches, patches), rtol=1e-4, atol=1e-3)
 
 
-def test_layers_that_read_the_same_tensor_share_the_product(unet):
+def test_layers_with_the_same_input_share_the_gram_matrix(unet):
     sites = find_sites({"unet": unet})
     block = [name for name in sites if "mid_block" in name and "attn1.to_" in name][:3]
     with recorded({name: sites[name] for name in block}) as grams:
@@ -125,7 +125,7 @@ def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
         torch.testing.assert_close(found[name], delta, rtol=0.02, atol=0.02 * delta.abs().max().item())
 
 
-def test_keys_are_fused_on_what_the_merged_text_encoder_says(base: Base, pair):
+def test_keys_are_fused_on_outputs_of_the_merged_text_encoder(base: Base, pair):
     adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
     sites = adapted_sites(base, adapters)
     key = next(iter(base.sites_of(("cross_attention_kv",))))

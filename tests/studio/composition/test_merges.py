@@ -58,7 +58,7 @@ def test_on_disjoint_columns_at_strength_one_spectral_is_the_sum(train_scale: bo
     torch.testing.assert_close(MERGES["spectral"](site), MERGES["fedavg"](site), rtol=1e-4, atol=1e-4)
 
 
-def test_on_disjoint_columns_spectral_scales_each_concept_by_its_own_rule():
+def test_on_disjoint_columns_spectral_scales_each_concept_by_its_adapter():
     adapters, strengths = [spectral_adapter(0), spectral_adapter(4)], [0.5, 2.0]
     expected = sum(adapter.delta(WEIGHT, strength) for adapter, strength in zip(adapters, strengths, strict=True))
     merged = MERGES["spectral"](MergeSite(WEIGHT, adapters, strengths))

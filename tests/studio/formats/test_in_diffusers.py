@@ -21,7 +21,7 @@ AS_LORA = [name for name in ADAPTERS if name not in NO_LORA]
 WITH_BIASES = ("seq_lora", "hydra", "ia3", "glora")
 PIXEL = 1e-3
 
-# Theirs: PEFT tells for each layer without a bias that its LoRA with a bias cannot be merged.
+# Not ours: PEFT warns for each layer without a bias that its LoRA with a bias cannot be merged.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*lora_bias=True"),
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing"),

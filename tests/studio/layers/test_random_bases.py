@@ -6,7 +6,7 @@ from studio.layers.rotations import skew, skew_size
 CPU = torch.device("cpu")
 
 
-def test_what_a_generating_asked_for_first_serves_a_training():
+def test_what_is_cached_in_inference_mode_can_be_used_in_training():
     with torch.inference_mode():
         skew(torch.ones(skew_size(23)), 23)
         uniform(97, 3, 5, CPU)

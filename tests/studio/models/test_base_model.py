@@ -40,7 +40,7 @@ def test_the_columns_are_kept_in_the_cache(tiny_folder, tmp_path):
     assert stored.stat().st_mtime_ns == before
 
 
-def test_loading_says_nothing_and_leaves_the_libraries_their_progress_bars(tiny_folder, capfd, monkeypatch):
+def test_loading_prints_nothing_and_restores_progress_bars(tiny_folder, capfd, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     load_base(str(tiny_folder), device="cpu")
     assert capfd.readouterr() == ("", "")
@@ -66,7 +66,7 @@ def test_what_is_no_base_is_refused(damage: str, tiny_folder, tmp_path):
         load_base(str(folder))
 
 
-def test_a_base_says_which_layers_its_concepts_adapt(tiny_folder, tmp_path):
+def test_a_base_lists_the_layers_that_concepts_adapt(tiny_folder, tmp_path):
     assert load_base(str(tiny_folder), device="cpu").default_target_modules == ("attention",)
     folder = tmp_path / "base"
     shutil.copytree(tiny_folder, folder)
@@ -144,7 +144,7 @@ def test_a_picture_depends_on_its_own_seed_not_on_its_batch(base: Base):
     assert np.abs(pixels(alone)[0] - pixels(alone)[1]).max() > 20
 
 
-def test_what_is_asked_for_shows(base: Base):
+def test_prompts_and_guidance_change_the_latents(base: Base):
     def latents(prompt: str, **options) -> torch.Tensor:
         return generate_latents(
             base, [prompt], [0], SamplingSettings(**{"num_inference_steps": 3, "guidance_scale": 5.0, **options})

@@ -71,7 +71,7 @@ def differ(one: Image.Image, other: Image.Image) -> int:
 
 
 @torch.no_grad()
-def test_each_block_reads_its_own_vectors(base: Base, concept: TrainedConcept, state_of):
+def test_each_block_uses_its_own_token_vectors(base: Base, concept: TrainedConcept, state_of):
     before, prompts = state_of(base), ["a <Rex>, asleep", "a dog"]
     load_tokens(base.text_encoders, "<rex>", concept.tokens["<rex>"])
     context = base.encode_prompts(prompts)

@@ -83,7 +83,7 @@ def test_no_position_outside_reads_a_region_and_none_inside_the_prompt(attention
     assert (before[:, :, 2:] != other_prompt[:, :, 2:]).any(-1).all()
 
 
-def test_inside_a_region_attention_is_that_of_its_own_prompt(attention: Attention, cells: torch.Tensor):
+def test_inside_a_region_attention_is_to_the_regions_prompt(attention: Attention, cells: torch.Tensor):
     use(attention, AttnProcessor2_0())
     left, right = (attention(cells, context(seed)).unflatten(1, (4, 4)) for seed in (2, 3))
     use(attention, RegionProcessor([LEFT, RIGHT]))
@@ -119,7 +119,7 @@ def test_the_unet_gets_its_attention_back(base: Base):
     assert unet.attn_processors == before
 
 
-def test_a_regions_prompt_changes_its_own_half_of_the_picture():
+def test_a_regions_prompt_changes_only_its_half_of_the_picture():
     toybox = load_base("toybox", device="cpu")
 
     def generated(colour: str) -> np.ndarray:

@@ -29,7 +29,7 @@ def test_a_new_token_means_its_initial_word(tokenizer: CLIPTokenizer, text_encod
     assert torch.equal(encode(tokenizer, text_encoder, "a cat, dog"), before)
 
 
-def test_a_word_of_several_pieces_gives_their_mean(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel):
+def test_a_word_of_several_tokens_is_represented_by_their_mean(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel):
     pieces = tokenizer.encode("hat", add_special_tokens=False)
     mean = text_encoder.get_input_embeddings()(torch.tensor(pieces)).mean(0)
     add_token(tokenizer, text_encoder, "<rex>", "hat", vectors=2)

@@ -33,7 +33,7 @@ def train(base: Base, recipe: Recipe, **options: Any) -> Training:
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_every_method_learns_generates_and_leaves_the_base_as_it_was(base: Base, state_of: Any, adapter: str):
+def test_every_method_trains_generates_and_restores_the_base(base: Base, state_of: Any, adapter: str):
     before, prompts = state_of(base), ["a photo of a dog on the beach"]
     plain = base.encode_prompts(prompts)
     training = train(base, recipe(adapter))
@@ -68,7 +68,7 @@ def test_merging_adds_up_biases_and_leaves_what_a_lora_cannot_hold_out(base: Bas
 
 
 @pytest.mark.parametrize("adapter", ["spectral_rotational", "lora", "dora", "ada_link"])
-def test_a_training_goes_on_from_what_was_learned(base: Base, adapter: str):
+def test_a_further_training_starts_from_the_trained_concept(base: Base, adapter: str):
     first = train(base, recipe(adapter)).concept
     further = continued_recipe(first, {"steps": 2})
     assert further.seed == 1
@@ -85,7 +85,7 @@ def test_a_training_goes_on_from_what_was_learned(base: Base, adapter: str):
     assert moved > 1e-4
 
 
-def test_a_training_that_goes_on_keeps_its_adapter(base: Base):
+def test_a_further_training_keeps_its_adapter(base: Base):
     concept = train(base, recipe("lora")).concept
     for change in ({"adapter": "oft"}, {"rank": 4}, {"options": {"alpha": 1.0}}, {"layerwise_token": True}):
         with pytest.raises(StudioError, match="adapter and token keep their kind and size"):

@@ -13,7 +13,7 @@ def test_a_recipe_without_options_is_valid_and_survives_json():
     assert Recipe(options={"alpha": 4}).options == {"alpha": 4}
 
 
-def test_every_option_says_what_it_does():
+def test_every_option_has_a_help_text():
     for name, field in Recipe.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name

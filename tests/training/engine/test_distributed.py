@@ -39,7 +39,7 @@ trained = train_concept(base, "rex", "dog", pictures, recipe, cache=folder / "pr
 """
 
 
-def test_one_process_is_a_group_of_its_own():
+def test_one_process_is_a_process_group_of_size_one():
     group = ProcessGroup.from_env()
     assert (group.size, group.is_main_process, group.shard([1, 2, 3])) == (1, True, [1, 2, 3])
     assert (group.any(True), group.any(False)) == (True, False)
@@ -59,7 +59,7 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns(tiny_folder: Path, tmp_path):
+def test_two_processes_give_the_same_concept_as_one(tiny_folder: Path, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TRAIN)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -84,7 +84,7 @@ def resumed(train: Callable[..., Training], recipe: dict[str, Any], folder: Path
     ],
     ids=lambda recipe: next(iter(recipe.values())),
 )
-def test_whatever_the_recipe_a_training_learns_and_is_resumed_exactly(train, tmp_path, recipe: dict[str, Any]):
+def test_with_every_recipe_a_training_learns_and_is_resumed_exactly(train, tmp_path, recipe: dict[str, Any]):
     whole = train(recipe)
     assert numbers(whole.concept).isfinite().all()
     assert not torch.equal(numbers(whole.concept), numbers(train({**recipe, "steps": 1}).concept))
@@ -119,7 +119,7 @@ def test_learning_rates_rise_and_then_follow_their_schedule(train, schedule: str
     assert rates["unet"][4] == pytest.approx(shares[schedule])
 
 
-def test_batches_that_are_added_up_are_one_large_batch_of_their_own(train):
+def test_accumulated_gradients_equal_those_of_one_large_batch(train):
     one = train({"steps": 1, "gradient_accumulation_steps": 1, "seed": 3})
     two = train({"steps": 1, "gradient_accumulation_steps": 2, "seed": 3})
     assert one.losses != two.losses
@@ -154,7 +154,7 @@ def test_a_token_is_left_as_it_is_after_so_many_steps(train):
     assert len(frozen.record.rates["unet"]) == STEPS
 
 
-def test_each_layer_learns_vectors_of_its_own(train, base: Base):
+def test_each_layer_trains_its_own_vectors(train, base: Base):
     concept = train({"layerwise_token": True}).concept
     vectors = concept.tokens["<rex>"]["text_encoder"]
     assert vectors.shape == (len(base.attention_blocks), 1, 32)
@@ -164,7 +164,7 @@ def test_each_layer_learns_vectors_of_its_own(train, base: Base):
     assert 0 < (further - vectors).norm() < (further - torch.randn_like(further)).norm()
 
 
-def test_prompts_that_nothing_changes_are_read_once(train, base: Base, monkeypatch):
+def test_prompts_with_fixed_embeddings_are_encoded_once(train, base: Base, monkeypatch):
     encode, read = Base.encode, []
     monkeypatch.setattr(Base, "encode", lambda self, texts: read.append(texts) or encode(self, texts))
     recipe = {"target_modules": ["cross_attention_kv"], "train_token": False, "steps": 8}
@@ -179,7 +179,7 @@ def test_prompts_that_nothing_changes_are_read_once(train, base: Base, monkeypat
 
 @pytest.mark.parametrize("adapter", ["spectral_additive", "lora"])
 @pytest.mark.parametrize("kind", ["attention_kv", "feed_forward", "up_convolution", "inner_convolution"])
-def test_other_layers_are_adapted_and_generated_with(train, base: Base, adapter: str, kind: str):
+def test_other_kinds_of_layers_can_be_adapted(train, base: Base, adapter: str, kind: str):
     concept = from_bytes(to_bytes(train({"adapter": adapter, "target_modules": [kind], "steps": 2}).concept), "it")
     assert concept.adapters.keys() == base.sites_of((kind,)).keys()
     changed = {"up", "change_u"}
@@ -190,7 +190,7 @@ def test_other_layers_are_adapted_and_generated_with(train, base: Base, adapter:
         assert not torch.equal(base.pipeline.unet(latents, 5, context).sample, before)
 
 
-def test_an_average_is_what_a_training_gives(train):
+def test_with_ema_a_training_returns_the_average(train):
     last, average = train({"ema_decay": 0.0}), train({"ema_decay": 0.9})
     assert last.losses == average.losses
     assert numbers(average.concept).norm() < numbers(last.concept).norm()
@@ -221,7 +221,7 @@ def test_previews_are_generated_on_the_way_and_change_nothing(train):
     assert torch.equal(numbers(scored.concept), numbers(train({"steps": 5}).concept))
 
 
-def test_the_best_state_is_kept_and_the_rest_is_spared(train, tmp_path):
+def test_the_best_state_is_returned_and_training_stops_early(train, tmp_path):
     recipe = {
         "validation_steps": 1,
         "num_validation_images": 1,
@@ -246,7 +246,7 @@ def test_the_best_state_is_kept_and_the_rest_is_spared(train, tmp_path):
     assert not torch.equal(numbers(last.concept), numbers(best.concept))
 
 
-def test_a_training_tells_what_it_did(train, base: Base):
+def test_a_training_reports_what_it_did(train, base: Base):
     record = train({"adapter": "svdiff", "rank": None}).record
     assert record.trained == sum(min(site.weight.shape) for site in base.sites.values()) + 32
     assert 0 < record.changed <= sum(site.weight.numel() for site in base.sites.values())
@@ -283,7 +283,7 @@ def test_captions_and_masks_that_no_picture_has_are_refused(train, recipe: dict[
         train(recipe)
 
 
-def test_pictures_of_several_shapes_are_learned_together(base: Base, cache: Path):
+def test_pictures_of_several_aspect_ratios_are_trained_together(base: Base, cache: Path):
     pictures = [Image.new("RGB", size, "navy") for size in ((32, 16), (16, 32), (20, 20))]
     recipe = Recipe(
         rank=4,

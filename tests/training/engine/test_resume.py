@@ -140,7 +140,7 @@ def test_priors_follow_from_the_number_of_threads(train, base: Base, cache: Path
     assert len(list(cache.iterdir())) == kept + 2
 
 
-def test_a_training_that_diverges_keeps_what_was_good(train, tmp_path, monkeypatch):
+def test_a_training_that_diverges_returns_the_last_finite_state(train, tmp_path, monkeypatch):
     optimizer_step = TrainState.optimizer_step
 
     def worse(self: TrainState, losses: Iterable[torch.Tensor]) -> None:

@@ -127,7 +127,7 @@ def test_progress_is_reported_in_order(trained, base: Base, cache: Path):
     assert {part for progress in steps for part in progress.rates} == {"unet", "text_encoder", "token"}
 
 
-def test_the_token_starts_from_the_class_word_and_is_trained_if_asked(base: Base, trained):
+def test_the_token_starts_from_the_class_word_and_is_trained_if_set(base: Base, trained):
     start = class_embedding(base, "dog")
     fixed = trained(train_token=False).concept.tokens["<rex>"]["text_encoder"]
     moved = trained(num_vectors=2).concept.tokens["<rex>"]["text_encoder"]
@@ -138,7 +138,7 @@ def test_the_token_starts_from_the_class_word_and_is_trained_if_asked(base: Base
 
 
 @pytest.mark.parametrize(("option", "still"), [("unet_lr", "unet"), ("text_encoder_lr", "text_encoder")])
-def test_each_part_has_a_learning_rate_of_its_own(base: Base, trained, option: str, still: str):
+def test_each_part_has_its_own_learning_rate(base: Base, trained, option: str, still: str):
     sizes = sizes_by_part(base, trained(**{option: 1e-12}))
     (other,) = sizes.keys() - {still}
     assert sizes[still] < 1e-6 < 1e-4 < sizes[other]

@@ -7,7 +7,7 @@ from training.jobs.tensorboard import TensorBoardLog
 PICTURES = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
 
 
-def test_previews_are_kept_by_step(tmp_path):
+def test_previews_are_stored_by_step(tmp_path):
     store_preview(tmp_path, 100, PICTURES, 0.75)
     store_preview(tmp_path, 20, PICTURES, None)
     (tmp_path / "preview-other.png").write_text("no preview")

@@ -37,7 +37,7 @@ def library(tmp_path: Path) -> Library:
     return library
 
 
-def test_names_tell_what_a_sweep_would():
+def test_a_variant_name_contains_the_changed_options():
     changes = {"adapter": "svdiff", "rank": 4}
     assert variant_name("rex", {"adapter": "lora"}) == "rex-lora"
     assert variant_name("rex", changes) == "rex-svdiff-r4"

@@ -118,7 +118,7 @@ def test_a_failure_is_retried_unless_it_is_permanent(error, attempts, sentence, 
     assert ("Traceback" in capsys.readouterr().err) == (attempts == 3)
 
 
-def test_the_pulse_keeps_a_slow_training_alive(library, monkeypatch):
+def test_the_heartbeat_keeps_the_lease_of_a_slow_training(library, monkeypatch):
     queue(library, "a")
     beats, others = Semaphore(0), []
     renew = Lease.renew

@@ -22,7 +22,7 @@ processes.set_forkserver_preload(["training.jobs.worker"])
 
 
 class QuickTrain:
-    """Steps that do nothing, and a result that tells the concept."""
+    """Steps that do nothing, and a result that names the concept."""
 
     def __init__(self, library: Library, on_step: Callable[[], object]):
         self.library, self.on_step = library, on_step

@@ -29,12 +29,12 @@ def test_concepts_are_listed_shown_and_removed(studio, library: Library):
     assert shown["columns"][0]["first"] == 4
     assert shown["trained"]["adapter"] == "spectral_additive"
     assert listed[3]["trained"] is None
-    told = studio("concept", "show", "milo", *at).out.splitlines()
-    assert told[:2] == ["name: Milo", "class: cat"]
-    assert f"  {shown['pictures'][0]}" in told
-    assert "captions: none" in told
-    assert "  adapter: spectral_additive" in told
-    assert not any("{" in line or "[" in line for line in told)
+    lines = studio("concept", "show", "milo", *at).out.splitlines()
+    assert lines[:2] == ["name: Milo", "class: cat"]
+    assert f"  {shown['pictures'][0]}" in lines
+    assert "captions: none" in lines
+    assert "  adapter: spectral_additive" in lines
+    assert not any("{" in line or "[" in line for line in lines)
     assert studio("concept", "remove", "MILO", "--json", *at).document == {"removed": "Milo"}
     assert studio("concept", "restore", "milo", "--json", *at).document["name"] == "Milo"
     assert studio("concept", "remove", "MILO", "--for-good", "--json", *at).document == {"removed": "Milo"}

@@ -13,7 +13,7 @@ from training.toybox.sample_concepts.pen import PIXELS_PER_UNIT, Pen, Pose
 from training.toybox.scenes.backgrounds import Rng, draw_background
 
 SIDE = 256
-WIDEST = 0.92
+MAX_WIDTH = 0.92
 SILHOUETTE = (52, 44, 48)
 FAINT = 20
 
@@ -79,7 +79,7 @@ def draw_as_sample(draw: Callable[[Pose], Image.Image], name: str, index: int) -
     picture = draw_background(PLACES[name][index], SIDE, rng)
     turn = (index + number) % PICTURES_EACH
     figure = draw(POSES[turn])
-    scale = min(HEIGHTS[turn] * SIDE / figure.height, WIDEST * SIDE / figure.width)
+    scale = min(HEIGHTS[turn] * SIDE / figure.height, MAX_WIDTH * SIDE / figure.width)
     size = round(figure.width * scale), round(figure.height * scale)
     figure = figure.resize(size, Image.Resampling.BICUBIC)
     picture.paste(figure, (_place(figure.width, 0.5, rng), _place(figure.height, 0.6, rng)), figure)

@@ -30,7 +30,7 @@ VASE = DetectedItem("vase", "blue", "plain", None, None, 0.8, 0.5)
 SEEN = Detection((CAT, VASE), "beach")
 
 
-def test_everything_in_the_world_is_asked_for():
+def test_questions_cover_every_kind_and_attribute():
     asked = prompts.evaluation_prompts()
     counts = Counter(question.category for question in asked)
     assert set(counts) == set(CATEGORIES)
@@ -94,7 +94,7 @@ def test_an_individual_is_described_with_all_that_has_a_name():
         ((RequestedItem("cat"),), "snow", False),
     ],
 )
-def test_a_question_is_answered_by_what_was_asked_for(
+def test_an_evaluation_prompt_is_answered_by_its_requested_items(
     asked: tuple[RequestedItem, ...], background: str | None, right: bool
 ):
     assert EvaluationPrompt("any", "", asked, background).answered(SEEN) is right
@@ -134,7 +134,7 @@ def test_an_untrained_detector_is_measured_on_real_renders():
     assert all(0 <= value <= 1 for value in measured.values())
 
 
-def test_nothing_is_asked_of_an_empty_scene_but_its_background():
+def test_an_empty_scene_has_only_a_question_about_its_background():
     assert [q.category for q in about(Scene((), "snow", 0))] == ["background"]
 
 
@@ -164,7 +164,7 @@ def test_an_autoencoders_copy_is_near_the_picture():
         assert np.abs(np.asarray(copy, float) - np.asarray(picture, float)).mean() < 25
 
 
-def test_the_sheet_asks_for_every_kind_and_colour_in_turn():
+def test_the_sheet_cycles_through_kinds_and_colours():
     prompts = sheet_prompts()
     assert len(prompts) == 48
     assert prompts == sheet_prompts() != sheet_prompts(seed=1)

@@ -56,7 +56,7 @@ def test_corruptions_are_those_of_the_law():
     assert profile[64 + 12] == pytest.approx(0.841, abs=0.03), "one standard deviation is 12 pixels"
 
 
-def test_a_twentieth_of_others_pass_the_threshold_and_nearly_all_own_pictures_are_intact(sampled):
+def test_thresholds_accept_5_percent_of_others_and_nearly_all_own_pictures(sampled):
     thresholds = calibrated_thresholds(Stub(), sampled)
     assert 0 < thresholds.similarity < 1
     intact = torch.cat([Stub().extract_features(trial.own).intact for trial in sampled])

@@ -26,7 +26,7 @@ def start(bundled_tokenizer, small_models):
 
 
 @pytest.mark.parametrize(("attention", "at_16"), [("neither", 0), ("up", 2), ("both", 3)])
-def test_attention_at_16x16_is_where_it_is_asked_for(start, bundled_tokenizer, attention: str, at_16: int):
+def test_attention_at_16x16_is_where_it_is_configured(start, bundled_tokenizer, attention: str, at_16: int):
     model = start(attention)
     ids = text_encoder.tokens(bundled_tokenizer, ["a cat"])
     latents = torch.randn(1, autoencoder.LATENT_CHANNELS, 16, 16)

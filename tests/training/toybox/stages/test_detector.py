@@ -56,7 +56,7 @@ def test_the_targets_of_a_mirror_image_are_those_of_the_mirrored_picture():
     assert torch.equal(turned["background"], wanted["background"])
 
 
-def test_an_individual_without_an_accessory_is_asked_for_it_and_a_thing_is_not():
+def test_an_animal_without_an_accessory_gets_the_question_and_an_object_does_not():
     bare = replace(LEFT, subject=replace(CAT, accessory=None, accessory_colour=None))
     wanted = wanted_for(Scene((bare,), "beach", 0))["accessory"]
     assert set(wanted[wanted != IGNORE_INDEX].tolist()) == {ATTRIBUTES["accessory"].index(BARE)}
@@ -113,7 +113,7 @@ def test_augmentation_is_mild():
     assert not torch.equal(changed[0], changed[-1])
 
 
-def test_the_detector_learns():
+def test_the_loss_of_the_detector_falls():
     torch.manual_seed(0)
     detector, signal, wanted = Detector(), signal_of(SCENE, EMPTY), wanted_for(SCENE, EMPTY)
     optimizer = torch.optim.AdamW(detector.parameters(), 2e-3)
@@ -131,7 +131,7 @@ def test_training_resumes_exactly(small_models, resumes_exactly):
     resumes_exactly(lambda folder, steps: detector_training.train(folder, "cpu", steps))
 
 
-def test_a_detector_is_kept_in_half_precision(tmp_path, monkeypatch):
+def test_a_detector_is_stored_in_half_precision(tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "WEIGHTS", tmp_path / "detector.safetensors")
     torch.manual_seed(0)
     made = Detector().eval()

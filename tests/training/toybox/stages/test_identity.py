@@ -34,7 +34,7 @@ def test_training_begins_with_a_detectors_first_layers(tmp_path):
     assert all(torch.equal(own[name], first[name]) for name in shared)
 
 
-def test_a_network_tells_individuals_apart_once_its_thresholds_are_set(tmp_path):
+def test_a_network_distinguishes_individuals_once_its_thresholds_are_set(tmp_path):
     folder = tmp_path / "mine"
     shutil.copytree(TOYBOX_CLIP, folder)
     for name in (IDENTITY_WEIGHTS, IDENTITY_THRESHOLDS):

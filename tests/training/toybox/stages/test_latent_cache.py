@@ -57,7 +57,7 @@ def test_items_cover_the_cells_that_they_are_seen_in():
     assert cover([]).max() == 0
 
 
-def test_a_shard_is_drawn_once_and_read_again(small_world, tmp_path, monkeypatch):
+def test_a_shard_is_generated_once_and_then_loaded(small_world, tmp_path, monkeypatch):
     first = pictures(tmp_path, 0)
     assert first.shape == (FEW, 3, 128, 128)
     assert first.dtype == torch.uint8
@@ -66,7 +66,7 @@ def test_a_shard_is_drawn_once_and_read_again(small_world, tmp_path, monkeypatch
     assert torch.equal(pictures(tmp_path, 0), first)
 
 
-def test_shards_and_seeds_have_scenes_of_their_own():
+def test_shards_and_seeds_have_different_scenes():
     assert scenes(0, count=5) == scenes(0, count=5)
     assert scenes(0, count=9)[:5] == scenes(0, count=5)
     assert not set(scenes(0, count=50)) & set(scenes(1, count=50))

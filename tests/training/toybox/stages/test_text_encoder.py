@@ -48,7 +48,7 @@ class TestTraining:
     def test_training_resumes_exactly(self, resumes_exactly, bundled_tokenizer):
         resumes_exactly(lambda folder, steps: text_encoder.train(folder, bundled_tokenizer, "cpu", steps))
 
-    def test_a_fact_is_read_by_the_query_of_its_owner(self, bundled_tokenizer):
+    def test_an_attribute_is_predicted_by_the_query_of_its_owner(self, bundled_tokenizer):
         torch.manual_seed(0)
         classifier = AttributeClassifier(build(bundled_tokenizer)).eval()
         ids = tokens(bundled_tokenizer, ["a black cat", "a key"])
