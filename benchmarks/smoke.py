@@ -18,6 +18,7 @@ from concepts import atomic_write
 from concepts.errors import StudioError
 from concepts.samples import SAMPLES
 from studio.adapters import ADAPTERS
+from studio.models.generation_request import GenerationRequest
 from training.config.recipe import Recipe
 from training.data.augmentation import Example
 from training.data.dataset import build_training_set
@@ -42,7 +43,7 @@ def base_alignment(workflow: Workflow, name: str) -> float:
     """The image alignment of what the base generates for the class word, with the previews' words and seeds."""
     concept = workflow.library.concept(name)
     prompt = f"a photo of a {concept.class_word}"
-    pictures = workflow.generate(prompt, seeds=range(PREVIEWS))
+    pictures = workflow.generate(GenerationRequest(prompt=prompt, num_images=PREVIEWS))
     return summary(workflow.score(pictures, prompt, workflow.pictures(concept)))["image_alignment"]
 
 

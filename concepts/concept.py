@@ -44,7 +44,8 @@ class Result:
 class Concept:
     """A concept as it was when it was read; `created` is in UTC, and the pictures are PNG files.
 
-    `captions` and `masks` are those of the pictures, None where there is none.
+    `captions` and `masks` are those of the pictures, None where there is none. A variant has the pictures of the
+    concept with the id `source_id`.
     """
 
     id: str
@@ -56,21 +57,24 @@ class Concept:
     result: Result | None
     captions: tuple[str | None, ...] = ()
     masks: tuple[StoragePath | None, ...] = ()
+    source_id: str | None = None
 
 
 def concept_of(record: ConceptRecord, root: StoragePath, shared: Overlaps, details: bool = True) -> Concept:
     """The public form of a concept's record, in the library at `root`, with its result's details or without."""
-    folder = pictures_folder(root, record)
+    owner = record.picture_owner
+    folder, pictures = pictures_folder(root, owner), owner.pictures
     return Concept(
         id=record.id,
         name=record.name,
         class_word=record.class_word,
         created=record.created,
-        pictures=tuple(folder / f"{picture.id}.png" for picture in record.pictures),
+        pictures=tuple(folder / f"{picture.id}.png" for picture in pictures),
         columns=tuple(column_block(block, shared) for block in record.columns),
         result=record.result and result_of(record.result, root, details),
-        captions=tuple(picture.caption for picture in record.pictures),
-        masks=tuple(mask_file(folder, picture) if picture.masked else None for picture in record.pictures),
+        captions=tuple(picture.caption for picture in pictures),
+        masks=tuple(mask_file(folder, picture) if picture.masked else None for picture in pictures),
+        source_id=record.source_id,
     )
 
 

@@ -25,7 +25,7 @@ from concepts.concept import (
 from concepts.database import Database, translate_database_errors
 from concepts.errors import LibraryError
 from concepts.images.annotations import Annotations
-from concepts.images.import_files import store_picture
+from concepts.images.import_files import ImportedPicture, store_picture
 from concepts.images.io import picture_files
 from concepts.job import Job
 from concepts.jobs import Jobs, cancel_unfinished
@@ -36,6 +36,7 @@ from concepts.queries import by_age, by_name, concepts_of, with_details
 from concepts.results import delete_concept, replace_result, write_result
 from concepts.storage import StoragePath, local_folder, make_folder, remove, storage_path
 from concepts.tables import ConceptRecord, new_id
+from concepts.variants import ConceptVariants, refuse_with_variants
 
 MAX_PICTURES = 100
 
@@ -60,6 +61,7 @@ class Library:
         self._database = Database(self.root, database)
         self.jobs = Jobs(self._database)
         self.annotations = Annotations(self.root, self._database)
+        self.variants = ConceptVariants(self.root, self._database)
         with translate_database_errors(self.root):
             sweep(self.root, self._database)
             sweep_temporary(self.local)
@@ -103,8 +105,9 @@ class Library:
             record = concept_of_job(session, job)
             return concept_of(record, self.root, overlaps(session, record.columns))
 
-    def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str]) -> Concept:
-        """Adds a concept with 1 to 100 pictures, files or folders of them, stored upright as PNG.
+    def add_concept(self, name: str, class_word: str, pictures: Sequence[Path | str | ImportedPicture]) -> Concept:
+        """Adds a concept with 1 to 100 pictures, files or folders of them, stored upright as PNG. Those that
+        `import_picture` has decoded are not decoded again.
 
         A picture's caption is in a text file of its name beside it. Its loss mask is in a picture beside it whose name
         ends in -mask or -masklabel, white where the loss counts, or follows from the picture's transparency.
@@ -115,7 +118,9 @@ class Library:
         check_words(name, class_word)
         with self._database.reading() as session:
             refuse_taken(session, name)  # sooner than after reading the pictures
-        files = picture_files(pictures)
+        decoded = [each for each in pictures if isinstance(each, ImportedPicture)]
+        paths = picture_files(each for each in pictures if not isinstance(each, ImportedPicture))
+        files = [*paths, *decoded]
         if not 1 <= len(files) <= MAX_PICTURES:
             raise LibraryError(f"Give 1 to {MAX_PICTURES} pictures, not {len(files)}: 3 to 10 are best.")
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
@@ -156,7 +161,7 @@ class Library:
         """Removes a concept with its pictures, its columns and its result; returns its name.
 
         Unless `permanent`, it is only hidden: its name is free, and `restore_concept` restores it with its columns.
-        A hidden concept can still be removed permanently.
+        A hidden concept can still be removed permanently. Raises LibraryError for the source of existing variants.
         """
         with self._database.writing() as session:
             if not permanent:
@@ -165,6 +170,7 @@ class Library:
                 record.key, record.removed = record.removed_key, datetime.now(UTC)
                 return record.name
             record = find_or_removed(session, name)
+            refuse_with_variants(session, record)
             folders = delete_concept(session, record, self.root)
         for folder in (*folders, runs_folder(self.local, record)):
             remove(folder)

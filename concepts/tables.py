@@ -124,6 +124,8 @@ def _where(condition: str) -> dict[str, Any]:
 class ConceptRecord(Record):
     """A concept. Its `key` is its name in lower case, so that names differ by more than case.
 
+    A variant is trained on the pictures of the concept `source_id`, which has pictures of its own, and has none itself.
+
     One that was removed, but not permanently, keeps its rows and files; its key is `removed_key`, not a valid name.
     """
 
@@ -132,6 +134,7 @@ class ConceptRecord(Record):
         Index("ix_concepts_page", "created", "id", **_where("removed IS NULL")),
         Index("ix_concepts_owner", "owner", "created", "id", **_where("removed IS NULL")),
         Index("ix_concepts_removed", "removed", **_where("removed IS NOT NULL")),
+        Index("ix_concepts_source", "source_id"),
     )
 
     name: Mapped[str] = mapped_column(String(40))
@@ -141,6 +144,10 @@ class ConceptRecord(Record):
     class_word: Mapped[str] = mapped_column(String(40))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
     removed: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    source_id: Mapped[str | None] = mapped_column(ForeignKey("concepts.id"))
+    source: Mapped["ConceptRecord | None"] = relationship(
+        remote_side=lambda: [ConceptRecord.id], lazy="selectin", join_depth=1
+    )
     pictures: Mapped[list[PictureRecord]] = relationship(
         order_by=PictureRecord.position, cascade="all, delete-orphan", lazy="selectin"
     )
@@ -148,6 +155,11 @@ class ConceptRecord(Record):
         order_by=(ColumnRecord.base, ColumnRecord.space), cascade="all, delete-orphan", lazy="selectin"
     )
     result: Mapped[ResultRecord | None] = relationship(cascade="all, delete-orphan", lazy="selectin")
+
+    @property
+    def picture_owner(self) -> "ConceptRecord":
+        """The concept whose pictures these are: itself, or a variant's source."""
+        return self.source or self
 
     @property
     def removed_key(self) -> str:

@@ -16,7 +16,10 @@ from concepts.tables import ConceptRecord, PictureRecord
 
 
 class Annotations:
-    """The captions and masks of one library; `Library.annotations` has it. Training reads them when it starts."""
+    """The captions and masks of one library; `Library.annotations` has it. A training reads them when it begins.
+
+    Those of a variant are its source's.
+    """
 
     def __init__(self, root: StoragePath, database: Database):
         self._root, self._database = root, database
@@ -51,7 +54,7 @@ class Annotations:
 
 
 def _picture(session: Session, name: str, number: int) -> tuple[ConceptRecord, PictureRecord]:
-    concept = find(session, name, lock=True)
+    concept = find(session, name, lock=True).picture_owner
     if not 0 <= number < len(concept.pictures):
         raise LibraryError(f'"{concept.name}" has {len(concept.pictures)} pictures: there is no picture {number + 1}.')
     return concept, concept.pictures[number]

@@ -2,13 +2,14 @@
 others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
 from concepts.errors import LibraryError
+from concepts.images.import_files import ImportedPicture, import_picture
 from concepts.images.io import read_picture
 from concepts.storage import StoragePath
 
@@ -21,20 +22,29 @@ _ALIKE = 6.0
 
 @dataclass(frozen=True)
 class Inspected:
-    """One picture: decoded and upright, or the error that says why it cannot be used; and notes about it."""
+    """One picture: decoded, or the error that says why it cannot be used; and notes about it."""
 
     file: Path
-    picture: Image.Image | None
+    imported: ImportedPicture | None
     problem: str | None = None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def picture(self) -> Image.Image | None:
+        """The picture, upright."""
+        return self.imported and self.imported.image
 
-def inspect_pictures(files: Sequence[Path], stored: Sequence[StoragePath] = ()) -> list[Inspected]:
+
+def inspect_pictures(
+    files: Sequence[Path],
+    stored: Sequence[StoragePath] = (),
+    decode: Callable[[Path, str], ImportedPicture] = import_picture,
+) -> list[Inspected]:
     """Every file with its problem or its notes, in order; `stored` are pictures that the concept has already.
 
     A note marks a near duplicate of an earlier picture, and a wide picture among tall ones or the reverse.
     """
-    inspected = [_read(file) for file in files]
+    inspected = [_read(file, decode) for file in files]
     seen = [("a picture that the concept has", _thumbnail(read_picture(path, path.name))) for path in stored]
     usual = _most_common([_orientation(item.picture) for item in inspected if item.picture])
     for item in inspected:
@@ -52,9 +62,9 @@ def inspect_pictures(files: Sequence[Path], stored: Sequence[StoragePath] = ()) 
     return inspected
 
 
-def _read(file: Path) -> Inspected:
+def _read(file: Path, decode: Callable[[Path, str], ImportedPicture]) -> Inspected:
     try:
-        return Inspected(file, read_picture(file, file.name))
+        return Inspected(file, decode(file, file.name))
     except LibraryError as error:
         return Inspected(file, None, str(error))
 

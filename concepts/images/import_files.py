@@ -1,12 +1,13 @@
 """Imports a picture with the files beside it: its caption, and its mask."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from concepts.concept import mask_file
 from concepts.errors import LibraryError
-from concepts.images.io import MASK_ENDINGS, SUFFIXES, encode_png, read_alpha, read_picture
+from concepts.images.io import MASK_ENDINGS, SUFFIXES, encode_png, read_alpha, read_picture, read_with_alpha
 from concepts.storage import StoragePath, atomic_write
 from concepts.tables import PictureRecord, new_id
 
@@ -14,18 +15,38 @@ MAX_CAPTION = 2000
 """The longest caption, in bytes."""
 
 
-def store_picture(folder: StoragePath, file: Path, position: int) -> PictureRecord:
-    """Stores a picture, and its mask if it has one, in a concept's folder; returns its record, with its caption.
+@dataclass(frozen=True, eq=False)
+class ImportedPicture:
+    """A picture's file, decoded: upright, with the mask of what in it counts, white, and its caption, if it has any."""
 
-    Raises LibraryError for a file that cannot be read, and for a mask of another size than the picture.
+    file: Path
+    image: Image.Image
+    mask: Image.Image | None = None
+    caption: str | None = None
+
+
+def import_picture(file: Path, name: str) -> ImportedPicture:
+    """Decodes a picture, once, with what lies beside it.
+
+    Raises LibraryError, naming `name`, for what cannot be read, and for a mask of another size than the picture.
     """
-    picture, mask = read_picture(file, str(file)), read_mask(file)
-    if mask and mask.size != picture.size:
-        raise LibraryError(f"Give {file.name} a mask of its own size: it is {picture.size}, the mask {mask.size}.")
-    record = PictureRecord(id=new_id(), position=position, caption=read_caption(file), masked=mask is not None)
-    atomic_write(folder / f"{record.id}.png", encode_png(picture))
-    if mask:
-        atomic_write(mask_file(folder, record), encode_png(mask))
+    image, alpha = read_with_alpha(file, name)
+    mask = _drawn_mask(file) or alpha
+    if mask and mask.size != image.size:
+        raise LibraryError(f"Give {file.name} a mask of its own size: it is {image.size}, the mask {mask.size}.")
+    return ImportedPicture(file, image, mask, read_caption(file))
+
+
+def store_picture(folder: StoragePath, picture: Path | ImportedPicture, position: int) -> PictureRecord:
+    """Stores a picture in a concept's folder, with its mask if it has one; its record, with its caption.
+
+    Raises LibraryError as `import_picture` does.
+    """
+    given = picture if isinstance(picture, ImportedPicture) else import_picture(picture, str(picture))
+    record = PictureRecord(id=new_id(), position=position, caption=given.caption, masked=given.mask is not None)
+    atomic_write(folder / f"{record.id}.png", encode_png(given.image))
+    if given.mask:
+        atomic_write(mask_file(folder, record), encode_png(given.mask))
     return record
 
 
@@ -50,9 +71,13 @@ def read_caption(picture: Path) -> str | None:
 
 def read_mask(picture: Path) -> Image.Image | None:
     """A picture's loss mask, white on black: from a mask file beside it, else from its transparency, else None."""
+    return _drawn_mask(picture) or read_alpha(picture, str(picture))
+
+
+def _drawn_mask(picture: Path) -> Image.Image | None:
     for ending in MASK_ENDINGS:
         for suffix in sorted(SUFFIXES):
             file = picture.with_name(f"{picture.stem}{ending}{suffix}")
             if file.is_file():
                 return read_picture(file, str(file)).convert("L")
-    return read_alpha(picture, str(picture))
+    return None

@@ -43,6 +43,11 @@ def read_alpha(source: StoragePath | bytes, name: str) -> Image.Image | None:
     return _read(source, name, _alpha)
 
 
+def read_with_alpha(source: StoragePath | bytes, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """What `read_picture` and `read_alpha` give, decoded once."""
+    return _read(source, name, lambda image: (_as_rgb(image), _alpha(image)))
+
+
 def _read(source: StoragePath | bytes, name: str, convert: Callable[[Image.Image], T]) -> T:
     """What `convert` makes of the upright picture."""
     data = source if isinstance(source, bytes) else _read_file(source, name)

@@ -10,6 +10,7 @@ from concepts.errors import StudioError
 from studio.adapters import Adapter
 from studio.layers.low_rank import LowRank
 from studio.layers.sites import Site
+from studio.models.strengths import Strength, strength_at
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def merge_concepts(
     method: MergeMethod,
     sites: Mapping[str, Site],
     adapters_by_concept: Mapping[str, Mapping[str, Adapter]],
-    strengths: Mapping[str, float],
+    strengths: Mapping[str, Strength],
     grams: Mapping[str, Mapping[str, Tensor]] | None = None,
     preserved: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
@@ -88,7 +89,7 @@ def merge_concepts(
         if present:
             adapters = [adapters_by_concept[concept][name] for concept in present]
             own_grams = None if grams is None else [grams[concept][name] for concept in present]
-            own = [strengths[concept] for concept in present]
+            own = [strength_at(strengths[concept], name) for concept in present]
             merged[name] = method(MergeSite(site.weight, adapters, own, own_grams, name, (preserved or {}).get(name)))
     return merged
 
@@ -97,13 +98,13 @@ def merge_concepts(
 def merge_biases(
     sites: Mapping[str, Site],
     adapters_by_concept: Mapping[str, Mapping[str, Adapter]],
-    strengths: Mapping[str, float],
+    strengths: Mapping[str, Strength],
 ) -> dict[str, Tensor]:
     """The summed change (out,) of every bias that a concept changes, by site name, scaled by the strengths."""
     merged: dict[str, Tensor] = {}
     for concept, adapters in adapters_by_concept.items():
         for name, adapter in adapters.items():
-            change = adapter.bias_delta(sites[name].weight, sites[name].bias, strengths[concept])
+            change = adapter.bias_delta(sites[name].weight, sites[name].bias, strength_at(strengths[concept], name))
             if change is not None:
                 merged[name] = merged[name] + change if name in merged else change
     return merged
@@ -112,7 +113,7 @@ def merge_biases(
 def _check(
     sites: Mapping[str, Site],
     adapters_by_concept: Mapping[str, Mapping[str, Adapter]],
-    strengths: Mapping[str, float],
+    strengths: Mapping[str, Strength],
 ) -> None:
     for concept, adapters in adapters_by_concept.items():
         if concept not in strengths:

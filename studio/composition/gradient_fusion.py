@@ -8,14 +8,14 @@ from torch import Tensor
 from studio.adapters import Adapter
 from studio.adapters.checkpoint import TrainedConcept
 from studio.adapters.injection import injected
-from studio.composition.base import merge_concepts
+from studio.composition.base import MergeMethod, merge_concepts
 from studio.composition.gram_matrices import gram, recorded
-from studio.composition.least_squares import gradient_fusion_delta
 from studio.composition.patching import changed
 from studio.layers.sites import Site
 from studio.models.base_model import Base, generate_latents
 from studio.models.layerwise_context import layer_of, parts_of
 from studio.models.sampling_settings import SamplingSettings
+from studio.models.strengths import Strength
 from studio.models.token_embeddings import layer_count
 
 PROMPTS = ("a photo of {}", "{}", "a picture of {} on the beach", "a photo of {} on a white background")
@@ -40,9 +40,12 @@ def fused_deltas(
     concepts: Mapping[str, TrainedConcept],
     sites: Mapping[str, Site],
     adapters: Adapters,
-    strengths: Mapping[str, float],
+    strengths: Mapping[str, Strength],
+    method: MergeMethod = gradient_fusion_delta,
 ) -> dict[str, Tensor]:
-    """The merged delta (out, in) of every site by gradient fusion. The concepts' tokens must be in the base.
+    """The merged delta (out, in) of every site by gradient fusion, or by `method`, that with another ridge.
+
+    The concepts' tokens must be in the base.
 
     First the text encoder, on the concepts' prompts; then the keys and values of cross-attention, on what the merged
     text encoder outputs at the concepts' tokens and the end of the text; then all other sites, on their inputs while
@@ -55,12 +58,12 @@ def fused_deltas(
     others = {name: site for name, site in sites.items() if name not in text and name not in keys}
     with recorded(text) as preserved:
         base.encode_prompts(preservation)
-    deltas = _stage(text, adapters, strengths, _text_grams(base, concepts, text, adapters), preserved)
+    deltas = _stage(method, text, adapters, strengths, _text_grams(base, concepts, text, adapters), preserved)
     with changed(text, deltas):
         preserved = _input_grams(base, keys, base.encode_prompts(preservation))
-        deltas |= _stage(keys, adapters, strengths, _context_grams(base, concepts, keys), preserved)
+        deltas |= _stage(method, keys, adapters, strengths, _context_grams(base, concepts, keys), preserved)
     own = _sampling_grams(base, concepts, sites, others, adapters)
-    return deltas | _stage(others, adapters, strengths, own, _sampled(base, others, preservation))
+    return deltas | _stage(method, others, adapters, strengths, own, _sampled(base, others, preservation))
 
 
 def prompts_of(concept: TrainedConcept) -> list[str]:
@@ -75,14 +78,15 @@ def preservation_prompts(concepts: Iterable[TrainedConcept]) -> list[str]:
 
 
 def _stage(
+    method: MergeMethod,
     sites: Mapping[str, Site],
     adapters: Adapters,
-    strengths: Mapping[str, float],
+    strengths: Mapping[str, Strength],
     grams: Mapping[str, Mapping[str, Tensor]],
     preserved: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     chosen = {concept: {n: a for n, a in own.items() if n in sites} for concept, own in adapters.items()}
-    return merge_concepts(gradient_fusion_delta, sites, chosen, strengths, grams, preserved)
+    return merge_concepts(method, sites, chosen, strengths, grams, preserved)
 
 
 def _text_grams(

@@ -1,23 +1,29 @@
 """Merges concepts into a base for generation: adds tokens, merges weights, and restores the base afterwards."""
 
+import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.adapters import Adapter
-from studio.adapters.checkpoint import TrainedConcept, build_adapters, kinds_of
+from studio.adapters.checkpoint import TrainedConcept, kinds_of
 from studio.adapters.imported import Imported
 from studio.adapters.lora import Lora
-from studio.composition import MERGES, merge_biases, merge_concepts
+from studio.composition import MERGES, MergeMethod, merge_biases, merge_concepts
 from studio.composition.gradient_fusion import fused_deltas
-from studio.composition.least_squares import gradient_fusion_delta
+from studio.composition.loaded_concept import LoadedConcept, load_concepts, sites_of
 from studio.composition.patching import Layers, changed_layers, swapped, with_tokens
 from studio.layers.low_rank import thin
 from studio.layers.sites import Site
 from studio.models.base_model import Base
+from studio.models.strengths import Strength, scaled_strength
+
+PARAMETERS = ("density", "ridge", "rank")
+"""What merge methods can be told, each by the name of its argument."""
 
 
 def default_method(concepts: Mapping[str, TrainedConcept]) -> str:
@@ -29,30 +35,48 @@ def default_method(concepts: Mapping[str, TrainedConcept]) -> str:
 class MergeConfig:
     """The configuration of a merge: the method, by `default_method` if None; a strength for each concept, 1 by
     default; and whether all strengths are divided by the number of concepts, as in the spectral adapters' code.
+
+    `density` (ties and dare), `ridge` (gradient_fusion) and `rank` (svd) are the method's own defaults if None.
     """
 
     method: str | None = None
-    strengths: Mapping[str, float] | None = None
+    strengths: Mapping[str, Strength] | None = None
     averaged: bool = False
+    density: float | None = None
+    ridge: float | None = None
+    rank: int | None = None
 
     def method_for(self, concepts: Mapping[str, TrainedConcept]) -> str:
-        """The method's name; StudioError if it does not exist."""
+        """The method's name; StudioError if it does not exist, and for parameters that it does not have."""
         chosen = self.method or default_method(concepts)
         if chosen not in MERGES:
             raise StudioError(f"There is no merge method called {chosen!r}: choose from {', '.join(MERGES)}.")
+        refuse_parameters(chosen, self.parameters, inspect.signature(MERGES[chosen]).parameters)
         return chosen
 
-    def strengths_for(self, concepts: Mapping[str, TrainedConcept]) -> dict[str, float]:
+    @property
+    def parameters(self) -> dict[str, float]:
+        """What is told to the method beside the concepts."""
+        return {name: value for name in PARAMETERS if (value := getattr(self, name)) is not None}
+
+    def strengths_for(self, concepts: Mapping[str, TrainedConcept]) -> dict[str, Strength]:
         """The strength of every concept."""
         share = 1 / len(concepts) if self.averaged else 1
-        return {name: share * (self.strengths or {}).get(name, 1.0) for name in concepts}
+        return {name: scaled_strength((self.strengths or {}).get(name, 1.0), share) for name in concepts}
+
+
+def refuse_parameters(method: str, given: Mapping[str, object], known: Mapping[str, object]) -> None:
+    """Raises StudioError for a parameter that the method does not have."""
+    if wrong := next((name for name in given if name not in known), None):
+        having = [name for name, merge in MERGES.items() if wrong in inspect.signature(merge).parameters]
+        raise StudioError(f"Leave {wrong} out, or merge by {' or '.join(having)}: {method} has no {wrong}.")
 
 
 def merged_deltas(
     base: Base,
     concepts: Mapping[str, TrainedConcept],
     method: str | None = None,
-    strengths: Mapping[str, float] | None = None,
+    strengths: Mapping[str, Strength] | None = None,
     averaged: bool = False,
 ) -> dict[str, Tensor]:
     """The merged change (out, in) of each site; strengths not given are 1, and `averaged` divides them by the number
@@ -62,36 +86,23 @@ def merged_deltas(
 
 
 def merged_changes(
-    base: Base, concepts: Mapping[str, TrainedConcept], merge_config: MergeConfig
+    base: Base, concepts: Mapping[str, TrainedConcept], config: MergeConfig
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The merged changes of weights (out, in) and of biases (out,), by site name."""
-    method, acting = MERGES[merge_config.method_for(concepts)], merge_config.strengths_for(concepts)
-    adapters = {name: adapters_of(base, concept) for name, concept in concepts.items()}
-    sites = sites_of(base, concepts)
+    name, acting = config.method_for(concepts), config.strengths_for(concepts)
+    method: MergeMethod = partial(MERGES[name], **config.parameters) if config.parameters else MERGES[name]
+    loaded = load_concepts(base, concepts)
+    adapters, sites = {name: concept.modules for name, concept in loaded.items()}, sites_of(loaded)
     biases = merge_biases(sites, adapters, acting)
-    if method is gradient_fusion_delta and len(concepts) > 1:
+    if name == "gradient_fusion" and len(concepts) > 1:
         adapted = {name: site for name, site in sites.items() if any(name in own for own in adapters.values())}
         with with_tokens(base, concepts):
-            return fused_deltas(base, concepts, adapted, adapters, acting), biases
+            return fused_deltas(base, concepts, adapted, adapters, acting, method), biases
     return merge_concepts(method, sites, adapters, acting), biases
 
 
-def adapters_of(base: Base, concept: TrainedConcept) -> dict[str, Adapter]:
-    """The concept's adapters on this base, by site name."""
-    return build_adapters(concept, base.sites_of(kinds_of(concept)), base.decomposition)
-
-
-def sites_of(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Site]:
-    """All sites of the kinds that these concepts adapt, by name."""
-    return {name: site for c in concepts.values() for name, site in base.sites_of(kinds_of(c)).items()}
-
-
 def merged_concept(
-    base: Base,
-    concepts: Mapping[str, TrainedConcept],
-    method: str | None = None,
-    strengths: Mapping[str, float] | None = None,
-    averaged: bool = False,
+    base: Base, concepts: Mapping[str, TrainedConcept], config: MergeConfig | None = None
 ) -> TrainedConcept:
     """Several concepts as one: their merged changes as a LoRA of the ranks' sum, with all of their tokens.
 
@@ -101,36 +112,44 @@ def merged_concept(
     tokens = [token for concept in concepts.values() for token in concept.tokens]
     if len(set(tokens)) < len(tokens):
         raise StudioError("Merge each concept once: two of these have the same token.")
-    merge_config = MergeConfig(method, strengths, averaged)
-    deltas, biases = merged_changes(base, concepts, merge_config)
-    sites = sites_of(base, concepts)
+    config, loaded = config or MergeConfig(), load_concepts(base, concepts)
+    deltas, biases = merged_changes(base, loaded, config)
+    sites = sites_of(loaded)
     if biases or any(sites[name].role in ("norm", "output") for name in deltas):
         raise StudioError("Name these concepts in the prompt instead: one of them changes more than matrices.")
-    rank = min(sum(_exact_rank(base, concept) for concept in concepts.values()), base.decomposition.capacity)
-    factors = {name: thin(delta, min(rank, *delta.shape)) for name, delta in deltas.items()}
-    states = {name: {"up": low_rank.up, "down": low_rank.down} for name, low_rank in factors.items()}
-    adapter, config = "lora", asdict(Lora.Config(rank=rank))
-    if any(low_rank.rank < rank for low_rank in factors.values()):  # layers too narrow for one rank
-        layers = tuple(dict.fromkeys(kind for concept in concepts.values() for kind in kinds_of(concept)))
-        adapter, config = "imported", asdict(Imported.of(layers, states))
+    rank = min(sum(map(_exact_rank, loaded.values())), base.decomposition.capacity)
+    adapter, options, states = _as_lora(concepts, deltas, rank)
     return TrainedConcept(
         base=base.decomposition.fingerprint,
         adapter=adapter,
-        config=config,
+        config=options,
         adapters=states,
         tokens={token: parts for concept in concepts.values() for token, parts in concept.tokens.items()},
         metadata={
             "merged": list(concepts),
-            "method": merge_config.method_for(concepts),
-            "strengths": strengths or {},
-            **({"averaged": True} if averaged else {}),
+            "method": config.method_for(concepts),
+            "strengths": config.strengths or {},
+            **({"averaged": True} if config.averaged else {}),
+            **config.parameters,
         },
     )
 
 
-def _exact_rank(base: Base, concept: TrainedConcept) -> int:
-    sites = base.sites_of(kinds_of(concept))
-    return max(adapter.low_rank(sites[name].weight).rank for name, adapter in adapters_of(base, concept).items())
+def _as_lora(
+    concepts: Mapping[str, TrainedConcept], deltas: Mapping[str, Tensor], rank: int
+) -> tuple[str, dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """The adapter's name, its options and its tensors by site, of merged changes (out, in) as a LoRA of this rank."""
+    factors = {name: thin(delta, min(rank, *delta.shape)) for name, delta in deltas.items()}
+    states = {name: {"up": low_rank.up, "down": low_rank.down} for name, low_rank in factors.items()}
+    if all(low_rank.rank == rank for low_rank in factors.values()):
+        return "lora", asdict(Lora.Config(rank=rank)), states
+    layers = tuple(dict.fromkeys(kind for concept in concepts.values() for kind in kinds_of(concept)))
+    return "imported", asdict(Imported.of(layers, states)), states  # layers too narrow for one rank
+
+
+def _exact_rank(concept: LoadedConcept) -> int:
+    sites = concept.sites
+    return max(adapter.low_rank(sites[name].weight).rank for name, adapter in concept.modules.items())
 
 
 @contextmanager
@@ -138,7 +157,7 @@ def applied(
     base: Base,
     concepts: Mapping[str, TrainedConcept],
     method: str | None = None,
-    strengths: Mapping[str, float] | None = None,
+    strengths: Mapping[str, Strength] | None = None,
     averaged: bool = False,
 ) -> Iterator[Base]:
     """While open, these concepts are merged into the base; afterwards it is restored exactly."""
@@ -149,17 +168,17 @@ def applied(
 @dataclass(frozen=True)
 class _Entry:
     concepts: dict[str, TrainedConcept]
-    method: str
-    strengths: dict[str, float]
+    config: tuple[object, ...]
+    sites: Mapping[str, Site]
     layers: Layers
 
-    def matches(self, concepts: Mapping[str, TrainedConcept], method: str, strengths: dict[str, float]) -> bool:
+    def matches(self, concepts: Mapping[str, TrainedConcept], config: tuple[object, ...]) -> bool:
         same = self.concepts.keys() == concepts.keys() and all(self.concepts[n] is concepts[n] for n in concepts)
-        return same and (self.method, self.strengths) == (method, strengths)
+        return same and self.config == config
 
 
 class MergeCache:
-    """The last `size` merged models of a base, by their concepts, method and strengths.
+    """The last `size` merged models of a base, by their concepts, method, its parameters and strengths.
 
     Concepts are compared by identity, so callers must reuse the loaded objects.
     """
@@ -169,19 +188,22 @@ class MergeCache:
         self._entries: list[_Entry] = []
 
     @contextmanager
-    def applied(self, concepts: Mapping[str, TrainedConcept], merge_config: MergeConfig) -> Iterator[Base]:
+    def applied(self, concepts: Mapping[str, TrainedConcept], config: MergeConfig) -> Iterator[Base]:
         """While open, these concepts are merged into the base, by the cache if possible; afterwards it is restored."""
-        layers = self._layers(concepts, merge_config) if concepts else {}
-        with with_tokens(self.base, concepts), swapped(sites_of(self.base, concepts), layers):
+        with ExitStack() as stack:
+            if concepts:
+                merged = self._merged(concepts, config)
+                stack.enter_context(with_tokens(self.base, concepts))
+                stack.enter_context(swapped(merged.sites, merged.layers))
             yield self.base
 
-    def _layers(self, concepts: Mapping[str, TrainedConcept], merge_config: MergeConfig) -> Layers:
-        wanted = (concepts, merge_config.method_for(concepts), merge_config.strengths_for(concepts))
-        entry = next((entry for entry in self._entries if entry.matches(*wanted)), None)
+    def _merged(self, concepts: Mapping[str, TrainedConcept], config: MergeConfig) -> _Entry:
+        wanted = (config.method_for(concepts), config.strengths_for(concepts), config.parameters)
+        entry = next((entry for entry in self._entries if entry.matches(concepts, wanted)), None)
         if entry is None:
-            deltas, biases = merged_changes(self.base, concepts, merge_config)
-            layers = changed_layers(sites_of(self.base, concepts), deltas, biases)
-            entry = _Entry(dict(concepts), wanted[1], wanted[2], layers)
+            loaded = load_concepts(self.base, concepts)
+            sites, (deltas, biases) = sites_of(loaded), merged_changes(self.base, loaded, config)
+            entry = _Entry(dict(concepts), wanted, sites, changed_layers(sites, deltas, biases))
         rest = [other for other in self._entries if other is not entry]
         self._entries = [entry, *rest][: self.size]
-        return entry.layers
+        return entry

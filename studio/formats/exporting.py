@@ -55,7 +55,7 @@ def export(
     concepts: Mapping[str, TrainedConcept],
     layout: str,
     output: Path | str,
-    plan: MergeConfig | None = None,
+    config: MergeConfig | None = None,
     rank: int | None = None,
     dtype: str = "float32",
 ) -> Export:
@@ -66,18 +66,18 @@ def export(
     name, for an output that exists, and for changes that the layout cannot store.
     """
     output = Path(output)
-    plan, origin = plan or MergeConfig(), _origin(base, concepts)
+    config, origin = config or MergeConfig(), _origin(base, concepts)
     files = _token_files(output, origin["tokens"])
     _check(layout, output, dtype)
     _check_free([output, *files.values()])
     with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=output.parent) as held:
         place = Path(held) / "export"
         if layout == "full":
-            with folded(base, concepts, plan) as tokens:
+            with folded(base, concepts, config) as tokens:
                 _write_full(base, place, output, DTYPES[dtype])
             made = Export(output, files)
         else:
-            plain = approximate_lora(base, concepts, plan, rank)
+            plain = approximate_lora(base, concepts, config, rank)
             _write_plain(base, plain, layout, place, DTYPES[dtype], origin)
             lost = len(plain.biases) if layout == "kohya" else 0
             made, tokens = Export(output, files, plain.rank, plain.error, lost), plain.tokens

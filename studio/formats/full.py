@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from studio.adapters.checkpoint import TrainedConcept
-from studio.composition.merge import MergeConfig, merged_changes, sites_of
+from studio.composition.loaded_concept import load_concepts, sites_of
+from studio.composition.merge import MergeConfig, merged_changes
 from studio.composition.patching import changed
 from studio.formats.original import original_tensors
 from studio.formats.serialising import safetensors_bytes
@@ -20,15 +21,16 @@ from studio.models.base_model import Base
 
 @contextmanager
 def folded(
-    base: Base, concepts: Mapping[str, TrainedConcept], plan: MergeConfig
+    base: Base, concepts: Mapping[str, TrainedConcept], config: MergeConfig
 ) -> Iterator[dict[str, dict[str, Tensor]]]:
     """While open, the concepts' changes, also of embeddings, are merged into the base's weights; yields their tokens.
 
     A change of the token embeddings is applied to the vocabulary and to the new tokens; one of the text encoder's
     output is merged into the key and value projections. Afterwards the base is restored.
     """
-    deltas, biases = merged_changes(base, concepts, plan)
-    sites = sites_of(base, concepts)
+    loaded = load_concepts(base, concepts)
+    deltas, biases = merged_changes(base, loaded, config)
+    sites = sites_of(loaded)
     outputs = {name: deltas.pop(name) for name in list(deltas) if sites[name].role == "output"}
     embeddings = [
         (sites[name].module, d) for name, d in outputs.items() if isinstance(sites[name].module, nn.Embedding)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.adapters import Adapter
 from studio.adapters.checkpoint import TrainedConcept
-from studio.composition.merge import MergeConfig, adapters_of, merged_changes, sites_of
+from studio.composition.loaded_concept import LoadedConcept, load_concepts, sites_of
+from studio.composition.merge import MergeConfig, merged_changes
 from studio.layers.low_rank import LowRank, thin
-from studio.layers.sites import Site
 from studio.models.base_model import Base
+from studio.models.strengths import Strength, strength_at
 
 DEFAULT_RANK = 64
 """The default rank of a change that may have any rank."""
@@ -45,7 +45,7 @@ class LoraApproximation:
 
 @torch.no_grad()
 def approximate_lora(
-    base: Base, concepts: Mapping[str, TrainedConcept], plan: MergeConfig | None = None, rank: int | None = None
+    base: Base, concepts: Mapping[str, TrainedConcept], config: MergeConfig | None = None, rank: int | None = None
 ) -> LoraApproximation:
     """One concept, or several merged, as a LoRA of at most `rank`: exact where the changes have low rank.
 
@@ -54,18 +54,16 @@ def approximate_lora(
     """
     if rank is not None and rank < 1:
         raise StudioError(f"Choose a rank of 1 or more: {rank} is too small.")
-    plan, sites = plan or MergeConfig(), sites_of(base, concepts)
-    adapted = [sites[name].role for concept in concepts.values() for name in concept.adapters]
-    if {"norm", "output"} & set(adapted):
+    config, loaded = config or MergeConfig(), load_concepts(base, concepts)
+    if {"norm", "output"} & {site.role for concept in loaded.values() for site in concept.sites.values()}:
         raise StudioError(
             "Export it with --format full: no LoRA can represent its changes of norms, biases or embeddings."
         )
     if len(concepts) == 1:
-        ((name, concept),) = concepts.items()
-        strength = plan.strengths_for(concepts)[name]
-        pieces, biases = _of_one(adapters_of(base, concept), sites, strength, rank)
+        ((name, concept),) = loaded.items()
+        pieces, biases = _of_one(concept, config.strengths_for(concepts)[name], rank)
     else:
-        pieces, biases = _of_merge(base, concepts, plan, sites, rank)
+        pieces, biases = _of_merge(base, loaded, config, rank)
     total = sum(piece.size for piece in pieces.values())
     error = (sum(piece.squared_error for piece in pieces.values()) / total) ** 0.5 if total else 0.0
     tokens = {token: parts for concept in concepts.values() for token, parts in concept.tokens.items()}
@@ -82,11 +80,11 @@ class _Piece:
 
 
 def _of_one(
-    adapters: Mapping[str, Adapter], sites: Mapping[str, Site], strength: float, rank: int | None
+    concept: LoadedConcept, strengths: Strength, rank: int | None
 ) -> tuple[dict[str, _Piece], dict[str, Tensor]]:
-    pieces, biases = {}, {}
-    for name, adapter in adapters.items():
-        weight, bias = sites[name].weight, sites[name].bias
+    pieces, biases, sites = {}, {}, concept.sites
+    for name, adapter in concept.modules.items():
+        weight, bias, strength = sites[name].weight, sites[name].bias, strength_at(strengths, name)
         change = adapter.bias_delta(weight, bias, strength)
         if change is not None:
             biases[name] = change
@@ -104,10 +102,10 @@ def _square(factors: LowRank) -> float:
 
 
 def _of_merge(
-    base: Base, concepts: Mapping[str, TrainedConcept], plan: MergeConfig, sites: Mapping[str, Site], rank: int | None
+    base: Base, concepts: Mapping[str, LoadedConcept], config: MergeConfig, rank: int | None
 ) -> tuple[dict[str, _Piece], dict[str, Tensor]]:
-    deltas, biases = merged_changes(base, concepts, plan)
-    adapters = [adapters_of(base, concept) for concept in concepts.values()]
+    deltas, biases = merged_changes(base, concepts, config)
+    adapters, sites = [concept.modules for concept in concepts.values()], sites_of(concepts)
     pieces = {}
     for name, delta in deltas.items():
         found = [own[name].factors(sites[name].weight) for own in adapters if name in own]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from studio.layers.sites import Site, find_sites
 from studio.layers.svd_basis import Decomposition
+from studio.models.denoising import denoise
 from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, token_ids
@@ -242,40 +243,3 @@ def _denoise(
         base.encode_negative_prompts([settings.negative_prompt]).repeated(len(seeds)).match_length(prompt_embeds)
     )
     return denoise(base, prompt_embeds, negative_prompt_embeds, seeds, settings, output, on_step)
-
-
-def denoise(
-    base: Base,
-    prompt_embeds: PromptEmbeds,
-    negative_prompt_embeds: PromptEmbeds,
-    seeds: Sequence[int],
-    settings: SamplingSettings,
-    output: str,
-    on_step: Callable[[], None],
-) -> Any:
-    """Runs the diffusers pipeline on n prompts' embeddings and negative ones: n pictures, or for the output "latent"
-    their latents (n, channels, h, w).
-    """
-
-    def after_step(_pipeline: Any, _step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-        on_step()
-        return values
-
-    width, height = settings.pixels(base)
-    pooled = {
-        "pooled_prompt_embeds": prompt_embeds.pooled,
-        "negative_pooled_prompt_embeds": negative_prompt_embeds.pooled,
-    }
-    return base.pipeline(
-        prompt_embeds=prompt_embeds.context,
-        negative_prompt_embeds=negative_prompt_embeds.context,
-        width=width,
-        height=height,
-        num_inference_steps=settings.num_inference_steps,
-        guidance_scale=settings.guidance_scale,
-        guidance_rescale=settings.guidance_rescale,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        callback_on_step_end=after_step,
-        output_type=output,
-        **({} if prompt_embeds.pooled is None else pooled),
-    ).images

@@ -1,48 +1,65 @@
-"""What is to be generated, as plain data: controls are made from it, and every picture keeps it as text."""
+"""What is to be generated, as plain data: made once, and passed as it is to the sampler."""
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from concepts.errors import StudioError
-from studio.models.sampling_settings import MOST_GUIDANCE, SEEDS, SamplingSettings, check_seeds
+from studio.models.sampling_settings import SEEDS, SamplingSettings, check_seeds
 
 RENAMED = {"number": "num_images", "steps": "num_inference_steps", "guidance": "guidance_scale"}
-"""The settings that pictures of before 0.1.0 keep under other names, by those names."""
+"""The settings that images of before 0.1.0 keep under other names, by those names."""
 RENAMED_METHODS = {"gradient": "gradient_fusion"}
 Box = tuple[float, float, float, float]
-"""Top, left, bottom, right; shares of the picture's sides, or pixels if one is more than 1."""
+"""Top, left, bottom, right; fractions of the image's sides, or pixels if one is more than 1."""
+_WORDS = ("prompt", "negative_prompt", "method", "scheduler")
+"""Settings that an image keeps as they are; the others are kept as JSON."""
 
 
-class GenerationRequest(BaseModel):
-    """A prompt with all that decides its pictures, except the base and what the concepts were trained to be."""
+class ControlInput(BaseModel):
+    """An image that the generated ones follow, and the T2IAdapter or ControlNet that reads it."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = Field(min_length=1, description="What the image shows: sketch, pose, depth or a word of your own.")
+    image: str = Field(min_length=1, description="The image's file.")
+    model: str | None = Field(
+        default=None, description="A folder, or a model of the hub; the usual one of the kind and base if unset."
+    )
+    conditioning_scale: float = Field(default=1.0, description="How closely the image is followed; 1 is as trained.")
+
+
+class GenerationRequest(SamplingSettings):
+    """A prompt with all that decides its images, except the base and what the concepts were trained to be."""
 
     prompt: str = Field(description="What to generate; a concept is written <NAME>.")
     concepts: tuple[str, ...] = Field(default=(), description="Concepts to load that the prompt does not name.")
-    method: str | None = Field(
-        default=None, description="How several concepts are put together; what suits their adapters if unset."
+    strengths: dict[str, float | dict[str, float]] = Field(
+        default={},
+        description="How strongly each concept acts, 1 is as trained; a number, or one for each part and block.",
     )
-    strengths: dict[str, float] = Field(default={}, description="How strongly each concept acts; 1 is as trained.")
     average: bool = Field(default=False, description="Divide all strengths by the number of concepts.")
-    seed: int = Field(
-        default=0, ge=0, le=SEEDS.stop - 1, description="The first picture's; the next has the next number."
+    method: str | None = Field(
+        default=None, description="How several concepts are merged; what suits their adapters if unset."
     )
-    num_images: int = Field(title="Images", default=4, ge=1, description="How many pictures.")
-    num_inference_steps: int = Field(
-        title="Steps", default=20, ge=1, le=1000, description="Denoising steps: more are slower and finer."
+    density: float | None = Field(
+        default=None, gt=0, le=1, description="For ties and dare: the fraction of entries kept; 0.5 if unset."
     )
-    guidance_scale: float = Field(
-        default=4.0, ge=0, le=MOST_GUIDANCE, description="How strictly the prompt is followed: toybox 4, others 7."
+    ridge: float | None = Field(
+        default=None, gt=0, description="For gradient_fusion: the weight of the ridge penalty; 0.0001 if unset."
     )
-    negative_prompt: str = Field(default="", description="What the picture should not show.")
-    size: tuple[int, int] | None = Field(
-        default=None, description="Width and height in pixels; what the base was trained on if unset."
+    rank: int | None = Field(
+        default=None, ge=1, description="For svd: the rank of the merged change; the concepts' largest if unset."
     )
     regions: dict[str, Box] = Field(default={}, description="The box in which each concept is generated.")
+    control: tuple[ControlInput, ...] = Field(default=(), description="Images that the generated ones follow.")
+    seed: int = Field(
+        default=0, ge=0, le=SEEDS.stop - 1, description="The first image's; the next has the next number."
+    )
+    num_images: int = Field(title="Images", default=4, ge=1, description="How many images.")
 
     @model_validator(mode="after")
     def _has_seeds(self) -> Self:
@@ -50,37 +67,45 @@ class GenerationRequest(BaseModel):
         return self
 
     @property
-    def settings(self) -> SamplingSettings:
-        """The settings of the sampler."""
-        return SamplingSettings(
-            num_inference_steps=self.num_inference_steps,
-            guidance_scale=self.guidance_scale,
-            negative_prompt=self.negative_prompt,
-            size=self.size,
-        )
-
-    @property
     def seeds(self) -> range:
-        """One seed for each picture."""
+        """One seed for each image."""
         return range(self.seed, self.seed + self.num_images)
 
+    @property
+    def total_steps(self) -> int:
+        """The denoising steps of all batches."""
+        return self.num_inference_steps * -(-self.num_images // self.batch_size)
+
     def text(self, seed: int) -> dict[str, str]:
-        """What the picture of this seed keeps; `request_from_text` reads it."""
+        """What the image of this seed keeps; `request_from_text` reads it. Of files it keeps the names alone."""
         values = self.model_copy(update={"seed": seed, "num_images": 1}).model_dump(mode="json")
-        return {key: _as_text(value) for key, value in values.items() if value is not None}
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+        values["control"] = [{**each, "image": PurePath(each["image"]).name} for each in values["control"]]
+        return {
+            key: value if key in _WORDS else json.dumps(value) for key, value in values.items() if value is not None
+        }
 
 
 def request_from_text(text: Mapping[str, Any]) -> GenerationRequest:
-    """The request that a picture keeps. Raises StudioError for a picture that was not generated here."""
+    """The request that an image keeps. Raises StudioError for an image that was not generated here."""
     try:
         current = {RENAMED.get(key, key): value for key, value in text.items()}
         current["method"] = RENAMED_METHODS.get(current.get("method", ""), current.get("method"))
         own = {key: value for key, value in current.items() if key in GenerationRequest.model_fields}
-        words = ("prompt", "negative_prompt", "method")
-        return GenerationRequest(**{key: value if key in words else json.loads(value) for key, value in own.items()})
+        values = {key: value if key in _WORDS else json.loads(value) for key, value in own.items()}
+        return GenerationRequest(**{"control": _former_control(text), **values})
     except (ValidationError, ValueError, TypeError) as error:
         raise StudioError("Choose a picture that was generated here: this one keeps no settings.") from error
+
+
+def _former_control(text: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The control inputs that images of before 0.1.0 keep, as KIND:FILE and KIND:MODEL separated by commas."""
+
+    def by_kind(key: str) -> dict[str, str]:
+        pairs = [part.partition(":") for part in str(text.get(key, "")).split(", ") if ":" in part]
+        return {kind: value for kind, _, value in pairs}
+
+    models = by_kind("condition_models")
+    return [
+        {"kind": kind, "image": image, **({"model": models[kind]} if kind in models else {})}
+        for kind, image in by_kind("conditions").items()
+    ]

@@ -1,13 +1,15 @@
-"""How pictures are generated: steps, guidance, size and seeds, checked."""
+"""How images are sampled: scheduler, steps, guidance, size and seeds, checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from concepts.errors import StudioError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-MOST_GUIDANCE = 100
-MOST_SIDE = 4096
+from concepts.errors import StudioError
+from studio.models.scheduler_names import SCHEDULERS
+
+MAX_GUIDANCE_SCALE = 100
+MAX_SIDE = 4096
 SEEDS = range(2**64)
 """The seeds that torch takes."""
 
@@ -17,7 +19,7 @@ class Sized(Protocol):
 
     @property
     def side(self) -> int:
-        """The side of the square pictures that the base was trained on."""
+        """The side of the square images that the base was trained on."""
         ...
 
     @property
@@ -26,41 +28,44 @@ class Sized(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How a picture is generated."""
+class SamplingSettings(BaseModel):
+    """How an image is sampled, whatever its prompt. Raises pydantic's ValidationError for values out of range."""
 
-    num_inference_steps: int = 20
-    """Denoising steps; 1 to 1000."""
-    guidance_scale: float = 4.0
-    """Classifier-free guidance (Ho and Salimans, 2022): 1 follows the prompt loosely, 10 slavishly; 0 to 100."""
-    guidance_rescale: float = 0.5
-    """Holds back the contrast that guidance adds (Lin et al., 2023, section 3.4); 0 to 1."""
-    negative_prompt: str = ""
-    """What the picture should not show."""
-    batch_size: int = 4
-    """Pictures generated at once."""
-    size: tuple[int, int] | None = None
-    """Width and height in pixels; what the base was trained on if unset."""
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_inference_steps <= 1000:
-            raise StudioError(f"Choose 1 to 1000 steps: {self.num_inference_steps} is outside that range.")
-        if not 0 <= self.guidance_scale <= MOST_GUIDANCE:
-            raise StudioError(
-                f"Choose a guidance from 0 to {MOST_GUIDANCE}: {self.guidance_scale} is outside that range."
-            )
-        if not 0 <= self.guidance_rescale <= 1:
-            raise StudioError(f"Choose a guidance rescale from 0 to 1: {self.guidance_rescale} is outside that range.")
-        if self.batch_size < 1:
-            raise StudioError(f"Choose a batch of at least 1: {self.batch_size} is too small.")
+    scheduler: str | None = Field(
+        default=None, description=f"The base's own if unset, or one of {', '.join(SCHEDULERS)}."
+    )
+    num_inference_steps: int = Field(
+        title="Steps", default=20, ge=1, le=1000, description="Denoising steps: more are slower and finer."
+    )
+    guidance_scale: float = Field(
+        default=4.0, ge=0, le=MAX_GUIDANCE_SCALE,
+        description="How closely the prompt is followed (Ho and Salimans, 2022): toybox 4, others 7.",
+    )  # fmt: skip
+    guidance_rescale: float = Field(
+        default=0.5, ge=0, le=1,
+        description="Limits the contrast that guidance adds (Lin et al., 2023, section 3.4): 0 leaves it as it is.",
+    )  # fmt: skip
+    negative_prompt: str = Field(default="", description="What the image should not show.")
+    size: tuple[int, int] | None = Field(
+        default=None, description="Width and height in pixels; what the base was trained on if unset."
+    )
+    batch_size: int = Field(default=4, ge=1, description="Images sampled at once; more need more memory.")
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known_scheduler(cls, name: str | None) -> str | None:
+        if name is not None and name.lower() not in SCHEDULERS:
+            raise ValueError(f"choose from {', '.join(SCHEDULERS)}; there is none called {name!r}")
+        return name and name.lower()
 
     def pixels(self, base: Sized) -> tuple[int, int]:
-        """Width and height of the pictures. Raises StudioError for a size that the base cannot halve as it must."""
+        """Width and height of the images. Raises StudioError for a size that the base cannot halve as it must."""
         size, step = self.size or (base.side, base.side), base.size_step
-        if any(side < step or side % step or side > MOST_SIDE for side in size):
+        if any(side < step or side % step or side > MAX_SIDE for side in size):
             raise StudioError(
-                f"Choose width and height as multiples of {step} up to {MOST_SIDE}: {size[0]}x{size[1]} is not."
+                f"Choose width and height as multiples of {step} up to {MAX_SIDE}: {size[0]}x{size[1]} is not."
             )
         return size
 

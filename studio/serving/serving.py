@@ -3,21 +3,24 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import TrainedConcept, build_adapters, kinds_of
+from studio.adapters.checkpoint import TrainedConcept
+from studio.composition.loaded_concept import load_concept
 from studio.layers.sites import Site
-from studio.models.base_model import Base, denoise
+from studio.models.base_model import Base
+from studio.models.denoising import denoise
 from studio.models.prompt_encoding import PromptEmbeds
 from studio.models.regions import Region, grid, in_regions
 from studio.models.sampling_settings import SamplingSettings
+from studio.models.strengths import Strength
 from studio.models.token_embeddings import load_tokens, remove_tokens
-from studio.serving.routing import LoraFactors, Routed, Shares, batched_lora_of, routed
+from studio.serving.routing import Routed, Shares, batched_lora_of, routed
+from studio.serving.served_concept import ServedConcept
 
 
 @dataclass(frozen=True)
@@ -29,36 +32,13 @@ class Request:
 
     prompt: str
     seed: int = 0
-    concepts: Mapping[str, float] = field(default_factory=dict)
+    concepts: Mapping[str, Strength] = field(default_factory=dict)
     regions: Mapping[str, Region] = field(default_factory=dict)
 
     def layout(self) -> tuple[object, ...]:
         """Which concepts act where, if there are regions: pictures of the same layout can share a batch."""
         boxes = [(name, r.top, r.left, r.bottom, r.right) for name, r in self.regions.items()]
         return (*boxes, *self.concepts) if boxes else ()
-
-
-class _Loaded:
-    """A concept's adapters as products, kept at the strengths asked for last."""
-
-    def __init__(self, base: Base, name: str, concept: TrainedConcept):
-        sites = base.sites_of(kinds_of(concept))
-        self._adapters = build_adapters(concept, sites, base.decomposition)
-        self.concept, self.sites = concept, {name: sites[name] for name in self._adapters}
-        for site in self.sites.values():
-            if site.role == "output" or routed(site.module) is None:
-                raise StudioError(f"Merge {name} to generate it: it changes {site.name}, which is not a matrix.")
-        self.at = lru_cache(maxsize=4)(self._at)
-
-    @torch.no_grad()
-    def _at(self, strength: float) -> dict[str, LoraFactors]:
-        parts = {}
-        for name, adapter in self._adapters.items():
-            site = self.sites[name]
-            parts[name] = LoraFactors(
-                adapter.low_rank(site.weight, strength), adapter.bias_delta(site.weight, site.bias, strength)
-            )
-        return parts
 
 
 class Serving:
@@ -70,7 +50,7 @@ class Serving:
 
     def __init__(self, base: Base, concepts: Mapping[str, TrainedConcept] | None = None):
         self.base = base
-        self._loaded: dict[str, _Loaded] = {}
+        self._loaded: dict[str, ServedConcept] = {}
         self._layers: dict[str, tuple[Site, Routed]] = {}
         self._contexts = set(base.sites_of(("cross_attention_kv",)))
         try:
@@ -84,7 +64,7 @@ class Serving:
         """Make a concept ready. StudioError for one of another base, or that changes other layers than matrices."""
         if name in self._loaded:
             self.unload(name)
-        loaded = _Loaded(self.base, name, concept)
+        served = ServedConcept(name, load_concept(self.base, concept))
         added: list[str] = []
         try:
             for token, parts in concept.tokens.items():
@@ -93,8 +73,8 @@ class Serving:
         except BaseException:
             self._forget(added)
             raise
-        self._loaded[name] = loaded
-        for site_name, site in loaded.sites.items():
+        self._loaded[name] = served
+        for site_name, site in served.sites.items():
             if site_name not in self._layers and (layer := routed(site.module)):
                 self._layers[site_name] = site, layer
 
@@ -192,23 +172,23 @@ class Serving:
         self._route(rows, "unet", shares)
 
     @staticmethod
-    def _strength(request: Request, name: str) -> float:
+    def _strength(request: Request, name: str) -> Strength:
         return request.concepts.get(name, 1.0)
 
     @staticmethod
-    def _everywhere(request: Request) -> dict[str, float]:
+    def _everywhere(request: Request) -> dict[str, Strength]:
         return {name: strength for name, strength in request.concepts.items() if name not in request.regions}
 
     def _route(
         self,
-        rows: Sequence[Mapping[str, float]],
+        rows: Sequence[Mapping[str, Strength]],
         part: str,
         shares: Callable[[str, Sequence[str]], Shares | None] = lambda _site, _present: None,
     ) -> None:
         """Set what the part's layers add in each row of a batch: concepts by name with their strengths."""
         device = self.base.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-        parts = [[self._loaded[name].at(strength) for name, strength in row.items()] for row in rows]
+        parts = [[self._loaded[name].factors(strength) for name, strength in row.items()] for row in rows]
         for name, (site, layer) in self._layers.items():
             if site.part == part:
                 present = [[own[name] for own in row if name in own] for row in parts]

@@ -81,14 +81,14 @@ def test_a_name_used_twice_whatever_the_case(library, pictures, unchanged):
 
 
 def test_a_name_taken_while_the_pictures_were_read(library, pictures, monkeypatch):
-    real = concepts.images.import_files.read_picture
+    real = concepts.images.import_files.read_with_alpha
 
     def read_and_be_overtaken(file, name):
-        monkeypatch.setattr(concepts.images.import_files, "read_picture", real)
+        monkeypatch.setattr(concepts.images.import_files, "read_with_alpha", real)
         library.add_concept("rex", "dog", [pictures])
         return real(file, name)
 
-    monkeypatch.setattr(concepts.images.import_files, "read_picture", read_and_be_overtaken)
+    monkeypatch.setattr(concepts.images.import_files, "read_with_alpha", read_and_be_overtaken)
     with pytest.raises(LibraryError, match="already"):
         library.add_concept("REX", "cat", [pictures])
     (only,) = library.concepts()

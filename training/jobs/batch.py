@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from concepts import Concept, Job, Library, LibraryError, read_picture
+from concepts import Concept, Job, Library, LibraryError, Order, read_picture
 from concepts.images.import_files import read_caption, read_mask
 from concepts.images.io import picture_files
 from concepts.storage import StoragePath, read_file
@@ -42,6 +42,7 @@ def submit(
     on_added: Callable[[Run], None] = lambda _: None,
 ) -> list[Job]:
     """Adds missing concepts, and queues in this order all that are neither trained nor queued.
+    Runs of the same pictures are variants of the first of them.
 
     It is idempotent. Raises LibraryError when the library has other pictures, or another class word, under one of the
     names.
@@ -49,13 +50,18 @@ def submit(
     names = [run.name for run in runs]
     present = {concept.name.lower(): concept for concept in library.find_concepts(names, details=True)}
     jobs = library.jobs.newest(names)
-    orders = []
+    orders: list[Order] = []
+    sources: dict[tuple[Path, str], str] = {}
     for run in runs:
         concept = present.get(run.name.lower())
-        if concept is None:
-            concept = library.add_concept(run.name, run.class_word, [run.pictures])
-        else:
+        source = sources.get((run.pictures, run.class_word))
+        if concept is not None:
             _check_same(run, concept)
+        elif source is not None:
+            concept = library.variants.add(source, run.name)
+        else:
+            concept = library.add_concept(run.name, run.class_word, [run.pictures])
+        sources.setdefault((run.pictures, run.class_word), run.name)
         on_added(run)
         job = jobs.get(concept.id)
         if not (job and job.unfinished) and not _has_result(concept, base, run):

@@ -1,13 +1,15 @@
-"""Variants: the same pictures trained with another adapter or rank, each as its own concept, named as by sweeps."""
+"""Variants: the same pictures trained with another adapter or rank, each a concept of its own, named as sweeps do.
+
+A variant refers to its source's pictures. Libraries of before 0.1.0 hold copies of pictures instead, under names of the
+same pattern; those are found by both.
+"""
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from concepts import Concept, Library, LibraryError, atomic_write, read_picture
+from concepts import Concept, Library, LibraryError, read_picture
 from concepts.storage import StoragePath, read_file
 from studio.adapters import ADAPTERS
 from studio.adapters.registry import method_named
@@ -18,7 +20,7 @@ from training.config.stored_recipe import stored_recipe
 from training.jobs.manifest import SHORT
 
 MAX_CANDIDATES = 200
-"""Maximum number of concepts that are searched for variants of one."""
+"""Maximum number of concepts that are searched for copies of one."""
 _METHODS = "|".join(ADAPTERS)
 _NAME = re.compile(
     rf"(?P<stem>.+?)(?:-(?P<adapter>{_METHODS}))?(?:-r(?P<rank>\d+))?(?:-s(?P<seed>\d+))?", re.IGNORECASE
@@ -67,18 +69,19 @@ class Variants:
         self._found: dict[str, list[Concept]] = {}
 
     def of(self, name: str) -> list[Concept]:
-        """The concept and its variants, with its pictures and names that differ by a sweep's suffixes, by name."""
+        """The concept and all others that are trained on its pictures, by name."""
         concept = self._library.concept(name)
         if concept.id not in self._found:
-            stem = _parts(concept.name)[0].lower()
-            near = self._library.page(MAX_CANDIDATES, search=stem)
-            names = [each.name for each in near if _parts(each.name)[0].lower() == stem]
-            found = self._library.find_concepts(names, details=True)
-            self._found[concept.id] = sorted(
-                (each for each in found if same_pictures(each, concept)),
-                key=lambda each: each.name,
-            )
+            found = [*self._library.variants.of(name), *self._former_copies(concept)]
+            self._found[concept.id] = sorted({each.id: each for each in found}.values(), key=lambda each: each.name)
         return self._found[concept.id]
+
+    def _former_copies(self, concept: Concept) -> list[Concept]:
+        """The variants of before 0.1.0: the same pictures, copied, under names that differ by what a sweep adds."""
+        stem = _parts(concept.name)[0].lower()
+        near = self._library.page(MAX_CANDIDATES, search=stem)
+        names = [each.name for each in near if each.source_id is None and _parts(each.name)[0].lower() == stem]
+        return [each for each in self._library.find_concepts(names, details=True) if same_pictures(each, concept)]
 
     def trained(self, name: str, wanted: Mapping[str, Any]) -> Concept | None:
         """The trained variant of a concept with the wanted adapter and rank; None if there is none.
@@ -118,7 +121,7 @@ def trainings_of(name: str, recipe: Recipe, adapters: Sequence[str], ranks: Sequ
 
 def same_pictures(one: Concept, other: Concept) -> bool:
     """Whether two concepts have one class word and the same pictures, in the same order."""
-    if one.id == other.id:
+    if (one.source_id or one.id) == (other.source_id or other.id):
         return True
     if not one.pictures or one.class_word != other.class_word or len(one.pictures) != len(other.pictures):
         return False
@@ -133,21 +136,9 @@ def refuse_other_pictures(library: Library, source: str, name: str) -> None:
 
 
 def add_variant(library: Library, source: str, name: str) -> Concept:
-    """The variant of this name, which is added with the pictures, captions and masks of `source` if it is missing."""
-    if found := library.find_concepts([name]):
-        return found[0]
-    concept = library.concept(source)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        for number, (picture, caption, mask) in enumerate(
-            zip(concept.pictures, concept.captions, concept.masks, strict=True)
-        ):
-            atomic_write(folder / f"{number:03}.png", read_file(picture))
-            if caption:
-                (folder / f"{number:03}.txt").write_text(caption, encoding="utf-8")
-            if mask:
-                atomic_write(folder / f"{number:03}-mask.png", read_file(mask))
-        return library.add_concept(name, concept.class_word, [folder])
+    """The variant of this name, which is added with the pictures of `source` if it is missing."""
+    found = library.find_concepts([name])
+    return found[0] if found else library.variants.add(source, name)
 
 
 def _parts(name: str) -> tuple[str, dict[str, str | None]]:

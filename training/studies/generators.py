@@ -1,7 +1,7 @@
 """The composition study's two ways to generate: with merged concepts, and with unmerged ones (serving)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from PIL import Image
@@ -45,7 +45,7 @@ class Merged:
         self, prompt: str, seeds: Sequence[int], regions: Mapping[str, Region], size: tuple[int, int]
     ) -> list[Image.Image]:
         """Cross-attention is masked by region; the weights are the same everywhere."""
-        return generate(self.base, prompt, seeds, replace(self.settings, size=size), [*regions.values()])
+        return generate(self.base, prompt, seeds, self.settings.model_copy(update={"size": size}), [*regions.values()])
 
     def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """With the merged weights."""
@@ -68,7 +68,7 @@ class Unmerged:
     ) -> list[Image.Image]:
         """Each concept's adapters apply inside its region and on its prompt."""
         requests = [Request(prompt, seed, dict.fromkeys(regions, 1.0), regions) for seed in seeds]
-        return self.serving.generate(requests, replace(self.settings, size=size))
+        return self.serving.generate(requests, self.settings.model_copy(update={"size": size}))
 
     def unnamed(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """Without adapters."""

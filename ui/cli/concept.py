@@ -90,7 +90,7 @@ def _analysed(name: str, file: Path, library: str, base: str) -> dict[str, Any]:
     from ui.services.studio import Workflow
 
     workflow = Workflow(library, base)
-    found = {**analysis_of(workflow.base, workflow.trained(name)), "leak": workflow.leak(name)}
+    found = {**analysis_of(workflow.base, workflow.loaded(name)), "leak": workflow.leak(name)}
     if not found["similarity"]:
         return found  # no matrix is adapted, so there is no heat map
     heat_map(found, name).save(file)

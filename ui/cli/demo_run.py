@@ -12,8 +12,8 @@ from rich.progress import Progress as Bar
 from concepts import LibraryError, read_picture
 from concepts.samples import SAMPLES
 from concepts.storage import StoragePath
+from studio.models.generation_request import GenerationRequest
 from studio.models.regions import crop
-from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import token_of
 from training.config.recipe import Recipe
 from training.engine.trainer import Progress
@@ -103,10 +103,10 @@ def _generate_alone(workflow: Workflow, name: str, bar: Bar) -> Shown:
     task = bar.add_task(f"generating {name}", total=2 * len(PROMPTS) * EACH, note="")
     pictures, base_pictures, prompts = [], [], []
     for index, template in enumerate(PROMPTS):
-        prompt, seeds = template.format(token_of(name)), range(100 * index, 100 * index + EACH)
+        prompt, seeds = template.format(token_of(name)), {"seed": 100 * index, "num_images": EACH}
         plain = workflow.plain(prompt)
-        pictures += workflow.generate(prompt, seeds=seeds)
-        base_pictures += workflow.generate(plain, seeds=seeds)
+        pictures += workflow.generate(GenerationRequest(prompt=prompt, **seeds))
+        base_pictures += workflow.generate(GenerationRequest(prompt=plain, **seeds))
         prompts += [plain] * EACH
         bar.advance(task, 2 * EACH)
     return Shown(pictures, base_pictures, prompts)
@@ -118,10 +118,10 @@ def _generate_together(workflow: Workflow, bar: Bar) -> tuple[list[Image.Image],
     prompt = TOGETHER.format(*map(token_of, NAMES))
     boxes: dict[str, tuple[float, float, float, float]] = dict(zip(NAMES, BOXES, strict=True))
     side = workflow.base.side
-    settings = SamplingSettings(size=(2 * side, side))
-    whole = workflow.generate(prompt, method=UNMERGED, seeds=range(BOTH), regions=boxes, settings=settings)
+    shared: dict[str, Any] = {"size": (2 * side, side), "num_images": BOTH}
+    whole = workflow.generate(GenerationRequest(prompt=prompt, method=UNMERGED, regions=boxes, **shared))
     bar.advance(task, BOTH)
-    base = workflow.generate(workflow.plain(prompt), seeds=range(BOTH), settings=settings)
+    base = workflow.generate(GenerationRequest(prompt=workflow.plain(prompt), **shared))
     bar.advance(task, BOTH)
     parts = {
         name: Shown(_cut(whole, box), _cut(base, box), [workflow.plain(f"a photo of {token_of(name)}")] * BOTH)

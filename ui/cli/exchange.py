@@ -10,8 +10,10 @@ from ui.cli.options import (
     DEFAULT_LIBRARY,
     AverageOption,
     BaseOption,
+    DensityOption,
     JsonOption,
     LibraryOption,
+    RidgeOption,
     StrengthOption,
     notify,
     report,
@@ -34,6 +36,8 @@ def export(
     ] = None,
     average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006
+    density: DensityOption = None,
+    ridge: RidgeOption = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -42,8 +46,8 @@ def export(
     from studio.composition.merge import MergeConfig
     from ui.services.exchange import export_concepts
 
-    plan = MergeConfig(method, strengths_from(strength), average)
-    made, notes = export_concepts(workflow_of(library, base), names, layout, output, plan, rank, dtype)
+    config = MergeConfig(method, strengths_from(strength), average, density, ridge)
+    made, notes = export_concepts(workflow_of(library, base), names, layout, output, config, rank, dtype)
     for text in notes:
         notify(text)
     document = {

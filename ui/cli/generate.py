@@ -1,4 +1,4 @@
-"""`studio generate`: generates pictures of a prompt with concepts."""
+"""`studio generate`: images of prompts with concepts."""
 
 import re
 from pathlib import Path
@@ -6,28 +6,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from concepts.errors import StudioError
 from ui.cli.options import (
     DEFAULT_LIBRARY,
     AverageOption,
     BaseOption,
+    DensityOption,
     JsonOption,
     LibraryOption,
+    MergeRankOption,
+    RidgeOption,
     StrengthOption,
     image_generator_of,
     notify,
     progress_bar,
     report,
 )
-from ui.services.parsing import regions_from, size_from, strengths_from
+from ui.services.parsing import prompts_from, regions_from, size_from, strengths_from
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from studio.models.generation_request import GenerationRequest
+    from ui.services.studio import Workflow
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="The prompt; concepts are written <NAME>.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt; concepts are written <NAME>.", show_default=False)
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A text file of prompts, one a line, in place of one.")] = None,
     concept: Annotated[list[str], typer.Option("--concept", help="A concept, or a merged file, to load as well.")] = [],  # noqa: B006
     method: Annotated[
         str | None,
@@ -36,64 +44,80 @@ def generate(
             help="As for studio merge, or unmerged: concepts apply separately, one with a region only inside it.",
         ),
     ] = None,
+    density: DensityOption = None,
+    ridge: RidgeOption = None,
+    rank: MergeRankOption = None,
     average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006
-    num_images: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 4,
-    seed: Annotated[int, typer.Option(help="The first picture's seed; it rises by 1 for each further picture.")] = 0,
+    num_images: Annotated[int, typer.Option(help="Number of images of each prompt.")] = 4,
+    seed: Annotated[int, typer.Option(help="The first image's seed; it rises by 1 for each further image.")] = 0,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="As in diffusers: ddim, euler, dpm++ 2m, unipc and others; the base's own if unset."),
+    ] = None,
     num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
     guidance_scale: Annotated[float, typer.Option(help="The classifier-free guidance scale.")] = 4.0,
-    negative: Annotated[str, typer.Option(help="The negative prompt.")] = "",
+    guidance_rescale: Annotated[float, typer.Option(help="Limits the contrast that guidance adds, 0 to 1.")] = 0.5,
+    negative_prompt: Annotated[str, typer.Option(help="The negative prompt.")] = "",
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels; the base's training size if unset.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images sampled at once.")] = 4,
     region: Annotated[
         list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's region, each from 0 to 1.")
     ] = [],  # noqa: B006
-    condition: Annotated[
-        list[str], typer.Option("--condition", help="KIND:PICTURE, a control image: a sketch, pose or depth map.")
+    control: Annotated[
+        list[str], typer.Option("--control", help="KIND:IMAGE, a control image: a sketch, pose or depth map.")
     ] = [],  # noqa: B006
-    condition_model: Annotated[
-        list[str], typer.Option("--condition-model", help="KIND:FOLDER or KIND:HUB_ID, its T2IAdapter or ControlNet.")
+    control_model: Annotated[
+        list[str], typer.Option("--control-model", help="KIND:FOLDER or KIND:HUB_ID, its T2IAdapter or ControlNet.")
     ] = [],  # noqa: B006
-    condition_strength: Annotated[
-        list[str], typer.Option("--condition-strength", help="KIND=1.0: the conditioning scale.")
+    conditioning_scale: Annotated[
+        list[str], typer.Option("--conditioning-scale", help="KIND=1.0: the conditioning scale.")
     ] = [],  # noqa: B006
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the pictures.")] = Path(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the images.")] = Path(
         "studio-pictures"
     ),
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Generate pictures of a prompt, with the concepts that it names."""
+    """Generate images of a prompt, or of every prompt in a file, with the concepts that it names."""
     from studio.models.generation_request import GenerationRequest
-    from ui.services.control import control_applied
+    from ui.services.control import control_inputs
 
-    request = GenerationRequest(
-        prompt=prompt, concepts=tuple(concept), method=method, strengths=strengths_from(strength), average=average,
-        seed=seed, num_images=num_images, num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale, negative_prompt=negative, size=size_from(size),
-        regions=regions_from(region),
-    )  # fmt: skip
-    workflow = image_generator_of(library, base)
-    following = control_applied(workflow, condition, condition_model, condition_strength)
-    with following, progress_bar() as bar:
-        task = bar.add_task(
-            "generating", total=num_inference_steps * -(-num_images // request.settings.batch_size), note=""
-        )
-        pictures = workflow.generated(request, lambda: bar.advance(task), notify)
-    kept = {"base": base, "conditions": ", ".join(condition), "condition_models": ", ".join(condition_model)}
-    files = _write(output, request, pictures, kept)
-    report({"prompt": prompt, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))
+    if (prompt is None) == (prompts is None):
+        raise StudioError("Give a prompt, or --prompts FILE with one on each line.")
+    settings: dict[str, Any] = {
+        "concepts": tuple(concept), "method": method, "density": density, "ridge": ridge, "rank": rank,
+        "average": average, "strengths": strengths_from(strength), "num_images": num_images, "seed": seed,
+        "scheduler": scheduler, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
+        "guidance_rescale": guidance_rescale, "negative_prompt": negative_prompt, "size": size_from(size),
+        "batch_size": batch_size, "regions": regions_from(region),
+        "control": control_inputs(control, control_model, conditioning_scale),
+    }  # fmt: skip
+    texts = [prompt] if prompts is None else prompts_from(prompts)
+    requests = [GenerationRequest(prompt=text, **settings) for text in texts]
+    files = _generate(image_generator_of(library, base), requests, output, {"base": base})
+    asked = {"prompt": prompt} if prompts is None else {"prompts": texts}
+    report({**asked, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))
 
 
-def _write(
-    folder: Path, request: "GenerationRequest", pictures: "list[Image.Image]", kept: dict[str, Any]
+def _generate(
+    workflow: "Workflow", requests: "list[GenerationRequest]", folder: Path, kept: dict[str, Any]
 ) -> list[str]:
-    """Writes the pictures with their settings into a folder, under names of the prompt; the files."""
+    """Writes every image as soon as it is sampled, with its settings and what else is `kept`; the files."""
+    files = []
+    with progress_bar() as bar:
+        task = bar.add_task("generating", total=sum(request.total_steps for request in requests), note="")
+        for request in requests:
+            for seed, image in workflow.generate_each(request, lambda: bar.advance(task), notify):
+                files.append(_write(folder, request, seed, image, kept))
+    return files
+
+
+def _write(folder: Path, request: "GenerationRequest", seed: int, image: "Image.Image", kept: dict[str, Any]) -> str:
+    """Writes an image with its settings into a folder, under a name of the prompt; the file."""
     from ui.services.image_files import png_bytes, save_new
 
     folder.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
-    return [
-        str(save_new(folder, f"{stem}-{seed}", png_bytes(picture, {**request.text(seed), **kept})))
-        for seed, picture in zip(request.seeds, pictures, strict=True)
-    ]
+    return str(save_new(folder, f"{stem}-{seed}", png_bytes(image, {**request.text(seed), **kept})))

@@ -31,9 +31,12 @@ from ui.cli.options import (
     AverageOption,
     BaseOption,
     DatabaseOption,
+    DensityOption,
     JsonOption,
     LibraryOption,
+    MergeRankOption,
     MethodOption,
+    RidgeOption,
     StrengthOption,
     errors,
     notify,
@@ -116,14 +119,20 @@ def merge(
     method: MethodOption = None,
     average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006 (Typer wants a plain list)
+    density: DensityOption = None,
+    ridge: RidgeOption = None,
+    rank: MergeRankOption = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Write several concepts as one file, which `studio generate --concept FILE` takes."""
+    from studio.composition.merge import MergeConfig
+
     if output.suffix != ".safetensors":
         raise StudioError(f"Give --output a file that ends in .safetensors: {output} does not.")
-    merged = workflow_of(library, base).merge(names, output, method, strengths_from(strength), average, notify)
+    config = MergeConfig(method, strengths_from(strength), average, density, ridge, rank)
+    merged = workflow_of(library, base).merge(names, output, config, notify)
     document = {"file": str(output), **merged.metadata, "rank": merged.config.get("rank")}
     report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
 

@@ -27,7 +27,14 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option("--database", envvar=DATABASE_VARIABLE, help="postgresql://USER:PASSWORD@HOST/NAME; SQLite if unset."),
 ]
-StrengthOption = Annotated[list[str], typer.Option("--strength", help="NAME=1.0: the weight of a concept.")]
+StrengthOption = Annotated[
+    list[str],
+    typer.Option(
+        "--strength",
+        help="The weight of a concept: NAME=0.8, or by part and block, NAME=unet:0.8,text_encoder:0.5,"
+        "unet.up_blocks.1:0.2, named as in diffusers; 1 where nothing is given.",
+    ),
+]
 MethodOption = Annotated[
     str | None,
     typer.Option(
@@ -37,6 +44,16 @@ MethodOption = Annotated[
 ]
 AverageOption = Annotated[
     bool, typer.Option("--average", help="Divide all strengths by the number of concepts, as 1/k.")
+]
+DensityOption = Annotated[
+    float | None, typer.Option(help="For ties and dare: the fraction of entries that are kept; 0.5 if unset.")
+]
+RidgeOption = Annotated[
+    float | None, typer.Option(help="For gradient_fusion: the weight of the ridge penalty; 0.0001 if unset.")
+]
+MergeRankOption = Annotated[
+    int | None,
+    typer.Option("--rank", min=1, help="For svd: the rank of the merged change; the concepts' largest if unset."),
 ]
 DEFAULT_LIBRARY = "~/.concept-studio"
 

@@ -6,8 +6,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from studio.adapters.checkpoint import TrainedConcept, kinds_of
-from studio.composition.merge import adapters_of
+from studio.adapters.checkpoint import TrainedConcept
+from studio.composition.loaded_concept import load_concept
 from studio.layers.svd_basis import singular_columns
 from studio.metrics.subspace_similarity import pe_score, similarity_to_base
 from studio.models.base_model import Base
@@ -32,9 +32,9 @@ def analysis_of(base: Base, concept: TrainedConcept) -> dict[str, Any]:
 
 
 def _similarities(base: Base, concept: TrainedConcept) -> dict[str, list[float | None]]:
-    sites = base.sites_of(kinds_of(concept))
-    rows: dict[str, list[float | None]] = {}
-    for name, adapter in adapters_of(base, concept).items():
+    loaded = load_concept(base, concept)
+    sites, rows = loaded.sites, dict[str, list[float | None]]()
+    for name, adapter in loaded.modules.items():
         weight = sites[name].weight
         change, most = adapter.low_rank(weight), min(weight.shape)
         if sites[name].role in ("norm", "output") or not change.rank:

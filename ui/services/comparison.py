@@ -16,7 +16,7 @@ from ui.services.studio import Workflow, summary
 
 Axis = Literal[
     "none", "prompt", "concept", "adapter", "rank", "merge method", "strength", "seed", "num_inference_steps",
-    "guidance_scale",
+    "guidance_scale", "scheduler",
 ]  # fmt: skip
 MOST_CELLS = 64
 _FIRST = ("prompt", "concept")
@@ -167,6 +167,8 @@ def varied(request: GenerationRequest, axis: Axis, value: str) -> GenerationRequ
         change = {"prompt": value}
     elif axis == "merge method":
         change = {"method": value}
+    elif axis == "scheduler":
+        change = {"scheduler": value}
     elif axis == "strength":
         change = {"strengths": dict.fromkeys(names_written(request.prompt), _number(axis, value))}
     else:

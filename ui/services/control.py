@@ -1,4 +1,4 @@
-"""--condition options of `studio generate` as conditions of a base."""
+"""The control images of a request, and the models that read them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ from concepts import read_picture
 from concepts.errors import StudioError
 from studio.models.base_model import Base
 from studio.models.families import SD15, SDXL, family_of
-from ui.services.generation import ImageGenerator
-from ui.services.parsing import strengths_from
+from studio.models.generation_request import ControlInput
+from ui.services.parsing import numbers_from
 
 KNOWN_MODELS = {
     SD15.title: {
@@ -27,27 +27,39 @@ KNOWN_MODELS = {
 
 
 @contextmanager
-def control_applied(
-    workflow: ImageGenerator, conditions: Sequence[str], models: Sequence[str], strengths: Sequence[str]
-) -> Iterator[None]:
-    """While open, the workflow's pictures follow KIND:PICTURE arguments by KIND:MODEL at KIND=STRENGTH.
+def control_applied(base: Base, control: Sequence[ControlInput]) -> Iterator[None]:
+    """While open, the base's images follow these. Each file is decoded, and each model loaded, once.
 
-    Raises StudioError for arguments that do not fit together, and LibraryError for a picture that is none.
+    Raises StudioError for a model that does not fit the base, and LibraryError for a file that is no image.
     """
-    pictures, sources = _pairs(conditions, "--condition"), _pairs(models, "--condition-model")
-    acting = strengths_from(strengths, "--condition-strength")
-    if lost := next((kind for kind in [*sources, *acting] if kind not in pictures), None):
-        raise StudioError(f"Give --condition {lost}:PICTURE as well: there is no picture for it.")
-    if not pictures:
-        yield
-        return
     from studio.models.control import ControlCondition, load_control_model, with_control
 
-    read = {kind: read_picture(Path(file), file) for kind, file in pictures.items()}
-    base = workflow.base
-    chosen = {kind: load_control_model(base, sources.get(kind) or _known(base, kind)) for kind in read}
-    with with_control(base, [ControlCondition(read[kind], chosen[kind], acting.get(kind, 1.0)) for kind in read]):
+    images = [read_picture(Path(each.image), Path(each.image).name) for each in control]
+    models = [load_control_model(base, each.model or _known(base, each.kind)) for each in control]
+    scales = [each.conditioning_scale for each in control]
+    with with_control(base, [ControlCondition(*each) for each in zip(images, models, scales, strict=True)]):
         yield
+
+
+def control_inputs(images: Sequence[str], models: Sequence[str], scales: Sequence[str]) -> tuple[ControlInput, ...]:
+    """KIND:IMAGE arguments with the KIND:MODEL and KIND=SCALE of each.
+
+    Raises StudioError for arguments that do not fit together.
+    """
+    files, sources = _pairs(images, "--control"), _pairs(models, "--control-model")
+    acting = numbers_from(scales, "--conditioning-scale")
+    if lost := next((kind for kind in [*sources, *acting] if kind not in files), None):
+        raise StudioError(f"Give --control {lost}:IMAGE as well: there is no image for it.")
+    return tuple(
+        ControlInput(kind=kind, image=file, model=sources.get(kind), conditioning_scale=acting.get(kind, 1.0))
+        for kind, file in files.items()
+    )
+
+
+def refuse_local_models(control: Sequence[ControlInput]) -> None:
+    """Raises StudioError for a control model on this machine: who asks from elsewhere chooses those of the hub."""
+    if wrong := next((each.model for each in control if each.model and Path(each.model).exists()), None):
+        raise StudioError(f"Name a control model of the hub: {wrong} is a file or folder of this machine.")
 
 
 def _pairs(values: Sequence[str], option: str) -> dict[str, str]:
@@ -62,5 +74,5 @@ def _known(base: Base, kind: str) -> str:
     title = family_of(base.parts).title
     found = KNOWN_MODELS.get(title, {}).get(kind)
     if found is None:
-        raise StudioError(f"Give --condition-model {kind}:FOLDER: no model of {title} is known for it.")
+        raise StudioError(f"Give --control-model {kind}:FOLDER or a model of the hub: {title} has no usual one.")
     return found

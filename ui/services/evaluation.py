@@ -9,6 +9,7 @@ from PIL import Image
 from concepts import Concept, LibraryError
 from studio.metrics.dino import load_backbone
 from studio.metrics.dreambench import PICTURES, Kind, Measured, kind_of, mean, measure
+from studio.models.generation_request import GenerationRequest
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import token_of
 from ui.services.image_files import png_bytes, save_new
@@ -34,7 +35,8 @@ def dreambench(
     scorer, vision = workflow.scorer, load_backbone(dino) if dino else None
 
     def generate(prompt: str) -> Sequence[Image.Image]:
-        generated = workflow.generate(prompt, seeds=range(PICTURES), settings=settings)
+        sampling = settings or SamplingSettings()
+        generated = workflow.generate(GenerationRequest(prompt=prompt, num_images=PICTURES, **dict(sampling)))
         if folder is not None:
             _keep(folder, prompt, generated)
         return generated

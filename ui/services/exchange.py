@@ -27,15 +27,15 @@ def export_concepts(
     names: Sequence[str],
     layout: str,
     output: Path,
-    plan: MergeConfig | None = None,
+    config: MergeConfig | None = None,
     rank: int | None = None,
     dtype: str = "float32",
 ) -> tuple[Export, list[str]]:
     """Writes concepts, several of them merged, as a file of another tool; also what a person should know of it."""
-    trained = {name: workflow.trained(name) for name in dict.fromkeys(names)}
-    plan = plan or MergeConfig()
-    plan = replace(plan, strengths=known_strengths(plan.strengths, trained))
-    made = export(workflow.base, trained, layout, output, plan, rank, dtype)
+    trained = {name: workflow.loaded(name) for name in dict.fromkeys(names)}
+    config = config or MergeConfig()
+    config = replace(config, strengths=known_strengths(config.strengths, trained, workflow.base))
+    made = export(workflow.base, trained, layout, output, config, rank, dtype)
     notes = sharing_notes(trained)
     if made.lost_biases:
         notes.append(f"{made.lost_biases} layers' biases are left out: kohya's layout has no place for them.")

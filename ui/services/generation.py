@@ -1,9 +1,10 @@
-"""The verbs of generating: what a prompt names is found in the library, put into the base, and generated."""
+"""The verbs of generating: what a request names is found in the library, put into the base, and sampled."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from threading import RLock
+from threading import Lock
 
 from PIL import Image
 
@@ -13,27 +14,29 @@ from concepts.storage import StoragePath, read_file, storage_path
 from studio.adapters.checkpoint import TrainedConcept, from_bytes
 from studio.adapters.from_library import read_concept
 from studio.composition import sharing_notes
-from studio.composition.merge import MergeCache, MergeConfig
+from studio.composition.loaded_concept import LoadedConcept, load_concept
+from studio.composition.merge import MergeCache, MergeConfig, refuse_parameters
 from studio.models.base_model import Base, generate, load_base
 from studio.models.generation_request import GenerationRequest
 from studio.models.regions import Region
-from studio.models.sampling_settings import SamplingSettings
+from studio.models.strengths import Strength, check_strength
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Request, Serving
+from ui.services.control import control_applied
 from ui.services.open_library import library_at
 
 UNMERGED = "unmerged"
-"""In place of a merge method: concepts act on their own as a picture is generated, one with a region inside it
-alone.
-"""
+"""In place of a merge method: concepts act on their own as an image is sampled, one with a region inside it alone."""
+Sampler = Callable[[Sequence[int], Callable[[], None]], list[Image.Image]]
+"""From seeds, and what is to be called after every denoising step of a batch, to one image a seed."""
 _KEPT = 16
 _NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
 
 
 class ImageGenerator:
-    """One library and one base, loaded when first needed, and how pictures of the library's concepts are generated.
+    """One library and one base, loaded when first needed, and how images of the library's concepts are generated.
 
-    Threads may share it: they generate one after the other.
+    Threads may share it: their requests are sampled one after the other.
     """
 
     def __init__(self, root: StoragePath | str, base: str = "toybox"):
@@ -41,13 +44,13 @@ class ImageGenerator:
         self._loaded: Base | None = None
         self.library = library_at(root)
         self._read: dict[tuple[StoragePath | None, str], TrainedConcept] = {}
-        self._turn = RLock()
+        self._loading, self._turn = Lock(), Lock()
 
     @property
     def base(self) -> Base:
         """The base model; its singular columns are kept in the library."""
         if self._loaded is None:
-            with self._turn:
+            with self._loading:
                 self._loaded = self._loaded or load_base(self._base, self.library.local / "columns")
         return self._loaded
 
@@ -64,8 +67,19 @@ class ImageGenerator:
         # A result's file never changes: another result is another file
         key = (concept.result and concept.result.path, concept.name)
         if key not in self._read:
-            self._read = dict([*self._read.items(), (key, read_concept(concept))][-_KEPT:])
+            self._keep(key, read_concept(concept))
         return self._read[key]
+
+    def loaded(self, name: str) -> LoadedConcept:
+        """What `trained` gives, built on the base: once for all that merge, serve or export it."""
+        trained = self.trained(name)
+        loaded = load_concept(self.base, trained)
+        for key in [key for key, kept in self._read.items() if kept is trained]:
+            self._keep(key, loaded)
+        return loaded
+
+    def _keep(self, key: tuple[StoragePath | None, str], concept: TrainedConcept) -> None:
+        self._read = dict([*(self._read | {key: concept}).items()][-_KEPT:])
 
     def named_in(self, prompt: str) -> list[str]:
         """The concepts that a prompt names, <NAME>, each once; an unknown one is a LibraryError."""
@@ -84,48 +98,12 @@ class ImageGenerator:
 
     def generate(
         self,
-        prompt: str,
-        concepts: Sequence[str] = (),
-        method: str | None = None,
-        strengths: Mapping[str, float] | None = None,
-        seeds: Sequence[int] = range(4),
-        regions: Mapping[str, tuple[float, float, float, float]] | None = None,
-        settings: SamplingSettings | None = None,
-        on_step: Callable[[], None] = lambda: None,
-        averaged: bool = False,
-        on_note: Callable[[str], None] = lambda _: None,
-    ) -> list[Image.Image]:
-        """Generates one picture a seed, with the concepts that the prompt names and those given beside it.
-
-        `regions` gives a concept a box (top, left, bottom, right), inside which the prompt is read without the other
-        concepts; numbers up to 1 are shares of the picture's sides, and if one is greater all four are pixels. `method`
-        is one of studio.composition.MERGES or UNMERGED, and `averaged` divides the strengths by the number of concepts.
-        `on_note` is told what a person should know about the merge, such as columns that two concepts share.
-        """
-        with self._turn:
-            trained = self._resolve(prompt, concepts, regions or {})
-            settings = settings or SamplingSettings()
-            size = settings.pixels(self.base)
-            boxes = {name: Region(alone(prompt, name), *_share(box, size)) for name, box in (regions or {}).items()}
-            plan = MergeConfig(method, known_strengths(strengths, trained), averaged)
-            if method == UNMERGED:
-                return self._generate_unmerged(trained, prompt, seeds, plan, boxes, settings, on_step)
-            for note in sharing_notes(trained):
-                on_note(note)
-            return self._generate(trained, prompt, seeds, plan, [*boxes.values()], settings, on_step)
-
-    def generated(
-        self,
         request: GenerationRequest,
         on_step: Callable[[], None] = lambda: None,
         on_note: Callable[[str], None] = lambda _: None,
-        seeds: Sequence[int] | None = None,
     ) -> list[Image.Image]:
-        """The pictures of a request, of these seeds if any are given."""
-        return self.generate(
-            request.prompt, request.concepts, request.method, request.strengths, seeds or request.seeds,
-            request.regions, request.settings, on_step, request.average, on_note,
-        )  # fmt: skip
+        """The images of a request, one a seed, as `generate_each` samples them."""
+        return [image for _, image in self.generate_each(request, on_step, on_note)]
 
     def generate_each(
         self,
@@ -133,59 +111,83 @@ class ImageGenerator:
         on_step: Callable[[], None] = lambda: None,
         on_note: Callable[[str], None] = lambda _: None,
     ) -> Iterator[tuple[int, Image.Image]]:
-        """The seeds of a request with their pictures, each as soon as it is generated."""
-        for seed in request.seeds:
-            (picture,) = self.generated(request, on_step, on_note if seed == request.seed else lambda _: None, [seed])
-            yield seed, picture
+        """The seeds of a request with their images, each batch as soon as it is sampled.
 
-    def _resolve(
-        self, prompt: str, concepts: Sequence[str], regions: Mapping[str, object]
-    ) -> dict[str, TrainedConcept]:
-        """Every concept that takes part, as it was trained: files by their path, others by their name."""
-        files = {name: self.trained(name) for name in concepts if name.endswith(".safetensors")}
+        The request's concepts stay in the base until the last image is taken or the iterator is closed; other requests
+        wait until then. `on_step` is called after every denoising step of a batch, and `on_note` is told what a person
+        should know about the merge, such as columns that two concepts share.
+        """
+        with self._turn, self._session(request, on_note) as sample:
+            for start in range(0, request.num_images, request.batch_size):
+                seeds = request.seeds[start : start + request.batch_size]
+                yield from zip(seeds, sample(seeds, on_step), strict=True)
+
+    @contextmanager
+    def _session(self, request: GenerationRequest, on_note: Callable[[str], None]) -> Iterator[Sampler]:
+        """While open, the base has the concepts and control images of the request; gives what samples seeds of it."""
+        concepts = self._concepts_of(request)
+        config = MergeConfig(
+            request.method, known_strengths(request.strengths, concepts, self.base), request.average,
+            request.density, request.ridge, request.rank,
+        )  # fmt: skip
+        size = request.pixels(self.base)
+        regions = {
+            name: Region(alone(request.prompt, name), *_as_fractions(box, size))
+            for name, box in request.regions.items()
+        }
+        session = self._unmerged if request.method == UNMERGED else self._merged
+        with control_applied(self.base, request.control), session(request, concepts, config, regions) as sample:
+            for note in () if request.method == UNMERGED else sharing_notes(concepts):
+                on_note(note)
+            yield sample
+
+    def _concepts_of(self, request: GenerationRequest) -> dict[str, LoadedConcept]:
+        """Every concept that takes part, built on the base: files by their path, others by their name."""
+        files = {name: self.loaded(name) for name in request.concepts if name.endswith(".safetensors")}
         held = {token.lower() for concept in files.values() for token in concept.tokens}
-        asked = [*_NAMED.findall(prompt), *(name for name in concepts if name not in files), *regions]
+        others = (name for name in request.concepts if name not in files)
+        asked = [*_NAMED.findall(request.prompt), *others, *request.regions]
         names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name).lower() not in held)
-        return {**files, **{name: self.trained(name) for name in names}}
+        return {**files, **{name: self.loaded(name) for name in names}}
 
-    def _generate(
+    @contextmanager
+    def _merged(
         self,
-        trained: Mapping[str, TrainedConcept],
-        prompt: str,
-        seeds: Sequence[int],
-        plan: MergeConfig | None = None,
-        regions: Sequence[Region] = (),
-        settings: SamplingSettings | None = None,
-        on_step: Callable[[], None] = lambda: None,
-    ) -> list[Image.Image]:
-        with self.merges.applied(trained, plan or MergeConfig()):
-            return generate(self.base, prompt, seeds, settings, regions, on_step)
+        request: GenerationRequest,
+        concepts: Mapping[str, LoadedConcept],
+        config: MergeConfig,
+        regions: Mapping[str, Region],
+    ) -> Iterator[Sampler]:
+        with self.merges.applied(concepts, config):
+            boxes = [*regions.values()]
+            yield lambda seeds, on_step: generate(self.base, request.prompt, seeds, request, boxes, on_step)
 
-    def _generate_unmerged(
+    @contextmanager
+    def _unmerged(
         self,
-        trained: Mapping[str, TrainedConcept],
-        prompt: str,
-        seeds: Sequence[int],
-        plan: MergeConfig,
-        boxes: Mapping[str, Region],
-        settings: SamplingSettings | None,
-        on_step: Callable[[], None],
-    ) -> list[Image.Image]:
-        owners = {token.lower(): name for name, concept in trained.items() for token in concept.tokens}
-        regions = {owners[token_of(name).lower()]: region for name, region in boxes.items()}
-        if len(regions) < len(boxes):
+        request: GenerationRequest,
+        concepts: Mapping[str, LoadedConcept],
+        config: MergeConfig,
+        regions: Mapping[str, Region],
+    ) -> Iterator[Sampler]:
+        refuse_parameters(UNMERGED, config.parameters, {})
+        owners = {token.lower(): name for name, concept in concepts.items() for token in concept.tokens}
+        boxes = {owners[token_of(name).lower()]: region for name, region in regions.items()}
+        if len(boxes) < len(regions):
             raise StudioError("Name the concepts of a merged file one by one: each needs a region of its own.")
-        strengths = plan.strengths_for(trained) if trained else {}
-        with Serving(self.base, trained) as serving:
-            return serving.generate([Request(prompt, seed, strengths, regions) for seed in seeds], settings, on_step)
+        strengths = config.strengths_for(concepts) if concepts else {}
+        with Serving(self.base, concepts) as serving:
+            yield lambda seeds, on_step: serving.generate(
+                [Request(request.prompt, seed, strengths, boxes) for seed in seeds], request, on_step
+            )
 
     def plain(self, prompt: str) -> str:
         """The prompt with every concept's class word in its place, as the scorer can read it."""
         return _NAMED.sub(lambda match: f"a {self.library.concept(match[1]).class_word}", prompt)
 
 
-def _share(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box as shares of a picture of this width and height; it is in pixels if one of its numbers is above 1."""
+def _as_fractions(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box as fractions of an image of this width and height; it is in pixels if one of its numbers is above 1."""
     width, height = size if max(box) > 1 else (1, 1)
     top, left, bottom, right = box
     return top / height, left / width, bottom / height, right / width
@@ -207,12 +209,17 @@ def alone(prompt: str, name: str) -> str:
     return prompt[: found[0].start()] + token_of(name) + prompt[found[-1].end() :]
 
 
-def known_strengths(strengths: Mapping[str, float] | None, trained: Mapping[str, TrainedConcept]) -> dict[str, float]:
-    """Strengths by the concepts' own names; StudioError for one that is not generated."""
-    keys = {name.lower(): name for name in trained}
-    for name in strengths or {}:
+def known_strengths(
+    strengths: Mapping[str, Strength] | None, concepts: Mapping[str, TrainedConcept], base: Base
+) -> dict[str, Strength]:
+    """Strengths by the concepts' own names; StudioError for a concept that takes no part, and for a part or block that
+    the base does not have.
+    """
+    keys = {name.lower(): name for name in concepts}
+    for name, strength in (strengths or {}).items():
         if name.lower() not in keys:
             raise StudioError(f"Name {name} in the prompt or leave its strength out: it is not in the picture.")
+        check_strength(base.parts, strength)
     return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
 
 

@@ -12,8 +12,9 @@ from concepts import Concept
 from concepts.errors import StudioError
 from concepts.names import check_words
 from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
-from studio.composition.merge import adapters_of
+from studio.composition.loaded_concept import load_concept
 from studio.formats.exporting import export
+from studio.models.generation_request import GenerationRequest
 from studio.models.token_embeddings import token_of
 from ui.services.image_files import grid, png_bytes
 from ui.services.model_card import model_card
@@ -25,7 +26,7 @@ RECORD = "studio.json"
 LORA = "pytorch_lora_weights.safetensors"
 """What diffusers' `load_lora_weights` looks for in a repository."""
 PICTURES = "pictures.png"
-_SEEDS = range(4)
+_IMAGES = 4
 
 
 def push(
@@ -40,7 +41,7 @@ def push(
 
     Raises StudioError where the hub refuses, and LibraryError for a concept that is not trained.
     """
-    concept, trained = workflow.library.concept(name), workflow.trained(name)
+    concept, trained = workflow.library.concept(name), workflow.loaded(name)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         _fill(workflow, concept, trained, folder, licence, repository)
@@ -64,7 +65,8 @@ def _fill(
     record = {"name": concept.name, "class_word": concept.class_word, "base_name": workflow.base.name}
     (folder / RECORD).write_text(json.dumps(record, indent=2))
     prompt = f"a photo of {token_of(concept.name)}"
-    (folder / PICTURES).write_bytes(png_bytes(grid(workflow.generate(prompt, seeds=_SEEDS))))
+    images = workflow.generate(GenerationRequest(prompt=prompt, num_images=_IMAGES))
+    (folder / PICTURES).write_bytes(png_bytes(grid(images)))
     try:
         made = export(workflow.base, {concept.name: trained}, "diffusers", folder / LORA)
     except StudioError:
@@ -100,7 +102,7 @@ def pull(workflow: Workflow, repository: str, name: str | None = None, endpoint:
         "scores": own.metadata.get("scores", {}),
         "pulled_from": repository,
     }
-    adapters_of(workflow.base, own)  # refuses tensors that do not fit, before anything is kept
+    load_concept(workflow.base, own)  # refuses tensors that do not fit, before anything is kept
     workflow.library.add_trained(chosen, word, to_bytes(own), details)
     workflow.claim(chosen, own)
     return workflow.library.concept(chosen)

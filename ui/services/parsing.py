@@ -1,9 +1,11 @@
-"""Texts that people give as values: strengths, boxes, sizes, numbers."""
+"""Texts that people give as values: strengths, boxes, sizes, numbers, prompts."""
 
 import json
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from concepts.errors import StudioError
@@ -20,17 +22,42 @@ def pairs(values: Sequence[str], option: str) -> dict[str, str]:
     return {key: value for key, _, value in split}
 
 
-def strengths_from(values: Sequence[str], option: str = "--strength") -> dict[str, float]:
-    """--strength NAME=1.0 arguments by name."""
-    strengths = {}
-    for name, value in pairs(values, option).items():
-        try:
-            strengths[name] = float(value)
-        except ValueError:
-            strengths[name] = math.nan
-        if not math.isfinite(strengths[name]):
-            raise StudioError(f"Write {option} as NAME=NUMBER, as in rex=0.8: {value!r} is no such number.")
-    return strengths
+def numbers_from(values: Sequence[str], option: str) -> dict[str, float]:
+    """NAME=1.0 arguments by name."""
+    return {name: _number(value, option) for name, value in pairs(values, option).items()}
+
+
+def strengths_from(values: Sequence[str], option: str = "--strength") -> dict[str, float | dict[str, float]]:
+    """--strength NAME=1.0 arguments by name, or NAME=unet:0.8,text_encoder:0.5,unet.up_blocks.1:0.2 with a number for
+    each part or block.
+    """
+    return {name: _strength(value, option) for name, value in pairs(values, option).items()}
+
+
+def _strength(text: str, option: str) -> float | dict[str, float]:
+    if ":" not in text:
+        return _number(text, option)
+    parts = [part.partition(":") for part in text.replace(" ", "").split(",")]
+    return {key: _number(number if key else text, option) for key, _, number in parts}
+
+
+def _number(text: str, option: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise StudioError(f"Write {option} as NAME=NUMBER, as in rex=0.8: {text!r} is no such number.")
+
+
+def prompts_from(file: Path) -> list[str]:
+    """The prompts in a text file, one a line. Raises StudioError where there are none, or no text."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudioError(f"Give a text file with a prompt on each line: {file.name} cannot be read.") from error
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise StudioError(f"Write a prompt on each line of {file.name}: it has none.")
+    return prompts
 
 
 def regions_from(values: Sequence[str]) -> dict[str, tuple[float, float, float, float]]:

@@ -1,7 +1,7 @@
 """The verbs of the studio, each short: add pictures, train, merge, generate, score."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,7 @@ class Workflow(ImageGenerator):
         self,
         names: Sequence[str],
         output: Path,
-        method: str | None = None,
-        strengths: Mapping[str, float] | None = None,
-        averaged: bool = False,
+        config: MergeConfig | None = None,
         on_note: Callable[[str], None] = lambda _: None,
     ) -> TrainedConcept:
         """Writes several concepts as one file, which `generate` takes in place of a name.
@@ -125,8 +123,9 @@ class Workflow(ImageGenerator):
         """
         if len(set(names)) < len(names):
             raise StudioError("Merge each concept once: one of these is named twice.")
-        trained = {name: self.trained(name) for name in names}
-        merged = merged_concept(self.base, trained, method, known_strengths(strengths, trained), averaged)
+        trained, config = {name: self.loaded(name) for name in names}, config or MergeConfig()
+        config = replace(config, strengths=known_strengths(config.strengths, trained, self.base))
+        merged = merged_concept(self.base, trained, config)
         if not output.parent.is_dir():
             raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
         atomic_write(output, to_bytes(merged))
@@ -140,7 +139,7 @@ class Workflow(ImageGenerator):
 
     def leak(self, name: str) -> dict[str, Any]:
         """How far pictures of the class word, and of unrelated things, move when this concept is in the base."""
-        concept, trained = self.library.concept(name), {name: self.trained(name)}
+        concept, trained = self.library.concept(name), {name: self.loaded(name)}
         prompts = leak_prompts([concept.class_word])
         found = leak(self.base, lambda: self.merges.applied(trained, MergeConfig()), self.scorer, prompts)
         return {"backbone": self.scorer.backbone, **{kind: asdict(drift) for kind, drift in found.items()}}

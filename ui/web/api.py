@@ -17,6 +17,7 @@ from studio.models.generation_request import GenerationRequest
 from training.config.recipe import Recipe
 from ui.services.comparison import Axis, compare
 from ui.services.comparison_files import as_picture
+from ui.services.control import refuse_local_models
 from ui.services.errors import USER_ERRORS, sentence
 from ui.services.exchange import export_for_download
 from ui.services.gallery import check_number, keep
@@ -48,7 +49,7 @@ class Endpoints:
         items = inspect_pictures(_uploaded(pictures))
         if problems := [item.problem for item in items if item.problem]:
             raise LibraryError(" ".join(problems))
-        return _concept(self._library.add_concept(name, class_word, [item.file for item in items]))
+        return _concept(self._library.add_concept(name, class_word, [item.imported for item in items if item.imported]))
 
     def train(self, name: str, recipe: dict[str, Any] | None = None) -> dict[str, Any]:
         """Queues a training, with the options of a recipe that differ from its defaults; returns the job."""
@@ -66,12 +67,19 @@ class Endpoints:
         """Gives a training up."""
         return _job(self._library.jobs.cancel(identifier))
 
-    def generate(self, prompt: str, settings: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Generates pictures, with the settings that differ from their defaults: number, seed, regions …."""
-        request = Settings(prompt=prompt, **(settings or {}))
-        check_number(request.num_images)
-        generated = self._workflow.generate_each(_without_files(request))
-        return [_file(keep(self._library.local, picture, request.text(seed))) for seed, picture in generated]
+    def generate(
+        self, prompt: str = "", settings: dict[str, Any] | None = None, prompts: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Generates images of a prompt, or of each of several, with the settings that differ from their defaults: those
+        of GenerationRequest, such as num_images, seed, scheduler, strengths or regions.
+        """
+        requests = [_requested(each, settings or {}) for each in prompts or [prompt]]
+        check_number(sum(request.num_images for request in requests))
+        return [
+            _file(keep(self._library.local, image, request.text(seed)))
+            for request in requests
+            for seed, image in self._workflow.generate_each(request)
+        ]
 
     def score(self, pictures: list[dict[str, Any]], prompt: str, concept: str = "") -> dict[str, Any]:
         """Alignment of pictures with a prompt and, if one is named, with a concept's pictures."""
@@ -85,7 +93,7 @@ class Endpoints:
         settings: dict[str, Any] | None = None,
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:  # fmt: skip
         """Generates one picture for each pair of values along two axes; returns each one's scores, and the grid."""
-        request = _without_files(Settings(prompt=prompt, **{**(settings or {}), "num_images": 1}))
+        request = _requested(prompt, {**(settings or {}), "num_images": 1})
         *_, grid = compare(self._workflow, request, (across, across_values), (down, down_values))
         file = Path(tempfile.mkdtemp()) / "comparison.png"
         as_picture(grid, prompt).save(file)
@@ -131,10 +139,15 @@ def _uploaded(files: Sequence[Any]) -> list[Path]:
     return paths
 
 
-def _without_files(request: GenerationRequest) -> GenerationRequest:
-    """The request, if it names concepts of the library alone."""
-    if any(name.endswith(".safetensors") for name in request.concepts):
+def _requested(prompt: str, settings: dict[str, Any]) -> GenerationRequest:
+    """The request. Raises StudioError where it names files of this machine that were not uploaded."""
+    if any(str(name).endswith(".safetensors") for name in settings.get("concepts") or ()):
         raise StudioError("Name concepts of the library: no other file of this machine is read.")
+    control = [dict(each) for each in settings.get("control") or ()]
+    images = _uploaded([each.get("image") for each in control])
+    given = [{**each, "image": str(image)} for each, image in zip(control, images, strict=True)]
+    request = Settings(prompt=prompt, **{**settings, "control": given})
+    refuse_local_models(request.control)
     return request
 
 

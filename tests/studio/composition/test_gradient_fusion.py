@@ -10,7 +10,8 @@ from studio.composition import MergeSite, gradient_fusion
 from studio.composition.gradient_fusion import fused_deltas, preservation_prompts, prompts_of
 from studio.composition.gram_matrices import gram, recorded
 from studio.composition.least_squares import gradient_fusion_delta
-from studio.composition.merge import MergeConfig, adapters_of, applied, merged_deltas
+from studio.composition.loaded_concept import load_concept
+from studio.composition.merge import MergeConfig, applied, merged_deltas
 from studio.composition.patching import changed, with_tokens
 from studio.layers.sites import Site, find_sites
 from studio.models.base_model import Base, generate_latents
@@ -113,7 +114,7 @@ def by_definition(base: Base, concepts, adapters: dict[str, dict[str, Adapter]],
 
 
 def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
-    adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
+    adapters = {name: load_concept(base, concept).modules for name, concept in pair.items()}
     sites = adapted_sites(base, adapters)
     before = state_of(base)
     with with_tokens(base, pair), torch.no_grad():
@@ -126,7 +127,7 @@ def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
 
 
 def test_keys_are_fused_on_outputs_of_the_merged_text_encoder(base: Base, pair):
-    adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
+    adapters = {name: load_concept(base, concept).modules for name, concept in pair.items()}
     sites = adapted_sites(base, adapters)
     key = next(iter(base.sites_of(("cross_attention_kv",))))
     with with_tokens(base, pair), torch.no_grad():
@@ -182,7 +183,7 @@ def test_strengths_can_be_shared_out(base: Base, pair):
 
 def test_what_names_no_concept_is_left_alone(base: Base, pair):
     text = {name: site for name, site in base.sites.items() if site.part == "text_encoder"}
-    adapters = {name: adapters_of(base, concept) for name, concept in pair.items()}
+    adapters = {name: load_concept(base, concept).modules for name, concept in pair.items()}
     with with_tokens(base, pair), torch.no_grad():
         deltas = fused_deltas(base, pair, adapted_sites(base, adapters), adapters, dict.fromkeys(pair, 1.0))
         summed = merged_deltas(base, pair, "fedavg")

@@ -98,7 +98,7 @@ def test_strength_zero_gives_the_bases_picture_and_strength_one_another(base: Ba
 
 def test_the_merged_file_is_the_merge_exactly(base: Base, pair):
     strengths = {"rex": 0.8, "milo": 1.2}
-    merged = from_bytes(to_bytes(merged_concept(base, pair, None, strengths)), "merged")
+    merged = from_bytes(to_bytes(merged_concept(base, pair, MergeConfig(strengths=strengths))), "merged")
     deltas = merged_deltas(base, pair, None, strengths)
     assert merged.config["rank"] == 2 * (4 + 4)
     assert merged.metadata == {"merged": ["rex", "milo"], "method": "spectral", "strengths": strengths}

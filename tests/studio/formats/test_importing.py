@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
 from studio.composition import MERGES
-from studio.composition.merge import MergeConfig, adapters_of, merged_changes, merged_concept, merged_deltas, sites_of
+from studio.composition.loaded_concept import load_concept
+from studio.composition.merge import MergeConfig, merged_changes, merged_concept, merged_deltas
 from studio.formats.exporting import export
 from studio.formats.importing import import_concept, words_as_token
 from studio.models.base_model import Base
@@ -26,9 +27,9 @@ ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 def deltas_of(base: Base, concept: TrainedConcept) -> dict[str, Tensor]:
-    sites = sites_of(base, {"": concept})
+    loaded = load_concept(base, concept)
     with torch.no_grad():
-        return {name: adapter.delta(sites[name].weight) for name, adapter in adapters_of(base, concept).items()}
+        return {name: adapter.delta(loaded.sites[name].weight) for name, adapter in loaded.modules.items()}
 
 
 def distance(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
@@ -217,7 +218,7 @@ def test_an_import_is_merged_by_every_method(base: Base, tmp_path: Path, random_
     model.save_pretrained(tmp_path / "unet")
     imported = replace(import_concept(base, tmp_path, {}), tokens={"<rex>": words_as_token(base, "dog")})
     concepts = {"rex": imported, "milo": random_concept(base, "lora", "milo")}
-    written = from_bytes(to_bytes(merged_concept(base, concepts, "fedavg")), "both")
+    written = from_bytes(to_bytes(merged_concept(base, concepts, MergeConfig("fedavg"))), "both")
     sums, read = merged_deltas(base, concepts, "fedavg"), merged_deltas(base, {"both": written})
     assert distance(read, sums) < 1e-5
     for method in MERGES:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from pydantic import ValidationError
 
 from concepts.errors import StudioError
 from studio.models.base_model import Base, generate, generate_images, generate_latents, load_base
@@ -87,7 +88,7 @@ def test_layers_that_no_concept_can_adapt_are_refused(text: str, tiny_folder, tm
 
 @pytest.mark.parametrize("options", [{"num_inference_steps": 0}, {"num_inference_steps": 1001}, {"batch_size": 0}])
 def test_settings_outside_their_range_are_refused(options: dict[str, Any]):
-    with pytest.raises(StudioError, match=str(*options.values())):
+    with pytest.raises(ValidationError, match=str(*options.values())):
         SamplingSettings(**options)
 
 

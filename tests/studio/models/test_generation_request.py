@@ -3,14 +3,16 @@ from PIL import Image
 from pydantic import ValidationError
 
 from concepts.errors import StudioError
-from studio.models.generation_request import GenerationRequest
+from studio.models.generation_request import ControlInput, GenerationRequest, request_from_text
 from training.reporting.image_grid import png_bytes
 from ui.services.gallery import keep, latest, settings_of
 
 WHOLE = GenerationRequest(
-    prompt='a photo of <rex> and <milo>, "quoted"', concepts=("lora",), method="ties", strengths={"rex": 0.5},
+    prompt='a photo of <rex> and <milo>, "quoted"', concepts=("lora",), method="ties",
+    strengths={"rex": 0.5, "milo": {"unet": 0.8, "unet.mid_block": 0}},
     average=True, seed=7, num_images=3, num_inference_steps=5, guidance_scale=2.5, negative_prompt="null",
-    regions={"rex": (0, 0, 1, 0.5)},
+    regions={"rex": (0, 0, 1, 0.5)}, density=0.25, ridge=0.01, rank=3, scheduler="dpm++ 2m", guidance_rescale=0.1,
+    size=(256, 128), batch_size=2, control=(ControlInput(kind="pose", image="pose.png", conditioning_scale=0.5),),
 )  # fmt: skip
 
 
@@ -21,6 +23,19 @@ def test_a_picture_keeps_its_settings(tmp_path):
     plain = keep(tmp_path, Image.new("RGB", (8, 8)), GenerationRequest(prompt="a cat").text(0))
     assert settings_of(plain) == GenerationRequest(prompt="a cat", num_images=1)
     assert latest(tmp_path) == [plain, path]
+
+
+def test_of_files_the_names_alone_are_kept():
+    control = (ControlInput(kind="pose", image="/home/ada/pose.png", model="someone/pose"),)
+    kept = GenerationRequest(prompt="a cat", control=control).text(0)
+    assert request_from_text(kept).control == (ControlInput(kind="pose", image="pose.png", model="someone/pose"),)
+
+
+def test_control_of_before_is_read():
+    former = {"prompt": "a cat", "conditions": "pose:pose.png, sketch:a.png", "condition_models": "sketch:someone/s"}
+    pose, sketch = request_from_text(former).control
+    assert (pose.kind, pose.image, pose.model) == ("pose", "pose.png", None)
+    assert (sketch.kind, sketch.image, sketch.model) == ("sketch", "a.png", "someone/s")
 
 
 @pytest.mark.parametrize(

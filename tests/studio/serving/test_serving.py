@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from concepts.errors import StudioError
 from studio.composition.merge import applied
 from studio.layers.low_rank import LowRank
-from studio.models.base_model import Base, denoise, generate_latents
+from studio.models.base_model import Base, generate_latents
+from studio.models.denoising import denoise
 from studio.models.regions import Region, in_regions
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.routing import LoraFactors, RoutedConv2d, RoutedLinear, batched_lora_of
@@ -170,7 +171,7 @@ def test_regions_of_all_the_picture_are_no_regions(base: Base, three):
         plain = latents(serving, [Request("a <rex>", 0, {"rex": 0.8})])
     # Without guidance's other half: the empty prompt is encoded with the concept only where it has no region.
     assert not torch.equal(inside, plain)
-    unguided = replace(QUICK, guidance_scale=1.0)
+    unguided = QUICK.model_copy(update={"guidance_scale": 1.0})
     with Serving(base, three) as serving:
         inside = latents(serving, [Request("a beach", 0, {"rex": 0.8}, {"rex": whole})], unguided)
         plain = latents(serving, [Request("a <rex>", 0, {"rex": 0.8})], unguided)

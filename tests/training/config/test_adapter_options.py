@@ -11,7 +11,8 @@ from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
 from studio.adapters.checkpoint import from_bytes, to_bytes
 from studio.adapters.cost import fit_budget, num_parameters, shapes_of
-from studio.composition.merge import adapters_of, applied, merged_concept
+from studio.composition.loaded_concept import load_concept
+from studio.composition.merge import applied, merged_concept
 from studio.models.base_model import Base
 from studio.models.token_embeddings import add_token, remove_all_tokens, token_vectors
 from training.config.adapter_options import adapter_config, continued_recipe, parameter_groups, resolve_recipe
@@ -45,7 +46,7 @@ def test_every_method_trains_generates_and_restores_the_base(base: Base, state_o
     stored = sum(tensor.numel() for state in concept.adapters.values() for tensor in state.values())
     assert stored == num_parameters(adapter, config, shapes_of(sites))
     assert any(adapter.delta(sites[name].weight).any() or adapter.bias_delta(sites[name].weight, sites[name].bias)
-               is not None for name, adapter in adapters_of(base, concept).items())  # fmt: skip
+               is not None for name, adapter in load_concept(base, concept).modules.items())  # fmt: skip
     with applied(base, {"rex": concept}):
         assert not torch.equal(base.encode_prompts(prompts), plain)
     assert state_of(base) == before
@@ -59,7 +60,9 @@ def test_merging_adds_up_biases_and_leaves_what_a_lora_cannot_hold_out(base: Bas
     site = base.sites_of(("bias",))[name]
     before = site.bias
     assert before is not None
-    changes: list[Any] = [adapters_of(base, concepts[m])[name].bias_delta(site.weight, before) for m in concepts]
+    changes: list[Any] = [
+        load_concept(base, concepts[m]).modules[name].bias_delta(site.weight, before) for m in concepts
+    ]
     tokens = {"bitfit": concepts["bitfit"], "ia3": concepts["ia3"]}
     concepts["ia3"].tokens["<milo>"] = concepts["ia3"].tokens.pop("<rex>")
     with applied(base, tokens, strengths={"bitfit": 1.0, "ia3": 1.0}):
@@ -75,7 +78,7 @@ def test_a_further_training_starts_from_the_trained_concept(base: Base, adapter:
     none = train(base, further.model_copy(update={"unet_lr": 1e-12, "text_encoder_lr": 1e-12, "weight_decay": 0.0}),
                  start=first).concept  # fmt: skip
     second = train(base, further, start=first).concept
-    before, same, after = (adapters_of(base, concept) for concept in (first, none, second))
+    before, same, after = (load_concept(base, concept).modules for concept in (first, none, second))
     moved = 0.0
     for name, adapter_before in before.items():
         weight = (base.sites | base.sites_of(("vocabulary",)))[name].weight

@@ -31,17 +31,17 @@ def test_pictures_follow_a_pose(
         "-o",
         tmp_path / "out",
     ]
-    pose = ["--condition", f"pose:{pictures / '0.png'}", "--condition-model", f"pose:{control_net}"]
+    pose = ["--control", f"pose:{pictures / '0.png'}", "--control-model", f"pose:{control_net}"]
     done = studio(
-        "generate", "a <rex>", *pose, "--region", "rex:0,0,1,0.5", "--condition-strength", "pose=0.8", *options
+        "generate", "a <rex>", *pose, "--region", "rex:0,0,1,0.5", "--conditioning-scale", "pose=0.8", *options
     )
     assert done.status == 0, done.err
     assert len(list((tmp_path / "out").glob("*.png"))) == 1
     for arguments, said in (
-        (pose[:2], "Give --condition-model pose:FOLDER"),
-        (pose[2:], "Give --condition pose:PICTURE"),
-        (["--condition", str(pictures / "0.png")], "with a kind in front"),
-        ([*pose[:2], "--condition-model", f"pose:{tmp_path}"], "Give a T2IAdapter or a ControlNet"),
+        (pose[:2], "Give --control-model pose:FOLDER"),
+        (pose[2:], "Give --control pose:IMAGE"),
+        (["--control", str(pictures / "0.png")], "with a kind in front"),
+        ([*pose[:2], "--control-model", f"pose:{tmp_path}"], "Give a T2IAdapter or a ControlNet"),
     ):
         refused = studio("generate", "a <rex>", *arguments, *options)
         assert (refused.status, said in refused.err) == (2, True), refused.err

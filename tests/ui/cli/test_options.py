@@ -23,7 +23,29 @@ def test_strengths_are_numbers():
     assert strengths_from(["rex=0.8", "milo=-1", "tom=2e-1"]) == {"rex": 0.8, "milo": -1.0, "tom": 0.2}
 
 
-@pytest.mark.parametrize("value", ["rex", "rex=", "rex=much", "rex=nan", "rex=inf", "rex=1=2", "rex=0,8"])
+def test_strengths_are_numbers_by_part():
+    given = ["rex=unet:0.8, text_encoder:0.5,unet.up_blocks.1:0", "milo=1"]
+    assert strengths_from(given) == {
+        "rex": {"unet": 0.8, "text_encoder": 0.5, "unet.up_blocks.1": 0.0}, "milo": 1.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "rex=unet:",
+        "rex=:0.5",
+        "rex=unet:0.5,0.2",
+        "rex=unet:nan",
+        "rex",
+        "rex=",
+        "rex=much",
+        "rex=nan",
+        "rex=inf",
+        "rex=1=2",
+        "rex=0,8",
+    ],
+)
 def test_other_strengths_are_refused(value: str):
     with pytest.raises(StudioError, match="Write --strength as NAME="):
         strengths_from([value])

@@ -59,6 +59,7 @@ def test_every_axis_varies_its_own():
     assert varied(REQUEST, "strength", "0.5").strengths == {"milo": 0.5}
     assert varied(REQUEST, "merge method", "ties").method == "ties"
     assert varied(REQUEST, "seed", "7").seed == 7
+    assert varied(REQUEST, "scheduler", "euler").scheduler == "euler"
     assert varied(REQUEST, "guidance_scale", "2.5").guidance_scale == 2.5
     assert varied(REQUEST, "prompt", "a {}, asleep").prompt == "a {}, asleep"
     assert varied(REQUEST, "none", "") == REQUEST

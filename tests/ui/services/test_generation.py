@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,6 @@ from studio.adapters.checkpoint import from_bytes
 from studio.composition import merge
 from studio.models.generation_request import GenerationRequest
 from studio.models.regions import Region
-from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
 from ui.services import generation
 from ui.services import studio as module
@@ -20,8 +20,15 @@ from ui.services.studio import Workflow
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
 
+
+def generate(
+    workflow: Workflow, prompt: str, on_note: Callable[[str], None] = lambda _: None, **settings: Any
+) -> list[Image.Image]:
+    return workflow.generate(GenerationRequest(prompt=prompt, **settings), on_note=on_note)
+
+
 SMALL = Recipe(rank=4, steps=2, batch_size=4, num_class_images=2)
-QUICK = SamplingSettings(num_inference_steps=2)
+QUICK: dict[str, Any] = {"seed": 3, "num_images": 1, "num_inference_steps": 2}
 
 
 @pytest.fixture
@@ -29,26 +36,26 @@ def generated(monkeypatch) -> list[dict[str, Any]]:
     """What reaches the image_generator: the prompt's regions, and the words that the tokenizer then keeps whole."""
     calls: list[dict[str, Any]] = []
 
-    def generate(base: Any, prompt: str, seeds: Any, settings: Any, regions: Any, on_step: Any) -> list[Image.Image]:
+    def sampled(base: Any, prompt: str, seeds: Any, settings: Any, regions: Any, on_step: Any) -> list[Image.Image]:
         words = {word for word in base.pipeline.tokenizer.get_added_vocab() if word[1] != "|"}
         calls.append({"prompt": prompt, "words": words, "regions": regions})
         return [Image.new("RGB", (16, 16)) for _ in seeds]
 
-    monkeypatch.setattr(generation, "generate", generate)
+    monkeypatch.setattr(generation, "generate", sampled)
     return calls
 
 
 def test_the_concepts_of_a_prompt_are_loaded_and_no_others(workflow: Workflow, generated):
-    workflow.generate("a <REX> and a <milo>, <rex> again")
-    workflow.generate("a cat on the beach")
-    workflow.generate("a cat", concepts=["rex", "lora"])
+    generate(workflow, "a <REX> and a <milo>, <rex> again")
+    generate(workflow, "a cat on the beach")
+    generate(workflow, "a cat", concepts=["rex", "lora"])
     assert [call["words"] for call in generated] == [{"<rex>", "<Milo>"}, set(), {"<rex>", "<lora>"}]
     assert not [w for w in workflow.base.pipeline.tokenizer.get_added_vocab() if w[1] != "|"]
 
 
 def test_each_region_reads_the_prompt_without_the_other_concepts(workflow: Workflow, generated):
     boxes = {"rex": (0, 0, 1, 0.5), "Milo": (0, 8, 16, 16)}
-    workflow.generate("a photo of <rex> and <Milo> on the beach", regions=boxes)
+    generate(workflow, "a photo of <rex> and <Milo> on the beach", regions=boxes)
     assert generated[0]["regions"] == [
         Region("a photo of <rex> on the beach", 0, 0, 1, 0.5),
         Region("a photo of <Milo> on the beach", 0, 0.5, 1, 1),
@@ -56,7 +63,7 @@ def test_each_region_reads_the_prompt_without_the_other_concepts(workflow: Workf
 
 
 def test_a_region_alone_brings_its_concept(workflow: Workflow, generated):
-    workflow.generate("a beach", regions={"rex": (0, 0, 1, 1)})
+    generate(workflow, "a beach", regions={"rex": (0, 0, 1, 1)})
     assert generated[0]["words"] == {"<rex>"}
     assert generated[0]["regions"] == [Region("<rex>", 0, 0, 1, 1)]
 
@@ -82,7 +89,7 @@ def test_the_scorer_reads_class_words(workflow: Workflow):
 
 def test_a_strength_of_zero_generates_what_the_base_generates(workflow: Workflow):
     def first(**options: Any) -> np.ndarray:
-        return np.asarray(workflow.generate("a cat", seeds=[3], settings=QUICK, **options)[0], dtype=float)
+        return np.asarray(generate(workflow, "a cat", **QUICK, **options)[0], dtype=float)
 
     assert np.array_equal(first(), first(concepts=["rex"], strengths={"REX": 0.0}))
     assert not np.array_equal(first(), first(concepts=["rex"]))
@@ -93,11 +100,11 @@ def test_a_merged_file_stands_for_its_concepts(workflow: Workflow, generated, tm
     merged = workflow.merge(["rex", "milo"], file)
     assert from_bytes(file.read_bytes(), "both").tokens.keys() == merged.tokens.keys()
     workflow.library.remove_concept("rex")
-    workflow.generate("a <REX>, a <milo> and a <lora>", concepts=[str(file)])
+    generate(workflow, "a <REX>, a <milo> and a <lora>", concepts=[str(file)])
     assert generated[0]["words"] == {"<rex>", "<Milo>", "<lora>"}
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(StudioError, match=r"both\.safetensors is not a concept's file or is damaged"):
-        workflow.generate("a <rex>", concepts=[str(file)])
+        generate(workflow, "a <rex>", concepts=[str(file)])
 
 
 def test_a_torn_result_is_told(workflow: Workflow):
@@ -105,7 +112,7 @@ def test_a_torn_result_is_told(workflow: Workflow):
     assert result
     result.path.write_bytes(result.path.read_bytes()[:-9])
     with pytest.raises(StudioError, match='The file of "rex" is not a concept\'s file or is damaged'):
-        workflow.generate("a <rex>")
+        generate(workflow, "a <rex>")
 
 
 def test_a_concept_of_another_base_is_refused(workflow: Workflow, library: Library, base, make_concept):
@@ -113,7 +120,7 @@ def test_a_concept_of_another_base_is_refused(workflow: Workflow, library: Libra
     details = {"base": foreign.base, "adapter": foreign.adapter, "rank": 4, "parameters": 1}
     library.store_result("idle", module.to_bytes(foreign), details)
     with pytest.raises(StudioError, match="Load the base that this concept was trained on: it needs 0123"):
-        workflow.generate("an <idle>")
+        generate(workflow, "an <idle>")
 
 
 def test_each_merge_is_made_once(workflow: Workflow, generated, monkeypatch):
@@ -121,19 +128,19 @@ def test_each_merge_is_made_once(workflow: Workflow, generated, monkeypatch):
     real = merge.merged_changes
     monkeypatch.setattr(merge, "merged_changes", lambda *given: merges.append(1) or real(*given))
     for prompt in ("a <rex> and a <Milo>", "a <milo> beside a <rex>"):
-        workflow.generate(prompt)
+        generate(workflow, prompt)
     assert len(merges) == 1
-    workflow.generate("a <rex> and a <Milo>", averaged=True)
-    workflow.generate("a <rex> and a <Milo>", method="ties", strengths={"rex": 0.5})
+    generate(workflow, "a <rex> and a <Milo>", average=True)
+    generate(workflow, "a <rex> and a <Milo>", method="ties", strengths={"rex": 0.5})
     assert len(merges) == 3
     workflow.train("rex", SMALL)
-    workflow.generate("a <rex> and a <Milo>", averaged=True)
+    generate(workflow, "a <rex> and a <Milo>", average=True)
     assert len(merges) == 5, "the previews of the new training, and the merge with it"
 
 
 def test_what_a_joint_merge_shares_is_told(workflow: Workflow, generated, tmp_path, base, make_concept):
     notes: list[str] = []
-    workflow.generate("a <rex> and a <Milo>", on_note=notes.append)
+    generate(workflow, "a <rex> and a <Milo>", on_note=notes.append)
     assert notes == []
     foreign = make_concept(base, "idle", rank=6, first_column=2)
     block = workflow.claim("idle", foreign)
@@ -142,7 +149,7 @@ def test_what_a_joint_merge_shares_is_told(workflow: Workflow, generated, tmp_pa
     assert workflow.library.concept("idle").columns[0].shared_with == ("Milo", "rex")
     details = {"base": foreign.base, "adapter": foreign.adapter, "rank": 6, "parameters": 4}
     workflow.library.store_result("idle", module.to_bytes(foreign), details)
-    workflow.generate("a <rex> and an <idle>", on_note=notes.append)
+    generate(workflow, "a <rex> and an <idle>", on_note=notes.append)
     workflow.merge(["idle", "Milo"], tmp_path / "both.safetensors", on_note=notes.append)
     assert notes == [
         "rex and idle share 2 of their columns (2 to 3): merged, their changes there add up.",
@@ -154,9 +161,7 @@ def test_what_a_joint_merge_shares_is_told(workflow: Workflow, generated, tmp_pa
 def test_concepts_are_generated_unmerged(workflow: Workflow, tmp_path):
     def first(method: str | None, **options: Any) -> np.ndarray:
         prompt = "a photo of <rex> and <Milo>"
-        return np.asarray(
-            workflow.generate(prompt, method=method, seeds=[3], settings=QUICK, **options)[0], dtype=float
-        )
+        return np.asarray(generate(workflow, prompt, method=method, **QUICK, **options)[0], dtype=float)
 
     merged, unmerged = first("fedavg"), first(UNMERGED)
     assert np.abs(merged - unmerged).mean() < 3
@@ -175,7 +180,7 @@ def test_a_renamed_concept_is_generated_by_its_new_name(workflow: Workflow, gene
     workflow.library.rename_concept("REX", "Fido", "hound")
     assert workflow.library.concept("fido").class_word == "hound"
     assert list(workflow.trained("fido").tokens) == ["<Fido>"]
-    workflow.generate("a <fido> and a <milo>")
+    generate(workflow, "a <fido> and a <milo>")
     assert {"<Fido>", "<Milo>"} <= generated[-1]["words"]
     with pytest.raises(LibraryError, match="already"):
         workflow.library.rename_concept("fido", "MILO")
@@ -193,11 +198,11 @@ def test_a_prompt_is_read_in_parts(workflow: Workflow):
 
 
 def test_pictures_come_one_after_the_other(workflow: Workflow):
-    request = GenerationRequest(prompt="a <rex>", seed=3, num_images=2, num_inference_steps=1)
+    request = GenerationRequest(prompt="a <rex>", seed=3, num_images=2, num_inference_steps=1, batch_size=1)
     steps: list[None] = []
     each = workflow.generate_each(request, lambda: steps.append(None))
     seed, picture = next(each)
     assert (seed, len(steps)) == (3, 1)
-    alone = workflow.generate("a <rex>", seeds=[3], settings=request.settings)
-    assert np.array_equal(np.asarray(picture), np.asarray(alone[0]))
     assert [seed for seed, _ in each] == [4]
+    (alone,) = workflow.generate(request.model_copy(update={"num_images": 1}))
+    assert np.array_equal(np.asarray(picture), np.asarray(alone))

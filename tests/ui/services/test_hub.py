@@ -20,6 +20,7 @@ from PIL import Image
 
 from concepts import Library, LibraryError
 from concepts.errors import StudioError
+from studio.models.generation_request import GenerationRequest
 from ui.services import hub
 from ui.services.studio import Workflow
 
@@ -133,7 +134,7 @@ def test_there_and_back(workflow: Workflow, endpoint: str):
     assert pulled.tokens.keys() == {"<again>"}
     assert all((pulled.adapters[s][k] == t).all() for s, state in own.adapters.items() for k, t in state.items())
     assert concept.columns[0].shared_with == ("rex",)
-    assert len(workflow.generate("a photo of <again>", seeds=[1])) == 1
+    assert len(workflow.generate(GenerationRequest(prompt="a photo of <again>", num_images=1))) == 1
 
 
 def test_a_name_that_is_taken_and_an_unknown_repository(

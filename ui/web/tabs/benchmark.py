@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.models.generation_request import GenerationRequest
+from studio.models.sampling_settings import SamplingSettings
 from ui.services.evaluation import dreambench
 from ui.services.studio import Workflow
 from ui.web import html
@@ -42,9 +42,7 @@ def benchmark_panel(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
     ) -> Iterator[str]:
         if not name:
             raise FieldError("benchmark-concept", "Choose a trained concept; the tab Train teaches one.")
-        settings = GenerationRequest(
-            prompt=name, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale
-        ).settings
+        settings = SamplingSettings(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
         progress((0, _PROMPTS), unit="prompts")
         with about("benchmark-concept"):
             for document in dreambench(workflow, name, settings=settings):
@@ -66,7 +64,7 @@ def _fields() -> list[Any]:
     concept = gr.Dropdown([], label="Concept", allow_custom_value=True, elem_id="benchmark-concept")
     with gr.Row():
         others = [
-            control(GenerationRequest, name, "benchmark", min_width=80)
+            control(SamplingSettings, name, "benchmark", min_width=80)
             for name in ("num_inference_steps", "guidance_scale")
         ]
     return [concept, *others]

@@ -36,6 +36,7 @@ _EXAMPLES: dict[Axis, str] = {
     "seed": "0, 1, 2",
     "num_inference_steps": "10, 20, 40",
     "guidance_scale": "2, 4, 8",
+    "scheduler": "ddim, euler, unipc",
 }
 
 

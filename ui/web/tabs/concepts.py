@@ -13,6 +13,7 @@ from concepts.samples import SAMPLES
 from training.config.presets import PRESETS
 from training.config.recipe import Recipe
 from ui.services.studio import Workflow
+from ui.services.uploads import Uploads
 from ui.web import html
 from ui.web.tabs.details import detail_events, details_panel, open_events
 from ui.web.tabs.events import listen, refusal
@@ -75,11 +76,13 @@ def _add_form() -> dict[str, Any]:
 
 
 def _add_events(workflow: Workflow, form: dict[str, Any], shown: list[Any], cards: Any) -> None:
+    uploads = Uploads()
+
     def inspected(files: list[str] | None) -> tuple[Any, Any, str]:
         paths = [Path(file) for file in files or ()]
         if len(paths) > MAX_PICTURES:
             return "", gr.Button(interactive=False), html.problem(f"Drop at most {MAX_PICTURES} pictures.")
-        items = inspect_pictures(paths)
+        items = inspect_pictures(paths, decode=uploads.decode)
         good = sum(item.picture is not None for item in items)
         label = f"Add with {good} picture{'s' if good != 1 else ''}" if good else "Add concept"
         return html.inspection(items), gr.Button(label, interactive=True), ""
@@ -87,7 +90,8 @@ def _add_events(workflow: Workflow, form: dict[str, Any], shown: list[Any], card
     def add(files: list[str] | None, name: str, word: str) -> list[Any]:
         name, word = name.strip(), word.strip()
         problems = [refusal(check_name, name), refusal(check_class_word, word), ""]
-        good = [item.file for item in inspect_pictures([Path(f) for f in files or ()]) if item.picture]
+        paths = [Path(file) for file in files or ()]
+        good = [item.imported for item in inspect_pictures(paths, decode=uploads.decode) if item.imported]
         if not good:
             problems[2] = html.problem("Drop at least one picture that can be read.")
         if any(problems):
@@ -96,6 +100,7 @@ def _add_events(workflow: Workflow, form: dict[str, Any], shown: list[Any], card
             concept = workflow.library.add_concept(name, word, good)
         except LibraryError as error:
             return [*[gr.skip()] * 6, html.problem(str(error)), "", ""]
+        uploads.forget(paths)
         told = html.note(f"Added {concept.name}. Train it next, in the tab Train.", "good")
         return [cards(), told, None, "", "", "", "", "", ""]
 

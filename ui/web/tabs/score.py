@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from concepts import read_picture
 from ui.services.studio import Workflow, summary
+from ui.services.uploads import Uploads
 from ui.web import html
 from ui.web.tabs.benchmark import benchmark_panel
 from ui.web.tabs.events import MOST_LISTED, FieldError, about, listen, problem_spot, result_spot
@@ -35,8 +35,10 @@ def score_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
             choices=[("none", ""), *((c.name, c.name) for c in workflow.library.page(MOST_LISTED, newest=True))]
         )
 
+    uploads = Uploads()
+
     def score(*given: Any) -> str:
-        return _scored(workflow, *given)
+        return _scored(workflow, uploads, *given)
 
     for trigger in (page.load, tab.select):
         listen(trigger, names, [], [fields[2]])
@@ -61,7 +63,9 @@ def _fields() -> list[Any]:
     ]  # fmt: skip
 
 
-def _scored(workflow: Workflow, files: list[str] | None, words: str, name: str, others: list[str] | None) -> str:
+def _scored(
+    workflow: Workflow, uploads: Uploads, files: list[str] | None, words: str, name: str, others: list[str] | None
+) -> str:
     """The table of scores."""
     if not files:
         raise FieldError("score-pictures", "Drop at least one picture to score.")
@@ -71,10 +75,10 @@ def _scored(workflow: Workflow, files: list[str] | None, words: str, name: str, 
         raise FieldError("score-prompt", "Write a prompt: what should the pictures show?")
     with about("score-prompt"):
         plain = workflow.plain(words)
-    loaded = _read("score-pictures", files)
+    loaded = _read(uploads, "score-pictures", files)
     with about("score-concept"):
         compared = workflow.pictures(workflow.library.concept(name)) if name else []
-    scores = workflow.score(loaded, plain, [*compared, *_read("score-references", others or ())])
+    scores = workflow.score(loaded, plain, [*compared, *_read(uploads, "score-references", others or ())])
     images = scores.image or [None] * len(loaded)
     rows = [
         {"picture": picture, "name": Path(file).name, "image_alignment": image, "text_alignment": text}
@@ -83,6 +87,6 @@ def _scored(workflow: Workflow, files: list[str] | None, words: str, name: str, 
     return html.score_table(summary(scores), rows)
 
 
-def _read(field: str, files: Sequence[str]) -> list[Image.Image]:
+def _read(uploads: Uploads, field: str, files: Sequence[str]) -> list[Image.Image]:
     with about(field):
-        return [read_picture(Path(file), Path(file).name) for file in files]
+        return [uploads.decode(Path(file), Path(file).name).image for file in files]

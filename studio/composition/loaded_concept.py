@@ -1,0 +1,50 @@
+"""A trained concept on a base: read once and built once, for merging, serving and exporting alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from studio.adapters import Adapter
+from studio.adapters.checkpoint import TrainedConcept, build_adapters, kinds_of
+from studio.layers.sites import Site
+from studio.models.base_model import Base
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedConcept(TrainedConcept):
+    """A trained concept with its adapters built on the base that it was loaded for.
+
+    `modules` are the adapters by site name, `sites` the sites that they adapt, and `kind_sites` all sites of the kinds
+    that the concept's method adapts. None of them may be changed: whoever has the concept shares them.
+    """
+
+    loaded_for: Base | None = None
+    modules: Mapping[str, Adapter] = field(default_factory=dict)
+    kind_sites: Mapping[str, Site] = field(default_factory=dict)
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """The sites that the concept changes, by name."""
+        return {name: self.kind_sites[name] for name in self.modules}
+
+
+def load_concept(base: Base, concept: TrainedConcept) -> LoadedConcept:
+    """The concept on this base; one that was loaded for it is returned as it is.
+
+    Raises StudioError if it was trained on another base, or if its tensors do not fit.
+    """
+    if isinstance(concept, LoadedConcept) and concept.loaded_for is base:
+        return concept
+    sites = base.sites_of(kinds_of(concept))
+    modules = build_adapters(concept, sites, base.decomposition)
+    own = {each.name: getattr(concept, each.name) for each in fields(TrainedConcept)}
+    return LoadedConcept(**own, loaded_for=base, modules=modules, kind_sites=sites)
+
+
+def load_concepts(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, LoadedConcept]:
+    """The concepts on this base, by name."""
+    return {name: load_concept(base, concept) for name, concept in concepts.items()}
+
+
+def sites_of(concepts: Mapping[str, LoadedConcept]) -> dict[str, Site]:
+    """All sites of the kinds that these concepts adapt, by name."""
+    return {name: site for concept in concepts.values() for name, site in concept.kind_sites.items()}

@@ -1,0 +1,86 @@
+"""diffusers' own sampling of encoded prompts, by any of its schedulers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import diffusers
+import torch
+
+from concepts.errors import StudioError
+from studio.models.prompt_encoding import PromptEmbeds
+from studio.models.sampling_settings import SamplingSettings, Sized
+from studio.models.scheduler_names import SCHEDULERS
+
+
+class Sampled(Sized, Protocol):
+    """A base, as far as sampling asks for it."""
+
+    pipeline: Any
+
+
+def denoise(
+    base: Sampled,
+    prompt_embeds: PromptEmbeds,
+    negative_prompt_embeds: PromptEmbeds,
+    seeds: Sequence[int],
+    settings: SamplingSettings,
+    output: str,
+    on_step: Callable[[], None],
+) -> Any:
+    """Runs diffusers' own sampling on n encoded prompts: n images, or for the output "latent" their latents
+    (n, channels, h, w).
+
+    `on_step` is called `settings.num_inference_steps` times, also where the scheduler runs the model more often.
+    """
+
+    def after_step(pipeline: Any, step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if _ends_step(pipeline.scheduler, step, settings.num_inference_steps):
+            on_step()
+        return values
+
+    prompt, negative = prompt_embeds, negative_prompt_embeds
+    width, height = settings.pixels(base)
+    pooled = {"pooled_prompt_embeds": prompt.pooled, "negative_pooled_prompt_embeds": negative.pooled}
+    with scheduler_applied(base.pipeline, settings.scheduler):
+        return base.pipeline(
+            prompt_embeds=prompt.context,
+            negative_prompt_embeds=negative.context,
+            width=width,
+            height=height,
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            guidance_rescale=settings.guidance_rescale,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            callback_on_step_end=after_step,
+            output_type=output,
+            **({} if prompt.pooled is None else pooled),
+        ).images
+
+
+@contextmanager
+def scheduler_applied(pipeline: Any, name: str | None) -> Iterator[None]:
+    """While open, the pipeline samples by the scheduler of this name, a key of SCHEDULERS, set up as the base's own.
+
+    Raises StudioError for Karras' noise levels on a base with zero terminal SNR, whose highest level is unbounded.
+    """
+    own = pipeline.scheduler
+    if name is not None:
+        kind, options = SCHEDULERS[name]
+        if options.get("use_karras_sigmas") and own.config.get("rescale_betas_zero_snr"):
+            plain = name.removesuffix(" karras")
+            raise StudioError(f"Choose {plain}: {name} does not work with zero terminal SNR, which this base has.")
+        pipeline.scheduler = getattr(diffusers, kind).from_config(own.config, **options)
+    try:
+        yield
+    finally:
+        pipeline.scheduler = own
+
+
+def _ends_step(scheduler: Any, index: int, steps: int) -> bool:
+    """Whether a step is over after this call of the model, by the rule of diffusers' progress bar: a scheduler of
+    order 2 calls it twice a step, and some call it more often at first.
+    """
+    calls = len(scheduler.timesteps)
+    warmup = calls - steps * scheduler.order
+    return index == calls - 1 or (index + 1 > warmup and (index + 1) % scheduler.order == 0)
