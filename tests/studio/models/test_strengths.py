@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from concepts.errors import StudioError
+from studio.composition.loaded_concept import load_concept
 from studio.composition.merge import MergeConfig, merged_changes, merged_deltas
 from studio.models.base_model import Base
 from studio.models.strengths import check_strength, scaled_strength, strength_at
+from studio.serving.served_concept import ServedConcept
 
 BY_PART = {"unet": 0.8, "text_encoder": 0.5, "unet.up_blocks.1": 0.2}
 
@@ -48,3 +50,11 @@ def test_parameters_reach_the_method(base: Base, make_concept):
     assert all(torch.linalg.matrix_rank(delta) <= 1 for delta in low.values())
     with pytest.raises(StudioError, match="Leave density out, or merge by ties or dare: fedavg has no density"):
         merged_changes(base, pair, MergeConfig("fedavg", density=0.5))
+
+
+def test_each_part_is_served_at_its_own_strength(base: Base, make_concept):
+    served = ServedConcept("rex", load_concept(base, make_concept(base, "rex")))
+    factors, half = served.factors({"unet": 0.0, "text_encoder": 0.5}), served.factors(0.5)
+    for name, own in factors.items():
+        expected = half[name].low_rank.dense() if name.startswith("text_encoder") else 0 * half[name].low_rank.dense()
+        torch.testing.assert_close(own.low_rank.dense(), expected)

@@ -137,7 +137,7 @@ def requests_of(workflow: Workflow, values: Given) -> list[GenerationRequest]:
         raise FieldError("prompt", "Write a prompt first: what is to be generated?")
     with about("generate-prompts"):
         prompts = prompts_from(Path(values.prompts)) if values.prompts else [values.prompt.strip()]
-    with about("generate-number"):
+    with about("generate-num_images"):
         check_number((values.settings["num_images"] or 0) * len(prompts))
     with about("prompt"):
         names = workflow.named_in(values.prompt)
