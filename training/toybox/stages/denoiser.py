@@ -1,6 +1,7 @@
 """A stage of toybox: trains the UNet, together with the text encoder, on latents and captions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from training.toybox.stages import pipeline
 from training.toybox.stages.autoencoder import LATENT_CHANNELS
 from training.toybox.stages.latent_cache import SHARD, SIZE, LatentShard, encoded
 from training.toybox.stages.muon import MuonWithAdamW
+from training.toybox.stages.scene_head import SceneHead, cell_targets
 from training.toybox.stages.stage import (
     EMAWeights,
     channels_last,
@@ -52,14 +54,15 @@ class DenoiserRecipe:
     """The denoiser's training configuration.
 
     `decay` is the final fraction of the steps, in which the learning rate decays; `thing_weight` the additional loss
-    weight of items' cells; `attention` one of `ATTENTION`; `compile` needs minutes and a C++ compiler and saves a fifth
-    of every step. `name` is that of the checkpoint.
+    weight of items' cells; `scene_weight` the weight of the scene head's loss; `attention` one of `ATTENTION`;
+    `compile` needs minutes and a C++ compiler and saves a fifth of every step. `name` is that of the checkpoint.
     """
 
     steps: int = STEPS
     decay: float = 0.25
     attention: str = "up"
     thing_weight: float = 4.0
+    scene_weight: float = 0.05
     compile: bool = False
     name: str = "denoiser"
 
@@ -83,21 +86,35 @@ def build_unet(attention: str = "up", cross_width: int = 192) -> UNet2DCondition
 
 
 class Denoiser(nn.Module):
-    """The two models that are trained together, as one module for the optimizer and the average."""
+    """The models that are trained together, as one module for the optimizer and the average."""
 
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel):
         super().__init__()
         self.text_encoder = text_encoder
         self.unet = unet
+        self.scene_head = SceneHead(unet.config["block_out_channels"][1])
+
+    @contextmanager
+    def features(self) -> Iterator[list[Tensor]]:
+        """While open, collects what the middle upward block gives at each call of the UNet, (n, channels, 16, 16)."""
+        kept: list[Tensor] = []
+        hook = self.unet.up_blocks[1].register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+        try:
+            yield kept
+        finally:
+            hook.remove()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: captions, scaled latents (n, channels, 16, 16), and the items' coverage (n, 1, 16, 16), 0 to 1."""
+    """One batch: captions, scaled latents (n, channels, 16, 16), the items' coverage (n, 1, 16, 16), 0 to 1, and the
+    targets of the scene head.
+    """
 
     texts: list[str]
     latents: Tensor
     covered: Tensor
+    cells: dict[str, Tensor]
 
 
 class BatchSampler:
@@ -128,7 +145,12 @@ class BatchSampler:
         latents = torch.stack([shard.latents[row] for shard, row in rows]).float().to(self.device)
         latents = latents * self.autoencoder.config["scaling_factor"]
         covered = torch.stack([shard.covered[row] for shard, row in rows]).float().to(self.device) / 255
-        return Batch(texts, latents.contiguous(memory_format=torch.channels_last), covered[:, None])
+        scenes, shown = (
+            [shard.scenes[row] for shard, row in rows],
+            torch.stack([shard.shown[row] for shard, row in rows]),
+        )
+        cells = {name: wanted.to(self.device) for name, wanted in cell_targets(scenes, shown).items()}
+        return Batch(texts, latents.contiguous(memory_format=torch.channels_last), covered[:, None], cells)
 
 
 Predict = Callable[..., tuple[Tensor]]
@@ -149,12 +171,21 @@ def velocity_errors(
     return (predicted.float() - wanted).square().mean(1, keepdim=True)
 
 
-def loss(model: Denoiser, predict: Predict, ids: Tensor, batch: Batch, thing_weight: float) -> Tensor:
-    """The mean error at random timesteps, with the additional weight `thing_weight` for items' cells."""
+def loss(
+    model: Denoiser, predict: Predict, ids: Tensor, batch: Batch, thing_weight: float, scene_weight: float
+) -> Tensor:
+    """The mean error at random timesteps, with the additional weight `thing_weight` for items' cells, plus
+    `scene_weight` times the loss of the scene head.
+    """
     timesteps = draw_timesteps(len(ids), 1000, torch.default_generator).to(ids.device)
-    error = velocity_errors(model, predict, ids, batch.latents, torch.randn_like(batch.latents), timesteps)
+    with model.features() as features:
+        error = velocity_errors(model, predict, ids, batch.latents, torch.randn_like(batch.latents), timesteps)
     weights = 1 + thing_weight * batch.covered
-    return ((error * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))).mean()
+    denoising = ((error * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))).mean()
+    if not scene_weight:
+        return denoising
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        return denoising + scene_weight * model.scene_head.loss(features[0], batch.cells)
 
 
 @torch.no_grad()
@@ -190,7 +221,9 @@ def train(
     model = channels_last(start, device)
     predict: Any = torch.compile(model.unet) if recipe.compile else model.unet
     batches, average = BatchSampler(folder, autoencoder, device), EMAWeights(model, 0.9995)
-    optimizer = MuonWithAdamW([(model.unet, 1.0), (model.text_encoder, TEXT_SCALE)], PEAK_RATE, OTHER_RATE)
+    optimizer = MuonWithAdamW(
+        [(model.unet, 1.0), (model.text_encoder, TEXT_SCALE), (model.scene_head, 1.0)], PEAK_RATE, OTHER_RATE
+    )
 
     def rate(step: int) -> float:
         return learning_rate(step, recipe.steps, PEAK_RATE, warmup=300, decay=recipe.decay)
@@ -198,7 +231,8 @@ def train(
     def update(step: int) -> Tensor:
         set_learning_rate(optimizer, rate(step))
         batch = batches.draw(step, step_rng(13, step))
-        value = loss(model, predict, tokens(tokenizer, batch.texts).to(device), batch, recipe.thing_weight)
+        ids = tokens(tokenizer, batch.texts).to(device)
+        value = loss(model, predict, ids, batch, recipe.thing_weight, recipe.scene_weight)
         optimizer_step(value, model, optimizer, average, step)
         return value
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from concepts.storage import atomic_write
 from studio.metrics.identity import Residual
 from training.toybox.scenes.dataset import to_signal
-from training.toybox.scenes.individuals.traits import ACCESSORIES, PATTERNS, UNCOLOURED
+from training.toybox.scenes.individuals.traits import ACCESSORIES, PATTERNS, UNCOLOURED, Individual
 from training.toybox.scenes.items import BACKGROUNDS, COLOURS
-from training.toybox.scenes.render import KIND_NAMES, SIDE
+from training.toybox.scenes.render import KIND_NAMES, SIDE, Item
 from training.toybox.stages.stage import channels_last
 
 GRID = 16
@@ -45,6 +45,17 @@ class Logits:
     heat: Tensor
     attributes: Mapping[str, Tensor]
     background: Tensor
+
+
+def item_attributes(item: Item) -> dict[str, str | None]:
+    """The value of each of `ATTRIBUTES`; None where nothing is asked."""
+    subject = item.subject
+    if not isinstance(subject, Individual):
+        return {**dict.fromkeys(ATTRIBUTES), "kind": item.kind, "colour": item.colour}
+    return {
+        "kind": item.kind, "colour": item.colour, "pattern": subject.pattern, "second_colour": subject.second_colour,
+        "accessory": subject.accessory or BARE,
+    }  # fmt: skip
 
 
 class Detector(nn.Module):

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from training.toybox.scenes.backgrounds import Rng
 from training.toybox.scenes.dataset import softened, to_signal
-from training.toybox.scenes.individuals.traits import Individual
-from training.toybox.scenes.render import SIDE, Item, Placement, Scene, draw_with_placements, sample_scene
-from training.toybox.stages.detector import ATTRIBUTES, BACKGROUND_NAMES, BARE, GRID, Detector
+from training.toybox.scenes.render import SIDE, Placement, Scene, draw_with_placements, sample_scene
+from training.toybox.stages.detector import ATTRIBUTES, BACKGROUND_NAMES, GRID, Detector, item_attributes
 from training.toybox.stages.masked_loss import IGNORE_INDEX, masked_cross_entropy
 from training.toybox.stages.stage import (
     EMAWeights,
@@ -47,7 +46,7 @@ def targets(scenes: Sequence[Scene], seen: Sequence[Sequence[Placement]]) -> Tar
             x, y = (min(GRID - 1, int((low + high) / 2 / SIDE * GRID)) for low, high in ((left, right), (top, bottom)))
             square = (rows - y) ** 2 + (columns - x) ** 2
             heat[index] = np.maximum(heat[index], np.exp(-square / (2 * SPREAD**2)))
-            for name, value in attributes(item).items():
+            for name, value in item_attributes(item).items():
                 wanted[name][index][square <= 2] = IGNORE_INDEX if value is None else ATTRIBUTES[name].index(value)
     places = [BACKGROUND_NAMES.index(scene.background) for scene in scenes]
     return {
@@ -55,17 +54,6 @@ def targets(scenes: Sequence[Scene], seen: Sequence[Sequence[Placement]]) -> Tar
         **{name: torch.from_numpy(part) for name, part in wanted.items()},
         "background": torch.tensor(places),
     }
-
-
-def attributes(item: Item) -> dict[str, str | None]:
-    """The label of each of `detector.ATTRIBUTES`; None where there is none."""
-    subject = item.subject
-    if not isinstance(subject, Individual):
-        return {**dict.fromkeys(ATTRIBUTES), "kind": item.kind, "colour": item.colour}
-    return {
-        "kind": item.kind, "colour": item.colour, "pattern": subject.pattern, "second_colour": subject.second_colour,
-        "accessory": subject.accessory or BARE,
-    }  # fmt: skip
 
 
 def mirrored(wanted: Targets) -> Targets:

@@ -75,10 +75,27 @@ def test_cells_of_items_count_more(start, bundled_tokenizer):
 
     def loss(weight: float) -> float:
         torch.manual_seed(0)
-        batch = Batch(["a cat"], latents, covered)
-        return denoiser.loss(model, lambda x, *_, **__: (torch.zeros_like(x),), ids, batch, weight).item()
+        batch = Batch(["a cat"], latents, covered, {})
+        return denoiser.loss(model, lambda x, *_, **__: (torch.zeros_like(x),), ids, batch, weight, 0.0).item()
 
     assert loss(4.0) != pytest.approx(loss(0.0), rel=0.02)
+
+
+def test_the_scene_head_trains_the_unet(start, bundled_tokenizer, vae, tmp_path):
+    model, batch = start(), BatchSampler(tmp_path, vae, "cpu").unseen()
+    ids = text_encoder.tokens(bundled_tokenizer, batch.texts)
+
+    def gradient(weight: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        model.zero_grad()
+        denoiser.loss(model, model.unet, ids, batch, 4.0, weight).backward()
+        gradient = model.unet.mid_block.resnets[0].conv1.weight.grad
+        assert gradient is not None
+        return gradient.clone()
+
+    assert not torch.allclose(gradient(0.0), gradient(1.0), atol=1e-4)
+    assert model.scene_head.logits.weight.grad is not None
+    assert not model.unet.up_blocks[1]._forward_hooks
 
 
 def test_validation_is_deterministic_and_weights_items(start, bundled_tokenizer, vae, tmp_path):

@@ -7,7 +7,7 @@ from training.toybox.scenes import dataset
 from training.toybox.scenes.dataset import draw_all, pictures, scenes, softened, to_signal
 from training.toybox.scenes.render import Placement
 from training.toybox.stages import autoencoder, latent_cache
-from training.toybox.stages.latent_cache import cover, encoded, fingerprint
+from training.toybox.stages.latent_cache import NO_ITEM, cover, encoded, fingerprint, shown_items
 
 FEW = 6
 """Scenes in a shard of the small world."""
@@ -55,6 +55,15 @@ def test_items_cover_the_cells_that_they_are_seen_in():
     assert covered[0, :3].tolist() == [255, 128, 0]
     assert covered[1:].max() == 0
     assert cover([]).max() == 0
+
+
+def test_a_cell_shows_the_foremost_item_that_covers_half_of_it():
+    behind, before = Image.new("L", (128, 128)), Image.new("L", (128, 128))
+    behind.paste(255, (0, 0, 32, 8))
+    before.paste(255, (8, 0, 20, 8))
+    shown = shown_items([Placement((0, 0, 32, 8), behind), Placement((8, 0, 20, 8), before)])
+    assert shown[0, :5].tolist() == [0, 1, 1, 0, NO_ITEM]
+    assert (shown[1:] == NO_ITEM).all()
 
 
 def test_a_shard_is_generated_once_and_then_loaded(small_world, tmp_path, monkeypatch):
