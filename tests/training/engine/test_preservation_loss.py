@@ -62,20 +62,20 @@ def test_the_relative_output_change_is_that_of_its_definition(base: Base, adapte
     x = torch.randn(*inputs, generator=torch.Generator().manual_seed(0))
     with injected(chosen, adapters):
         layer = getattr(site.parent, site.attribute)
-        with relative_output_change(chosen, 2) as change:
+        with relative_output_change(chosen, 2) as changes:
             layer(x)
-        assert change[0].max() < 1e-9
+        assert changes[0].max() < 1e-9
         for parameter in adapters[site.name].parameters():
             nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
-        with relative_output_change(chosen, 2) as change:
+        with relative_output_change(chosen, 2) as changes:
             output = layer(x)
         layer(x)
-    assert len(change) == 1
+    assert len(changes) == 1
     frozen = site.module(x)[2:]
     change, size = ((each.flatten(1) ** 2).mean(1) for each in (output[2:] - frozen, frozen))
     expected = change / size
     assert expected.min() > 1e-4
-    torch.testing.assert_close(change[0], expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(changes[0], expected, rtol=1e-4, atol=0)
 
 
 def test_with_preservation_loss_a_batch_ends_with_random_pictures_and_prompts(base: Base, data: TrainingSet):
