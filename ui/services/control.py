@@ -1,5 +1,6 @@
 """The control images of a request, and the models that read them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ KNOWN_MODELS = {
     },
 }
 """The hub's T2IAdapters, which are taken where no model is given."""
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @contextmanager
@@ -57,9 +59,10 @@ def control_inputs(images: Sequence[str], models: Sequence[str], scales: Sequenc
 
 
 def refuse_local_models(control: Sequence[ControlInput]) -> None:
-    """Raises StudioError for a control model on this machine: who asks from elsewhere chooses those of the hub."""
-    if wrong := next((each.model for each in control if each.model and Path(each.model).exists()), None):
-        raise StudioError(f"Name a control model of the hub: {wrong} is a file or folder of this machine.")
+    """Raises StudioError for control models that are none of the hub's: who asks from elsewhere names no files here."""
+    models = [each.model for each in control if each.model is not None]
+    if wrong := next((name for name in models if not _HUB_ID.fullmatch(name) or Path(name).exists()), None):
+        raise StudioError(f"Name a control model of the hub, as in OWNER/NAME: {wrong!r} is none.")
 
 
 def _pairs(values: Sequence[str], option: str) -> dict[str, str]:
