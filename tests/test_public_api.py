@@ -49,6 +49,10 @@ def test_packages_tell_type_checkers_that_they_are_typed(package: str):
     assert (ROOT / package / "py.typed").is_file()
 
 
+def test_the_readme_has_the_ten_lines():
+    assert f"```python\n{EXAMPLE.read_text()}```" in (ROOT / "README.md").read_text()
+
+
 def test_other_names_are_refused_as_python_does():
     assert not hasattr(studio, "no_such_name")
     get_attribute, _ = lazy_attributes("studio", {"studio.bundled": ("TOYBOX",)})

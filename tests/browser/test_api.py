@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 from gradio_client import Client, handle_file
@@ -16,7 +15,7 @@ from PIL import Image
 from concepts import Library
 from concepts.samples import SAMPLES
 
-README = Path(__file__).parent.parent.parent / "README.md"
+GUIDE = Path(__file__).parent.parent.parent / "docs" / "how-to" / "other-programs.md"
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +37,13 @@ def client(address: str) -> Iterator[Client]:
 
 
 def example() -> str:
-    """The program in the README."""
-    section = README.read_text(encoding="utf-8").split("#### From another program")[1]
-    return dedent(section[section.index("    import sys") :].split("\n\n`train`")[0])
+    """The program in the guide."""
+    return GUIDE.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
 
 
 @pytest.fixture(scope="module")
 def printed(address: str, tmp_path_factory) -> list[str]:
-    """The lines that the program in the README prints; it adds and trains rex."""
+    """The lines that the program in the guide prints; it adds and trains rex."""
     folder = tmp_path_factory.mktemp("example")
     (folder / "photos").mkdir()
     shutil.copytree(SAMPLES["rex"].pictures[0].parent, folder / "photos" / "rex")
@@ -55,7 +53,7 @@ def printed(address: str, tmp_path_factory) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_example_of_the_readme_runs(printed: list[str], library: Library):
+def test_the_example_of_the_guide_runs(printed: list[str], library: Library):
     *_, scores, files = printed
     assert "'backbone': 'toybox-clip'" in scores
     assert "rex.tokens.safetensors" in files

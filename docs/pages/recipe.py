@@ -1,0 +1,60 @@
+"""The page of all training options, from the recipe's model."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from docs.pages.markdown import code, escaped, page, paragraphs, table, type_name
+from training.config.presets import PRESETS
+from training.config.recipe import AdapterOptions, Recipe
+from training.config.recipe_fields import Loss, Optimization, Pictures, Tokens, Validation
+
+GROUPS = (AdapterOptions, Optimization, Loss, Pictures, Tokens, Validation)
+_BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
+INTRODUCTION = """\
+A recipe is the configuration of one training (`training.config.recipe.Recipe`). `studio recipe` prints it as a TOML
+file for `studio train --recipe FILE`; `studio train --set OPTION=VALUE` sets one option. An unknown option, an
+impossible value and options that do not go together are refused before training begins. An empty default means that
+the option is unset."""
+
+
+def page_text() -> str:
+    """The whole page."""
+    return page(
+        "Recipe",
+        INTRODUCTION,
+        *(block for group in GROUPS for block in _group(group)),
+        "## Presets",
+        "`training.config.presets.PRESETS`, which the page offers:",
+        table(("preset", "options"), ((code(name), _options(values)) for name, values in PRESETS.items())),
+    )
+
+
+def _group(group: type[Any]) -> Iterator[str]:
+    name = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in group.__name__).strip()
+    yield f"## {name.capitalize()}"
+    yield escaped(paragraphs(group.__doc__)[0])
+    rows = (_row(key, field) for key, field in Recipe.model_fields.items() if key in group.__annotations__)
+    yield table(("option", "value", "default", "meaning"), rows)
+
+
+def _row(key: str, field: FieldInfo) -> tuple[str, str, str, str]:
+    default = field.get_default()
+    shown = "" if default is None else code(str(list(default) if isinstance(default, tuple) else default).lower())
+    return code(key), escaped(_value(field)), shown, escaped(field.description or "")
+
+
+def _value(field: FieldInfo) -> str:
+    """The type of an option and its bounds."""
+    bounds = [
+        limit.format(getattr(part, name))
+        for part in field.metadata
+        for name, limit in _BOUNDS.items()
+        if getattr(part, name, None) is not None
+    ]
+    return ", ".join([type_name(field.annotation), *bounds])
+
+
+def _options(values: dict[str, Any]) -> str:
+    return ", ".join(code(f"{key} = {value}") for key, value in values.items())
