@@ -16,10 +16,10 @@ from concepts.errors import LibraryError
 from concepts.names import check_class_word, check_name
 from studio.models.base_model import Base
 from studio.models.generation_request import GenerationRequest, request_from_text
-from studio.models.regions import cut
+from studio.models.regions import crop
 from studio.models.token_embeddings import expand_tokens, load_tokens, remove_tokens, token_of
 from training.config.recipe import Recipe
-from training.data.augmentation import SMALLEST_CROP, WIDEST, bucket_sizes, cuts
+from training.data.augmentation import MAX_ASPECT_RATIO, SMALLEST_CROP, bucket_sizes, cuts
 from training.data.captions import caption_of, named
 from training.data.dataset import Sample
 from ui.services.generation import ImageGenerator, alone, names_written
@@ -116,7 +116,7 @@ def test_the_parts_of_a_prompt_make_it_up_again(generator: ImageGenerator, promp
 @examples
 @given(texts, texts, st.dictionaries(names, st.floats(-2, 2), max_size=3))
 def test_the_text_in_a_picture_is_the_request_that_made_it(prompt: str, negative: str, strengths: dict[str, float]):
-    request = GenerationRequest(prompt=prompt, negative_prompt=negative, strengths=strengths, num_images=1, seed=9)
+    request = GenerationRequest(prompt=prompt, negative_prompt=negative, strengths={**strengths}, num_images=1, seed=9)
     assert request_from_text(request.text(9)) == request
 
 
@@ -183,8 +183,8 @@ def test_buckets_are_about_as_large_as_the_square(side: int, count: int, step: i
     if count > 1:
         for width, height in sizes:
             assert width % step == height % step == 0
-            assert max(width, height) <= side * math.sqrt(WIDEST) + step / 2
-            assert min(width, height) >= side / math.sqrt(WIDEST) - step / 2
+            assert max(width, height) <= side * math.sqrt(MAX_ASPECT_RATIO) + step / 2
+            assert min(width, height) >= side / math.sqrt(MAX_ASPECT_RATIO) - step / 2
             assert abs(math.sqrt(width * height) - side) <= step
 
 
@@ -218,6 +218,6 @@ def test_boxes_side_by_side_cut_a_picture_without_gap_or_overlap(width: int, hei
     whole = Image.new("L", picture.size)
     for top, bottom in ((0.0, down), (down, 1.0)):
         for left, right in ((0.0, across), (across, 1.0)):
-            part = cut(picture, (top, left, bottom, right))
+            part = crop(picture, (top, left, bottom, right))
             whole.paste(part, (round(left * width), round(top * height)))
     assert whole.tobytes() == picture.tobytes()

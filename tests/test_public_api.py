@@ -77,7 +77,9 @@ def test_the_ten_lines_run(tiny_folder: Path, quick_priors, tmp_path: Path, monk
         for picture in SAMPLES[sample].pictures[:2]:
             (tmp_path / "pictures" / name / picture.name).symlink_to(picture)
     monkeypatch.setattr(studio, "load_base", lambda _: load_base(str(tiny_folder), device="cpu"))
-    monkeypatch.setattr(studio, "generate", partial(studio.generate, settings=studio.SamplingSettings(2)))
+    monkeypatch.setattr(
+        studio, "generate", partial(studio.generate, settings=studio.SamplingSettings(num_inference_steps=2))
+    )
     monkeypatch.setattr(training, "Recipe", short_recipe)
 
     exec(compile(text, EXAMPLE, "exec"), {})

@@ -106,7 +106,7 @@ def test_the_api_hands_its_request_to_the_sampler(workflow: Workflow, built, sam
 
 
 @pytest.fixture
-def generate_event(workflow: Workflow) -> gr.blocks.BlockFunction:
+def generate_event(workflow: Workflow) -> Any:
     """What the page calls when Generate is pressed."""
 
     async def built_page() -> gr.Blocks:

@@ -103,7 +103,8 @@ def _generate_alone(workflow: Workflow, name: str, bar: Bar) -> Shown:
     task = bar.add_task(f"generating {name}", total=2 * len(PROMPTS) * EACH, note="")
     pictures, base_pictures, prompts = [], [], []
     for index, template in enumerate(PROMPTS):
-        prompt, seeds = template.format(token_of(name)), {"seed": 100 * index, "num_images": EACH}
+        prompt = template.format(token_of(name))
+        seeds: dict[str, Any] = {"seed": 100 * index, "num_images": EACH}
         plain = workflow.plain(prompt)
         pictures += workflow.generate(GenerationRequest(prompt=prompt, **seeds))
         base_pictures += workflow.generate(GenerationRequest(prompt=plain, **seeds))

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from studio.models.generation_request import GenerationRequest
-    from ui.services.studio import Workflow
 
 
 def generate(
@@ -94,7 +93,7 @@ def generate(
         "batch_size": batch_size, "regions": regions_from(region),
         "control": control_inputs(control, control_model, conditioning_scale),
     }  # fmt: skip
-    texts = [prompt] if prompts is None else prompts_from(prompts)
+    texts = prompts_from(prompts) if prompts else [str(prompt)]
     requests = [GenerationRequest(prompt=text, **settings) for text in texts]
     files = _generate(image_generator_of(library, base), requests, output, {"base": base})
     asked = {"prompt": prompt} if prompts is None else {"prompts": texts}
@@ -102,14 +101,14 @@ def generate(
 
 
 def _generate(
-    workflow: "Workflow", requests: "list[GenerationRequest]", folder: Path, kept: dict[str, Any]
+    image_generator: "ImageGenerator", requests: "list[GenerationRequest]", folder: Path, kept: dict[str, Any]
 ) -> list[str]:
     """Writes every image as soon as it is sampled, with its settings and what else is `kept`; the files."""
     files = []
     with progress_bar() as bar:
         task = bar.add_task("generating", total=sum(request.total_steps for request in requests), note="")
         for request in requests:
-            for seed, image in workflow.generate_each(request, lambda: bar.advance(task), notify):
+            for seed, image in image_generator.generate_each(request, lambda: bar.advance(task), notify):
                 files.append(_write(folder, request, seed, image, kept))
     return files
 

@@ -114,7 +114,7 @@ def by_definition(base: Base, concepts, adapters: dict[str, dict[str, Adapter]],
 
 
 def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
-    adapters = {name: load_concept(base, concept).modules for name, concept in pair.items()}
+    adapters = {name: dict(load_concept(base, concept).modules) for name, concept in pair.items()}
     sites = adapted_sites(base, adapters)
     before = state_of(base)
     with with_tokens(base, pair), torch.no_grad():
@@ -127,7 +127,7 @@ def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
 
 
 def test_keys_are_fused_on_outputs_of_the_merged_text_encoder(base: Base, pair):
-    adapters = {name: load_concept(base, concept).modules for name, concept in pair.items()}
+    adapters = {name: dict(load_concept(base, concept).modules) for name, concept in pair.items()}
     sites = adapted_sites(base, adapters)
     key = next(iter(base.sites_of(("cross_attention_kv",))))
     with with_tokens(base, pair), torch.no_grad():
@@ -183,7 +183,7 @@ def test_strengths_can_be_shared_out(base: Base, pair):
 
 def test_what_names_no_concept_is_left_alone(base: Base, pair):
     text = {name: site for name, site in base.sites.items() if site.part == "text_encoder"}
-    adapters = {name: load_concept(base, concept).modules for name, concept in pair.items()}
+    adapters = {name: dict(load_concept(base, concept).modules) for name, concept in pair.items()}
     with with_tokens(base, pair), torch.no_grad():
         deltas = fused_deltas(base, pair, adapted_sites(base, adapters), adapters, dict.fromkeys(pair, 1.0))
         summed = merged_deltas(base, pair, "fedavg")

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -44,7 +46,8 @@ def test_parameters_reach_the_method(base: Base, make_concept):
     pair = {"rex": make_concept(base, "rex"), "tom": make_concept(base, "tom", seed=2, first_column=4)}
     for method, changed in (("ties", {"density": 0.1}), ("dare", {"density": 0.1}), ("svd", {"rank": 1}),
                             ("gradient_fusion", {"ridge": 10.0})):  # fmt: skip
-        usual, own = (merged_changes(base, pair, MergeConfig(method, **given))[0] for given in ({}, changed))
+        options: list[dict[str, Any]] = [{}, {**changed}]
+        usual, own = (merged_changes(base, pair, MergeConfig(method, **given))[0] for given in options)
         assert any(not torch.equal(usual[name], own[name]) for name in usual), method
     low = merged_changes(base, pair, MergeConfig("svd", rank=1))[0]
     assert all(torch.linalg.matrix_rank(delta) <= 1 for delta in low.values())

@@ -23,6 +23,7 @@ def workflow(library: Library, tiny_folder, monkeypatch) -> Workflow:
 def _generated(request: GenerationRequest, on_step: Any) -> list[tuple[int, Image.Image]]:
     on_step()
     strength = request.strengths.get("rex", 1.0)
+    assert isinstance(strength, float)
     return [(request.seed, Image.new("RGB", (64, 64), (int(100 * strength), 0, 0)))]
 
 

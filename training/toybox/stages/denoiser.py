@@ -97,7 +97,7 @@ class Denoiser(nn.Module):
     @contextmanager
     def features(self) -> Iterator[list[Tensor]]:
         """While open, collects what the middle upward block gives at each call of the UNet, (n, channels, 16, 16)."""
-        kept: list[Tensor] = []
+        kept: list[Any] = []
         hook = self.unet.up_blocks[1].register_forward_hook(lambda _module, _inputs, output: kept.append(output))
         try:
             yield kept

@@ -128,7 +128,7 @@ def given(values: tuple[Any, ...]) -> Given:
     settings, rest = dict(zip(SETTINGS, rest, strict=False)), rest[len(SETTINGS) :]
     slots = rest[MAX_SLIDERS:]
     control = tuple((*slots[start : start + 4],) for start in range(0, len(slots), 4))
-    return Given(*plain, settings, rest[:MAX_SLIDERS], control)
+    return Given(*plain, settings=settings, strengths=rest[:MAX_SLIDERS], control=control)
 
 
 def requests_of(workflow: Workflow, values: Given) -> list[GenerationRequest]:

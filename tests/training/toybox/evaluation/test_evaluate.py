@@ -22,8 +22,7 @@ from training.toybox.scenes.dataset import TEST_SEED, scenes
 from training.toybox.scenes.individuals.traits import KINDS, Individual
 from training.toybox.scenes.items import BACKGROUNDS, COLOURS, TINTS
 from training.toybox.scenes.render import KIND_NAMES, Scene, draw_scene
-from training.toybox.stages.detector import DetectedItem, Detection, Detector
-from training.toybox.stages.detector_training import attributes
+from training.toybox.stages.detector import DetectedItem, Detection, Detector, item_attributes
 
 CAT = DetectedItem("cat", "red", "stripes", "white", "scarf", 0.2, 0.5)
 VASE = DetectedItem("vase", "blue", "plain", None, None, 0.8, 0.5)
@@ -111,7 +110,7 @@ def test_accuracy_is_the_share_of_answers_by_category():
 def _truth(scene: Scene) -> Detection:
     items = []
     for item in scene.items:
-        known = attributes(item)
+        known = item_attributes(item)
         accessory = None if known["accessory"] == "none" else known["accessory"]
         items.append(DetectedItem(item.kind, item.colour or "red", known["pattern"] or "plain", known["second_colour"],
                            accessory, item.centre[0], item.centre[1]))  # fmt: skip
