@@ -66,7 +66,7 @@ def _name(node: ast.expr) -> str:
 def _sentence(node: ast.expr) -> str:
     """The text of a literal, with {…} for what it fills in; empty for anything else."""
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "{…}" for part in node.values)
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "{…}" for part in node.values)
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from studio.models.generation_request import GenerationRequest
+    from ui.services.generation import ImageGenerator
 
 
 def generate(
@@ -81,6 +82,7 @@ def generate(
 ) -> None:
     """Generate images of a prompt, or of every prompt in a file, with the concepts that it names."""
     from studio.models.generation_request import GenerationRequest
+    from ui.services.generation import ImageGenerator
     from ui.services.control import control_inputs
 
     if (prompt is None) == (prompts is None):

@@ -125,7 +125,8 @@ def inputs(form: Mapping[str, Any]) -> list[Any]:
 def given(values: tuple[Any, ...]) -> Given:
     """The values of the controls by their meaning."""
     plain, rest = values[:5], values[5:]
-    settings, rest = dict(zip(SETTINGS, rest, strict=False)), rest[len(SETTINGS) :]
+    settings: dict[str, Any] = dict(zip(SETTINGS, rest, strict=False))
+    rest = rest[len(SETTINGS) :]
     slots = rest[MAX_SLIDERS:]
     control = tuple((*slots[start : start + 4],) for start in range(0, len(slots), 4))
     return Given(*plain, settings=settings, strengths=rest[:MAX_SLIDERS], control=control)
