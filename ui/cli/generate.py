@@ -82,7 +82,6 @@ def generate(
 ) -> None:
     """Generate images of a prompt, or of every prompt in a file, with the concepts that it names."""
     from studio.models.generation_request import GenerationRequest
-    from ui.services.generation import ImageGenerator
     from ui.services.control import control_inputs
 
     if (prompt is None) == (prompts is None):
