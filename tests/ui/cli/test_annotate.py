@@ -76,7 +76,7 @@ def test_masks_become_transparency(studio: Callable, pictures: Path, tmp_path: P
     cut = Image.open(tmp_path / "cut" / "1.png")
     assert (cut.mode, cut.getpixel((5, 5))[3], cut.getpixel((60, 40))[3]) == ("RGBA", 255, 0)  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
     taken = studio("mask", pictures, "-o", tmp_path / "cut")
-    assert (taken.status, "there already" in taken.err) == (2, True)
+    assert (taken.status, "exists already" in taken.err) == (2, True)
 
 
 def test_what_is_missing_is_said(studio: Callable, pictures: Path, tmp_path: Path, blip: Path, monkeypatch):
