@@ -107,7 +107,7 @@ def test_concepts_of_a_study_have_columns_of_their_own(study: CompositionStudy):
 def test_the_boxes_cover_the_picture_once(count: int):
     assert sum((bottom - top) * (right - left) for top, left, bottom, right in boxes(count)) == pytest.approx(1)
     assert len(set(boxes(count))) == count
-    with pytest.raises(StudioError, match="numbers of concepts among 1, 2, 3, 4, 6, 8: 5 is none"):
+    with pytest.raises(StudioError, match="numbers of concepts from 1, 2, 3, 4, 6, 8: 5 is not possible"):
         boxes(5)
 
 
