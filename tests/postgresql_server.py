@@ -6,7 +6,7 @@ import signal
 import subprocess
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -60,7 +60,8 @@ def _postgresql_in(folder: Path) -> Iterator[str]:
         yield running.get_uri()
     finally:
         if process := running.get_pid():
-            os.kill(process, signal.SIGQUIT)  # immediate shutdown: nothing has to be kept
+            with suppress(ProcessLookupError):  # it may end by itself
+                os.kill(process, signal.SIGQUIT)  # immediate shutdown: nothing has to be kept
         running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -148,8 +148,8 @@ def test_page_and_command_line_offer_every_field():
 @pytest.mark.parametrize("method", ["fedavg", generation.UNMERGED])
 def test_a_concept_is_read_and_built_once(workflow: Workflow, sampled, monkeypatch, tmp_path, method: str):
     reads, builds, sessions = [], [], []
-    read, build, open_session = generation.from_bytes, loaded_concept.build_adapters, serving.Serving.__init__
-    monkeypatch.setattr(generation, "from_bytes", lambda *given: reads.append(1) or read(*given))
+    read, build, open_session = from_library.from_bytes, loaded_concept.build_adapters, serving.Serving.__init__
+    monkeypatch.setattr(from_library, "from_bytes", lambda *given: reads.append(1) or read(*given))
     monkeypatch.setattr(loaded_concept, "build_adapters", lambda *given: builds.append(1) or build(*given))
     monkeypatch.setattr(serving.Serving, "__init__", lambda *given: sessions.append(1) or open_session(*given))
     workflow.generate(GenerationRequest(prompt=PROMPT, method=method, **QUICK))
@@ -193,8 +193,8 @@ def test_uploads_are_decoded_once(workflow: Workflow, pictures: Path, decoded, m
 
 def test_a_control_image_is_decoded_once_a_request(workflow: Workflow, pictures: Path, decoded, sampled, monkeypatch):
     loads: list[str] = []
-    monkeypatch.setattr(control, "load_control_model", lambda _base, source: loads.append(source))
-    monkeypatch.setattr(control, "with_control", lambda _base, conditions: nullcontext(conditions))
+    monkeypatch.setattr("studio.models.control.load_control_model", lambda _base, source: loads.append(source))
+    monkeypatch.setattr("studio.models.control.with_control", lambda _base, conditions: nullcontext(conditions))
     image = ControlInput(kind="pose", image=str(pictures / "0.png"), model="someone/pose", conditioning_scale=0.5)
     workflow.generate(GenerationRequest(prompt="a cat", control=(image,), **QUICK))
     assert (decoded, loads, len(sampled)) == (["0.png"], ["someone/pose"], 3)

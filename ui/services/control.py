@@ -34,6 +34,9 @@ def control_applied(base: Base, control: Sequence[ControlInput]) -> Iterator[Non
 
     Raises StudioError for a model that does not fit the base, and LibraryError for a file that is no image.
     """
+    if not control:
+        yield
+        return
     from studio.models.control import ControlCondition, load_control_model, with_control
 
     images = [read_picture(Path(each.image), Path(each.image).name) for each in control]

@@ -33,12 +33,12 @@ def test_every_cost_is_measured_on_the_base(study: CostStudy, base: Base, state_
     for key in ("set_up_seconds", "step_seconds", "merge_seconds", "merged_per_second", "unmerged_per_second"):
         assert row[key] > 0
     assert row["peak_megabytes"] > 0 if sys.platform == "linux" else row["peak_megabytes"] is None
-    monkeypatch.setattr(cost, "_in_own_process", lambda *_: None)
+    monkeypatch.setattr(cost, "_in_subprocess", lambda *_: None)
     assert study.on_base("layer_norm")["unmerged_per_second"] is None, "norms cannot be products"
 
 
 def test_layers_of_every_width_add_up_and_a_stopped_study_is_resumed(study: CostStudy, monkeypatch):
-    monkeypatch.setattr(cost, "_in_own_process", lambda *_: 1.5)
+    monkeypatch.setattr(cost, "_in_subprocess", lambda *_: 1.5)
     monkeypatch.setattr(cost, "widths", lambda: {16: 3, 32: 5})
     monkeypatch.setattr(cost_report, "widths", lambda: {16: 3, 32: 5})
     monkeypatch.setattr(study, "on_base", lambda name: {"kind": "base", "adapter": name})
