@@ -8,7 +8,7 @@ from studio.models.sampling_settings import SamplingSettings
 from studio.models.scheduler_names import SCHEDULERS
 
 # diffusers' schedulers turn tensors into arrays in a way that NumPy 2 warns of
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
