@@ -17,12 +17,13 @@ from PIL import Image
 from concepts import Library
 from concepts.errors import StudioError
 from concepts.images import io
+from studio.adapters import from_library
 from studio.composition import loaded_concept
 from studio.models import base_model
 from studio.models.generation_request import ControlInput, GenerationRequest
 from studio.serving import serving
 from ui.cli import generate as generate_command
-from ui.services import control, exchange, generation
+from ui.services import exchange, generation
 from ui.services.studio import Workflow
 from ui.services.uploads import Uploads
 from ui.web import api
