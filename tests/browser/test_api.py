@@ -61,7 +61,7 @@ def test_the_example_of_the_guide_runs(printed: list[str], library: Library):
     assert "rex.tokens.safetensors" in files
     result = library.concept("rex").result
     assert result
-    assert (result.adapter, len(result.details["losses"])) == ("lora", 200)
+    assert (result.adapter, len(result.details["losses"])) == ("lora", 20)
 
 
 @pytest.mark.usefixtures("printed")
