@@ -1,7 +1,7 @@
-"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): momentum, orthogonalized.
+"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): momentum whose singular values are made equal.
 
-It converges several times faster than AdamW here. It is for matrices, and convolutions as matrices; biases, norms and
-embeddings use AdamW.
+It learns several times sooner than AdamW here. It suits matrices, and convolutions read as such; biases, norms and
+embeddings are left to AdamW.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,28 +11,33 @@ import torch
 from torch import Tensor, nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic iteration: after five iterations singular values are between 0.7 and 1.2."""
+"""Of the quintic polynomial that is iterated: singular values end between 0.7 and 1.2 within five rounds."""
 ROUNDS = 5
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """The matrix (rows, columns) with singular values near one and the same singular vectors, in float32.
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """The matrices (..., rows, columns) with singular values near one and the same singular vectors, in float32.
 
-    Newton-Schulz iteration in bfloat16, several times faster on processors with matrix units.
+    Newton-Schulz iteration in bfloat16, which processors with matrix units do several times faster.
     """
     a, b, c = COEFFICIENTS
-    wide = (matrix / (matrix.norm() + 1e-7)).bfloat16()
-    upright = wide.shape[0] > wide.shape[1]
+    lengths = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
+    wide = (matrices / (lengths + 1e-7)).bfloat16().view(-1, *matrices.shape[-2:])
+    upright = wide.shape[1] > wide.shape[2]
     if upright:
-        wide = wide.T
+        wide = wide.mT.contiguous()
     for _ in range(ROUNDS):
-        gram = wide @ wide.T
-        wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return (wide.T if upright else wide).float()
+        gram = wide @ wide.mT
+        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return (wide.mT if upright else wide).float().view(matrices.shape)
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; tensors of more than two dimensions are flattened to (first, rest)."""
+    """Nesterov momentum, orthogonalised; convolutions are read as matrices (out, height * width * in).
+
+    So a convolution that is laid out channels last need not be copied. The order of a matrix's columns does not matter
+    to what is learned.
+    """
 
     def __init__(self, parameters: Any, rate: float, momentum: float = 0.95):
         super().__init__(parameters, {"lr": rate, "momentum": momentum})
@@ -41,27 +46,52 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step along the gradients; a closure is not called."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, group["lr"], group["momentum"])
+            for parameters in _of_one_shape(group["params"]):
+                self._move(parameters, group["lr"], group["momentum"])
 
-    def _move(self, parameter: Tensor, rate: float, momentum: float) -> None:
-        assert parameter.grad is not None
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        average = state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        update = parameter.grad.lerp(average, momentum).flatten(1)
-        # A tall matrix has fewer singular values than rows, so its rows would get smaller updates.
-        tall = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-        parameter.add_(orthogonalised(update).view(parameter.shape), alpha=-rate * tall)
+    def _move(self, parameters: list[Tensor], rate: float, momentum: float) -> None:
+        """Moves parameters of one shape, together: a product of many small matrices costs less than many products."""
+        gradients = [_gradient(parameter) for parameter in parameters]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        averages = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        updates = torch.stack([_matrix(update) for update in torch._foreach_lerp(gradients, averages, momentum)])
+        # A tall matrix has fewer singular values than rows: its rows would move less.
+        tall = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
+        for parameter, update in zip(parameters, orthogonalised(updates), strict=True):
+            parameter.add_(_as_shaped(update, parameter), alpha=-rate * tall)
+
+
+def _of_one_shape(parameters: list[Tensor]) -> list[list[Tensor]]:
+    """The parameters that have gradients, together with those of their shape."""
+    together: dict[torch.Size, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            together.setdefault(parameter.shape, []).append(parameter)
+    return list(together.values())
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _matrix(tensor: Tensor) -> Tensor:
+    return tensor.movedim(1, -1).flatten(1)
+
+
+def _as_shaped(matrix: Tensor, parameter: Tensor) -> Tensor:
+    """What `_matrix` flattened."""
+    return matrix.view(parameter.movedim(1, -1).shape).movedim(-1, 1)
 
 
 class MuonWithAdamW:
     """Muon for a model's matrices and convolutions and AdamW for the rest, as one optimizer with one state."""
 
     def __init__(self, groups: Iterable[tuple[nn.Module, float]], rate: float, other_rate: float):
-        """Takes (module, scale) for every part; `rate` is Muon's learning rate and `other_rate` AdamW's."""
+        """Takes (module, scale of its rates) for every part; `other_rate` is AdamW's while `rate` is Muon's."""
         matrices: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
         for module, scale in groups:
@@ -76,7 +106,7 @@ class MuonWithAdamW:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of both; each has a "scale", a factor on the common learning rate."""
+        """The groups of both; each has a "scale", by which a common rate is to be multiplied."""
         return [*self.muon.param_groups, *self.adam.param_groups]
 
     def step(self) -> None:
@@ -85,7 +115,7 @@ class MuonWithAdamW:
         self.adam.step()
 
     def zero_grad(self) -> None:
-        """Resets the gradients of both."""
+        """Forgets the gradients of both."""
         self.muon.zero_grad()
         self.adam.zero_grad()
 
@@ -94,6 +124,6 @@ class MuonWithAdamW:
         return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the states of both."""
+        """Takes the states of both back."""
         self.muon.load_state_dict(state_dict["muon"])
         self.adam.load_state_dict(state_dict["adam"])
