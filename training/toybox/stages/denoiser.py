@@ -47,6 +47,8 @@ PEAK_RATE, OTHER_RATE = 1e-2, 1e-3
 TEXT_SCALE = 0.2
 """The text encoder's learning rates relative to the UNet's, since it is pretrained on captions."""
 UNCONDITIONAL = 0.1
+AVERAGED_EVERY = 8
+"""Steps between two updates of the average of weights."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def train(
     start.unet.set_attn_processor(AttnProcessor2_0() if device == "cuda" else AttnProcessor())
     model = channels_last(start, device)
     predict: Any = torch.compile(model.unet) if recipe.compile else model.unet
-    batches, average = BatchSampler(folder, autoencoder, device), EMAWeights(model, 0.9995)
+    batches, average = BatchSampler(folder, autoencoder, device), EMAWeights(model, 0.9995, AVERAGED_EVERY)
     optimizer = MuonWithAdamW(
         [(model.unet, 1.0), (model.text_encoder, TEXT_SCALE), (model.scene_head, 1.0)], PEAK_RATE, OTHER_RATE
     )

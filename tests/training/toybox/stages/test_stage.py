@@ -97,6 +97,20 @@ def test_the_average_follows_the_module():
     assert all(torch.equal(a, b) for a, b in zip(other.values, average.values, strict=True))
 
 
+def test_an_average_that_looks_at_every_other_step_remembers_as_long():
+    module = nn.Linear(2, 1)
+    start = module.weight.detach().clone()
+    average, copy = Average(module, decay=0.9, every=2), nn.Linear(2, 1)
+    with torch.no_grad():
+        module.weight.add_(1)
+    average.update(module, 10_000)
+    average.copy_to(copy)
+    assert torch.equal(copy.weight, start)
+    average.update(module, 10_001)
+    average.copy_to(copy)
+    torch.testing.assert_close(copy.weight.detach(), start + 1 - 0.9**2)
+
+
 def test_the_learning_rate_rises_stays_and_falls_to_nearly_nothing():
     rates = [learning_rate(step, 1000, 2.0, warmup=100, decay=0.3) for step in range(1000)]
     assert rates[0] == pytest.approx(0.02)
