@@ -129,12 +129,15 @@ def train(
     from training.toybox.build import STAGES, BaseRecipe, train_base
     from training.toybox.stages.denoiser import ATTENTION, DenoiserRecipe
     from training.toybox.stages.denoiser import STEPS as DENOISER_STEPS
+    from training.toybox.stages.huge_pages import keep_memory
 
     chosen = tuple(stage or STAGES)
     if unknown := [name for name in chosen if name not in STAGES]:
         raise StudioError(f"There is no stage called {unknown[0]}: choose from {', '.join(STAGES)}.")
     if attention not in ATTENTION:
         raise StudioError(f"There is no attention called {attention}: choose from {', '.join(ATTENTION)}.")
+    if device == "cpu":
+        keep_memory()
     denoiser = DenoiserRecipe(steps or DENOISER_STEPS, decay, attention, compile=compiled)
     recipe = BaseRecipe(denoiser=denoiser, device=device, log_folder=log_folder)
     train_base(work or default_work_folder(), target, recipe, chosen, start)
