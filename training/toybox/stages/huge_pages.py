@@ -1,7 +1,7 @@
-"""Memory for a training's tensors that the process keeps, in pages of 2 MB instead of 4 KB.
+"""Freed memory is kept by the process, in pages of 2 MB instead of 4 KB, which makes a training on CPU faster.
 
 A step allocates and frees gigabytes. By default glibc returns every large tensor to the kernel, which then clears the
-same pages again, half a million times a minute; and the processor spends a tenth of its time looking up small pages.
+same pages again, half a million times a minute; and the processor spends a tenth of its time on lookups of small pages.
 """
 
 import ctypes
@@ -16,10 +16,9 @@ _HUGE_PAGE = 14  # MADV_HUGEPAGE of sys/mman.h
 
 
 def keep_memory(reserved: int = RESERVED) -> bool:
-    """From now on this process keeps what it frees, and has huge pages for so much; whether the system can do that.
+    """Makes this process keep freed memory, with huge pages for `reserved` bytes; returns whether the system can.
 
-    Elsewhere than on Linux with glibc nothing changes, nor where the kernel's setting of transparent huge pages is
-    "never".
+    Nothing changes except on Linux with glibc, or where the kernel's transparent huge pages are set to "never".
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,7 +1,7 @@
-"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): momentum whose singular values are made equal.
+"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): momentum, orthogonalized.
 
-It learns several times sooner than AdamW here. It suits matrices, and convolutions read as such; biases, norms and
-embeddings are left to AdamW.
+It converges several times faster than AdamW here. It is for matrices, and convolutions as matrices; biases, norms and
+embeddings use AdamW.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic polynomial that is iterated: singular values end between 0.7 and 1.2 within five rounds."""
+"""Coefficients of the quintic iteration: after five iterations singular values are between 0.7 and 1.2."""
 ROUNDS = 5
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
     """The matrices (..., rows, columns) with singular values near one and the same singular vectors, in float32.
 
-    Newton-Schulz iteration in bfloat16, which processors with matrix units do several times faster.
+    Newton-Schulz iteration in bfloat16, several times faster on processors with matrix units.
     """
     a, b, c = COEFFICIENTS
     lengths = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
@@ -33,10 +33,9 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; convolutions are read as matrices (out, height * width * in).
+    """Nesterov momentum, orthogonalised; convolutions are flattened to (out, height * width * in).
 
-    So a convolution that is laid out channels last need not be copied. The order of a matrix's columns does not matter
-    to what is learned.
+    In that order weights in channels-last layout need not be copied; the order of columns does not change the update.
     """
 
     def __init__(self, parameters: Any, rate: float, momentum: float = 0.95):
@@ -50,7 +49,7 @@ class Muon(torch.optim.Optimizer):
                 self._move(parameters, group["lr"], group["momentum"])
 
     def _move(self, parameters: list[Tensor], rate: float, momentum: float) -> None:
-        """Moves parameters of one shape, together: a product of many small matrices costs less than many products."""
+        """Updates parameters of one shape: one batched product costs less than many products of small matrices."""
         gradients = [_gradient(parameter) for parameter in parameters]
         for parameter in parameters:
             if not self.state[parameter]:
@@ -58,14 +57,14 @@ class Muon(torch.optim.Optimizer):
         averages = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         updates = torch.stack([_matrix(update) for update in torch._foreach_lerp(gradients, averages, momentum)])
-        # A tall matrix has fewer singular values than rows: its rows would move less.
+        # A tall matrix has fewer singular values than rows, so its rows would get smaller updates.
         tall = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
         for parameter, update in zip(parameters, orthogonalised(updates), strict=True):
             parameter.add_(_as_shaped(update, parameter), alpha=-rate * tall)
 
 
 def _of_one_shape(parameters: list[Tensor]) -> list[list[Tensor]]:
-    """The parameters that have gradients, together with those of their shape."""
+    """The parameters that have gradients, grouped by shape."""
     together: dict[torch.Size, list[Tensor]] = {}
     for parameter in parameters:
         if parameter.grad is not None:
@@ -91,7 +90,7 @@ class MuonWithAdamW:
     """Muon for a model's matrices and convolutions and AdamW for the rest, as one optimizer with one state."""
 
     def __init__(self, groups: Iterable[tuple[nn.Module, float]], rate: float, other_rate: float):
-        """Takes (module, scale of its rates) for every part; `other_rate` is AdamW's while `rate` is Muon's."""
+        """Takes (module, scale) for every part; `rate` is Muon's learning rate and `other_rate` AdamW's."""
         matrices: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
         for module, scale in groups:
@@ -106,7 +105,7 @@ class MuonWithAdamW:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of both; each has a "scale", by which a common rate is to be multiplied."""
+        """The groups of both; each has a "scale", a factor on the common learning rate."""
         return [*self.muon.param_groups, *self.adam.param_groups]
 
     def step(self) -> None:
@@ -115,7 +114,7 @@ class MuonWithAdamW:
         self.adam.step()
 
     def zero_grad(self) -> None:
-        """Forgets the gradients of both."""
+        """Resets the gradients of both."""
         self.muon.zero_grad()
         self.adam.zero_grad()
 
@@ -124,6 +123,6 @@ class MuonWithAdamW:
         return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the states of both back."""
+        """Loads the states of both."""
         self.muon.load_state_dict(state_dict["muon"])
         self.adam.load_state_dict(state_dict["adam"])

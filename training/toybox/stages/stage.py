@@ -49,10 +49,14 @@ class Optimizer(Stateful, Protocol):
         ...
 
 
+EVERY_STEP = 100
+
+
 class EMAWeights:
     """An exponential moving average of a module's parameters; `copy_to` copies it to a module.
 
-    It is updated at each `every`th step with the decay of that many steps, which is nearly the same and costs less.
+    After the first `EVERY_STEP` steps it is updated at each `every`th only, with the decay of that many steps, which is
+    nearly the same and costs less.
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.999, every: int = 1):
@@ -60,10 +64,11 @@ class EMAWeights:
         self.values = [parameter.detach().clone() for parameter in module.parameters()]
 
     def update(self, module: nn.Module, step: int) -> None:
-        """One step of averaging, with a lower decay in the first steps; the module is read at each `every`th step."""
-        if (step + 1) % self.every:
+        """One step of averaging, with a lower decay in the first steps."""
+        steps = self.every if step >= EVERY_STEP else 1
+        if (step + 1) % steps:
             return
-        decay = min(self.decay, (1 + step) / (10 + step)) ** self.every
+        decay = min(self.decay, (1 + step) / (10 + step)) ** steps
         parameters = [parameter.detach() for parameter in module.parameters()]
         torch._foreach_lerp_(self.values, parameters, 1 - decay)
 

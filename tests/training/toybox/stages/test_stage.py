@@ -100,7 +100,7 @@ def test_the_average_follows_the_module():
 def test_an_average_that_looks_at_every_other_step_remembers_as_long():
     module = nn.Linear(2, 1)
     start = module.weight.detach().clone()
-    average, copy = Average(module, decay=0.9, every=2), nn.Linear(2, 1)
+    average, copy = EMAWeights(module, decay=0.9, every=2), nn.Linear(2, 1)
     with torch.no_grad():
         module.weight.add_(1)
     average.update(module, 10_000)
