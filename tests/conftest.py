@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import CLIPTokenizer
 
 from studio.adapters.checkpoint import TrainedConcept, trained_states
@@ -17,6 +18,10 @@ from studio.adapters.registry import create_adapters, method_named
 from studio.models.base_model import Base, load_base
 from studio.models.sampling_settings import SamplingSettings
 from training.data import dataset
+
+# The same examples in each run; `--hypothesis-profile=default` draws new ones.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile("fixed")
 
 pytest_plugins = ("tests.tiny_models", "tests.postgresql_server")
 

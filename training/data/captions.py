@@ -19,7 +19,7 @@ def caption_of(
 
 def named(caption: str, token: str, class_word: str) -> str:
     """A caption with the concept's token: unchanged if it has it, else replacing {} or the class word, or prepended."""
-    caption = " ".join(caption.split())
+    caption, class_word = " ".join(caption.split()), " ".join(class_word.split())
     if token.lower() in caption.lower():
         return caption
     if "{}" in caption:
