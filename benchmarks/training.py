@@ -26,7 +26,7 @@ from studio.models.base_model import Base
 from training.config.adapter_options import adapter_config
 from training.config.recipe import Recipe
 from training.data.dataset import TrainingSet
-from training.engine.task import Task
+from training.engine.training_task import Task
 from training.reporting.html_report import table
 from training.reporting.timing import Timing, interleaved, machine
 from training.studies.measurements import random_set, step_of_training

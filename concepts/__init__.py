@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from concepts.errors import LibraryError, StudioError, UnavailableError
     from concepts.images.io import read_picture
     from concepts.job import Columns, Job, Order
-    from concepts.jobs import Jobs
+    from concepts.job_queue import Jobs
     from concepts.leases import Lease, LeaseLostError
     from concepts.library import Library
     from concepts.storage import atomic_write
@@ -29,7 +29,7 @@ else:
             "concepts.errors": ("LibraryError", "StudioError", "UnavailableError"),
             "concepts.images.io": ("read_picture",),
             "concepts.job": ("Columns", "Job", "Order"),
-            "concepts.jobs": ("Jobs",),
+            "concepts.job_queue": ("Jobs",),
             "concepts.leases": ("Lease", "LeaseLostError"),
             "concepts.library": ("Library",),
             "concepts.storage": ("atomic_write",),

@@ -17,7 +17,7 @@ from torch import Tensor
 from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
 from studio.formats.exporting import export
 from studio.formats.kohya import kohya_bytes
-from studio.formats.serialising import safetensors_bytes
+from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.formats.textual_inversion import token_bytes
 from studio.models.base_model import Base, load_base
 from studio.models.families import SD15

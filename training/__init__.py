@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from training.config.presets import PRESETS
     from training.config.recipe import Recipe
     from training.engine.trainer import Progress, TrainingStopped, train_concept
-    from training.jobs.run import Scores, Trained
+    from training.jobs.library_training import Scores, Trained
     from training.jobs.train import cost, train
     from training.jobs.worker import Worker
 else:
@@ -22,7 +22,7 @@ else:
             "training.config.presets": ("PRESETS",),
             "training.config.recipe": ("Recipe",),
             "training.engine.trainer": ("Progress", "TrainingStopped", "train_concept"),
-            "training.jobs.run": ("Scores", "Trained"),
+            "training.jobs.library_training": ("Scores", "Trained"),
             "training.jobs.train": ("cost", "train"),
             "training.jobs.worker": ("Worker",),
         },

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.adapters.base import SiteContext
-from studio.adapters.own_columns import OwnColumns
+from studio.adapters.singular_columns import OwnColumns
 from studio.layers.low_rank import LowRank
 from studio.layers.sites import Role
 from studio.layers.svd_basis import SingularColumns

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from studio.formats.layer import Layer
+from studio.formats.lora_approximation import LoraApproximation
 from studio.formats.names import field_path
 from studio.formats.peft_layers import gather, layer_places
-from studio.formats.plain import LoraApproximation
 from studio.layers.sites import Site
 
 _PARTS = ("text_encoder_2.", "text_encoder.", "unet.")

@@ -16,9 +16,9 @@ from studio.composition.merge import MergeConfig
 from studio.formats.diffusers import diffusers_tensors
 from studio.formats.full import folded, single_file_bytes, write_folder
 from studio.formats.kohya import kohya_bytes, kohya_tensors
+from studio.formats.lora_approximation import LoraApproximation, approximate_lora
 from studio.formats.peft import write_peft
-from studio.formats.plain import LoraApproximation, approximate_lora
-from studio.formats.serialising import safetensors_bytes
+from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.formats.textual_inversion import token_bytes
 from studio.models.base_model import Base
 from studio.models.families import family_of

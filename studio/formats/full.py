@@ -14,7 +14,7 @@ from studio.composition.loaded_concept import load_concepts, sites_of
 from studio.composition.merge import MergeConfig, merged_changes
 from studio.composition.patching import changed
 from studio.formats.original import original_tensors
-from studio.formats.serialising import safetensors_bytes
+from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.layers.sites import Site
 from studio.models.base_model import Base
 

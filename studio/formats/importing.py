@@ -15,9 +15,9 @@ from studio.formats.diffusers import diffusers_layers
 from studio.formats.exporting import EVERY_MATRIX, METADATA
 from studio.formats.kohya import check_family, description, is_kohya, kohya_layers
 from studio.formats.layer import Layer
+from studio.formats.layer_conversion import Terms
 from studio.formats.peft import CONFIG_FILE, peft_folders, peft_layers
-from studio.formats.reading import read_tensors
-from studio.formats.terms import Terms
+from studio.formats.safe_reading import read_tensors
 from studio.layers.sites import Site
 from studio.models.base_model import Base
 from studio.models.families import family_of

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from concepts.errors import StudioError
 from studio.formats.layer import Layer
+from studio.formats.lora_approximation import LoraApproximation
 from studio.formats.names import field_path, kohya_names
-from studio.formats.plain import LoraApproximation
-from studio.formats.serialising import safetensors_bytes
+from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.layers.sites import Site
 from studio.models.families import FAMILIES, OTHER, SDXL, Family
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.formats import terms
-from studio.formats.terms import Terms
+from studio.formats import layer_conversion
+from studio.formats.layer_conversion import Terms
 from studio.layers.sites import Site
 
 _PAIRS = {
@@ -29,7 +29,11 @@ OPTIONAL = {
 }
 
 Scaled = Callable[[Mapping[str, Tensor], float | None], Terms]
-_SCALED: dict[str, Scaled] = {"lora": terms.lora, "loha": terms.loha, "lokr": terms.lokr}
+_SCALED: dict[str, Scaled] = {
+    "lora": layer_conversion.lora,
+    "loha": layer_conversion.loha,
+    "lokr": layer_conversion.lokr,
+}
 
 
 @dataclass
@@ -62,8 +66,8 @@ class Layer:
             self._check(algorithm, held)
             found |= self._read(algorithm, held, site)
         if self.magnitude is not None:
-            found["magnitude"] = terms.magnitude(self.magnitude.float(), site)
-        return terms.checked(found, site)
+            found["magnitude"] = layer_conversion.magnitude(self.magnitude.float(), site)
+        return layer_conversion.checked(found, site)
 
     def _check(self, algorithm: str, held: Mapping[str, Tensor]) -> None:
         for group in _PAIRS[algorithm]:
@@ -82,9 +86,9 @@ class Layer:
             if algorithm in _SCALED:
                 return _SCALED[algorithm](held, self.scale)
             if algorithm == "output_oft":
-                return terms.output_oft(held)
+                return layer_conversion.output_oft(held)
             if algorithm == "input_oft":
-                return terms.input_oft(held, self.series)
+                return layer_conversion.input_oft(held, self.series)
             if algorithm == "bias":
                 return {"bias": held["bias"].flatten()}
             return {"difference": held["weight"].reshape(-1, *site.weight.shape[1:])}

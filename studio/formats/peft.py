@@ -11,10 +11,10 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.formats.diffusers import peft_factors
 from studio.formats.layer import Layer
+from studio.formats.lora_approximation import LoraApproximation
 from studio.formats.peft_layers import gather, layer_places, split_key
-from studio.formats.plain import LoraApproximation
-from studio.formats.reading import read_json, read_tensors
-from studio.formats.serialising import safetensors_bytes
+from studio.formats.safe_reading import read_json, read_tensors
+from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.layers.sites import Site
 
 CONFIG_FILE = "adapter_config.json"

@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.formats.reading import read_tensors
-from studio.formats.serialising import safetensors_bytes
+from studio.formats.safe_reading import read_tensors
+from studio.formats.safetensors_bytes import safetensors_bytes
 
 _OF_BOTH = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 

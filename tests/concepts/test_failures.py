@@ -5,7 +5,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 import concepts.images.import_files
-import concepts.results
+import concepts.result_changes
 from concepts import LibraryError
 
 
@@ -74,7 +74,7 @@ def test_a_full_disk(library, pictures, monkeypatch, unchanged, details):
         path.write_bytes(data[:1])
         raise OSError(28, "No space left on device")
 
-    for module in (concepts.images.import_files, concepts.results):
+    for module in (concepts.images.import_files, concepts.result_changes):
         monkeypatch.setattr(module, "atomic_write", full)
     with pytest.raises(LibraryError, match=r"No space left on device.*the disk has room"):
         library.add_concept("milo", "cat", [pictures])

@@ -11,7 +11,7 @@ from training.data.captions import caption_of
 from training.data.dataset import Sample, TrainingSet, any_prompt
 from training.engine.distributed import ProcessGroup
 from training.engine.losses import draw_noise, draw_timesteps
-from training.engine.task import Task
+from training.engine.training_task import Task
 
 
 @dataclass(frozen=True)

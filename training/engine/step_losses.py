@@ -15,8 +15,8 @@ from training.engine.losses import denoising_loss, min_snr_weights
 from training.engine.precision import cast_to
 from training.engine.preservation_loss import adapters_disabled, relative_output_change
 from training.engine.prompt_cache import PromptCache
-from training.engine.task import Task
 from training.engine.train_state import TrainState
+from training.engine.training_task import Task
 
 PREDICTION_WEIGHT = 1 / 8
 """The weight of the prediction's squared change, relative to the layers' mean relative output change."""

@@ -21,8 +21,8 @@ from training.engine.precision import cast_to
 from training.engine.prompt_cache import encoders_on_device, on_device
 from training.engine.run_metrics import RunMetrics, run_metrics_of
 from training.engine.step_losses import LossComputer
-from training.engine.task import Task, on_threads
 from training.engine.train_state import DivergenceError, TrainState
+from training.engine.training_task import Task, on_threads
 
 PREVIEW_SETTINGS = SamplingSettings()
 LAST_GOOD = "last-good.safetensors"

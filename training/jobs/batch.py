@@ -15,8 +15,8 @@ from concepts.storage import StoragePath, read_file
 from studio.models.base_model import Base
 from training.config.adapter_options import resolve_recipe
 from training.config.stored_recipe import stored_recipe
+from training.jobs.library_training import order_of
 from training.jobs.manifest import Manifest, Run
-from training.jobs.run import order_of
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from studio.models.base_model import Base
 from training.config.adapter_options import adapter_config, kinds_of_recipe, resolve_recipe
 from training.config.recipe import Recipe
 from training.engine.trainer import Progress, TrainingStopped, never_stop
-from training.jobs.run import Trained, columns_for, refuse_without_pictures, train_in_library
+from training.jobs.library_training import Trained, columns_for, refuse_without_pictures, train_in_library
 
 _bundled_scorer = cache(load_scorer)
 

@@ -16,7 +16,7 @@ from studio.metrics.clip import Scorer, load_scorer
 from studio.models.base_model import Base, load_base
 from training.config.stored_recipe import stored_recipe
 from training.engine.trainer import Progress, TrainingStopped, never_stop
-from training.jobs.run import train_in_library
+from training.jobs.library_training import train_in_library
 
 Answer = TypeVar("Answer")
 IDLE_SECONDS = 1.0

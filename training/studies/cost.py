@@ -26,7 +26,7 @@ from studio.serving.serving import Request, Serving
 from training.config.adapter_options import adapter_config, resolve_recipe
 from training.config.recipe import Recipe
 from training.engine.run_metrics import changed_by
-from training.engine.task import Task
+from training.engine.training_task import Task
 from training.reporting.timing import added_at_peak, interleaved, seconds_of, subprocess_pool
 from training.studies.measurements import NO_LAYER, adapted_layer, layer, random_set, step_of, step_of_training
 from training.studies.rows import Row, Rows

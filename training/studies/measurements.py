@@ -15,8 +15,8 @@ from training.config.adapter_options import parameter_groups
 from training.data.dataset import Sample, TrainingSet, class_prompts, other_prompts
 from training.engine.distributed import ProcessGroup
 from training.engine.step_losses import LossComputer
-from training.engine.task import Task
 from training.engine.train_state import TrainState
+from training.engine.training_task import Task
 
 TOKENS = 1024
 NO_LAYER = {"ada_link", "layer_norm"}

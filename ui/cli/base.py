@@ -47,7 +47,7 @@ def evaluate(
 ) -> None:
     """Generate prompts of objects, attributes, colours, places and positions, and score them with a detector."""
     from studio.models.sampling_settings import SamplingSettings
-    from training.toybox.evaluation.evaluate import accuracy, detector_accuracy, distances
+    from training.toybox.evaluation.base_evaluation import accuracy, detector_accuracy, distances
     from training.toybox.evaluation.prompts import evaluation_prompts, sheet_prompts
     from training.toybox.stages.detector import detect, load
     from ui.services.image_files import evaluation_sheet, grid

@@ -21,8 +21,8 @@ from studio.metrics.clip import Scorer, load_scorer
 from studio.metrics.leakage import leak, leak_prompts
 from training.config.recipe import Recipe
 from training.engine.trainer import Progress, never_stop
-from training.jobs.run import PREVIEWS as PREVIEWS
-from training.jobs.run import (
+from training.jobs.library_training import PREVIEWS as PREVIEWS
+from training.jobs.library_training import (
     Scores,
     Trained,
     aligned,
@@ -31,7 +31,7 @@ from training.jobs.run import (
     refuse_without_pictures,
     space_of,
 )
-from training.jobs.run import summary as summary
+from training.jobs.library_training import summary as summary
 from training.jobs.train import cost, train
 from training.jobs.variants import Training, add_variant, refuse_other_pictures
 from ui.services.generation import ImageGenerator, known_strengths

@@ -11,7 +11,7 @@ from torch import nn
 from studio.adapters.checkpoint import to_bytes
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
-from training.engine import task, trainer
+from training.engine import trainer, training_task
 from training.engine.precision import cast_once
 from training.engine.trainer import Preview, train_concept
 
@@ -38,7 +38,7 @@ def test_casting_once_changes_no_bit_of_a_training(base: Base, monkeypatch, tmp_
         )
 
     once = trained()
-    monkeypatch.setattr(task, "cast_once", lambda *_: nullcontext())
+    monkeypatch.setattr(training_task, "cast_once", lambda *_: nullcontext())
     assert trained() == once
     assert shown[0].pictures[0].tobytes() == shown[1].pictures[0].tobytes()
     assert state_of(base) == before

@@ -19,8 +19,8 @@ from training.engine.batch_sampler import Batch, draw_batches
 from training.engine.distributed import ProcessGroup
 from training.engine.preservation_loss import adapters_disabled, relative_output_change
 from training.engine.prompt_cache import PromptCache
-from training.engine.task import Task
 from training.engine.trainer import train_concept
+from training.engine.training_task import Task
 
 pytestmark = pytest.mark.usefixtures("quick_priors")
 

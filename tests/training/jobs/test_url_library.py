@@ -11,7 +11,7 @@ from studio.models.base_model import Base
 from tests.remote import RemoteFileSystem
 from training.config.recipe import Recipe
 from training.engine.trainer import Progress
-from training.jobs.run import order_of
+from training.jobs.library_training import order_of
 from training.jobs.worker import Trainer, Worker
 
 RECIPE = Recipe(rank=4, steps=5, batch_size=2, num_class_images=4, threads=1)

@@ -15,7 +15,7 @@ from concepts.errors import StudioError
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.engine.trainer import Progress, TrainingStopped
-from training.jobs.run import order_of
+from training.jobs.library_training import order_of
 from training.jobs.worker import Trainer, Worker
 
 DETAILS = {"base": "abc", "adapter": "lora", "rank": 8, "parameters": 1}

@@ -9,7 +9,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from studio.bundled import TOYBOX
-from training.toybox.evaluation import evaluate, identity_benchmark, verification
+from training.toybox.evaluation import base_evaluation, identity_benchmark, verification
 from training.toybox.scenes import dataset, tokenizer
 from training.toybox.scenes.render import Scene
 from training.toybox.stages import (
@@ -35,7 +35,7 @@ def _few_scenes(shard: int, seed: int = dataset.TRAIN_SEED, count: int = FEW) ->
 @pytest.fixture
 def small_world(monkeypatch) -> None:
     """Every shard has FEW scenes, and every stage reads one shard."""
-    for module in (dataset, autoencoder, latent_cache, evaluate, tokenizer):
+    for module in (dataset, autoencoder, latent_cache, base_evaluation, tokenizer):
         monkeypatch.setattr(module, "scenes", _few_scenes)
     monkeypatch.setattr(denoiser, "SHARDS", 1)
     monkeypatch.setattr(denoiser, "SHARD", FEW)

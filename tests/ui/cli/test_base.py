@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from training.toybox.evaluation import evaluate, prompts
+from training.toybox.evaluation import base_evaluation, prompts
 from training.toybox.evaluation.prompts import CATEGORIES
 
 
@@ -15,8 +15,8 @@ def few(monkeypatch) -> None:
     chosen = [next(q for q in every[start:] if q.category == category) for category in CATEGORIES for start in (0, 180)]
     monkeypatch.setattr(prompts, "evaluation_prompts", lambda rounds=1: chosen * rounds)
     monkeypatch.setattr(prompts, "sheet_prompts", lambda: ["a red cat", "a blue vase at night"] * 2)
-    monkeypatch.setattr(evaluate, "RENDERS", 24)
-    monkeypatch.setattr(evaluate, "detector_accuracy", partial(evaluate.detector_accuracy, count=24))
+    monkeypatch.setattr(base_evaluation, "RENDERS", 24)
+    monkeypatch.setattr(base_evaluation, "detector_accuracy", partial(base_evaluation.detector_accuracy, count=24))
 
 
 def test_a_base_is_measured_and_shown(few, studio, tiny_folder: Path, tmp_path: Path):

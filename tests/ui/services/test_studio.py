@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from concepts.errors import StudioError
 from training.config.recipe import Recipe
 from training.engine.trainer import Progress, TrainingStopped
-from training.jobs import run
+from training.jobs import library_training
 from training.jobs.variants import same_pictures, trainings_of
 from ui.services import studio as module
 from ui.services.studio import Workflow, summary
@@ -80,7 +80,7 @@ def test_a_training_that_fails_leaves_the_columns_as_they_were(
         held.append(workflow.library.concept(name).columns[0].width)
         raise failure
 
-    monkeypatch.setattr(run, "train_concept", fail)
+    monkeypatch.setattr(library_training, "train_concept", fail)
     with pytest.raises(type(failure)):
         workflow.train(name, replace_recipe(rank=3))
     assert held == [3]

@@ -8,8 +8,14 @@ from studio.bundled import TOYBOX
 from studio.metrics.clip import load_scorer
 from studio.models.base_model import load_base
 from studio.models.sampling_settings import SamplingSettings
-from training.toybox.evaluation import evaluate, prompts
-from training.toybox.evaluation.evaluate import accuracy, detector_accuracy, distances, frechet_distance, reconstructed
+from training.toybox.evaluation import base_evaluation, prompts
+from training.toybox.evaluation.base_evaluation import (
+    accuracy,
+    detector_accuracy,
+    distances,
+    frechet_distance,
+    reconstructed,
+)
 from training.toybox.evaluation.prompts import (
     CATEGORIES,
     EvaluationPrompt,
@@ -119,10 +125,10 @@ def _truth(scene: Scene) -> Detection:
 
 def test_a_perfect_detector_is_always_right_and_another_is_not(monkeypatch):
     truth = [_truth(scene) for scene in scenes(0, TEST_SEED, 80)]
-    monkeypatch.setattr(evaluate, "draw_scene", lambda scene: scene)
-    monkeypatch.setattr(evaluate, "detect", lambda _, pictures: truth[: len(pictures)])
+    monkeypatch.setattr(base_evaluation, "draw_scene", lambda scene: scene)
+    monkeypatch.setattr(base_evaluation, "detect", lambda _, pictures: truth[: len(pictures)])
     assert detector_accuracy(Detector(), 80) == dict.fromkeys(CATEGORIES, 1.0)
-    monkeypatch.setattr(evaluate, "detect", lambda _, pictures: [SEEN] * len(pictures))
+    monkeypatch.setattr(base_evaluation, "detect", lambda _, pictures: [SEEN] * len(pictures))
     assert max(detector_accuracy(Detector(), 80).values()) < 0.3
 
 
@@ -147,7 +153,7 @@ def test_the_frechet_distance_of_gaussians():
 
 
 def test_the_distances_of_the_bundled_base(monkeypatch):
-    monkeypatch.setattr(evaluate, "RENDERS", 24)
+    monkeypatch.setattr(base_evaluation, "RENDERS", 24)
     found = distances(
         load_base(str(TOYBOX), device="cpu"), load_scorer(), SamplingSettings(num_inference_steps=1, batch_size=4), 8
     )

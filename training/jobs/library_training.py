@@ -20,8 +20,8 @@ from training.config.adapter_options import adapter_config, kinds_of_recipe, res
 from training.config.recipe import Recipe
 from training.data.augmentation import Example
 from training.engine.distributed import ProcessGroup
-from training.engine.task import on_threads
 from training.engine.trainer import Preview, Progress, Training, never_stop, train_concept
+from training.engine.training_task import on_threads
 from training.jobs.tensorboard import TensorBoardLog
 from training.reporting.image_grid import grid, png_bytes
 
