@@ -32,9 +32,9 @@ def base(tiny_folder: Path) -> Base:
     return load_base(str(tiny_folder), device="cpu")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quick_priors(monkeypatch):
-    """Prior pictures are generated in two steps."""
+    """Prior pictures are generated in two steps: no test depends on what they show."""
     monkeypatch.setattr(dataset, "_PRIOR_SETTINGS", SamplingSettings(num_inference_steps=2, batch_size=4))
 
 

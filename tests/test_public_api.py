@@ -68,7 +68,7 @@ def test_torch_is_imported_only_when_needed():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_the_ten_lines_run(tiny_folder: Path, quick_priors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_the_ten_lines_run(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     text = EXAMPLE.read_text()
     assert len([line for line in text.splitlines() if line]) <= 10
     monkeypatch.chdir(tmp_path)

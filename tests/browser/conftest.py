@@ -102,8 +102,15 @@ def library(tmp_path_factory) -> Library:
 
 @pytest.fixture(scope="session")
 def address(library: Library, tiny_folder: Path) -> Iterator[str]:
-    """The address of a `studio ui` on that library and the tiny base."""
-    with served(library.local, "--base", str(tiny_folder)) as (_, found):
+    """The address of a `studio ui` on that library and the tiny base, open to other programs."""
+    with served(library.local, "--api", "--base", str(tiny_folder)) as (_, found):
+        yield found
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory, tiny_folder: Path) -> Iterator[str]:
+    """The address of a `studio ui` on an empty library, which is closed to other programs."""
+    with served(tmp_path_factory.mktemp("empty") / "library", "--base", str(tiny_folder)) as (_, found):
         yield found
 
 

@@ -1,10 +1,8 @@
 """What each tab does, with real models and a real browser."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -16,13 +14,6 @@ from tests.browser.steps import draw, photograph, tab
 from ui.services.gallery import settings_of
 
 TABS = ("Concepts", "Train", "Generate", "Compare", "Score")
-
-
-@pytest.fixture
-def empty(tmp_path: Path, serve_page: Callable[..., AbstractContextManager[tuple[Any, str]]]) -> Iterator[str]:
-    """The address of a page on an empty library of its own; asked for first, it is there until the browser is gone."""
-    with serve_page(tmp_path / "library") as (_, found):
-        yield found
 
 
 def test_an_empty_library_offers_samples(empty: str, open_page: Callable[..., Page], screenshots: Path):

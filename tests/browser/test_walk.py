@@ -97,6 +97,7 @@ def compare(page: Page, one: str, other: str) -> None:
     expect(page.locator("#compared table img")).to_have_count(2)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_whole_way(
     open_page: Callable[..., Page],

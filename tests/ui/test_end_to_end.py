@@ -3,13 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 from safetensors import safe_open
 
 from concepts.samples import FOLDER
-
-pytestmark = pytest.mark.usefixtures("quick_priors")
 
 QUICK = ["--steps", 3, "--set", "num_class_images=2", "--set", "batch_size=2"]
 

@@ -39,7 +39,6 @@ def base(tmp_path: Path) -> Base:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.usefixtures("quick_priors")
 def test_learning_merging_and_exporting(base: Base, tmp_path: Path):
     pictures = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("navy", "orange")]
     concepts = {}

@@ -9,8 +9,6 @@ from training.data.augmentation import Example
 from training.data.dataset import Sample, TrainingSet, class_prompts, other_prompts, prior_steps
 from training.data.dataset import build_training_set as build
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 
 @pytest.fixture
 def pictures() -> list[Image.Image]:

@@ -13,7 +13,6 @@ from training.config.recipe import Recipe
 from training.engine.trainer import train_concept
 
 
-@pytest.mark.usefixtures("quick_priors")
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_sdxl_learns_a_concept_and_generates_it(xl_folder: Path, state_of, layerwise: bool):
     base = load_base(str(xl_folder), device="cpu")

@@ -21,7 +21,7 @@ RECIPE = Recipe(
 
 
 @pytest.fixture(autouse=True)
-def half(monkeypatch, quick_priors):
+def half(monkeypatch):
     """A machine that computes with bfloat16, whatever it is."""
     monkeypatch.setattr(Base, "autocast", lambda _: torch.autocast("cpu", torch.bfloat16))
 

@@ -22,8 +22,6 @@ from training.engine.prompt_cache import PromptCache
 from training.engine.trainer import train_concept
 from training.engine.training_task import Task
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 SMALL = Recipe(rank=4, steps=12, batch_size=8, num_class_images=4, unet_lr=1e-2, text_encoder_lr=1e-2)
 
 

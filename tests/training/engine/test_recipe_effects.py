@@ -20,8 +20,6 @@ from training.engine import trainer
 from training.engine.optimizers import LR_SCHEDULES
 from training.engine.trainer import Preview, Training, TrainingStopped, train_concept
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 STEPS = 4
 
 

@@ -18,8 +18,6 @@ from training.config.recipe import Recipe
 from training.engine.train_state import DivergenceError, TrainState
 from training.engine.trainer import LAST_GOOD, Progress, Training, TrainingStopped, train_concept
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 STEPS = 6
 KILLED = Path(__file__).with_name("killed.py")
 

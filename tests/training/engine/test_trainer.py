@@ -15,8 +15,6 @@ from training.config.recipe import Recipe
 from training.engine import step_losses
 from training.engine.trainer import Progress, Training, adapter_config, train_concept
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 SMALL = Recipe(rank=4, steps=3, batch_size=4, num_class_images=4)
 
 

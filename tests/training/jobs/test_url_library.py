@@ -37,7 +37,7 @@ def queued(library: Library, base: Base, pictures) -> Library:
     return library
 
 
-def test_a_job_goes_on_at_another_machine_and_ends_in_the_same_bytes(on_machine, base: Base, quick_priors, tmp_path):
+def test_a_job_goes_on_at_another_machine_and_ends_in_the_same_bytes(on_machine, base: Base, tmp_path):
     here = queued(Library(tmp_path / "folder"), base, tmp_path / "one.png")
     Worker(here).run(once=True)
     first, done = queued(on_machine("first"), base, tmp_path / "one.png"), []

@@ -155,7 +155,7 @@ def test_a_worker_that_was_thought_dead_stores_nothing(library):
     assert taken[0].alive()
 
 
-def test_a_real_job_gives_the_same_file_as_training_at_once(library, base: Base, quick_priors, tmp_path):
+def test_a_real_job_gives_the_same_file_as_training_at_once(library, base: Base, tmp_path):
     jobs = library.jobs.queue([order_of(base, name, RECIPE) for name in "ab"])
     assert [job.first_column for job in jobs] == [0, 4]
     Worker(library).run(until_empty=True)
@@ -167,7 +167,7 @@ def test_a_real_job_gives_the_same_file_as_training_at_once(library, base: Base,
     assert not (library.root / "checkpoints" / library.concept("b").id).exists()
 
 
-def test_a_returned_job_is_resumed_and_ends_in_the_same_bytes(library, base: Base, quick_priors):
+def test_a_returned_job_is_resumed_and_ends_in_the_same_bytes(library, base: Base):
     library.jobs.queue([order_of(base, "a", RECIPE)])
     Worker(library).run(once=True)
     whole = library.concept("a").result.path.read_bytes()

@@ -15,8 +15,6 @@ from training.studies.composition_criteria import claims_summary, evaluate_claim
 from training.studies.composition_report import MEASURES, composition_page, merge_capacity, placements, summary
 from training.studies.pairs import PAIRS, VARIANTS, Pair, first_column, pair_from
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 SMALL: dict[str, Any] = {
     "rank": 4,
     "steps": 1,

@@ -12,8 +12,6 @@ from training.studies.efficiency import EfficiencyStudy, Settings, best_rate
 from training.studies.efficiency_criteria import evaluate_claims
 from training.studies.efficiency_report import MEASURES, efficiency_page, summary
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 SMALL: dict[str, Any] = {
     "steps": 2, "search_steps": 1, "rates": (1e-3, 1e-2), "batch_size": 2, "num_class_images": 2, "pictures": 1,
     "num_inference_steps": 1,

@@ -9,8 +9,6 @@ from training.config.recipe import Recipe
 from ui.cli import demo_run
 from ui.services.studio import Workflow
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 ALIGNMENTS = {"image_alignment", "text_alignment", "base_image_alignment", "base_text_alignment", "identity_accuracy"}
 
 

@@ -6,7 +6,7 @@ def queued(library, *names: str) -> list[str]:
     return [job.id for job in library.jobs.queue(orders)]
 
 
-def test_the_queue_from_order_to_result(studio, library, tiny_folder, quick_priors):
+def test_the_queue_from_order_to_result(studio, library, tiny_folder):
     place = ("--library", library.root)
     options = ("--base", tiny_folder, "--rank", 4, "--steps", 2, "--set", "num_class_images=2", "--set", "batch_size=2")
     added = studio("jobs", "add", "idle", *options, *place, "--json")

@@ -97,7 +97,7 @@ def test_help_comes_without_loading_a_model(tmp_path):
         assert verb in done.stdout
 
 
-def test_ctrl_c_stops_a_training_which_then_goes_on(studio, library: Library, tiny_folder, monkeypatch, quick_priors):
+def test_ctrl_c_stops_a_training_which_then_goes_on(studio, library: Library, tiny_folder, monkeypatch):
     command = ["train", "idle", "--library", library.root, "--base", tiny_folder, "--json"]
     options = ["--steps", 6, "--rank", 4, "--set", "batch_size=4", "--set", "num_class_images=2"]
     optimizer_step, signals = TrainState.optimizer_step, [signal.SIGINT]
@@ -120,7 +120,7 @@ def test_ctrl_c_stops_a_training_which_then_goes_on(studio, library: Library, ti
     assert Path(whole.document["trained"]["file"]).read_bytes() == resumed
 
 
-def test_a_training_goes_on_from_a_file(studio, library: Library, tiny_folder, tmp_path, quick_priors):
+def test_a_training_goes_on_from_a_file(studio, library: Library, tiny_folder, tmp_path):
     at = ("--library", library.root, "--base", tiny_folder)
     quick = ("--steps", 1, "--set", "batch_size=2", "--set", "num_class_images=2")
     trained = studio("train", "idle", *at, *quick, "--json", "--rank", 4).document
@@ -131,9 +131,7 @@ def test_a_training_goes_on_from_a_file(studio, library: Library, tiny_folder, t
     assert "Give a file" in studio("train", "idle", *at, "--continue-from", tmp_path / "nowhere.safetensors").err
 
 
-def test_a_recipe_is_a_file_to_print_change_and_train_with(
-    studio, library: Library, tiny_folder, tmp_path, quick_priors
-):
+def test_a_recipe_is_a_file_to_print_change_and_train_with(studio, library: Library, tiny_folder, tmp_path):
     at = ("--library", library.root, "--base", tiny_folder, "--json")
     printed = studio("recipe")
     assert printed.status == 0

@@ -1,10 +1,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 
 def test_the_study_is_run_and_goes_on(studio, tiny_folder: Path, tmp_path: Path):
     out = tmp_path / "study"

@@ -18,8 +18,6 @@ from ui.services import studio as module
 from ui.services.generation import UNMERGED, alone
 from ui.services.studio import Workflow
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 
 def generate(
     workflow: Workflow, prompt: str, on_note: Callable[[str], None] = lambda _: None, **settings: Any

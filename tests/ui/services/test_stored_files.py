@@ -62,7 +62,7 @@ def test_recipes_of_results_and_jobs_are_read(library: Library):
     assert (job.concept, stored_recipe(job.recipe)) == ("milo", QUEUED)
 
 
-def test_a_trained_file_goes_on(library: Library, base: Base, quick_priors):
+def test_a_trained_file_goes_on(library: Library, base: Base):
     result = library.concept("rex").result
     assert result
     start = replace(from_bytes(read_file(result.path), str(result.path)), base=base.decomposition.fingerprint)

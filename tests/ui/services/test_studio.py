@@ -18,8 +18,6 @@ from training.jobs.variants import same_pictures, trainings_of
 from ui.services import studio as module
 from ui.services.studio import Workflow, summary
 
-pytestmark = pytest.mark.usefixtures("quick_priors")
-
 SMALL = Recipe(rank=4, steps=2, batch_size=4, num_class_images=2)
 
 
