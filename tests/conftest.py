@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,19 @@ settings.load_profile("fixed")
 pytest_plugins = ("tests.tiny_models", "tests.postgresql_server")
 
 
+@pytest.fixture(scope="session")
+def loaded(tiny_folder: Path) -> Iterator[Base]:
+    """The tiny base, loaded once; nobody may change it."""
+    base = load_base(str(tiny_folder), device="cpu")
+    before = _state_of(base)
+    yield base
+    assert _state_of(base) == before
+
+
 @pytest.fixture
-def base(tiny_folder: Path) -> Base:
-    """The tiny base, loaded."""
-    return load_base(str(tiny_folder), device="cpu")
+def base(loaded: Base) -> Base:
+    """A copy of the tiny base, which costs half of loading it."""
+    return deepcopy(loaded)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ function load() {
   if (!source || loaded === source + mask || own.has(source + mask)) { draw(); return; }
   own.clear();
   loaded = source + mask;
+  canvas.setAttribute("aria-busy", true);
   picture.onload = () => {
     const scale = SIDE / Math.max(picture.naturalWidth, picture.naturalHeight);
     for (const each of [canvas, painted]) {
@@ -157,6 +158,7 @@ function draw() {
   hint.textContent = HINT;
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "application");
+  canvas.setAttribute("aria-busy", false);
   canvas.setAttribute("aria-label", `The picture. Paint over what counts. ${HINT}`);
   root.replaceChildren(tools, canvas, hint);
   if (focused >= 0) parts()[focused].focus({ preventScroll: true });
