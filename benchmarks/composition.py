@@ -3,12 +3,9 @@
 `uv run python -m benchmarks.composition`
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
-from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -16,24 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.common import RESULTS
+from benchmarks.composition_toybox import ADAPTER_OF, CONCEPTS, RANK, serving_row, timed, toybox_merges
 from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS, Adapter, SiteContext
-from studio.adapters.checkpoint import TrainedConcept, trained_states
-from studio.adapters.registry import create_adapters
 from studio.composition import MERGES, MergeSite
 from studio.composition.least_squares import RIDGE, gradient_fusion_delta
-from studio.composition.merge import merged_deltas
 from studio.layers.svd_basis import SingularColumns
 from studio.models.architectures import architecture_sites
-from studio.models.base_model import Base, load_base
-from studio.models.sampling_settings import SamplingSettings
-from studio.serving.serving import Request, Serving
+from studio.models.base_model import load_base
 from training.reporting.html_report import table
 from training.reporting.timing import added_at_peak, machine, subprocess_pool
 
-CONCEPTS, RANK = 3, 8
-ADAPTER_OF = {"spectral": "spectral_additive", "orthogonal": "orthogonal"}
-"""What each merge is measured on; LoRA where nothing is said."""
 TOKENS = 16 * 77
 """Inputs of each concept: 16 prompts."""
 
@@ -81,7 +71,7 @@ def merge_all(method: str, threads: int, architecture: str = "sd15") -> tuple[fl
         nonlocal seconds
         for name, weight, adapters in sites:
             site = MergeSite(weight, adapters, [1.0] * CONCEPTS, grams.get(weight.shape[1]), name)
-            taken, delta = _timed(lambda site=site: MERGES[method](site))
+            taken, delta = timed(lambda site=site: MERGES[method](site))
             merged.append(delta)
             seconds += taken
 
@@ -137,8 +127,8 @@ def fusion_row(part: str, shape: tuple[int, int], iterations: int) -> list[str]:
         return gradient_fusion_delta(MergeSite(weight, adapters, [1.0] * CONCEPTS, [x.mT @ x for x in concept_inputs]))
 
     closed()
-    seconds, ours = _timed(closed)
-    reference_seconds, theirs = _timed(lambda: by_lbfgs(xs, wanted, rho, iterations))
+    seconds, ours = timed(closed)
+    reference_seconds, theirs = timed(lambda: by_lbfgs(xs, wanted, rho, iterations))
     return [
         part, f"{shape[0]} x {shape[1]}", f"{seconds:.3f}", f"{objective(ours):.6g}", str(iterations),
         f"{reference_seconds:.1f}", f"{objective(theirs):.6g}", f"{reference_seconds / seconds:.0f}",
@@ -170,59 +160,6 @@ def ridge_table(shape: tuple[int, int] = (320, 768)) -> str:
         fit = sum(float(((a.delta(weight) - delta) @ x.mT).double().square().sum()) for a, x in parts)
         rows.append([f"{ridge:g}", f"{fit:.6g}", f"{delta.norm():.4g}"])
     return table(("ridge", "misfit", "size of the delta"), rows)
-
-
-def concepts_of(base: Base, adapter: str, count: int) -> dict[str, TrainedConcept]:
-    """Concepts with random values: what they show does not matter to the time that they take."""
-    method, made = ADAPTERS[adapter], {}
-    width = base.pipeline.text_encoder.config.hidden_size
-    for index in range(count):
-        own = {"first_column": index * RANK} if method.owns_block else {}
-        config = method.Config(rank=RANK, **own)
-        adapters = create_adapters(adapter, config, base.sites, base.decomposition)
-        for parameter in (p for each in adapters.values() for p in each.parameters()):
-            nn.init.normal_(parameter, std=0.01)
-        tokens = {f"<c{index}>": {"text_encoder": 0.02 * torch.randn(1, width)}}
-        made[f"c{index}"] = TrainedConcept(
-            base.decomposition.fingerprint, adapter, asdict(config), trained_states(adapters), tokens
-        )
-    return made
-
-
-def serving_row(base: Base, adapter: str, rounds: int) -> list[str]:
-    """Milliseconds to load and to switch a concept; a batch of four concepts beside one of a single concept."""
-    concepts = concepts_of(base, adapter, 4)
-    settings = SamplingSettings(num_inference_steps=8, batch_size=4)
-    mixed = [Request(f"a photo of <c{index}>", index, {f"c{index}": 1.0}) for index in range(4)]
-    single = [Request("a photo of <c0>", index, {"c0": 1.0}) for index in range(4)]
-    with Serving(base, concepts) as serving:
-        loading = median(_timed(lambda: serving.load("c0", concepts["c0"]))[0] for _ in range(rounds))
-        switching = []
-        for index in range(4 * rounds):
-            with torch.inference_mode(), base.autocast():
-                switching.append(_timed(lambda index=index: serving.use([mixed[index % 4]]))[0])
-        ratios = []
-        for _ in range(rounds + 1):
-            one = _timed(lambda: serving.generate(single, settings))[0]
-            ratios.append(_timed(lambda: serving.generate(mixed, settings))[0] / one)
-    return [adapter, f"{1000 * loading:.1f}", f"{1000 * median(switching[4:]):.1f}", f"{median(ratios[1:]):.3f}"]
-
-
-def toybox_merges(base: Base, rounds: int) -> str:
-    """Milliseconds of every merge of three concepts that needs no activations, from files read to changed weights."""
-    rows = []
-    for method in (name for name in MERGES if name != "gradient_fusion"):
-        concepts = concepts_of(base, ADAPTER_OF.get(method, "lora"), CONCEPTS)
-        merged_deltas(base, concepts, method)
-        seconds = median(_timed(lambda m=method, c=concepts: merged_deltas(base, c, m))[0] for _ in range(rounds))
-        rows.append([method, ADAPTER_OF.get(method, "lora"), f"{1000 * seconds:.1f}"])
-    return table(("merge", "adapter", "milliseconds"), rows)
-
-
-def _timed(action: Callable[[], Any]) -> tuple[float, Any]:
-    began = perf_counter()
-    result = action()
-    return perf_counter() - began, result
 
 
 def main(

@@ -25,8 +25,7 @@ from concepts.concept import (
 from concepts.database import Database, translate_database_errors
 from concepts.errors import LibraryError
 from concepts.images.annotations import Annotations
-from concepts.images.import_files import ImportedPicture, store_picture
-from concepts.images.io import picture_files
+from concepts.images.import_files import ImportedPicture, pictures_to_import, store_picture
 from concepts.job import Job
 from concepts.job_queue import Jobs, cancel_unfinished
 from concepts.leases import Lease, concept_of_job
@@ -37,8 +36,6 @@ from concepts.result_changes import delete_concept, replace_result, write_result
 from concepts.storage import StoragePath, local_folder, make_folder, remove, storage_path
 from concepts.tables import ConceptRecord, new_id
 from concepts.variants import ConceptVariants, refuse_with_variants
-
-MAX_PICTURES = 100
 
 
 class Library:
@@ -118,11 +115,7 @@ class Library:
         check_words(name, class_word)
         with self._database.reading() as session:
             refuse_taken(session, name)  # sooner than after reading the pictures
-        decoded = [each for each in pictures if isinstance(each, ImportedPicture)]
-        paths = picture_files(each for each in pictures if not isinstance(each, ImportedPicture))
-        files = [*paths, *decoded]
-        if not 1 <= len(files) <= MAX_PICTURES:
-            raise LibraryError(f"Give 1 to {MAX_PICTURES} pictures, not {len(files)}: 3 to 10 are best.")
+        files = pictures_to_import(pictures)
         record = ConceptRecord(id=new_id(), name=name, key=name.lower(), class_word=class_word)
         with adding(self._database, pictures_folder(self.root, record)) as folder:
             record.pictures = [store_picture(folder, file, position) for position, file in enumerate(files)]

@@ -1,5 +1,6 @@
 """Imports a picture with the files beside it: its caption, and its mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,20 @@ from PIL import Image
 
 from concepts.concept import mask_file
 from concepts.errors import LibraryError
-from concepts.images.io import MASK_ENDINGS, SUFFIXES, encode_png, read_alpha, read_picture, read_with_alpha
+from concepts.images.io import (
+    MASK_ENDINGS,
+    SUFFIXES,
+    encode_png,
+    picture_files,
+    read_alpha,
+    read_picture,
+    read_with_alpha,
+)
 from concepts.storage import StoragePath, atomic_write
 from concepts.tables import PictureRecord, new_id
 
+MAX_PICTURES = 100
+"""The most pictures of one concept."""
 MAX_CAPTION = 2000
 """The longest caption, in bytes."""
 
@@ -23,6 +34,18 @@ class ImportedPicture:
     image: Image.Image
     mask: Image.Image | None = None
     caption: str | None = None
+
+
+def pictures_to_import(pictures: Sequence[Path | str | ImportedPicture]) -> list[Path | ImportedPicture]:
+    """The pictures that are given as files or folders, then those that are decoded already.
+
+    Raises LibraryError for none, for too many, and as `picture_files` does.
+    """
+    decoded = [each for each in pictures if isinstance(each, ImportedPicture)]
+    files = [*picture_files(each for each in pictures if not isinstance(each, ImportedPicture)), *decoded]
+    if not 1 <= len(files) <= MAX_PICTURES:
+        raise LibraryError(f"Give 1 to {MAX_PICTURES} pictures, not {len(files)}: 3 to 10 are best.")
+    return files
 
 
 def import_picture(file: Path, name: str) -> ImportedPicture:

@@ -133,15 +133,8 @@ def train_concept(
             if found is not None:
                 train_state.resume(found)
             try:
-                _train_loop(
-                    task,
-                    data,
-                    train_state,
-                    kept if process_group.is_main_process else None,
-                    every,
-                    callbacks,
-                    process_group,
-                )
+                saved_to = kept if process_group.is_main_process else None
+                _train_loop(task, data, train_state, saved_to, every, callbacks, process_group)
             except DivergenceError as diverged:
                 raise _with_last_good(diverged, task, train_state, kept) from diverged
             train_state.finish()

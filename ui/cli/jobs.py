@@ -9,9 +9,8 @@ from rich.table import Table
 
 from concepts.errors import LibraryError
 from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, notify, report, workflow_of
-from ui.cli.train import recipe_from
+from ui.cli.train import given_options, recipe_from
 from ui.services.open_library import library_at
-from ui.services.parsing import number_from
 
 if TYPE_CHECKING:
     from concepts import Job
@@ -36,14 +35,7 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Queue concepts for studio worker to train."""
-    asked = {
-        "adapter": adapter,
-        "rank": rank,
-        "max_parameters": max_parameters and number_from(max_parameters),
-        "steps": steps,
-        "seed": seed,
-    }
-    recipe = recipe_from({key: value for key, value in asked.items() if value is not None}, settings or [])
+    recipe = recipe_from(given_options(adapter, rank, max_parameters, steps, seed), settings or [])
     jobs = workflow_of(library, base).queue(names, recipe, column, priority)
     report([described(job) for job in jobs], as_json, lambda: _show_all(jobs))
 

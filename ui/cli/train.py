@@ -60,14 +60,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a concept of the library."""
-    asked = {
-        "adapter": adapter,
-        "rank": rank,
-        "max_parameters": max_parameters and number_from(max_parameters),
-        "steps": steps,
-        "seed": seed,
-    }
-    given = {**read_recipe(file), **{key: value for key, value in asked.items() if value is not None}}
+    given = {**read_recipe(file), **given_options(adapter, rank, max_parameters, steps, seed)}
     if low_memory:
         given["low_memory"] = True
     workflow = workflow_of(library, base)
@@ -94,6 +87,20 @@ def _trained(workflow: "Workflow", name: str, recipe: Any, start: Any, column: i
                 f"{name} is stopped after step {stopped.step} of {stopped.steps}; the same command resumes from there."
             )
             raise typer.Exit(INTERRUPTED) from stopped
+
+
+def given_options(
+    adapter: str | None, rank: int | None, max_parameters: str | None, steps: int | None, seed: int | None
+) -> dict[str, Any]:
+    """The recipe's options that have flags of their own, without those that are unset."""
+    options = {
+        "adapter": adapter,
+        "rank": rank,
+        "max_parameters": max_parameters and number_from(max_parameters),
+        "steps": steps,
+        "seed": seed,
+    }
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def read_recipe(file: Path | None) -> dict[str, Any]:

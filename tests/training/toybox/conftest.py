@@ -15,6 +15,7 @@ from training.toybox.scenes.render import Scene
 from training.toybox.stages import (
     autoencoder,
     denoiser,
+    denoiser_batches,
     detector_training,
     identity,
     latent_cache,
@@ -37,15 +38,15 @@ def small_world(monkeypatch) -> None:
     """Every shard has FEW scenes, and every stage reads one shard."""
     for module in (dataset, autoencoder, latent_cache, base_evaluation, tokenizer):
         monkeypatch.setattr(module, "scenes", _few_scenes)
-    monkeypatch.setattr(denoiser, "SHARDS", 1)
-    monkeypatch.setattr(denoiser, "SHARD", FEW)
-    monkeypatch.setattr(denoiser, "GROWTH", 3)
+    monkeypatch.setattr(denoiser_batches, "SHARDS", 1)
+    monkeypatch.setattr(denoiser_batches, "SHARD", FEW)
+    monkeypatch.setattr(denoiser_batches, "GROWTH", 3)
 
 
 @pytest.fixture
 def small_models(monkeypatch, small_world) -> None:
     """Narrow models, and batches of two."""
-    for module in (autoencoder, text_encoder, denoiser, detector_training, scorer):
+    for module in (autoencoder, text_encoder, denoiser, denoiser_batches, detector_training, scorer):
         monkeypatch.setattr(module, "BATCH", 2)
     monkeypatch.setattr(autoencoder, "CHANNELS", (8, 8, 8, 8))
     monkeypatch.setattr(denoiser, "CHANNELS", (16, 16, 32))

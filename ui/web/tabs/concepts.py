@@ -7,7 +7,7 @@ import gradio as gr
 
 from concepts import LibraryError
 from concepts.images.checks import inspect_pictures
-from concepts.library import MAX_PICTURES
+from concepts.images.import_files import MAX_PICTURES
 from concepts.names import check_class_word, check_name
 from concepts.samples import SAMPLES
 from training.config.presets import PRESETS

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.toybox.stages import autoencoder, denoiser, text_encoder
-from training.toybox.stages.denoiser import Batch, BatchSampler, Denoiser, DenoiserRecipe, build_unet
+from training.toybox.stages import autoencoder, denoiser, denoiser_batches, text_encoder
+from training.toybox.stages.denoiser import Denoiser, DenoiserRecipe, build_unet
+from training.toybox.stages.denoiser_batches import Batch, BatchSampler
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -47,7 +48,7 @@ def test_training_resumes_exactly(resumes_exactly, vae, start, bundled_tokenizer
 
 
 def test_there_are_more_scenes_as_the_training_goes_on(vae, tmp_path, monkeypatch):
-    monkeypatch.setattr(denoiser, "MAX_SHARDS", 3)
+    monkeypatch.setattr(denoiser_batches, "MAX_SHARDS", 3)
     batches, seen = BatchSampler(tmp_path, vae, "cpu"), []
     for step in (0, 2, 3, 5, 6, 60):
         batches.draw(step, np.random.default_rng(step))
