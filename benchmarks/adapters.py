@@ -23,7 +23,7 @@ from studio.layers.svd_basis import Decomposition, singular_columns
 from studio.models.architectures import architecture_sites
 from training.reporting.html_report import table
 from training.reporting.timing import Timing, added_at_peak, interleaved, machine, seconds_of, subprocess_pool
-from training.studies.measurements import NO_LAYER, TOKENS, adapted_layer, layer, step_of
+from training.studies.timed_operations import NO_LAYER, TOKENS, adapted_layer, layer, step_of
 
 REFERENCE = "PEFT LoRA"
 DENSE = "dense spectral"

@@ -17,7 +17,7 @@ from benchmarks.composition_toybox import ADAPTER_OF, CONCEPTS, RANK, serving_ro
 from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.composition import MERGES, MergeSite
-from studio.composition.least_squares import RIDGE, gradient_fusion_delta
+from studio.composition.gradient_fusion_layer import RIDGE, gradient_fusion_delta
 from studio.layers.svd_basis import SingularColumns
 from studio.models.architectures import architecture_sites
 from studio.models.base_model import load_base

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from studio.adapters import ADAPTERS
-from studio.adapters.checkpoint import TrainedConcept, trained_states
+from studio.adapters.concept_file import TrainedConcept, trained_states
 from studio.adapters.registry import create_adapters
 from studio.composition import MERGES
 from studio.composition.merge import merged_deltas

@@ -19,7 +19,18 @@ import psycopg
 import typer
 
 from benchmarks.common import RESULTS
-from benchmarks.scaling_database import BASE, CAPACITY, MEMORY, OWNED, WIDTH, curves, filled, table_sizes, warmed
+from benchmarks.scaling_database import (
+    BASE,
+    CAPACITY,
+    MEMORY,
+    OWNED,
+    WIDTH,
+    curves,
+    filled,
+    postgresql_server,
+    table_sizes,
+    warmed,
+)
 from concepts import Columns, Library, Order
 from concepts.storage import atomic_write
 from concepts.tables import new_id
@@ -91,7 +102,7 @@ def scaling(
 ) -> None:
     """Make a library of each size, ask, and compare."""
     sizes = sorted(rows)
-    with tempfile.TemporaryDirectory() as folder, server(server or Path(folder) / "server") as url:
+    with tempfile.TemporaryDirectory() as folder, postgresql_server(server or Path(folder) / "server") as url:
         made = {size: filled(url, size) for size in sizes}
         sizes_summary = ". ".join([*(table_sizes(made[size], size) for size in sizes), curves(made[sizes[0]])])
         print(sizes_summary)

@@ -126,7 +126,7 @@ def curves(database: str) -> str:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
+def postgresql_server(folder: Path) -> Iterator[str]:
     """While open, the URL of a PostgreSQL server (the pgserver wheel) whose databases are in this folder."""
     with warnings.catch_warnings(action="ignore"):
         pgserver: Any = import_module("pgserver")  # which makes its functions as it is imported

@@ -25,7 +25,7 @@ from training.data.dataset import build_training_set
 from training.reporting.html_report import table
 from training.reporting.timing import machine
 from ui.cli.demo_run import RECIPE
-from ui.services.studio import PREVIEWS, Trained, Workflow, summary
+from ui.services.workflow import PREVIEWS, Trained, Workflow, summary
 
 COLUMNS = ("method", "trained", "loss at start", "loss at end", "image alignment", "the base's", "seconds", "smoke bar")
 

@@ -23,13 +23,13 @@ from benchmarks.common import RESULTS, TIMING_COLUMNS, write_results
 from studio.bundled import TOYBOX
 from studio.models.architectures import ARCHITECTURES
 from studio.models.base_model import Base
-from training.config.adapter_options import adapter_config
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import adapter_config
 from training.data.dataset import TrainingSet
 from training.engine.training_task import Task
 from training.reporting.html_report import table
 from training.reporting.timing import Timing, interleaved, machine
-from training.studies.measurements import random_set, step_of_training
+from training.studies.timed_operations import random_set, step_of_training
 
 PRESERVATION = Recipe().output_preservation_weight
 OURS, PRESERVING = "studio", f"studio, output_preservation_weight {PRESERVATION:g}"

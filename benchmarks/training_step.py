@@ -20,7 +20,7 @@ from studio.adapters import ADAPTERS
 from studio.adapters.injection import inject
 from studio.adapters.registry import create_adapters
 from studio.models.base_model import Base, load_base
-from training.data.dataset import class_prompts
+from training.data.class_images import class_prompts
 from training.engine.losses import denoising_loss
 from training.reporting.html_report import table
 from training.reporting.timing import interleaved, machine

@@ -6,17 +6,17 @@ imported from their modules when they are first used.
 
 from typing import TYPE_CHECKING
 
-from concepts.lazy import lazy_attributes
+from concepts.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from concepts.columns.allocation import ColumnBlock
     from concepts.columns.overlaps import Overlap
     from concepts.concept import Concept, Result
     from concepts.errors import LibraryError, StudioError, UnavailableError
-    from concepts.images.io import read_picture
+    from concepts.images.decoding import read_picture
     from concepts.job import Columns, Job, Order
+    from concepts.job_leases import Lease, LeaseLostError
     from concepts.job_queue import Jobs
-    from concepts.leases import Lease, LeaseLostError
     from concepts.library import Library
     from concepts.storage import atomic_write
 else:
@@ -27,10 +27,10 @@ else:
             "concepts.columns.overlaps": ("Overlap",),
             "concepts.concept": ("Concept", "Result"),
             "concepts.errors": ("LibraryError", "StudioError", "UnavailableError"),
-            "concepts.images.io": ("read_picture",),
+            "concepts.images.decoding": ("read_picture",),
             "concepts.job": ("Columns", "Job", "Order"),
             "concepts.job_queue": ("Jobs",),
-            "concepts.leases": ("Lease", "LeaseLostError"),
+            "concepts.job_leases": ("Lease", "LeaseLostError"),
             "concepts.library": ("Library",),
             "concepts.storage": ("atomic_write",),
         },

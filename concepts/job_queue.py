@@ -12,7 +12,7 @@ from concepts.concept import plain
 from concepts.database import Database, advisory_lock, now
 from concepts.errors import LibraryError
 from concepts.job import COUNTED, UNFINISHED, Columns, Job, Order, job_of
-from concepts.leases import LEASE_SECONDS, Lease, claim_next_job
+from concepts.job_leases import LEASE_SECONDS, Lease, claim_next_job
 from concepts.names import chosen_by_name, find
 from concepts.tables import ConceptRecord, JobRecord, JobState, new_id
 

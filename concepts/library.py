@@ -22,16 +22,16 @@ from concepts.concept import (
     result_record,
     runs_folder,
 )
+from concepts.concept_pages import by_age, by_name, concepts_of, with_details
 from concepts.database import Database, translate_database_errors
 from concepts.errors import LibraryError
 from concepts.images.annotations import Annotations
 from concepts.images.import_files import ImportedPicture, pictures_to_import, store_picture
 from concepts.job import Job
+from concepts.job_leases import Lease, concept_of_job
 from concepts.job_queue import Jobs, cancel_unfinished
-from concepts.leases import Lease, concept_of_job
 from concepts.names import check_words, chosen_by_name, find, find_or_removed, find_removed, refuse_taken
 from concepts.orphans import adding, keep, sweep, sweep_temporary
-from concepts.queries import by_age, by_name, concepts_of, with_details
 from concepts.result_changes import delete_concept, replace_result, write_result
 from concepts.storage import StoragePath, local_folder, make_folder, remove, storage_path
 from concepts.tables import ConceptRecord, new_id

@@ -4,10 +4,10 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from concepts.concept import Concept, concept_of
+from concepts.concept_pages import with_details
 from concepts.database import Database
 from concepts.errors import LibraryError
 from concepts.names import check_name, find, refuse_taken
-from concepts.queries import with_details
 from concepts.storage import StoragePath
 from concepts.tables import ConceptRecord, new_id
 

@@ -8,11 +8,11 @@ imported from their modules when they are first used, and torch with them.
 
 from typing import TYPE_CHECKING
 
-from concepts.lazy import lazy_attributes
+from concepts.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from studio.adapters import ADAPTERS, Adapter
-    from studio.adapters.checkpoint import TrainedConcept
+    from studio.adapters.concept_file import TrainedConcept
     from studio.adapters.from_library import read_concept
     from studio.composition import MERGES
     from studio.composition.merge import MergeConfig, applied, merged_concept
@@ -29,7 +29,7 @@ else:
         __name__,
         {
             "studio.adapters": ("ADAPTERS", "Adapter"),
-            "studio.adapters.checkpoint": ("TrainedConcept",),
+            "studio.adapters.concept_file": ("TrainedConcept",),
             "studio.adapters.from_library": ("read_concept",),
             "studio.composition": ("MERGES",),
             "studio.composition.merge": ("MergeConfig", "applied", "merged_concept"),

@@ -14,11 +14,11 @@ import torch
 from hypothesis import settings
 from transformers import CLIPTokenizer
 
-from studio.adapters.checkpoint import TrainedConcept, trained_states
+from studio.adapters.concept_file import TrainedConcept, trained_states
 from studio.adapters.registry import create_adapters, method_named
 from studio.models.base_model import Base, load_base
 from studio.models.sampling_settings import SamplingSettings
-from training.data import dataset
+from training.data import class_images
 
 # The same examples in each run; `--hypothesis-profile=default` draws new ones.
 settings.register_profile("fixed", derandomize=True)
@@ -45,7 +45,7 @@ def base(loaded: Base) -> Base:
 @pytest.fixture(autouse=True)
 def quick_priors(monkeypatch):
     """Prior pictures are generated in two steps: no test depends on what they show."""
-    monkeypatch.setattr(dataset, "_PRIOR_SETTINGS", SamplingSettings(num_inference_steps=2, batch_size=4))
+    monkeypatch.setattr(class_images, "_SETTINGS", SamplingSettings(num_inference_steps=2, batch_size=4))
 
 
 @pytest.fixture(scope="session")

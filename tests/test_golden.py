@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.formats.exporting import export
 from studio.formats.kohya import kohya_bytes
 from studio.formats.safetensors_bytes import safetensors_bytes

@@ -13,7 +13,7 @@ import pytest
 import studio
 import training
 from concepts import Library
-from concepts.lazy import lazy_attributes
+from concepts.lazy_imports import lazy_attributes
 from concepts.samples import SAMPLES
 from studio.models.base_model import load_base
 from training.config.recipe import Recipe

@@ -6,14 +6,14 @@ that `Library.jobs` holds. Names are imported from their modules when they are f
 
 from typing import TYPE_CHECKING
 
-from concepts.lazy import lazy_attributes
+from concepts.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from training.config.presets import PRESETS
     from training.config.recipe import Recipe
     from training.engine.trainer import Progress, TrainingStopped, train_concept
     from training.jobs.library_training import Scores, Trained
-    from training.jobs.train import cost, train
+    from training.jobs.train_with_columns import cost, train
     from training.jobs.worker import Worker
 else:
     __getattr__, __dir__ = lazy_attributes(
@@ -23,7 +23,7 @@ else:
             "training.config.recipe": ("Recipe",),
             "training.engine.trainer": ("Progress", "TrainingStopped", "train_concept"),
             "training.jobs.library_training": ("Scores", "Trained"),
-            "training.jobs.train": ("cost", "train"),
+            "training.jobs.train_with_columns": ("cost", "train"),
             "training.jobs.worker": ("Worker",),
         },
     )

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from docs.pages.markdown import code, escaped, page, paragraphs, table, wrapped
 from studio.adapters import ADAPTERS, Adapter
-from studio.adapters.purposes import GOOD_FOR
+from studio.adapters.method_summaries import GOOD_FOR
 from ui.cli.main import app
 
 RANK = 8

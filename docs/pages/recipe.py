@@ -7,8 +7,8 @@ from pydantic.fields import FieldInfo
 
 from docs.pages.markdown import code, escaped, page, paragraphs, table, type_name
 from training.config.presets import PRESETS
-from training.config.recipe import AdapterOptions, Recipe
-from training.config.recipe_fields import Loss, Optimization, Pictures, Tokens, Validation
+from training.config.recipe import Recipe
+from training.config.recipe_fields import AdapterOptions, Loss, Optimization, Pictures, Tokens, Validation
 
 GROUPS = (AdapterOptions, Optimization, Loss, Pictures, Tokens, Validation)
 _BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}

@@ -9,7 +9,7 @@ import torch
 
 from concepts.errors import StudioError
 from studio.adapters import Adapter, SiteContext
-from studio.adapters.checkpoint import TrainedConcept, to_bytes
+from studio.adapters.concept_file import TrainedConcept, to_bytes
 from studio.adapters.registry import method_named
 from studio.layers.sites import Role, Site
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from concepts import Concept, LibraryError
 from concepts.storage import read_file
-from studio.adapters.checkpoint import TrainedConcept, from_bytes
+from studio.adapters.concept_file import TrainedConcept, from_bytes
 from studio.models.token_embeddings import token_of
 
 

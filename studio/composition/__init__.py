@@ -3,7 +3,7 @@
 from studio.composition.base import MergeMethod, MergeSite, merge_biases, merge_concepts
 from studio.composition.dare import dare
 from studio.composition.fedavg import fedavg
-from studio.composition.least_squares import gradient_fusion_delta
+from studio.composition.gradient_fusion_layer import gradient_fusion_delta
 from studio.composition.orthogonal import orthogonal
 from studio.composition.shared_columns import shared_blocks, sharing_notes
 from studio.composition.spectral import spectral

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from studio.adapters import Adapter
-from studio.adapters.checkpoint import TrainedConcept, build_adapters, kinds_of
+from studio.adapters.concept_file import TrainedConcept, build_adapters, kinds_of
 from studio.layers.sites import Site
 from studio.models.base_model import Base
 

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import TrainedConcept, kinds_of
+from studio.adapters.concept_file import TrainedConcept, kinds_of
 from studio.adapters.imported import Imported
 from studio.adapters.lora import Lora
 from studio.composition import MERGES, MergeMethod, merge_biases, merge_concepts
-from studio.composition.gradient_fusion import fused_deltas
+from studio.composition.gradient_fusion_model import fused_deltas
 from studio.composition.loaded_concept import LoadedConcept, load_concepts, sites_of
 from studio.composition.patching import Layers, changed_layers, swapped, with_tokens
 from studio.layers.low_rank import thin

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studio.adapters.base import added
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.injection import change_output
 from studio.layers.sites import Site
 from studio.models.base_model import Base

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import combinations
 
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.registry import method_named
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from studio.formats.layer import Layer
+from studio.formats.imported_layer import Layer
+from studio.formats.layer_names import field_path
 from studio.formats.lora_approximation import LoraApproximation
-from studio.formats.names import field_path
 from studio.formats.peft_layers import gather, layer_places
 from studio.layers.sites import Site
 

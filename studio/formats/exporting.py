@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args
 import torch
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.composition.merge import MergeConfig
 from studio.formats.diffusers import diffusers_tensors
-from studio.formats.full import folded, single_file_bytes, write_folder
+from studio.formats.full_checkpoint import folded, single_file_bytes, write_folder
 from studio.formats.kohya import kohya_bytes, kohya_tensors
 from studio.formats.lora_approximation import LoraApproximation, approximate_lora
 from studio.formats.peft import write_peft

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.imported import Imported
 from studio.formats.diffusers import diffusers_layers
 from studio.formats.exporting import EVERY_MATRIX, METADATA
+from studio.formats.imported_layer import Layer
 from studio.formats.kohya import check_family, description, is_kohya, kohya_layers
-from studio.formats.layer import Layer
 from studio.formats.layer_conversion import Terms
 from studio.formats.peft import CONFIG_FILE, peft_folders, peft_layers
 from studio.formats.safe_reading import read_tensors

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import LoadedConcept, load_concepts, sites_of
 from studio.composition.merge import MergeConfig, merged_changes
 from studio.layers.low_rank import LowRank, thin

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from concepts.errors import StudioError
 from studio.formats.diffusers import peft_factors
-from studio.formats.layer import Layer
+from studio.formats.imported_layer import Layer
 from studio.formats.lora_approximation import LoraApproximation
 from studio.formats.peft_layers import gather, layer_places, split_key
 from studio.formats.safe_reading import read_json, read_tensors

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.formats.layer import Layer
-from studio.formats.names import field_path
+from studio.formats.imported_layer import Layer
+from studio.formats.layer_names import field_path
 from studio.layers.sites import Site
 
 _ROLES = {

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from studio.layers.sites import Site, find_sites
 from studio.layers.svd_basis import Decomposition
-from studio.models.denoising import denoise
 from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, token_ids
 from studio.models.regions import Region, in_regions
+from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings, check_seeds
 
 

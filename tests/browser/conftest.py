@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from concepts import Library
 from concepts.samples import SAMPLES
-from studio.adapters.checkpoint import to_bytes
+from studio.adapters.concept_file import to_bytes
 from studio.models.base_model import load_base
 
 ROOT = Path(__file__).parent.parent.parent

@@ -36,10 +36,10 @@ def held(library: Library, name: str) -> list[int]:
 
 def later(monkeypatch, **by: float) -> None:
     """Advances the database's clock."""
-    from concepts import job_queue, leases
+    from concepts import job_leases, job_queue
     from concepts.database import now
 
-    for module in (job_queue, leases):
+    for module in (job_queue, job_leases):
         monkeypatch.setattr(module, "now", lambda session: now(session) + timedelta(**by))
 
 

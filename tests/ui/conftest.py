@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from concepts import Library
-from studio.adapters.checkpoint import to_bytes
+from studio.adapters.concept_file import to_bytes
 from studio.models.base_model import load_base
 from training.jobs.variants import add_variant
 from ui.cli.main import main
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from PIL import Image
 
 from concepts import Library
 from concepts.errors import StudioError
-from concepts.images import io
+from concepts.images import decoding
 from studio.adapters import from_library
 from studio.composition import loaded_concept
 from studio.models import base_model
 from studio.models.generation_request import ControlInput, GenerationRequest
 from studio.serving import serving
 from ui.cli import generate as generate_command
-from ui.services import exchange, generation
-from ui.services.studio import Workflow
+from ui.services import generation, import_export
 from ui.services.uploads import Uploads
+from ui.services.workflow import Workflow
 from ui.web import api
 from ui.web.server import build
 from ui.web.tabs import generation_form
@@ -73,8 +73,8 @@ def sampled(monkeypatch) -> list[Any]:
 def decoded(monkeypatch) -> list[str]:
     """The name of every picture that is decoded."""
     names: list[str] = []
-    real = io._opened
-    monkeypatch.setattr(io, "_opened", lambda data, name: names.append(Path(name).name) or real(data, name))
+    real = decoding._opened
+    monkeypatch.setattr(decoding, "_opened", lambda data, name: names.append(Path(name).name) or real(data, name))
     return names
 
 
@@ -157,7 +157,7 @@ def test_a_concept_is_read_and_built_once(workflow: Workflow, sampled, monkeypat
     assert (len(reads), len(builds), len(sampled)) == (2, 2, 3)
     assert len(sessions) == (method == generation.UNMERGED)
     workflow.merge(["rex", "Milo"], tmp_path / "both.safetensors")
-    exchange.export_concepts(workflow, ["rex"], "kohya", tmp_path / "rex.safetensors")
+    import_export.export_concepts(workflow, ["rex"], "kohya", tmp_path / "rex.safetensors")
     workflow.generate(GenerationRequest(prompt="a <rex>", method="unmerged", **QUICK))
     assert (len(reads), len(builds)) == (2, 2)
 

@@ -1,39 +1,8 @@
 """The training configuration: every option typed, explained and checked."""
 
-from typing import Any, Literal
+from pydantic import model_validator
 
-from pydantic import Field, model_validator
-
-from training.config.recipe_fields import Group, Loss, Optimization, Pictures, Tokens, Validation
-
-Places = Literal[
-    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "up_convolution",
-    "inner_convolution", "convolution",
-]  # fmt: skip
-"""studio.layers.sites.CHOICES, for the type checker."""
-
-
-class AdapterOptions(Group):
-    """The method, its size, and the layers that it adapts."""
-
-    adapter: str = Field(default="spectral_additive", description="The method that adapts the layers.")
-    rank: int | None = Field(
-        default=None,
-        ge=1,
-        description="The adapter's rank; more parameters and a larger file if higher; the adapter's default if unset.",
-    )
-    max_parameters: int | None = Field(
-        default=None, ge=1, description="Instead of a rank: the maximum number of the adapter's trained parameters."
-    )
-    options: dict[str, Any] = Field(default={}, description="Further options of the adapter, by name.")
-    target_modules: tuple[Places, ...] | None = Field(
-        default=None,
-        min_length=1,
-        description="Layers to adapt, a list: attention, or only attention_kv, cross_attention_kv or text_attention; "
-        "feed_forward; up_convolution, in the up blocks that attend to the prompt, inner_convolution in all blocks, "
-        "or convolution with the first and last; the base's default if unset, which is attention unless its folder "
-        "sets another.",
-    )
+from training.config.recipe_fields import AdapterOptions, Loss, Optimization, Pictures, Tokens, Validation
 
 
 class Recipe(Validation, Tokens, Pictures, Loss, Optimization, AdapterOptions):

@@ -1,11 +1,17 @@
 """The groups of options of a recipe."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 CAPTIONS = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "a rendering of {}", "{}")
 """The default caption templates of a concept's pictures; {} stands for its token."""
+
+Places = Literal[
+    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "up_convolution",
+    "inner_convolution", "convolution",
+]  # fmt: skip
+"""studio.layers.sites.CHOICES, for the type checker."""
 
 
 class Group(BaseModel):
@@ -172,4 +178,27 @@ class Validation(Group):
     )
     keep_best: bool = Field(
         default=False, description="Keep the parameters of the best image alignment instead of the last."
+    )
+
+
+class AdapterOptions(Group):
+    """The method, its size, and the layers that it adapts."""
+
+    adapter: str = Field(default="spectral_additive", description="The method that adapts the layers.")
+    rank: int | None = Field(
+        default=None,
+        ge=1,
+        description="The adapter's rank; more parameters and a larger file if higher; the adapter's default if unset.",
+    )
+    max_parameters: int | None = Field(
+        default=None, ge=1, description="Instead of a rank: the maximum number of the adapter's trained parameters."
+    )
+    options: dict[str, Any] = Field(default={}, description="Further options of the adapter, by name.")
+    target_modules: tuple[Places, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Layers to adapt, a list: attention, or only attention_kv, cross_attention_kv or text_attention; "
+        "feed_forward; up_convolution, in the up blocks that attend to the prompt, inner_convolution in all blocks, "
+        "or convolution with the first and last; the base's default if unset, which is attention unless its folder "
+        "sets another.",
     )

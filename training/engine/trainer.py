@@ -7,13 +7,14 @@ from pathlib import Path
 from PIL import Image
 
 from concepts.storage import StoragePath, atomic_write
-from studio.adapters.checkpoint import TrainedConcept, config_of, to_bytes
+from studio.adapters.concept_file import TrainedConcept, config_of, to_bytes
 from studio.models.base_model import Base, generate
 from studio.models.sampling_settings import SamplingSettings
-from training.config.adapter_options import adapter_config, parameter_groups, resolve_recipe
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import adapter_config, parameter_groups, resolve_recipe
 from training.data.augmentation import Example, check_examples
-from training.data.dataset import TrainingSet, build_training_set, prior_steps
+from training.data.class_images import prior_steps
+from training.data.dataset import TrainingSet, build_training_set
 from training.engine.checkpoints import Checkpoints
 from training.engine.distributed import ProcessGroup
 from training.engine.optimizers import check_optimizer

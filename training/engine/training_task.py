@@ -16,14 +16,14 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from studio.adapters import Adapter
-from studio.adapters.checkpoint import TrainedConcept, build_adapters, to_bytes, trained_states
+from studio.adapters.concept_file import TrainedConcept, build_adapters, to_bytes, trained_states
 from studio.adapters.injection import inject
 from studio.adapters.registry import create_adapters
 from studio.layers.sites import Site
 from studio.models.base_model import Base
 from studio.models.token_embeddings import add_tokens, load_tokens, remove_tokens, token_of, vectors_by_part
-from training.config.adapter_options import kinds_of_recipe
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import kinds_of_recipe
 from training.data.augmentation import Example
 from training.data.random_token import add_random_token, remove_random_token
 from training.engine.precision import cast_once

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from concepts import Library
 from concepts.errors import StudioError
-from concepts.leases import LEASE_SECONDS
+from concepts.job_leases import LEASE_SECONDS
 from training.jobs.worker import Trainer, Worker
 from training.jobs.worker_process import start_worker
 

@@ -11,13 +11,13 @@ from concepts import Columns, Concept, Lease, Library, LibraryError, Order, Resu
 from concepts.columns.allocation import Space
 from concepts.storage import remove
 from studio.adapters import ADAPTERS
-from studio.adapters.checkpoint import TrainedConcept, to_bytes
+from studio.adapters.concept_file import TrainedConcept, to_bytes
 from studio.composition.merge import MergeCache, MergeConfig
 from studio.metrics.clip import Scorer
 from studio.models.base_model import Base, generate
 from studio.models.token_embeddings import token_of
-from training.config.adapter_options import adapter_config, kinds_of_recipe, resolve_recipe
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import adapter_config, kinds_of_recipe, resolve_recipe
 from training.data.augmentation import Example
 from training.engine.distributed import ProcessGroup
 from training.engine.trainer import Preview, Progress, Training, never_stop, train_concept

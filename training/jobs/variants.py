@@ -13,9 +13,9 @@ from concepts import Concept, Library, LibraryError, read_picture
 from concepts.storage import StoragePath, read_file
 from studio.adapters import ADAPTERS
 from studio.adapters.registry import method_named
-from training.config.adapter_options import adapter_config
 from training.config.presets import PRESETS
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import adapter_config
 from training.config.stored_recipe import stored_recipe
 from training.jobs.manifest import SHORT
 

@@ -11,7 +11,7 @@ from typing import Protocol, Self, TypeVar
 
 from concepts import Lease, LeaseLostError, Library, UnavailableError
 from concepts.errors import StudioError
-from concepts.leases import LEASE_SECONDS
+from concepts.job_leases import LEASE_SECONDS
 from studio.metrics.clip import Scorer, load_scorer
 from studio.models.base_model import Base, load_base
 from training.config.stored_recipe import stored_recipe

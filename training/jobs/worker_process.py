@@ -8,7 +8,7 @@ from typing import Any
 
 from concepts import Library
 from concepts.environment import DATABASE_VARIABLE
-from concepts.leases import LEASE_SECONDS
+from concepts.job_leases import LEASE_SECONDS
 from training.jobs.signals import stop_requested
 from training.jobs.worker import Worker
 

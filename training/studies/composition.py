@@ -12,7 +12,7 @@ from PIL import Image
 from concepts import atomic_write
 from concepts.errors import StudioError
 from concepts.samples import SAMPLES
-from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.adapters.registry import method_named
 from studio.composition.merge import MergeCache, MergeConfig
 from studio.metrics.clip import Scorer
@@ -24,7 +24,7 @@ from studio.models.token_embeddings import token_of
 from studio.serving.serving import Serving
 from training.config.recipe import Recipe
 from training.engine.trainer import train_concept
-from training.studies.generators import ImageGenerator, Merged, Unmerged
+from training.studies.merged_and_unmerged import ImageGenerator, Merged, Unmerged
 from training.studies.pairs import PAIRS, UNMERGED, VARIANTS, Pair, first_column
 from training.studies.rows import Row, Rows
 from training.studies.scoring import ConceptScorer

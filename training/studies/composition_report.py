@@ -9,7 +9,7 @@ from PIL import Image
 
 from training.reporting.html_report import Section, picture_of
 from training.studies.composition_criteria import claims_summary, evaluate_claims
-from training.studies.page import Page
+from training.studies.study_page import Page
 from training.studies.summaries import summarised, with_spread
 
 MEASURES = {

@@ -14,7 +14,7 @@ import torch
 
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.cost import cost
 from studio.adapters.registry import create_adapters
 from studio.composition.merge import MergeCache, MergeConfig
@@ -23,13 +23,13 @@ from studio.models.architectures import architecture_sites
 from studio.models.base_model import Base, generate_images, load_base
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Request, Serving
-from training.config.adapter_options import adapter_config, resolve_recipe
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import adapter_config, resolve_recipe
 from training.engine.run_metrics import changed_by
 from training.engine.training_task import Task
 from training.reporting.timing import added_at_peak, interleaved, seconds_of, subprocess_pool
-from training.studies.measurements import NO_LAYER, adapted_layer, layer, random_set, step_of, step_of_training
 from training.studies.rows import Row, Rows
+from training.studies.timed_operations import NO_LAYER, adapted_layer, layer, random_set, step_of, step_of_training
 
 REFERENCE = "lora"
 ARCHITECTURE = "sd15"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from training.reporting.html_report import Section, picture_of
 from training.studies.cost import ARCHITECTURE, REFERENCE, sizes_at_stable_diffusion, widths
-from training.studies.page import Page
+from training.studies.study_page import Page
 
 Rows = Sequence[Mapping[str, Any]]
 

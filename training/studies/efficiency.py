@@ -19,7 +19,7 @@ from training.config.recipe import Recipe
 from training.engine.train_state import DivergenceError
 from training.engine.trainer import train_concept
 from training.studies.budgets import METHODS, Size, budgets, nearest_to_a_tenth
-from training.studies.generators import Merged
+from training.studies.merged_and_unmerged import Merged
 from training.studies.rows import Row, Rows
 from training.studies.scoring import ConceptScorer, ConceptScores
 

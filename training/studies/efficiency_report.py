@@ -10,7 +10,7 @@ from PIL import Image
 from training.reporting.html_report import Section, picture_of
 from training.studies.efficiency import CONCEPTS
 from training.studies.efficiency_criteria import evaluate_claims
-from training.studies.page import Page
+from training.studies.study_page import Page
 from training.studies.summaries import mean_of, summarised, with_spread
 
 MEASURES = {

@@ -11,7 +11,7 @@ from concepts import read_picture
 from concepts.samples import SAMPLES
 from studio.metrics.clip import Scorer
 from studio.models.token_embeddings import token_of
-from training.studies.generators import ImageGenerator
+from training.studies.merged_and_unmerged import ImageGenerator
 
 ALONE = ("a photo of {}", "a photo of {} on the beach", "a photo of {} in the snow", "a photo of {} on a wooden table")
 """The prompts that show one concept."""

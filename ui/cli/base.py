@@ -51,7 +51,7 @@ def evaluate(
     from training.toybox.evaluation.prompts import evaluation_prompts, sheet_prompts
     from training.toybox.stages.detector import detect, load
     from ui.services.image_files import evaluation_sheet, grid
-    from ui.services.studio import Workflow
+    from ui.services.workflow import Workflow
 
     workflow, settings, detector = Workflow(library, base), SamplingSettings(batch_size=8), load()
     questions = evaluation_prompts(rounds)

@@ -87,7 +87,7 @@ def _training_summary(details: dict[str, Any], name: str, plots: Path | None) ->
 
 def _analysed(name: str, file: Path, library: str, base: str) -> dict[str, Any]:
     from ui.services.adapter_analysis import analysis_of, heat_map
-    from ui.services.studio import Workflow
+    from ui.services.workflow import Workflow
 
     workflow = Workflow(library, base)
     found = {**analysis_of(workflow.base, workflow.loaded(name)), "leak": workflow.leak(name)}

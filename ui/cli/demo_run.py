@@ -21,7 +21,7 @@ from training.reporting.html_report import Section, loss_curves, write_report
 from ui.cli.options import progress_bar
 from ui.services.generation import UNMERGED
 from ui.services.image_files import labelled_grid
-from ui.services.studio import Scores, Trained, Workflow, summary
+from ui.services.workflow import Scores, Trained, Workflow, summary
 
 NAMES = ("saffron", "azura")
 RECIPE = Recipe(adapter="spectral_additive", rank=8)

@@ -18,13 +18,13 @@ from ui.cli import (
     batch,
     concept,
     evaluate,
-    exchange,
     generate,
     hub,
+    import_export,
     jobs,
-    page,
     study,
     train,
+    ui,
 )
 from ui.cli.options import (
     DEFAULT_LIBRARY,
@@ -58,12 +58,12 @@ app.add_typer(jobs.app, name="jobs")
 app.command()(jobs.worker)
 app.command()(batch.batch)
 app.command()(adapters.adapters)
-app.command()(page.ui)
+app.command()(ui.ui)
 app.command()(generate.generate)
 app.command()(train.train)
 app.command()(train.recipe)
-app.command()(exchange.export)
-app.command("import")(exchange.import_file)
+app.command()(import_export.export)
+app.command("import")(import_export.import_file)
 app.command()(annotate.caption)
 app.command()(annotate.mask)
 app.command()(evaluate.evaluate)
@@ -87,7 +87,7 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        from ui.services.errors import USER_ERRORS, sentence
+        from ui.services.error_messages import USER_ERRORS, sentence
 
         if not isinstance(error, USER_ERRORS):
             raise
@@ -152,8 +152,8 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Score pictures: alignment with a prompt, and with reference pictures."""
-    from concepts.images.io import picture_files, read_picture
-    from ui.services.studio import summary
+    from concepts.images.decoding import picture_files, read_picture
+    from ui.services.workflow import summary
 
     files, others = picture_files(pictures), picture_files(reference)
     workflow = workflow_of(library, "toybox", backbone=backbone)

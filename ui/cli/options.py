@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ui.services.generation import ImageGenerator
-    from ui.services.studio import Workflow
+    from ui.services.workflow import Workflow
 
 LibraryOption = Annotated[
     str, typer.Option("--library", envvar="STUDIO_LIBRARY", help="The folder, or fsspec URL, of the concept library.")
@@ -103,7 +103,7 @@ def progress_bar() -> "Iterator[Progress]":
 
 def workflow_of(library: str, base: str, **options: Any) -> "Workflow":
     """The workflow on this library and base, imported here since torch and diffusers take seconds to import."""
-    from ui.services.studio import Workflow
+    from ui.services.workflow import Workflow
 
     return Workflow(library, base, **options)
 

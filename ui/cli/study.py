@@ -186,7 +186,7 @@ def cost(
     from training.reporting.timing import machine
     from training.studies.cost import CostStudy, Settings, widths
     from training.studies.cost_report import cost_page
-    from training.studies.measurements import NO_LAYER
+    from training.studies.timed_operations import NO_LAYER
 
     given = with_presets(context, COST_QUICK if quick else {})
     loaded, chosen = load_base(base, out / "columns"), method or [*ADAPTERS]

@@ -11,7 +11,7 @@ from concepts.errors import StudioError
 from ui.cli.options import progress_bar, report
 
 if TYPE_CHECKING:
-    from training.studies.page import Page
+    from training.studies.study_page import Page
 
 OnRow = Callable[[dict[str, Any]], None]
 """Called with each row of a study when it is done."""

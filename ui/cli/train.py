@@ -23,7 +23,7 @@ from ui.cli.options import (
 from ui.services.parsing import number_from, pairs, parsed
 
 if TYPE_CHECKING:
-    from ui.services.studio import Workflow
+    from ui.services.workflow import Workflow
 
 INTERRUPTED = 130
 """The exit status of a training that Ctrl-C stopped, as shells have it."""
@@ -131,8 +131,8 @@ def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None)
 
     With `start`, a trained concept, it is that concept's recipe with these changes.
     """
-    from training.config.adapter_options import continued_recipe
     from training.config.recipe import Recipe
+    from training.config.recipe_resolution import continued_recipe
 
     values = {key: parsed(value) for key, value in pairs(settings, "--set").items()}
     own = {key: value for key, value in values.items() if key in Recipe.model_fields and key != "options"}

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import load_concept
 from studio.layers.svd_basis import singular_columns
 from studio.metrics.subspace_similarity import pe_score, similarity_to_base

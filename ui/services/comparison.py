@@ -12,7 +12,7 @@ from studio.adapters.registry import method_named
 from studio.models.generation_request import GenerationRequest
 from training.jobs.variants import Training, Variants
 from ui.services.generation import names_written
-from ui.services.studio import Workflow, summary
+from ui.services.workflow import Workflow, summary
 
 Axis = Literal[
     "none", "prompt", "concept", "adapter", "rank", "merge method", "strength", "seed", "num_inference_steps",

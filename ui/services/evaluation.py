@@ -13,7 +13,7 @@ from studio.models.generation_request import GenerationRequest
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import token_of
 from ui.services.image_files import png_bytes, save_new
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 
 
 def dreambench(

@@ -11,7 +11,7 @@ from PIL import Image
 from concepts import UnavailableError
 from concepts.errors import StudioError
 from concepts.storage import StoragePath, read_file, storage_path
-from studio.adapters.checkpoint import TrainedConcept, from_bytes
+from studio.adapters.concept_file import TrainedConcept, from_bytes
 from studio.adapters.from_library import read_concept
 from studio.composition import sharing_notes
 from studio.composition.loaded_concept import LoadedConcept, load_concept

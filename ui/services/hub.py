@@ -11,14 +11,14 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from concepts import Concept
 from concepts.errors import StudioError
 from concepts.names import check_words
-from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.composition.loaded_concept import load_concept
 from studio.formats.exporting import export
 from studio.models.generation_request import GenerationRequest
 from studio.models.token_embeddings import token_of
 from ui.services.image_files import grid, png_bytes
 from ui.services.model_card import model_card
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 
 CONCEPT = "concept.safetensors"
 """The concept in the studio's own layout, which `pull` reads."""

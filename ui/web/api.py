@@ -18,10 +18,10 @@ from training.config.recipe import Recipe
 from ui.services.comparison import Axis, compare
 from ui.services.comparison_files import as_picture
 from ui.services.control import refuse_local_models
-from ui.services.errors import USER_ERRORS, sentence
-from ui.services.exchange import export_for_download
+from ui.services.error_messages import USER_ERRORS, sentence
 from ui.services.gallery import check_number, keep
-from ui.services.studio import Workflow, summary
+from ui.services.import_export import export_for_download
+from ui.services.workflow import Workflow, summary
 from ui.web.tabs.events import MODEL
 from ui.web.worker_supervisor import WorkerSupervisor
 

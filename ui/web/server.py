@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ui.services.gallery import FOLDER, adopt_former
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 from ui.web.api import open_api
 from ui.web.assets import asset
 from ui.web.request_filter import filter_requests

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.adapters.base import added
-from studio.adapters.checkpoint import TrainedConcept, build_adapters, from_bytes, to_bytes, trained_states
+from studio.adapters.concept_file import TrainedConcept, build_adapters, from_bytes, to_bytes, trained_states
 from studio.adapters.glora import Glora
 from studio.adapters.injection import inject
 from studio.adapters.krona import Krona

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import from_bytes, to_bytes
+from studio.adapters.concept_file import from_bytes, to_bytes
 from studio.composition import MERGES, merge
 from studio.composition.merge import MergeCache, MergeConfig, applied, default_method, merged_concept, merged_deltas
 from studio.layers.low_rank import LowRank

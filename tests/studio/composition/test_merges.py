@@ -4,14 +4,14 @@ from torch import Tensor
 
 from concepts.errors import StudioError
 from studio.adapters import Adapter
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.lora import Lora
 from studio.adapters.oft import Oft
 from studio.adapters.orthogonal import Orthogonal
 from studio.adapters.spectral_additive import SpectralAdditive
 from studio.composition import MERGES, MergeSite, merge_concepts, shared_blocks, sharing_notes
 from studio.composition.dare import dare
-from studio.composition.least_squares import gradient_fusion_delta, ridge_solution
+from studio.composition.gradient_fusion_layer import gradient_fusion_delta, ridge_solution
 from studio.composition.svd import svd
 from studio.composition.ties import ties, trim
 from studio.layers.sites import Site

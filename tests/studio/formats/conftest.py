@@ -11,11 +11,11 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from studio.adapters.checkpoint import TrainedConcept, trained_states
+from studio.adapters.concept_file import TrainedConcept, trained_states
 from studio.adapters.registry import create_adapters, method_named
 from studio.composition.merge import MergeConfig, applied
 from studio.models.base_model import Base
-from studio.models.denoising import denoise
+from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
 
 SETTINGS = SamplingSettings(num_inference_steps=2, guidance_scale=3.0)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.composition import MERGES
 from studio.composition.loaded_concept import load_concept
 from studio.composition.merge import MergeConfig, merged_changes, merged_concept, merged_deltas

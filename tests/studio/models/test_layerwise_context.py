@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.composition.merge import applied, merged_concept, merged_deltas
 from studio.formats.exporting import export
 from studio.formats.textual_inversion import read_token

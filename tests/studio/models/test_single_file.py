@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from concepts.errors import StudioError
-from studio.formats.full import single_file_bytes
+from studio.formats.full_checkpoint import single_file_bytes
 from studio.models.base_model import Base, load_base
 from studio.models.single_file import clip_tokenizer, write_configurations
 

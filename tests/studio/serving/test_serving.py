@@ -9,8 +9,8 @@ from concepts.errors import StudioError
 from studio.composition.merge import applied
 from studio.layers.low_rank import LowRank
 from studio.models.base_model import Base, generate_latents
-from studio.models.denoising import denoise
 from studio.models.regions import Region, in_regions
+from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.routing import LoraFactors, RoutedConv2d, RoutedLinear, batched_lora_of
 from studio.serving.serving import Request, Serving, _shares_in_context, _shares_in_space

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from studio.layers.sites import CHOICES
-from training.config.recipe import Places, Recipe
+from training.config.recipe import Recipe
+from training.config.recipe_fields import Places
 
 
 def test_a_recipe_without_options_is_valid_and_survives_json():

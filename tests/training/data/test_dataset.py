@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.data.augmentation import Example
-from training.data.dataset import Sample, TrainingSet, class_prompts, other_prompts, prior_steps
+from training.data.class_images import class_prompts, other_prompts, prior_steps
+from training.data.dataset import Sample, TrainingSet
 from training.data.dataset import build_training_set as build
 
 

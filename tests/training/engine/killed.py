@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from studio.adapters.checkpoint import to_bytes
+from studio.adapters.concept_file import to_bytes
 from studio.models.base_model import Base, load_base
 from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
-from training.data import dataset
+from training.data import class_images
 from training.engine import checkpoints
 from training.engine.trainer import Progress, train_concept
 
@@ -114,7 +114,7 @@ def trial(base: Base, folder: Path, steps: int, every: int, seconds: float, numb
 def main(source: str, place: str, trials: int, steps: int, every: int) -> None:
     torch.set_num_threads(1)
     folder = Path(place)
-    dataset._PRIOR_SETTINGS = SamplingSettings(num_inference_steps=2, batch_size=4)
+    class_images._SETTINGS = SamplingSettings(num_inference_steps=2, batch_size=4)
     base = load_base(source, folder / "columns", device="cpu")
     base.decomposition.columns(next(iter(base.sites)))
     (folder / "whole").mkdir()

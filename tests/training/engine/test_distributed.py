@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from studio.adapters.checkpoint import TrainedConcept, from_bytes
+from studio.adapters.concept_file import TrainedConcept, from_bytes
 from training.engine.distributed import ProcessGroup
 
 TRAIN = """
 import sys
 from pathlib import Path
 from PIL import Image
-from studio.adapters.checkpoint import to_bytes
+from studio.adapters.concept_file import to_bytes
 from studio.models.base_model import load_base
 from studio.models.sampling_settings import SamplingSettings
-from training.data import dataset
+from training.data import class_images
 from training.engine.trainer import train_concept
 from training.config.recipe import Recipe
 from training.engine.distributed import ProcessGroup
 
 group = ProcessGroup.from_env()
-dataset._PRIOR_SETTINGS = SamplingSettings(num_inference_steps=2, batch_size=4)
+class_images._SETTINGS = SamplingSettings(num_inference_steps=2, batch_size=4)
 base, folder = load_base(sys.argv[1], device="cpu"), Path(sys.argv[2])
 pictures = [Image.new("RGB", (20, 20), colour) for colour in ("navy", "orange", "teal")]
 recipe = Recipe(

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from studio.adapters.checkpoint import to_bytes
+from studio.adapters.concept_file import to_bytes
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.engine import trainer, training_task

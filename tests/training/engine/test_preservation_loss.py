@@ -10,10 +10,11 @@ from studio.adapters.registry import create_adapters, method_named
 from studio.layers.sites import find_sites
 from studio.models.base_model import Base
 from studio.models.token_embeddings import vectors_by_part
-from training.config.adapter_options import adapter_config
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import adapter_config
 from training.data.augmentation import Example
-from training.data.dataset import Sample, TrainingSet, any_prompt
+from training.data.class_images import any_prompt
+from training.data.dataset import Sample, TrainingSet
 from training.data.random_token import RANDOM_TOKEN, randomize_random_token
 from training.engine.batch_sampler import Batch, draw_batches
 from training.engine.distributed import ProcessGroup

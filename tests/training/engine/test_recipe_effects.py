@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import TrainedConcept, from_bytes, to_bytes
+from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.composition.merge import applied
 from studio.models.base_model import Base
 from studio.models.sampling_settings import SamplingSettings

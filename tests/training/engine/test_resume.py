@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from studio.adapters.checkpoint import from_bytes, to_bytes
+from studio.adapters.concept_file import from_bytes, to_bytes
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.engine.train_state import DivergenceError, TrainState

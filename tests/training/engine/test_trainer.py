@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import build_adapters, to_bytes
+from studio.adapters.concept_file import build_adapters, to_bytes
 from studio.adapters.injection import inject
 from studio.adapters.registry import create_adapters
 from studio.layers.sites import Site

@@ -7,7 +7,7 @@ from concepts import Library, LibraryError
 from concepts.samples import SAMPLES
 from training.config.recipe import Recipe
 from ui.cli import demo_run
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 
 ALIGNMENTS = {"image_alignment", "text_alignment", "base_image_alignment", "base_text_alignment", "identity_accuracy"}
 

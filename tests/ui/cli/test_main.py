@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from concepts import Library
-from studio.adapters.checkpoint import from_bytes
+from studio.adapters.concept_file import from_bytes
 from training.config.recipe import Recipe
 from training.engine.train_state import TrainState
 

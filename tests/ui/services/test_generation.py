@@ -8,15 +8,15 @@ from PIL import Image
 
 from concepts import Library, LibraryError
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import from_bytes
+from studio.adapters.concept_file import from_bytes
 from studio.composition import merge
 from studio.models.generation_request import GenerationRequest
 from studio.models.regions import Region
 from training.config.recipe import Recipe
 from ui.services import generation
-from ui.services import studio as module
+from ui.services import workflow as module
 from ui.services.generation import UNMERGED, alone
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 
 
 def generate(

@@ -22,7 +22,7 @@ from concepts import Library, LibraryError
 from concepts.errors import StudioError
 from studio.models.generation_request import GenerationRequest
 from ui.services import hub
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 
 COMMIT = "1" * 40
 

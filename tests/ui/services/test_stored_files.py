@@ -14,11 +14,11 @@ from PIL import Image
 
 from concepts import Library
 from concepts.storage import read_file
-from studio.adapters.checkpoint import from_bytes
+from studio.adapters.concept_file import from_bytes
 from studio.models.base_model import Base
 from studio.models.generation_request import GenerationRequest
-from training.config.adapter_options import continued_recipe
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import continued_recipe
 from training.config.stored_recipe import RENAMED, stored_recipe
 from training.engine.trainer import train_concept
 from ui.services.gallery import FOLDER, adopt_former, settings_of

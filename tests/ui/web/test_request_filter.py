@@ -6,7 +6,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from concepts.errors import StudioError
-from ui.cli.page import login_from
+from ui.cli.ui import login_from
 from ui.web.request_filter import MOST_EVENT, filter_requests
 
 

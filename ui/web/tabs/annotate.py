@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from concepts import Concept, Library, read_picture
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.assets import asset
 from ui.web.masks import mask_from_uri, uri_of_mask

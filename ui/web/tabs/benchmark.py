@@ -7,9 +7,9 @@ import gradio as gr
 
 from studio.models.sampling_settings import SamplingSettings
 from ui.services.evaluation import dreambench
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 from ui.web import html
-from ui.web.controls import control
+from ui.web.form_fields import control
 from ui.web.tabs.events import MOST_LISTED, FieldError, about, listen, problem_spot, result_spot
 
 _PROMPTS = 25

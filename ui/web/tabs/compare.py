@@ -13,9 +13,9 @@ from training.jobs.variants import Training, Variants
 from ui.services.comparison import OF_TRAININGS, Axis, Grid, both_values, caption, compare, missing, values_of
 from ui.services.comparison_files import as_html, as_picture
 from ui.services.generation import names_written
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 from ui.web import html
-from ui.web.controls import control
+from ui.web.form_fields import control
 from ui.web.tabs.events import FieldError, about, listen, problem_spot, result_spot
 from ui.web.worker_supervisor import WorkerSupervisor
 

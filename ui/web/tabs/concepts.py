@@ -12,12 +12,12 @@ from concepts.names import check_class_word, check_name
 from concepts.samples import SAMPLES
 from training.config.presets import PRESETS
 from training.config.recipe import Recipe
-from ui.services.studio import Workflow
 from ui.services.uploads import Uploads
+from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.tabs.details import detail_events, details_panel, open_events
 from ui.web.tabs.events import listen, refusal
-from ui.web.tabs.exchange import import_panel
+from ui.web.tabs.import_export import import_panel
 from ui.web.worker_supervisor import WorkerSupervisor
 
 _CLICKED = """

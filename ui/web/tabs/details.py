@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.tabs.annotate import annotate_panel
 from ui.web.tabs.events import listen, problem_spot
-from ui.web.tabs.exchange import export_panel
+from ui.web.tabs.import_export import export_panel
 
 
 def details_panel(workflow: Workflow) -> dict[str, Any]:

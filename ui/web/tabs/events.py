@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from concepts import LibraryError
 from concepts.errors import StudioError
-from ui.services.errors import USER_ERRORS, field_of, sentence
+from ui.services.error_messages import USER_ERRORS, field_of, sentence
 from ui.web.assets import asset
 from ui.web.html import note
 from ui.web.html import problem as problem_html

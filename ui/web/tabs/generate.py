@@ -10,7 +10,7 @@ from concepts import LibraryError
 from studio.models.generation_request import GenerationRequest
 from ui.services.gallery import keep, latest, settings_of
 from ui.services.generation import names_written
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.assets import asset
 from ui.web.tabs.events import MOST_LISTED, about, listen, problem_spot

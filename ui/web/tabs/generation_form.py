@@ -14,8 +14,8 @@ from ui.services.control import KNOWN_MODELS, refuse_local_models
 from ui.services.gallery import check_number
 from ui.services.generation import UNMERGED
 from ui.services.parsing import prompts_from, size_from, strengths_from
-from ui.services.studio import Workflow
-from ui.web.controls import control, given_values
+from ui.services.workflow import Workflow
+from ui.web.form_fields import control, given_values
 from ui.web.tabs.events import FieldError, about
 
 MAX_SLIDERS = 6

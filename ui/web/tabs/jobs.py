@@ -9,7 +9,7 @@ import pandas as pd
 
 from concepts import Concept, Job, LibraryError
 from training.jobs.previews import stored_previews
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.tabs.events import listen, problem_spot
 from ui.web.worker_supervisor import WorkerSupervisor

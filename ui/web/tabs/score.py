@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ui.services.studio import Workflow, summary
 from ui.services.uploads import Uploads
+from ui.services.workflow import Workflow, summary
 from ui.web import html
 from ui.web.tabs.benchmark import benchmark_panel
 from ui.web.tabs.events import MOST_LISTED, FieldError, about, listen, problem_spot, result_spot

@@ -11,16 +11,16 @@ from pydantic import BaseModel
 from concepts import LibraryError
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
-from studio.adapters.purposes import GOOD_FOR
+from studio.adapters.method_summaries import GOOD_FOR
 from training.config.presets import PRESETS
 from training.config.recipe import Recipe
 from training.config.recipe_fields import Group
 from training.jobs.variants import trainings_of
-from ui.services.errors import USER_ERRORS
+from ui.services.error_messages import USER_ERRORS
 from ui.services.parsing import number_from, pairs, parsed
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 from ui.web import html
-from ui.web.controls import control, given_values
+from ui.web.form_fields import control, given_values
 from ui.web.tabs.events import MOST_LISTED, FieldError, about, listen, problem_spot
 from ui.web.tabs.jobs import jobs_panel
 from ui.web.worker_supervisor import WorkerSupervisor

@@ -60,7 +60,7 @@ def test_there_are_more_scenes_as_the_training_goes_on(vae, tmp_path, monkeypatc
 
 def test_a_batch_is_scaled_and_captions_its_scenes(vae, tmp_path):
     batch = BatchSampler(tmp_path, vae, "cpu").unseen()
-    stored = denoiser.encoded(tmp_path, vae, 1, "cpu", denoiser.TEST_SEED)
+    stored = denoiser_batches.encoded(tmp_path, vae, 1, "cpu", denoiser_batches.TEST_SEED)
     torch.testing.assert_close(batch.latents, stored.latents.float() * 0.5)
     assert batch.covered.shape == (len(stored.scenes), 1, 16, 16)
     assert 0 < batch.covered.max() <= 1

@@ -4,10 +4,10 @@ import numpy as np
 
 from training.toybox.sample_concepts.pen import GOLD, Pose, curve, oval, rounded, shade
 from training.toybox.scenes.backgrounds import Colour
+from training.toybox.scenes.individuals.accessories import EMBLEMS
 from training.toybox.scenes.individuals.pen import Build, Palette, QuickPen, palette_of
 from training.toybox.scenes.individuals.surfaces import draw_surface, surface_of
 from training.toybox.scenes.individuals.traits import Individual
-from training.toybox.scenes.individuals.wear import EMBLEMS
 
 STEEL = (176, 184, 194)
 

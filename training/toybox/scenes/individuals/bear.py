@@ -3,11 +3,11 @@
 import numpy as np
 
 from training.toybox.sample_concepts.pen import Outline, Pose, curve, oval, shade, smooth
+from training.toybox.scenes.individuals.accessories import NECKWEAR, draw_headwear, draw_neckwear
+from training.toybox.scenes.individuals.animal_heads import HEADS
 from training.toybox.scenes.individuals.coat import Coat, coat_of, draw_hide
-from training.toybox.scenes.individuals.heads import HEADS
 from training.toybox.scenes.individuals.pen import Build, QuickPen
 from training.toybox.scenes.individuals.traits import Individual
-from training.toybox.scenes.individuals.wear import NECKWEAR, draw_headwear, draw_neckwear
 
 
 def draw_bear(pen: QuickPen, individual: Individual, build: Build, pose: Pose) -> None:

@@ -4,10 +4,10 @@ import numpy as np
 
 from training.toybox.sample_concepts.pen import BLACK, GOLD, WHITE, Outline, Pose, curve, oval, rounded, shade, smooth
 from training.toybox.scenes.backgrounds import Colour
+from training.toybox.scenes.individuals.accessories import EMBLEMS
 from training.toybox.scenes.individuals.pen import Build, QuickPen, palette_of
 from training.toybox.scenes.individuals.surfaces import draw_surface, surface_of
 from training.toybox.scenes.individuals.traits import Individual
-from training.toybox.scenes.individuals.wear import EMBLEMS
 
 STEEL, GLASS, LAMP, TAIL_LAMP = (186, 194, 204), (178, 222, 246), (255, 236, 150), (226, 50, 50)
 

@@ -4,9 +4,9 @@ import numpy as np
 
 from training.toybox.sample_concepts.pen import BLACK, WHITE, Outline, Pose, curve, oval, shade, smooth
 from training.toybox.scenes.backgrounds import Colour
+from training.toybox.scenes.individuals.accessories import NECKWEAR, draw_headwear, draw_neckwear
 from training.toybox.scenes.individuals.pen import Build, Palette, QuickPen, palette_of
 from training.toybox.scenes.individuals.traits import Individual
-from training.toybox.scenes.individuals.wear import NECKWEAR, draw_headwear, draw_neckwear
 
 BEAK, IRISES = (250, 176, 40), ((255, 205, 50), (250, 150, 40), (130, 210, 100), (110, 195, 245))
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from training.toybox.sample_concepts.pen import BLACK, WHITE, Outline, Pose, curve, oval, rounded, shade, smooth
 from training.toybox.scenes.backgrounds import Colour
+from training.toybox.scenes.individuals.accessories import EMBLEMS, draw_bow, draw_headwear
 from training.toybox.scenes.individuals.pen import Build, Palette, QuickPen, palette_of
 from training.toybox.scenes.individuals.surfaces import Surface, draw_surface, surface_of
 from training.toybox.scenes.individuals.traits import Individual
-from training.toybox.scenes.individuals.wear import EMBLEMS, draw_bow, draw_headwear
 
 STEEL, IRON = (168, 178, 190), (92, 100, 114)
 

@@ -4,10 +4,10 @@ import numpy as np
 
 from training.toybox.sample_concepts.pen import BLACK, GOLD, WHITE, Outline, Pose, curve, oval, rounded, shade, smooth
 from training.toybox.scenes.backgrounds import Colour
+from training.toybox.scenes.individuals.accessories import EMBLEMS, draw_bow
 from training.toybox.scenes.individuals.pen import Build, QuickPen, palette_of
 from training.toybox.scenes.individuals.surfaces import draw_surface, surface_of
 from training.toybox.scenes.individuals.traits import Individual
-from training.toybox.scenes.individuals.wear import EMBLEMS, draw_bow
 
 LEAF = (60, 150, 60)
 

@@ -12,8 +12,8 @@ from diffusers.utils import convert_unet_state_dict_to_peft
 
 from studio.formats.diffusers import diffusers_tensors
 from studio.formats.kohya import kohya_layers, kohya_tensors
+from studio.formats.layer_names import original_paths
 from studio.formats.lora_approximation import LoraApproximation
-from studio.formats.names import original_paths
 from studio.layers.low_rank import LowRank
 from studio.layers.sites import Site, find_sites
 from studio.models.architectures import architecture_parts

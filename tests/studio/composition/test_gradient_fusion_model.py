@@ -6,10 +6,10 @@ import torch
 from concepts.errors import StudioError
 from studio.adapters import Adapter
 from studio.adapters.injection import injected
-from studio.composition import MergeSite, gradient_fusion
-from studio.composition.gradient_fusion import fused_deltas, preservation_prompts, prompts_of
+from studio.composition import MergeSite, gradient_fusion_model
+from studio.composition.gradient_fusion_layer import gradient_fusion_delta
+from studio.composition.gradient_fusion_model import fused_deltas, preservation_prompts, prompts_of
 from studio.composition.gram_matrices import gram, recorded
-from studio.composition.least_squares import gradient_fusion_delta
 from studio.composition.loaded_concept import load_concept
 from studio.composition.merge import MergeConfig, applied, merged_deltas
 from studio.composition.patching import changed, with_tokens
@@ -22,7 +22,7 @@ QUICK = SamplingSettings(num_inference_steps=2, batch_size=4)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(gradient_fusion, "SAMPLING", QUICK)
+    monkeypatch.setattr(gradient_fusion_model, "SAMPLING", QUICK)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_the_trigger(studio: Callable, library: Library, options: list[str], tmp
     (tmp_path / "l.tokens.safetensors").unlink()
     done = studio("import", tmp_path / "l.safetensors", "--name", "l", "--trigger", "sks vase", *options)
     assert done.status == 0, done.err
-    from studio.adapters.checkpoint import from_bytes
+    from studio.adapters.concept_file import from_bytes
 
     result = library.concept("l").result
     assert result is not None

@@ -13,7 +13,7 @@ from concepts import ColumnBlock, Concept, Job, atomic_write
 from concepts.errors import StudioError
 from concepts.storage import StoragePath
 from studio.adapters import ADAPTERS
-from studio.adapters.checkpoint import TrainedConcept, to_bytes
+from studio.adapters.concept_file import TrainedConcept, to_bytes
 from studio.adapters.cost import Cost
 from studio.composition import sharing_notes
 from studio.composition.merge import MergeConfig, merged_concept
@@ -32,7 +32,7 @@ from training.jobs.library_training import (
     space_of,
 )
 from training.jobs.library_training import summary as summary
-from training.jobs.train import cost, train
+from training.jobs.train_with_columns import cost, train
 from training.jobs.variants import Training, add_variant, refuse_other_pictures
 from ui.services.generation import ImageGenerator, known_strengths
 

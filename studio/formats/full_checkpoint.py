@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import load_concepts, sites_of
 from studio.composition.merge import MergeConfig, merged_changes
 from studio.composition.patching import changed
-from studio.formats.original import original_tensors
 from studio.formats.safetensors_bytes import safetensors_bytes
+from studio.formats.single_file_keys import original_tensors
 from studio.layers.sites import Site
 from studio.models.base_model import Base
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from studio.models.generation_request import GenerationRequest
 from training.config.recipe import Recipe
-from ui.web.controls import control, given_values
+from ui.web.form_fields import control, given_values
 
 
 class Options(BaseModel):

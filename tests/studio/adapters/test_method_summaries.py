@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from studio.adapters import ADAPTERS
-from studio.adapters.purposes import GOOD_FOR
+from studio.adapters.method_summaries import GOOD_FOR
 
 README = Path(__file__).parents[3] / "README.md"
 

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save
 
 from concepts.errors import StudioError
-from studio.adapters.checkpoint import TrainedConcept, build_adapters, from_bytes, to_bytes, trained_states
+from studio.adapters.concept_file import TrainedConcept, build_adapters, from_bytes, to_bytes, trained_states
 from studio.adapters.registry import create_adapters
 from studio.adapters.spectral_additive import SpectralAdditive
 from studio.layers.sites import Site

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from concepts import LibraryError
 from studio.models.generation_request import GenerationRequest
 from training.config.recipe import Recipe
-from ui.services.errors import field_of, sentence
+from ui.services.error_messages import field_of, sentence
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from functools import cache
 
 from concepts import Concept, Library
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.cost import Cost
 from studio.adapters.cost import cost as adapter_cost
 from studio.metrics.clip import Scorer, load_scorer
 from studio.models.base_model import Base
-from training.config.adapter_options import adapter_config, kinds_of_recipe, resolve_recipe
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import adapter_config, kinds_of_recipe, resolve_recipe
 from training.engine.trainer import Progress, TrainingStopped, never_stop
 from training.jobs.library_training import Trained, columns_for, refuse_without_pictures, train_in_library
 

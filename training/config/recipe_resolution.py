@@ -9,7 +9,7 @@ from torch import nn
 
 from concepts.errors import StudioError
 from studio.adapters import Adapter
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.cost import fit_budget, shapes_of
 from studio.adapters.registry import method_named
 from studio.layers.sites import Site

@@ -30,7 +30,7 @@ def ui(
     login = login_from(host, auth)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     errors.print("Getting ready …")
-    from ui.services.studio import Workflow
+    from ui.services.workflow import Workflow
     from ui.web.server import serve
 
     folder = str(Path(base).resolve()) if Path(base).exists() else base

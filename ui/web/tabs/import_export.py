@@ -8,8 +8,8 @@ import gradio as gr
 
 from concepts.errors import StudioError
 from concepts.names import check_class_word, check_name
-from ui.services.exchange import DEFAULT_CLASS, export_for_download, import_file
-from ui.services.studio import Workflow
+from ui.services.import_export import DEFAULT_CLASS, export_for_download, import_file
+from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.tabs.events import listen, problem_spot, refusal
 

@@ -9,14 +9,14 @@ from PIL import Image
 
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
-from studio.adapters.checkpoint import from_bytes, to_bytes
+from studio.adapters.concept_file import from_bytes, to_bytes
 from studio.adapters.cost import fit_budget, num_parameters, shapes_of
 from studio.composition.loaded_concept import load_concept
 from studio.composition.merge import applied, merged_concept
 from studio.models.base_model import Base
 from studio.models.token_embeddings import add_token, remove_all_tokens, token_vectors
-from training.config.adapter_options import adapter_config, continued_recipe, parameter_groups, resolve_recipe
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import adapter_config, continued_recipe, parameter_groups, resolve_recipe
 from training.engine.trainer import Training, train_concept
 
 RANKS = {"oft": 4, "vera": 8}

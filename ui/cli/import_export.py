@@ -44,7 +44,7 @@ def export(
 ) -> None:
     """Write concepts as a file that ComfyUI, A1111, diffusers or PEFT load."""
     from studio.composition.merge import MergeConfig
-    from ui.services.exchange import export_concepts
+    from ui.services.import_export import export_concepts
 
     config = MergeConfig(method, strengths_from(strength), average, density, ridge)
     made, notes = export_concepts(workflow_of(library, base), names, layout, output, config, rank, dtype)
@@ -82,9 +82,9 @@ def import_file(
     as_json: JsonOption = False,
 ) -> None:
     """Add a LoRA, LoHa, LoKr or OFT that another tool trained to the library."""
-    from ui.services import exchange
+    from ui.services import import_export
 
-    concept = exchange.import_file(workflow_of(library, base), file, name, class_word, tokens, trigger)
+    concept = import_export.import_file(workflow_of(library, base), file, name, class_word, tokens, trigger)
     report(
         described(concept),
         as_json,

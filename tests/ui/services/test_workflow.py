@@ -15,8 +15,8 @@ from training.config.recipe import Recipe
 from training.engine.trainer import Progress, TrainingStopped
 from training.jobs import library_training
 from training.jobs.variants import same_pictures, trainings_of
-from ui.services import studio as module
-from ui.services.studio import Workflow, summary
+from ui.services import workflow as module
+from ui.services.workflow import Workflow, summary
 
 SMALL = Recipe(rank=4, steps=2, batch_size=4, num_class_images=2)
 

@@ -11,8 +11,9 @@ from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.adapters.injection import inject
 from studio.layers.sites import Site
 from studio.models.base_model import Base
-from training.config.adapter_options import parameter_groups
-from training.data.dataset import Sample, TrainingSet, class_prompts, other_prompts
+from training.config.recipe_resolution import parameter_groups
+from training.data.class_images import class_prompts, other_prompts
+from training.data.dataset import Sample, TrainingSet
 from training.engine.distributed import ProcessGroup
 from training.engine.step_losses import LossComputer
 from training.engine.train_state import TrainState

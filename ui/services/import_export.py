@@ -9,7 +9,7 @@ from typing import Any
 
 from concepts import Concept
 from concepts.names import check_words
-from studio.adapters.checkpoint import to_bytes
+from studio.adapters.concept_file import to_bytes
 from studio.composition import sharing_notes
 from studio.composition.merge import MergeConfig
 from studio.formats.exporting import Export, export
@@ -17,7 +17,7 @@ from studio.formats.importing import import_concept, words_as_token
 from studio.formats.textual_inversion import read_token
 from studio.models.token_embeddings import token_of
 from ui.services.generation import known_strengths
-from ui.services.studio import Workflow
+from ui.services.workflow import Workflow
 
 DEFAULT_CLASS = "thing"
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from studio.formats.names import original_paths
+from studio.formats.layer_names import original_paths
 from studio.models.single_file import is_open_clip
 
 _VAE = (

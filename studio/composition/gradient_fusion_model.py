@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from studio.adapters import Adapter
-from studio.adapters.checkpoint import TrainedConcept
+from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.injection import injected
 from studio.composition.base import MergeMethod, merge_concepts
+from studio.composition.gradient_fusion_layer import gradient_fusion_delta
 from studio.composition.gram_matrices import gram, recorded
-from studio.composition.least_squares import gradient_fusion_delta
 from studio.composition.patching import changed
 from studio.layers.sites import Site
 from studio.models.base_model import Base, generate_latents
