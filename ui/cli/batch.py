@@ -24,16 +24,19 @@ def batch(
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes on this machine.")] = 1,
     executor: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="The Ray cluster's address, as for ray.init; a local one if unset.")
+        str | None, typer.Option(help="The address of the Ray cluster, as for ray.init; a local cluster if unset.")
     ] = None,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs that Ray reserves for each training.")] = 0,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The folder for table and report; MANIFEST-results if unset.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The folder for results and report; if unset, dogs-results beside dogs.toml."
+        ),
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     as_json: JsonOption = False,
 ) -> None:
-    """Train many concepts; run it again to train those that are not done yet."""
+    """Train many concepts. Run the same command again to train those that are not done yet."""
     from rich.live import Live
 
     from training.jobs.batch import outcomes, rows_of

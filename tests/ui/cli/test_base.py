@@ -22,8 +22,8 @@ def few(monkeypatch) -> None:
 def test_a_base_is_measured_and_shown(few, studio, tiny_folder: Path, tmp_path: Path):
     sheet, answers = tmp_path / "sheet.png", tmp_path / "answers.png"
     done = studio(
-        "base", "evaluate", "--base", tiny_folder, "--library", tmp_path / "library", "--rounds", 2, "--distance", 4,
-        "--sheet", sheet, "--pictures", answers, "--json",
+        "base", "evaluate", "--base", tiny_folder, "--library", tmp_path / "library", "--prompts-per-category", 2, "--distance", 4,
+        "--samples", sheet, "--sheet", answers, "--json",
     )  # fmt: skip
     assert done.status == 0, done.err
     found = done.document
