@@ -8,10 +8,9 @@ from studio.composition.base import MergeSite, weighted_sum
 
 
 def orthogonal(site: MergeSite) -> Tensor:
-    """Σ λᵢ Bᵢ Aᵢ (out, in) where the rows of all Aᵢ are orthogonal, so that concepts act on orthogonal inputs.
+    """Σ λᵢ Bᵢ Aᵢ (out, in), for orthogonal concepts of one basis seed only: the rows of all Aᵢ are orthogonal.
 
-    Source: Po et al., 2024, "Orthogonal adaptation for modular customization", Eq. 5. StudioError for other adapters,
-    and for bases of different seeds.
+    Source: Po et al., 2024, "Orthogonal adaptation for modular customization", Eq. 5.
     """
     seeds = set()
     for adapter in site.adapters:

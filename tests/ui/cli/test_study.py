@@ -5,8 +5,8 @@ from pathlib import Path
 def test_the_study_is_run_and_goes_on(studio, tiny_folder: Path, tmp_path: Path):
     out = tmp_path / "study"
     common = [
-        "study", "composition", "--output", out, "--base", tiny_folder, "--json", "--seeds", 1, "--rank", 4, "--steps", 1,
-        "--num-images", 1, "--num-inference-steps", 1, "--num-class-images", 2, "--pair", "lora+fedavg",
+        "study", "composition", "--output", out, "--base", tiny_folder, "--json", "--seeds", 1, "--rank", 4,
+        "--steps", 1, "--num-images", 1, "--num-inference-steps", 1, "--num-class-images", 2, "--pair", "lora+fedavg",
     ]  # fmt: skip
     first = studio(*common, "--counts", "2").document
     assert [row["pair"] for row in first["rows"]] == ["lora+fedavg"]
