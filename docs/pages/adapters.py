@@ -22,9 +22,9 @@ and column i of V. The default learning rates were tuned on toybox and are too h
 with 1e-4 for `unet_lr`, 1e-5 for `text_encoder_lr` and 1e-3 for `token_lr`."""
 COUNTS = f"""\
 The numbers are trained parameters at rank {RANK}, for adapters that have a rank, as `studio adapters --architecture
-NAME --rank {RANK}` prints them. File sizes are those of a concept of Stable Diffusion 1.5 without its token. An adapter with
-an equal LoRA can be exported exactly as a LoRA of that rank; one that says "with biases" only in the diffusers and PEFT
-formats, since kohya's format has no biases. The others are approximated, or exported with `--format full` only
+NAME --rank {RANK}` prints them. File sizes are those of a concept of Stable Diffusion 1.5 without its token. An adapter
+with an equal LoRA can be exported exactly as a LoRA of that rank; one that says "with biases" only in the diffusers
+and PEFT formats, since kohya's format has no biases. The others are approximated, or exported with `--format full` only
 (`ada_link`, `bitfit`, `layer_norm`, `difffit`). `vera` at its default rank is approximated too: the rank is higher than
 that of the layers. LoCon is `lora` with convolutions among its `target_modules`, and LoKr is `krona`; LoHa can be
 imported but not trained."""

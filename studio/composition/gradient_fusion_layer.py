@@ -22,7 +22,10 @@ def gradient_fusion_delta(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     if len(site.adapters) == 1:
         return weighted_sum(site)
     if site.grams is None:
-        raise StudioError("Gradient fusion needs the layers' inputs: record Gram matrices first, or merge by fedavg.")
+        raise StudioError(
+            "gradient_fusion needs the Gram matrices of the layers' inputs. Use merged_deltas or MergeCache, "
+            "which record them, or merge with fedavg."
+        )
     gram = torch.stack(list(site.grams)).sum(0)
     if not gram.any():
         return weighted_sum(site)

@@ -15,8 +15,12 @@ def orthogonal(site: MergeSite) -> Tensor:
     seeds = set()
     for adapter in site.adapters:
         if not isinstance(adapter, Orthogonal):
-            raise StudioError("The orthogonal merge sums orthogonal concepts only: merge these with fedavg.")
+            raise StudioError(
+                "The merge method orthogonal only merges concepts of the adapter orthogonal. Merge these with fedavg."
+            )
         seeds.add(adapter.config.seed)
     if len(seeds) > 1:
-        raise StudioError("Merge concepts of one basis, or use fedavg: these were trained with different seeds of it.")
+        raise StudioError(
+            "These concepts were trained with different seeds of the orthogonal basis. Merge them with fedavg."
+        )
     return weighted_sum(site)

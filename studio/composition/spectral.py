@@ -53,5 +53,7 @@ def _joint_columns(adapters: list[SpectralAdditive]) -> tuple[SingularColumns, S
 
 def _spectral(adapter: Adapter) -> SpectralAdditive:
     if not isinstance(adapter, SpectralAdditive):
-        raise StudioError("The spectral merge joins spectral_additive concepts only: merge these with fedavg.")
+        raise StudioError(
+            "The merge method spectral only merges concepts of the adapter spectral_additive. Merge these with fedavg."
+        )
     return adapter

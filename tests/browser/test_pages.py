@@ -43,7 +43,7 @@ def test_pictures_are_judged_before_anything_is_stored(
     expect(report).to_contain_text("words.png is not a picture")
     photograph(page, screenshots, "judged")
     page.get_by_role("button", name="Add with 2 pictures").click()
-    expect(page.locator("#add-form")).to_contain_text('"" cannot be a name')
+    expect(page.locator("#add-form")).to_contain_text('"" is not a valid name')
     page.locator("#add-form").get_by_label("Name").fill("Vase-1")
     page.locator("#add-form").get_by_label("Class word").fill("vase")
     page.get_by_role("button", name="Add with 2 pictures").click()
@@ -64,20 +64,20 @@ def test_an_error_stands_beside_its_field(open_page: Callable[..., Page], addres
     page = open_page(address)
     tab(page, "Train")
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.locator("#train-names").get_by_role("alert")).to_contain_text("Choose at least one concept")
+    expect(page.locator("#train-names").get_by_role("alert")).to_contain_text("No concept is chosen")
     page.get_by_label("Concepts").click()
     page.get_by_role("option", name="milo").click()
     page.keyboard.press("Tab")
     page.get_by_label("Rank or budget").fill("eight")
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.locator("#train-rank").get_by_role("alert")).to_contain_text("Write the rank as a number")
+    expect(page.locator("#train-rank").get_by_role("alert")).to_contain_text("is not a number. Give one such as 8")
     expect(page.get_by_role("alert")).to_have_count(1)
     page.get_by_label("Rank or budget").fill("8")
     page.get_by_role("button", name="Every option").click()
     page.get_by_label("Max grad norm", exact=True).fill("-1")
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.locator("#train-max_grad_norm").get_by_role("alert")).to_contain_text(
-        "Choose max_grad_norm of at least 0"
+        "max_grad_norm must be at least 0"
     )
 
 
@@ -207,7 +207,7 @@ def test_several_trainings_are_queued_at_once(open_page: Callable[..., Page], ad
     page.get_by_role("button", name="Several trainings, to compare").click()
     page.get_by_label("Other ranks").fill("four")
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.locator("#train-ranks").get_by_role("alert")).to_contain_text("as in 4, 16")
+    expect(page.locator("#train-ranks").get_by_role("alert")).to_contain_text("such as 4, 16")
     page.get_by_label("Other ranks").fill("4")
     page.get_by_label("Other methods").click()
     page.get_by_role("option", name="svdiff").click()

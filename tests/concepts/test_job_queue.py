@@ -77,7 +77,7 @@ def test_jobs_are_leased_in_order_and_the_urgent_first(library):
 def test_all_orders_are_queued_or_none(library):
     with pytest.raises(LibraryError, match='There is no concept "rex"'):
         library.jobs.queue([order("a"), order("rex")])
-    with pytest.raises(LibraryError, match='"a" is in the queue already: wait for it, or run studio jobs cancel'):
+    with pytest.raises(LibraryError, match=r'"a" is already in the queue. Wait for it, or run studio jobs cancel'):
         queue(library, "baa")
     assert library.jobs.page() == []
     assert held(library, "a") == held(library, "b") == []
@@ -96,7 +96,7 @@ def test_a_finished_job_has_its_result_and_the_concept_can_be_queued_again(libra
     assert done.created <= done.started <= done.ended
     assert library.concept("a").result.path.read_bytes() == b"data"
     assert library.jobs.counts() == {"queued": 0, "running": 0, "done": 1, "failed": 0, "cancelled": 0}
-    with pytest.raises(LibraryError, match="is done: there is nothing to cancel"):
+    with pytest.raises(LibraryError, match="is done and cannot be cancelled"):
         library.jobs.cancel(job.id)
     assert queue(library, "a")[0].first_column == 0
 
@@ -180,7 +180,7 @@ def test_what_has_the_wrong_state_cannot_be_retried(library):
         library.jobs.retry(job.id)
     library.jobs.cancel(job.id)
     queue(library, "a")
-    with pytest.raises(LibraryError, match='"a" is in the queue already'):
+    with pytest.raises(LibraryError, match='"a" is already in the queue'):
         library.jobs.retry(job.id)
 
 

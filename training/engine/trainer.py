@@ -222,5 +222,5 @@ def _with_last_good(
     file = kept.folder / LAST_GOOD
     atomic_write(file, to_bytes(task.concept(train_state.adapters)))
     return DivergenceError(
-        f"{diverged} The concept of step {train_state.step} is saved: add --continue-from {file} to continue from it."
+        f"{diverged} The concept after step {train_state.step} is saved. Continue from it with --continue-from {file}."
     )

@@ -59,7 +59,7 @@ def mask(
     files = _files(pictures)
     targets = {file: output / f"{file.stem}.png" for file in files}
     if taken := next((target for target in targets.values() if target.exists()), None):
-        raise StudioError(f"Choose another folder, or move {taken} away first: it exists already.")
+        raise StudioError(f"{taken} already exists. Choose another folder, or move the file away.")
     masker = load_masker(model)
     output.mkdir(parents=True, exist_ok=True)
     with progress_bar() as bar:
@@ -78,5 +78,5 @@ def _files(pictures: list[Path]) -> list[Path]:
 
     files = [Path(file) for file in picture_files(pictures)]
     if not files:
-        raise StudioError("Give at least one picture: the folder holds none.")
+        raise StudioError("The folder has no pictures. Give at least one.")
     return files

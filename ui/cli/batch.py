@@ -55,14 +55,14 @@ def batch(
     files = write_batch(output or manifest.with_name(f"{manifest.stem}-results"), f"Batch {manifest.stem}", found)
     report({"results": rows_of(found), "files": files}, as_json, lambda: typer.echo(f"Done. Open {files['html']}"))
     if failed := [outcome for outcome in found if outcome.state != "done"]:
-        raise StudioError(f"{len(failed)} of {len(found)} trainings are not done: see the errors in {files['csv']}.")
+        raise StudioError(f"{len(failed)} of {len(found)} trainings are not done. See the errors in {files['csv']}.")
 
 
 def _executor(name: str, workers: int, address: str | None, gpus: float) -> Any:
     from training.jobs.executors import LocalExecutor, RayExecutor
 
     if name not in ("local", "ray"):
-        raise StudioError(f"Choose --executor local or ray: {name} is neither.")
+        raise StudioError(f"There is no --executor {name!r}. Choose local or ray.")
     return LocalExecutor(workers) if name == "local" else RayExecutor(address, gpus)
 
 

@@ -48,7 +48,7 @@ def evaluate(
     from ui.services.evaluation import dreambench
 
     if benchmark != "dreambench":
-        raise StudioError(f"There is no benchmark called {benchmark!r}: choose dreambench.")
+        raise StudioError(f"There is no benchmark {benchmark!r}. Choose dreambench.")
     workflow = workflow_of(library, base, backbone=backbone)
     settings = SamplingSettings(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
     with progress_bar() as bar:

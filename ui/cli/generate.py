@@ -99,7 +99,7 @@ def generate(
     from ui.services.control import control_inputs
 
     if (prompt is None) == (prompts is None):
-        raise StudioError("Give a prompt, or --prompts FILE with one on each line.")
+        raise StudioError("Give either a prompt, or --prompts FILE with one prompt per line.")
     settings: dict[str, Any] = {
         "concepts": tuple(concept), "method": method, "density": density, "ridge": ridge, "rank": rank,
         "average": average, "strengths": strengths_from(strength), "num_images": num_images, "seed": seed,

@@ -62,7 +62,7 @@ def list_jobs(
 
     known = get_args(JobState)
     if unknown := [name for name in state or () if name not in known]:
-        raise LibraryError(f"Choose --state from {', '.join(known)}: {unknown[0]!r} is not a state.")
+        raise LibraryError(f"There is no --state {unknown[0]!r}. Choose from {', '.join(known)}.")
     states: Any = state or ()
     jobs = library_at(library).jobs.page(limit, after, states)
     report([described(job) for job in jobs], as_json, lambda: _show_all(jobs))

@@ -132,7 +132,7 @@ def merge(
     from studio.composition.merge import MergeConfig
 
     if output.suffix != ".safetensors":
-        raise StudioError(f"Give --output a file that ends in .safetensors: {output} does not.")
+        raise StudioError(f"--output {output} does not end in .safetensors. Give a .safetensors file.")
     config = MergeConfig(method, strengths_from(strength), average, density, ridge, rank)
     merged = workflow_of(library, base).merge(names, output, config, notify)
     document = {"file": str(output), **merged.metadata, "rank": merged.config.get("rank")}
@@ -163,7 +163,7 @@ def score(
     workflow = workflow_of(library, "toybox", backbone=backbone)
     loaded, references = ([read_picture(f, str(f)) for f in group] for group in (files, others))
     if not loaded:
-        raise StudioError("Give at least one picture: the folder holds none.")
+        raise StudioError("The folder has no pictures. Give at least one.")
     scores = workflow.score(loaded, workflow.plain(prompt), references)
     rows = [
         {"picture": str(file), "image_alignment": image, "text_alignment": text}

@@ -52,9 +52,11 @@ def login_from(host: str, auth: str | None) -> tuple[str, str] | None:
 
     if auth is None:
         if host not in LOOPBACK:
-            raise StudioError("Give --auth NAME:PASSWORD (or STUDIO_AUTH): other machines can reach this address.")
+            raise StudioError("Other machines can reach this address. Give --auth NAME:PASSWORD, or set STUDIO_AUTH.")
         return None
     name, _, password = auth.partition(":")
     if not name or len(password) < _SHORTEST_PASSWORD:
-        raise StudioError(f"Write --auth as NAME:PASSWORD, with a password of {_SHORTEST_PASSWORD} characters or more.")
+        raise StudioError(
+            f"--auth is invalid. Give NAME:PASSWORD with a password of at least {_SHORTEST_PASSWORD} characters."
+        )
     return name, password

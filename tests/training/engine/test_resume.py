@@ -145,7 +145,7 @@ def test_a_training_that_diverges_returns_the_last_finite_state(train, tmp_path,
         optimizer_step(self, (loss * float("nan") if self.step == 5 else loss for loss in losses))
 
     monkeypatch.setattr(TrainState, "optimizer_step", worse)
-    message = r"not a number at step 6.*lower learning rates.*losses before were .*concept of step 4"
+    message = r"NaN or infinite at step 6.*Lower unet_lr.*losses before were .*concept after step 4"
     with pytest.raises(DivergenceError, match=message):
         train(checkpoints=tmp_path, every=2)
     (file,) = tmp_path.glob(f"*/{LAST_GOOD}")

@@ -35,7 +35,7 @@ def test_what_is_wrong_is_said_before_anything_is_queued(studio, tmp_path, pictu
     (tmp_path / "dogs.toml").write_text(MANIFEST.format(base="'toybox'"))
     place = ("--library", tmp_path / "library")
     refused = studio("batch", tmp_path / "dogs.toml", "--executor", "cloud", *place)
-    assert (refused.status, "Choose --executor local or ray" in refused.err) == (2, True)
+    assert (refused.status, "Choose local or ray" in refused.err) == (2, True)
     (tmp_path / "dogs.toml").write_text(MANIFEST.format(base="'toybox'").replace("rank = 4", "rang = 4"))
     refused = studio("batch", tmp_path / "dogs.toml", *place)
     assert (refused.status, "Change rang in the recipe of rex" in refused.err) == (2, True)

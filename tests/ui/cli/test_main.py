@@ -38,7 +38,7 @@ def test_concepts_are_listed_shown_and_removed(studio, library: Library):
     assert studio("concept", "remove", "MILO", "--json", *at).document == {"removed": "Milo"}
     assert studio("concept", "restore", "milo", "--json", *at).document["name"] == "Milo"
     assert studio("concept", "remove", "MILO", "--for-good", "--json", *at).document == {"removed": "Milo"}
-    assert "a permanent removal cannot be undone" in studio("concept", "restore", "milo", *at).err
+    assert "removed with --for-good cannot be restored" in studio("concept", "restore", "milo", *at).err
     plain = studio("concept", "list", *at)
     assert "rex" in plain.out
     assert "Milo" not in plain.out

@@ -61,7 +61,7 @@ def test_regions_are_boxes_by_name():
     ["rex", "rex:", "rex:0,0,1", "rex:0,0,1,1,1", ":0,0,1,1", "rex:a,b,c,d", "rex:0,0,-1,1", "rex:.,0,1,1"],
 )  # fmt: skip
 def test_other_regions_are_refused(value: str):
-    with pytest.raises(StudioError, match="Write --region as NAME:top,left,bottom,right"):
+    with pytest.raises(StudioError, match="Give NAME:top,left,bottom,right"):
         regions_from([value])
 
 
