@@ -39,7 +39,7 @@ def test_pictures_are_judged_before_anything_is_stored(
     report = page.locator("#add-form .inspection")
     expect(report.locator("li")).to_have_count(4)
     expect(report).to_be_visible()
-    expect(report).to_contain_text("tiny.png is only 20x20 pixels")
+    expect(report).to_contain_text("tiny.png has only 20x20 pixels")
     expect(report).to_contain_text("words.png is not a picture")
     photograph(page, screenshots, "judged")
     page.get_by_role("button", name="Add with 2 pictures").click()

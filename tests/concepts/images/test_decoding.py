@@ -192,12 +192,12 @@ def test_a_truncated_picture(kind):
 
 @pytest.mark.parametrize("side", [8_001, 9_600, 50_000, 2_000_000])  # our cap, then Pillow's warning and its error
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(side):
-    with pytest.raises(LibraryError, match=r"bomb\.png is too big.*at most 64 million pixels"):
+    with pytest.raises(LibraryError, match=r"bomb\.png is too large.*at most 64 million pixels"):
         read_picture(png_header(side, side), "bomb.png")
 
 
 def test_too_small():
-    with pytest.raises(LibraryError, match=r"thumb\.png is only 200x63 pixels.*at least 64"):
+    with pytest.raises(LibraryError, match=r"thumb\.png has only 200x63 pixels.*at least 64"):
         read_picture(encoded(Image.new("RGB", (200, 63)), "PNG"), "thumb.png")
     assert read_picture(encoded(Image.new("RGB", (64, 64)), "PNG"), "p").size == (64, 64)
 
@@ -207,7 +207,7 @@ def test_too_many_bytes(tmp_path, monkeypatch):
     with file.open("wb") as sparse:
         sparse.truncate(MAX_BYTES + 1)
     monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("read although it is too big"))
-    with pytest.raises(LibraryError, match=r"fat\.png is too big.*256 MiB"):
+    with pytest.raises(LibraryError, match=r"fat\.png is too large.*256 MiB"):
         read_picture(file, file.name)
 
 

@@ -72,5 +72,5 @@ def test_an_unreadable_file_is_reported_and_nothing_is_added(
 def test_a_mask_of_another_size_is_refused(library, folder: Path, unchanged):
     Image.new("L", (64, 64)).save(folder / "c-mask.png")
     unchanged()
-    with pytest.raises(LibraryError, match=r"The mask of a.png has the size \(64, 64\), and the picture \(80, 64\)"):
+    with pytest.raises(LibraryError, match=r"The mask of c\.png has the size \(64, 64\), and the picture \(80, 64\)"):
         library.add_concept("rex", "dog", [folder])

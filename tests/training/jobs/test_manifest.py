@@ -67,10 +67,10 @@ def test_an_absolute_glob(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base = 3", "Change base in .*: input should be a valid string"),
-        ("colour = 'red'\n" + MANIFEST, "Change colour in .*: extra inputs are not permitted"),
-        (MANIFEST.replace("seed = [7]", "seeds = [7]"), "Change sweep.seeds in"),
-        (MANIFEST.replace("class =", "klass ="), "Change concepts.0.class in"),
+        ("base = 3", "Invalid base in .*: input should be a valid string"),
+        ("colour = 'red'\n" + MANIFEST, "Invalid colour in .*: extra inputs are not permitted"),
+        (MANIFEST.replace("seed = [7]", "seeds = [7]"), "Invalid sweep.seeds in"),
+        (MANIFEST.replace("class =", "klass ="), "Invalid concepts.0.class in"),
         ("base =", "Give a TOML file"),
     ],
 )

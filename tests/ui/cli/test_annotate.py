@@ -82,7 +82,7 @@ def test_masks_become_transparency(studio: Callable, pictures: Path, tmp_path: P
 def test_what_is_missing_is_said(studio: Callable, pictures: Path, tmp_path: Path, blip: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rembg", None)
     for arguments, said in (
-        (["mask", pictures, "-o", tmp_path / "cut"], "concept-studio[masks]"),
+        (["mask", pictures, "-o", tmp_path / "cut"], "uv sync --extra masks"),
         (["mask", pictures, "-o", tmp_path / "cut", "--with", blip], "can only write captions"),
         (["caption", pictures, "--with", tmp_path], "could not be loaded as a BLIP or Florence-2 model"),
     ):

@@ -38,5 +38,5 @@ def test_what_is_wrong_is_said_before_anything_is_queued(studio, tmp_path, pictu
     assert (refused.status, "Choose local or ray" in refused.err) == (2, True)
     (tmp_path / "dogs.toml").write_text(MANIFEST.format(base="'toybox'").replace("rank = 4", "rang = 4"))
     refused = studio("batch", tmp_path / "dogs.toml", *place)
-    assert (refused.status, "Change rang in the recipe of rex" in refused.err) == (2, True)
+    assert (refused.status, "Invalid rang in the recipe of rex" in refused.err) == (2, True)
     assert not (tmp_path / "library").exists()

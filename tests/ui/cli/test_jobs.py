@@ -43,7 +43,7 @@ def test_what_is_wrong_is_said(studio, library, monkeypatch):
     place = ("--library", library.root)
     assert "No jobs; queue one" in studio("jobs", "list", *place).out
     assert "no --state 'lost'" in studio("jobs", "list", "--state", "lost", *place).err
-    assert 'no job begins with "ff"' in studio("jobs", "cancel", "ff", *place).err
+    assert 'No job begins with "ff"' in studio("jobs", "cancel", "ff", *place).err
     for url in ("mysql://here/there", "no url"):
         refused = studio("--database", url, "jobs", "list", *place)
         assert refused.status == 2
