@@ -123,7 +123,7 @@ def result_record(details: Mapping[str, Any]) -> ResultRecord:
     try:
         known = {key: rest.pop(key) for key in ("base", "adapter", "rank", "parameters")}
     except KeyError as missing:
-        raise LibraryError(f"The details of a result lack {missing}: give it with the others.") from missing
+        raise LibraryError(f"The result's details have no key {missing}. Add it.") from missing
     return ResultRecord(id=new_id(), scores=rest.pop("scores", {}), details=rest, **known)
 
 
@@ -132,4 +132,6 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return json.loads(json.dumps(dict(values)))
     except (TypeError, ValueError) as error:
-        raise LibraryError(f"A result cannot hold these values ({error}): use plain JSON.") from error
+        raise LibraryError(
+            f"The result's details are not plain JSON ({error}). Use numbers, texts, lists and dictionaries."
+        ) from error

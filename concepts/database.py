@@ -109,8 +109,8 @@ def translate_database_errors(root: StoragePath) -> Iterator[None]:
 
 def _unusable(root: StoragePath, reason: BaseException | None) -> UnavailableError:
     return UnavailableError(
-        f"The library at {root} cannot be used ({reason}): check that it is a library's folder, that you may "
-        "write there, that the disk has room, and that no other program keeps it busy."
+        f"The library at {root} cannot be used ({reason}). Check that the folder is a library's and can "
+        "be written to, that the disk has free space, and that no other program locks the database."
     )
 
 
@@ -119,19 +119,24 @@ def _located(root: StoragePath, url: str | None) -> URL:
     if url is None:
         if not isinstance(root, Path):
             raise LibraryError(
-                f"Name a PostgreSQL database for {root}, by --database or {DATABASE_VARIABLE}: SQLite needs a folder."
+                f"The library at {root} is not a local folder and needs a PostgreSQL database. Set --database "
+                f"or {DATABASE_VARIABLE}."
             )
         return sqlite_url(root / "studio.sqlite")
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise LibraryError("Give the database as postgresql://USER:PASSWORD@HOST/NAME: this is no URL.") from error
+        raise LibraryError(
+            "The database is not a valid URL. Give it as postgresql://USER:PASSWORD@HOST/NAME."
+        ) from error
     if parsed.get_backend_name() != "postgresql":
-        raise LibraryError(f"Give a postgresql:// URL, or none for SQLite: {parsed.drivername} is not supported.")
+        raise LibraryError(
+            f"{parsed.drivername} is not supported as a database. Give a postgresql:// URL, or none for SQLite."
+        )
     try:
         import psycopg  # noqa: F401 (an extra: only those who use PostgreSQL install it)
     except ImportError as error:
-        raise LibraryError("Install the driver for PostgreSQL: uv pip install 'concept-studio[postgresql]'.") from error
+        raise LibraryError("The driver for PostgreSQL is not installed. Run uv sync --extra postgresql.") from error
     return parsed.set(drivername="postgresql+psycopg")
 
 
@@ -202,5 +207,5 @@ def _use_write_ahead_log(engine: Engine) -> None:
 def _too_new(url: URL) -> LibraryError:
     place = Path(str(url.database)).parent if url.get_backend_name() == "sqlite" else url.render_as_string()
     return LibraryError(
-        f"The library at {place} was made by a newer version of Concept Studio: update Concept Studio to open it."
+        f"The library at {place} was made by a newer version of Concept Studio. Update Concept Studio to open it."
     )

@@ -71,7 +71,10 @@ class Lease:
     def _change(self, session: Session, **values: object) -> None:
         changed: CursorResult[Any] = session.execute(self._mine(update(JobRecord)).values(**values))  # pyright: ignore
         if changed.rowcount != 1:
-            raise LeaseLostError(f'The training of "{self.job.concept}" was cancelled, or another worker has it.')
+            raise LeaseLostError(
+                f'This worker no longer has the job of "{self.job.concept}": it was cancelled, or another worker '
+                "took it over."
+            )
 
     def _mine(self, statement: Chosen) -> Chosen:
         return statement.where(
@@ -86,7 +89,7 @@ def concept_of_job(session: Session, job: Job) -> ConceptRecord:
     """
     record = session.get(ConceptRecord, job.concept_id, with_for_update=True)
     if record is None:
-        raise LeaseLostError(f'"{job.concept}" was removed before its training ended.')
+        raise LeaseLostError(f'"{job.concept}" was removed during its training, so the result is discarded.')
     return record
 
 

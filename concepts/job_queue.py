@@ -117,7 +117,7 @@ class Jobs:
         with self._database.writing() as session:
             record = _find(session, identifier, lock=True)
             if record.state == "done":
-                raise LibraryError(f'The training of "{record.concept.name}" is done: there is nothing to cancel.')
+                raise LibraryError(f'The training of "{record.concept.name}" is done and cannot be cancelled.')
             cancel_record(session, record)
             session.flush()
             return job_of(record)
@@ -128,8 +128,8 @@ class Jobs:
             record = _find(session, identifier, lock=True)
             if record.state not in ("failed", "cancelled"):
                 raise LibraryError(
-                    f'The training of "{record.concept.name}" is {record.state}: only one that failed or was cancelled '
-                    "can be tried again."
+                    f'The training of "{record.concept.name}" is {record.state}. Only a failed or cancelled one can '
+                    "be queued again."
                 )
             _refuse_unfinished(session, record.concept)
             if record.state == "cancelled":
@@ -194,7 +194,7 @@ def _refuse_unfinished(session: Session, concept: ConceptRecord) -> None:
     waiting = session.scalars(select(JobRecord.id).where(_waiting(concept))).first()
     if waiting is not None:
         raise LibraryError(
-            f'"{concept.name}" is in the queue already: wait for it, or run studio jobs cancel {waiting[:8]} first.'
+            f'"{concept.name}" is already in the queue. Wait for it, or run studio jobs cancel {waiting[:8]} first.'
         )
 
 
@@ -214,6 +214,8 @@ def _find(session: Session, identifier: str, lock: bool = False) -> JobRecord:
     query = select(JobRecord).where(*begins).order_by(JobRecord.id).limit(2)
     found = session.scalars(query.with_for_update(of=JobRecord) if lock else query).all()
     if len(found) != 1 or not identifier:
-        how_many = "several jobs begin" if found else "no job begins"
-        raise LibraryError(f'Give more of a job that studio jobs list shows: {how_many} with "{identifier}".')
+        how_many = "Several jobs begin" if found else "No job begins"
+        raise LibraryError(
+            f'{how_many} with "{identifier}". Give more characters of an identifier that studio jobs list shows.'
+        )
     return found[0]

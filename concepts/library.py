@@ -236,7 +236,7 @@ class Library:
         with self._database.writing() as session:
             record = find(session, name)
             if record.result is None:
-                raise LibraryError(f'"{record.name}" has no result to score: train it first.')
+                raise LibraryError(f'"{record.name}" has no training result to score. Train it first.')
             record.result.scores = plain(scores)
 
     def checkpoints(self, concept: Concept) -> StoragePath:

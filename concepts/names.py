@@ -27,14 +27,16 @@ def check_words(name: str, class_word: str) -> None:
 def check_name(name: str) -> None:
     """Raises LibraryError for a name that cannot be used in a prompt."""
     if not NAME.fullmatch(name):
-        raise LibraryError(f'"{name}" cannot be a name: use 1 to 40 letters, digits, _ and -, beginning with a letter.')
+        raise LibraryError(
+            f'"{name}" is not a valid name. Use 1 to 40 letters, digits, _ and -, starting with a letter.'
+        )
 
 
 def check_class_word(class_word: str) -> None:
     """Raises LibraryError for a class word that cannot be used in a prompt."""
     if not CLASS_WORD.fullmatch(class_word):
         raise LibraryError(
-            f'"{class_word}" cannot be a class word: say in 1 to 40 letters what the thing is, such as dog.'
+            f'"{class_word}" is not a valid class word. Say what the thing is in 1 to 40 letters, such as dog.'
         )
 
 
@@ -46,7 +48,7 @@ def find(session: Session, name: str, lock: bool = False) -> ConceptRecord:
     query = select(ConceptRecord).where(ConceptRecord.key == name.lower())
     record = session.scalar(query.with_for_update() if lock else query)
     if record is None:
-        raise LibraryError(f'There is no concept "{name}": {_hint(session, name)}')
+        raise LibraryError(f'There is no concept "{name}". {_hint(session, name)}')
     return record
 
 
@@ -62,7 +64,9 @@ def find_removed(session: Session, name: str) -> ConceptRecord:
     removed = ConceptRecord.removed.is_not(None) & (func.lower(ConceptRecord.name) == name.lower())
     record = session.scalars(select(ConceptRecord).where(removed).order_by(ConceptRecord.removed.desc())).first()
     if record is None:
-        raise LibraryError(f'No removed concept is called "{name}": a permanent removal cannot be undone.')
+        raise LibraryError(
+            f'No removed concept is named "{name}". A concept that was removed with --for-good cannot be restored.'
+        )
     return record
 
 
@@ -82,7 +86,7 @@ def refuse_taken(session: Session, name: str) -> None:
     advisory_lock(session, f"name {name.lower()}")
     taken = session.scalar(select(ConceptRecord.name).where(ConceptRecord.key == name.lower()))
     if taken is not None:
-        raise LibraryError(f'There is a concept "{taken}" already: choose another name, or remove it first.')
+        raise LibraryError(f'A concept "{taken}" already exists. Choose another name, or remove it first.')
 
 
 def _candidates(session: Session, prefix: str) -> dict[str, str]:
@@ -98,5 +102,7 @@ def _hint(session: Session, name: str) -> str:
         names = _candidates(session, name[:2].lower())
     near = difflib.get_close_matches(name.lower(), names)
     if near:
-        return "did you mean " + " or ".join(f'"{names[key]}"' for key in near) + "?"
-    return "list the concepts to see their names." if names else "add it first, with its pictures."
+        return "Did you mean " + " or ".join(f'"{names[key]}"' for key in near) + "?"
+    return (
+        "List the concepts to see their names." if names else "The library has no concepts: add one with its pictures."
+    )

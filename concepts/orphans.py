@@ -55,7 +55,9 @@ def keep(session: Session, folder: StoragePath) -> None:
     """Deletes the note, since a row names this folder now. Raises LibraryError if the folder was deleted meanwhile."""
     struck: CursorResult[Any] = session.execute(_noted(folder))  # pyright: ignore[reportAssignmentType]
     if struck.rowcount != 1:
-        raise LibraryError("Try again: storing these files took more than a day, and they were deleted meanwhile.")
+        raise LibraryError(
+            "Writing these files took more than a day, and they were deleted as leftovers meanwhile. Try again."
+        )
 
 
 def sweep(root: StoragePath, database: Database) -> None:

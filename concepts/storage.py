@@ -35,7 +35,7 @@ def storage_path(where: StoragePath | str) -> StoragePath:
         place = UPath(str(where), use_listings_cache=False)
         return Path(place.path).resolve() if isinstance(place.fs, LocalFileSystem) else place
     except Exception as error:  # drivers are imported, and some log in, just here
-        raise LibraryError(f"The library at {where} cannot be opened ({error}): check the URL.") from error
+        raise LibraryError(f"The library at {where} cannot be opened ({error}). Check the URL.") from error
 
 
 def local_folder(root: StoragePath) -> Path:
@@ -86,7 +86,7 @@ def read_file(path: StoragePath) -> bytes:
             return path.read_bytes()
     except OSError as error:
         reason = error.strerror or error
-        raise UnavailableError(f"{path} could not be read ({reason}): see that it is there.") from error
+        raise UnavailableError(f"{path} could not be read ({reason}). Check that the file exists.") from error
 
 
 def make_folder(path: StoragePath, exist_ok: bool = False) -> None:

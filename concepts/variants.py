@@ -50,5 +50,6 @@ def refuse_with_variants(session: Session, concept: ConceptRecord) -> None:
     names = list(session.scalars(select(ConceptRecord.name).where(ConceptRecord.source_id == concept.id)))
     if names:
         raise LibraryError(
-            f'Remove {", ".join(sorted(names))} for good first: the pictures of "{concept.name}" are theirs as well.'
+            f'The concepts {", ".join(sorted(names))} use the pictures of "{concept.name}". Remove them with '
+            "--for-good first."
         )

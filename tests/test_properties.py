@@ -54,7 +54,7 @@ def cased(text: str, upper: bool) -> str:
 @given(texts)
 def test_a_name_is_refused_by_its_text_or_stands_in_prompts(text: str):
     if refused := refusal(check_name, text):
-        assert refused.startswith(f'"{text}" cannot be a name: use 1 to 40 letters')
+        assert refused.startswith(f'"{text}" is not a valid name. Use 1 to 40 letters')
         assert not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,39}", text)
     else:
         assert names_written(token_of(text)) == [text]
@@ -66,7 +66,7 @@ def test_every_name_is_allowed_and_read_in_a_prompt_in_its_own_case(name: str):
     check_name(name)
     assert names_written(f"a {token_of(name)}, and again {token_of(name)}") == [name]
     for wrong in (f"{name}\n", f" {name}", f"{name}<", f"1{name}", f"{name}{'x' * (41 - len(name))}"):
-        with pytest.raises(LibraryError, match="cannot be a name"):
+        with pytest.raises(LibraryError, match="is not a valid name"):
             check_name(wrong)
 
 
@@ -74,7 +74,7 @@ def test_every_name_is_allowed_and_read_in_a_prompt_in_its_own_case(name: str):
 @given(texts)
 def test_a_class_word_never_holds_what_a_prompt_or_a_caption_reads(text: str):
     if refused := refusal(check_class_word, text):
-        assert refused.startswith(f'"{text}" cannot be a class word')
+        assert refused.startswith(f'"{text}" is not a valid class word')
     else:
         assert 1 <= len(text) <= 40
         assert not set(text) & set('<>{},"\n\t')

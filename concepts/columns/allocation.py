@@ -65,7 +65,7 @@ def best_start(taken: Mapping[tuple[int, int], int], width: int, capacity: int) 
 def check_width(width: int, capacity: int) -> None:
     """Raises LibraryError for a block that no base of this capacity can hold."""
     if not 1 <= width <= capacity:
-        raise LibraryError(f"A rank of {width} does not fit this base: choose a rank from 1 to {capacity}.")
+        raise LibraryError(f"rank {width} is too high for this base. Choose a rank from 1 to {capacity}.")
 
 
 def _least_used(taken: Mapping[tuple[int, int], int], width: int, capacity: int) -> int:
@@ -91,7 +91,7 @@ def allocate(
     check_width(width, capacity)
     if start is not None and not 0 <= start <= capacity - width:
         last = capacity - width
-        raise LibraryError(f"Choose a first column from 0 to {last} for rank {width}: {start} is outside that range.")
+        raise LibraryError(f"First column {start} is outside the range for rank {width}. Choose one from 0 to {last}.")
     advisory_lock(session, f"columns of {base}")
     held = _record_of(session, concept, base, space)
     if held is None:

@@ -31,7 +31,7 @@ class Annotations:
         """
         words = " ".join(caption.split())
         if len(words.encode()) > MAX_CAPTION:
-            raise LibraryError(f"Shorten the caption: it may have {MAX_CAPTION} bytes, and has {len(words.encode())}.")
+            raise LibraryError(f"The caption has {len(words.encode())} bytes. Shorten it to {MAX_CAPTION} bytes.")
         with self._database.writing() as session:
             _, record = _picture(session, name, picture)
             record.caption = words or None
@@ -56,7 +56,9 @@ class Annotations:
 def _picture(session: Session, name: str, number: int) -> tuple[ConceptRecord, PictureRecord]:
     concept = find(session, name, lock=True).picture_owner
     if not 0 <= number < len(concept.pictures):
-        raise LibraryError(f'"{concept.name}" has {len(concept.pictures)} pictures: there is no picture {number + 1}.')
+        raise LibraryError(
+            f'"{concept.name}" has {len(concept.pictures)} pictures and no picture {number + 1}. Choose one of them.'
+        )
     return concept, concept.pictures[number]
 
 
@@ -64,6 +66,8 @@ def _check(mask: Image.Image, picture: StoragePath) -> None:
     with Image.open(io.BytesIO(read_file(picture))) as whole:
         size = whole.size
     if mask.size != size:
-        raise LibraryError(f"Give the picture a mask of its own size: it is {size}, the mask {mask.size}.")
+        raise LibraryError(
+            f"The mask has the size {mask.size}, and the picture {size}. Give a mask of the picture's size."
+        )
     if mask.convert("L").getbbox() is None:
-        raise LibraryError("Mark some part of the picture in its mask: this mask is empty.")
+        raise LibraryError("The mask is empty. Mark a part of the picture in it.")

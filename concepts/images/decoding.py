@@ -77,7 +77,7 @@ def picture_files(sources: Iterable[Path | str]) -> list[Path]:
     try:
         files = [file.resolve() for source in sources for file in _expanded(Path(source).expanduser())]
     except (OSError, RuntimeError) as error:  # no permission; no such user behind ~
-        raise LibraryError(f"The pictures cannot be listed ({error}): check the paths.") from error
+        raise LibraryError(f"The pictures could not be listed ({error}). Check the paths.") from error
     return list(dict.fromkeys(files))
 
 
@@ -86,7 +86,7 @@ def _expanded(source: Path) -> list[Path]:
         return [source]
     pictures = sorted(file for file in source.iterdir() if _looks_like_picture(file))
     if not pictures:
-        raise LibraryError(f"The folder {source} holds no pictures: choose one with JPEG, PNG or WEBP files.")
+        raise LibraryError(f"The folder {source} has no pictures. Choose a folder with JPEG, PNG or WEBP files.")
     return pictures
 
 
@@ -99,13 +99,13 @@ def _read_file(path: StoragePath, name: str) -> bytes:
     try:
         with wrap_storage_errors(path):
             if not path.is_file():  # also keeps from waiting on a pipe or a device
-                raise LibraryError(f"There is no file {name}: check the path.")
+                raise LibraryError(f"There is no file {name}. Check the path.")
             if path.stat().st_size > MAX_BYTES:
                 raise _too_big(name)
             return path.read_bytes()
     except OSError as error:
         reason = error.strerror or error
-        raise UnavailableError(f"{name} could not be read ({reason}): check its permissions.") from error
+        raise UnavailableError(f"{name} could not be read ({reason}). Check its permissions.") from error
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
@@ -114,7 +114,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise _too_big(name) from None
     except Exception as error:  # decoders answer hostile bytes with errors of every kind
-        raise LibraryError(f"{name} is not a picture: give a {', '.join(FORMATS)} file.") from error
+        raise LibraryError(f"{name} is not a picture. Give a {', '.join(FORMATS)} file.") from error
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -124,19 +124,19 @@ def _check_size(image: Image.Image, name: str) -> None:
         raise _too_big(name)
     if min(width, height) < MIN_SIDE:
         raise LibraryError(
-            f"{name} is only {width}x{height} pixels: give a picture of at least {MIN_SIDE} pixels a side."
+            f"{name} has only {width}x{height} pixels. Give a picture with at least {MIN_SIDE} pixels on each side."
         )
 
 
 def _decoded(image: Image.Image, name: str, convert: Callable[[Image.Image], T]) -> T:
     if image.mode in ("I", "F"):
-        raise LibraryError(f"{name} has 32 bits per channel: save it with 8 or 16 bits and try again.")
+        raise LibraryError(f"{name} has 32 bits per channel. Save it with 8 or 16 bits.")
     try:
         return convert(ImageOps.exif_transpose(image))
     except Exception as error:
         raise LibraryError(
-            f"{name} is damaged, cut short or of a rare kind: open it in an image editor and save it again, or leave "
-            "it out."
+            f"{name} is damaged, truncated or in an unsupported format. Open it in an image editor and save "
+            "it again, or leave it out."
         ) from error
 
 
@@ -173,6 +173,6 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 def _too_big(name: str) -> LibraryError:
     return LibraryError(
-        f"{name} is too big: give a picture of at most {MAX_PIXELS // 10**6} million pixels and "
-        f"{MAX_BYTES // 2**20} MiB."
+        f"{name} is too large. Give a picture of at most {MAX_PIXELS // 10**6} million pixels and {MAX_BYTES // 2**20} "
+        "MiB."
     )

@@ -44,7 +44,7 @@ def pictures_to_import(pictures: Sequence[Path | str | ImportedPicture]) -> list
     decoded = [each for each in pictures if isinstance(each, ImportedPicture)]
     files = [*picture_files(each for each in pictures if not isinstance(each, ImportedPicture)), *decoded]
     if not 1 <= len(files) <= MAX_PICTURES:
-        raise LibraryError(f"Give 1 to {MAX_PICTURES} pictures, not {len(files)}: 3 to 10 are best.")
+        raise LibraryError(f"{len(files)} pictures were given. Give 1 to {MAX_PICTURES}; 3 to 10 are best.")
     return files
 
 
@@ -56,7 +56,10 @@ def import_picture(file: Path, name: str) -> ImportedPicture:
     image, alpha = read_with_alpha(file, name)
     mask = _drawn_mask(file) or alpha
     if mask and mask.size != image.size:
-        raise LibraryError(f"Give {file.name} a mask of its own size: it is {image.size}, the mask {mask.size}.")
+        raise LibraryError(
+            f"The mask of {file.name} has the size {mask.size}, and the picture {image.size}. Give a mask "
+            "of the picture's size."
+        )
     return ImportedPicture(file, image, mask, read_caption(file))
 
 
@@ -86,9 +89,9 @@ def read_caption(picture: Path) -> str | None:
             data = opened.read(MAX_CAPTION + 1)
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise LibraryError(f"The caption {file} could not be read ({error}): save it as plain text.") from error
+        raise LibraryError(f"The caption {file} could not be read ({error}). Save it as plain text.") from error
     if len(data) > MAX_CAPTION:
-        raise LibraryError(f"The caption {file} is too long: keep it under {MAX_CAPTION} bytes.")
+        raise LibraryError(f"The caption {file} is too long. Shorten it to {MAX_CAPTION} bytes.")
     return " ".join(text.split()) or None
 
 

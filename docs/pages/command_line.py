@@ -9,8 +9,9 @@ from docs.pages.markdown import code, escaped, page, paragraphs, table, type_nam
 from ui.cli.main import app
 
 INTRODUCTION = """\
-Every command and option, as `studio COMMAND --help` shows them. The exit status is 0 when all went well and 2 for bad
-input, with one sentence on stderr that says what to do; any other status is a bug."""
+Every command and option, as `studio COMMAND --help` shows them. The exit status is 0 after success, 2 after an error,
+with a message on stderr, and 130 after `studio train` was interrupted by Ctrl-C or SIGTERM; `studio batch` also
+exits with 2 if a training failed."""
 
 
 def _blocks(command: Any, name: str) -> Iterator[str]:
@@ -55,8 +56,19 @@ def _meaning(option: Any) -> str:
 
 def page_text() -> str:
     """The whole page."""
+    command = typer.main.get_command(app)
     return page(
         "Command line",
         INTRODUCTION,
-        *_blocks(typer.main.get_command(app), "studio"),
+        table(("command", "meaning"), _summaries(command, "studio")),
+        *_blocks(command, "studio"),
     )
+
+
+def _summaries(command: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Each command without subcommands, with the first sentence of its help."""
+    subcommands: dict[str, Any] = getattr(command, "commands", {})
+    if not subcommands:
+        yield f"[{code(name)}](#{name.replace(' ', '-')})", escaped(paragraphs(command.help)[0])
+    for key in sorted(subcommands):
+        yield from _summaries(subcommands[key], f"{name} {key}")

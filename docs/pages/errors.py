@@ -1,4 +1,4 @@
-"""The page of all errors: the classes, and every sentence that the code raises with one of them."""
+"""The page of all errors: the classes, and the messages that the code raises with them."""
 
 import ast
 from collections.abc import Iterator
@@ -9,9 +9,11 @@ from docs.pages.markdown import code, escaped, page, table
 
 ROOT_ERROR = "StudioError"
 INTRODUCTION = """\
-Bad input raises `StudioError` or a subclass, before anything is changed. Its message is one sentence that says what
-to do. The command line prints it and exits with status 2; the page shows it beside the field; `gradio_client` raises
-it as `AppError`."""
+Invalid input raises `StudioError` or a subclass. The message says what is wrong and what to do. The command line
+prints it and exits with status 2, the web UI shows it beside the field, and `gradio_client` raises it as `AppError`.
+An invalid option of `Recipe`, `GenerationRequest` or `SamplingSettings` raises pydantic's `ValidationError`, which the
+command line and the web UI show in the same way. Invalid input changes nothing; a training can end with
+`DivergenceError` or `LeaseLostError` after it began."""
 
 
 def page_text() -> str:
@@ -25,9 +27,9 @@ def page_text() -> str:
         INTRODUCTION,
         "## Classes",
         table(("class", "base", "module", "meaning"), (_class_row(*each) for each in classes.values())),
-        "## Sentences",
-        "Every sentence in the code, with `{…}` for a value.",
-        *(block for layer in LAYERS for block in _sentences(layer, trees, set(classes))),
+        "## Messages",
+        "The messages in the code, with the name of a value in braces.",
+        *(block for layer in LAYERS for block in _messages(layer, trees, set(classes))),
     )
 
 
@@ -47,27 +49,56 @@ def _class_row(node: ast.ClassDef, base: str, file: Path) -> tuple[str, ...]:
     return code(node.name), code(base), code(_place(file)), escaped(summary)
 
 
-def _sentences(layer: str, trees: dict[Path, ast.Module], names: set[str]) -> Iterator[str]:
+def _messages(layer: str, trees: dict[Path, ast.Module], names: set[str]) -> Iterator[str]:
     rows = sorted({
-        (sentence, _place(file))
+        (message, _place(file))
         for file, tree in trees.items() if file.relative_to(ROOT).parts[0] == layer
         for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node.func) in names
-        for sentence in map(_sentence, node.args) if " " in sentence
+        for message in map(_message, node.args) if " " in message
     })  # fmt: skip
     if rows:
         yield f"### {layer}"
-        yield table(("sentence", "file"), ((escaped(sentence), code(place)) for sentence, place in rows))
+        yield table(("message", "file"), ((escaped(message), code(place)) for message, place in rows))
 
 
 def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _sentence(node: ast.expr) -> str:
-    """The text of a literal, with {…} for what it fills in; empty for anything else."""
+def _message(node: ast.expr) -> str:
+    """The text of a literal, with the name of each value that it fills in; empty for anything else."""
     if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "{…}" for part in node.values)
+        return "".join(map(_part, node.values))
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _part(node: ast.expr) -> str:
+    """A part of an f-string: its text, or {name} for a value, whose name is the last one in its expression."""
+    if not isinstance(node, ast.FormattedValue):
+        return str(ast.literal_eval(node))
+    return f"{{{_value_name(node.value)}}}"
+
+
+def _value_name(node: ast.expr) -> str:
+    """The name of a value: a variable, an attribute, a key, or what is counted, joined or converted."""
+    match node:
+        case ast.Name(name):
+            return name.strip("_").lower()
+        case ast.Attribute(ast.Name("self" | "config" | "document"), name):
+            return name.strip("_")
+        case ast.Attribute(inner, "name" | "__name__"):
+            return _value_name(inner)
+        case ast.Attribute(_, name) | ast.Subscript(_, ast.Constant(str(name))):
+            return name
+        case ast.Call(ast.Name("len"), [inner, *_]):
+            return f"number of {_value_name(inner)}"
+        case ast.Call(ast.Name("map"), [_, inner]) | ast.Call(_, [inner, *_]) | ast.Call(ast.Attribute(inner), []):
+            return _value_name(inner)
+        case ast.Subscript(inner) | ast.BoolOp(values=[inner, *_]) | ast.BinOp(inner) | ast.Starred(inner):
+            return _value_name(inner)
+        case ast.GeneratorExp(inner):
+            return _value_name(inner)
+    return "…"
 
 
 def _place(file: Path) -> str:

@@ -8,13 +8,16 @@ from docs.pages.markdown import code, escaped, page, paragraphs, table, wrapped
 from studio.composition import MERGES
 
 UNMERGED = (
-    "`unmerged`, a method of `studio generate` alone, merges nothing: each layer adds the low-rank products of the "
-    "concepts that act at a position (`studio/serving`), a concept with a region only inside it. It takes every method "
-    "that changes matrices."
+    "Only for `studio generate`: the concepts are not merged. Each layer adds the low-rank products of the concepts "
+    "that act at an image position, and a concept with a region acts only inside it (`studio/serving`). It works with "
+    "every adapter of weight matrices."
 )
 INTRODUCTION = """\
-λᵢ is the strength of concept i and Δᵢ (out, in) what it adds to a frozen weight W (out, in). The names are the values
-of `studio merge --method` and `studio generate --method`."""
+A merge method is applied to each adapted layer: λᵢ is the strength of concept i, and Δᵢ (out, in) is what it adds to
+the frozen weight W (out, in). The names are the values of `--method` of `studio merge`, `studio generate` and `studio
+export`. If no method is given, it is `spectral` where every concept's adapter is `spectral_additive`, else `fedavg`.
+PEFT's `linear`, which adds the factors instead of the products, `dare_ties` and `magnitude_prune` have no counterpart.
+The parameters are options of the commands, such as `--density`; in `studio export`, `--rank` is not that of `svd`."""
 
 
 def page_text() -> str:

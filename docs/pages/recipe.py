@@ -1,5 +1,6 @@
 """The page of all training options, from the recipe's model."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +15,9 @@ GROUPS = (AdapterOptions, Optimization, Loss, Pictures, Tokens, Validation)
 _BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 INTRODUCTION = """\
 A recipe is the configuration of one training (`training.config.recipe.Recipe`). `studio recipe` prints it as a TOML
-file for `studio train --recipe FILE`; `studio train --set OPTION=VALUE` sets one option. An unknown option, an
-impossible value and options that do not go together are refused before training begins. An empty default means that
-the option is unset."""
+file for `studio train --recipe FILE`; `studio train --set OPTION=VALUE` sets one option, and a list is written as JSON.
+An unknown option, an invalid value and options that exclude each other are errors before training begins. An empty
+default means that the option is unset. A group of layers in `target_modules` is not a module name as in PEFT."""
 
 
 def page_text() -> str:
@@ -26,7 +27,7 @@ def page_text() -> str:
         INTRODUCTION,
         *(block for group in GROUPS for block in _group(group)),
         "## Presets",
-        "`training.config.presets.PRESETS`, which the page offers:",
+        "Presets are offered by the web UI, not by the command line (`training.config.presets.PRESETS`):",
         table(("preset", "options"), ((code(name), _options(values)) for name, values in PRESETS.items())),
     )
 
@@ -41,8 +42,13 @@ def _group(group: type[Any]) -> Iterator[str]:
 
 def _row(key: str, field: FieldInfo) -> tuple[str, str, str, str]:
     default = field.get_default()
-    shown = "" if default is None else code(str(list(default) if isinstance(default, tuple) else default).lower())
+    shown = "" if default is None else code(_toml(default))
     return code(key), escaped(_value(field)), shown, escaped(field.description or "")
+
+
+def _toml(value: Any) -> str:
+    """A value as `studio recipe` prints it; text without its quotation marks."""
+    return value if isinstance(value, str) else json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
 def _value(field: FieldInfo) -> str:
@@ -57,4 +63,4 @@ def _value(field: FieldInfo) -> str:
 
 
 def _options(values: dict[str, Any]) -> str:
-    return ", ".join(code(f"{key} = {value}") for key, value in values.items())
+    return ", ".join(code(f"{key} = {_toml(value)}") for key, value in values.items())

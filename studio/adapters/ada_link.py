@@ -18,13 +18,13 @@ class AdaLink(Adapter):
 
     W_down (d, r) is random and W_up (r, d) starts at 0. Trains 2 d r parameters. Source: Wang et al., 2023,
     "Non-intrusive adaptation: input-centric parameter-efficient fine-tuning", Eq. 1 and 2 without the non-linearity.
-    Its site is the identity (d, d) after the embeddings, W' = I + (W_down W_up)ᵀ, so that embeddings E (tokens, d)
-    become E W'ᵀ.
+    As an adapted layer it is the identity (d, d) after the embeddings: W' = I + (W_down W_up)ᵀ, and the embeddings E
+    (tokens, d) become E W'ᵀ.
     """
 
     @dataclass(frozen=True)
     class Config:
-        """Options: the rank, and which embeddings are adapted: the text encoder's input or its output."""
+        """The rank, and which embeddings are adapted: the text encoder's input or its output."""
 
         rank: int = 8
         position: Literal["input", "output"] = "input"

@@ -26,9 +26,7 @@ class AdaLora(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """Options: the first rank; the mean rank that stays (None: half of it); the penalty's weight; and the shares
-        of the steps before pruning begins and after it has ended.
-        """
+        """PEFT's init_r; target_r, half of it if None; orth_reg_weight; tinit and tfinal as fractions of the steps."""
 
         rank: int = 8
         target_rank: int | None = None
@@ -122,7 +120,9 @@ class AdaLora(Adapter):
         super().check(shape, config, name)
         check_range("target rank", config.target, 1, config.rank, name)
         if min(config.warm_up, config.final) < 0 or config.warm_up + config.final > 1:
-            raise StudioError("Choose warm_up and final as shares of the steps, together at most 1.")
+            raise StudioError(
+                "warm_up and final are fractions of the steps. Choose two from 0 to 1 whose sum is at most 1."
+            )
 
 
 def _orthonormal(rows: int, columns: int, generator: torch.Generator | None) -> nn.Parameter:

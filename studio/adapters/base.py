@@ -167,7 +167,7 @@ def check_range(option: str, value: int, least: int, most: int, name: str = "", 
     """Raise StudioError unless least ≤ value ≤ most."""
     if not least <= value <= most:
         site = f" at {name}" if name else ""
-        raise StudioError(f"Choose a {option} from {least} to {most}{site}{why}: {value} is outside that range.")
+        raise StudioError(f"{option} {value} is outside the range{site}{why}. Choose one from {least} to {most}.")
 
 
 def check_columns(shape: tuple[int, ...], config: Any, name: str = "") -> None:

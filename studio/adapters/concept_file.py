@@ -91,7 +91,7 @@ def from_bytes(data: bytes, source: str) -> TrainedConcept:
         header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_KEY])
         return _concept(header, {key: tensor.float() for key, tensor in tensors.items()})
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise StudioError(f"{source} is not a concept's file or is damaged: export or copy it again.") from error
+        raise StudioError(f"{source} is not a file of a concept, or is damaged. Copy or export it again.") from error
 
 
 def _concept(header: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedConcept:
@@ -115,11 +115,13 @@ def build_adapters(
     """
     if concept.base != decomposition.fingerprint:
         raise StudioError(
-            f"Load the base that this concept was trained on: it needs {concept.base}, "
-            f"and this base is {decomposition.fingerprint}."
+            f"The concept was trained on another base: its fingerprint is {concept.base}, and that of this "
+            f"base {decomposition.fingerprint}. Use the concept's base (--base)."
         )
     if missing := next((name for name in concept.adapters if name not in sites), None):
-        raise StudioError(f"The base has no layer {missing}, which the concept adapts: load the concept's own base.")
+        raise StudioError(
+            f"The base has no layer {missing}, which the concept adapts. Use the concept's base (--base)."
+        )
     adapted = {name: sites[name] for name in concept.adapters}
     with _own_options(concept):
         adapters = create_adapters(concept.adapter, config_of(concept), adapted, decomposition)
@@ -140,7 +142,7 @@ def _own_options(concept: TrainedConcept) -> Iterator[None]:
         yield
     except TypeError as error:
         raise StudioError(
-            f"Train the concept again: its options {concept.config} are not those of {concept.adapter}."
+            f"The file has other options than {concept.adapter}: {concept.config}. Train the concept again."
         ) from error
 
 
@@ -155,5 +157,6 @@ def _load_state(adapter: Adapter, state: dict[str, Tensor], site: str) -> None:
         adapter.load_state_dict(state)
     except RuntimeError as error:
         raise StudioError(
-            f"The concept's tensors do not fit {site}: load the concept's own base, or export it again."
+            f"The concept's tensors do not fit the layer {site}. Use the concept's base (--base), or export "
+            "the concept again."
         ) from error

@@ -19,7 +19,7 @@ Shapes = Counter[tuple[tuple[int, ...], Role]]
 @dataclass(frozen=True)
 class Cost:
     """The cost of a method: trained parameters, also as its paper counts them; the bytes of a concept's file without
-    tokens; and the rank of its exact low-rank form, None where that may be full or there is none.
+    tokens; and the rank of the LoRA that equals it, None where that may be full or there is none.
     """
 
     trained: int
@@ -62,7 +62,7 @@ def fit_budget(adapter: str, config: Any, shapes: Shapes, budget: int) -> Any:
     if not within:
         smallest = min((number for number, _ in candidates), default=0)
         raise StudioError(
-            f"Give {adapter} a budget of {smallest:,} parameters or more: {budget:,} is below its minimum."
+            f"max_parameters = {budget:,} is too small for {adapter} on these layers. Choose at least {smallest:,}."
         )
     return max(within, key=lambda pair: pair[0])[1]
 
@@ -103,11 +103,11 @@ def _file_bytes(adapter: str, config: Any, sites: Mapping[str, Site]) -> int:
 def _exact_rank(adapter: str, config: Any, shapes: Shapes) -> int | None:
     ranks = []
     for shape, role in shapes:
-        if role == "norm":
+        if role in ("norm", "output"):
             return None  # no LoRA can represent it
         weight = torch.empty(*shape, device="meta")
         factors = _on_meta(adapter, config, shape, role).factors(weight)
-        if factors is None:
+        if factors is None or factors.rank > min(shape):
             return None
-        ranks.append(min(factors.rank, *shape))
+        ranks.append(factors.rank)
     return max(ranks)

@@ -21,7 +21,7 @@ class Dora(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """Options: the rank of B A."""
+        """The rank of B A."""
 
         rank: int = 8
 

@@ -15,7 +15,7 @@ def read_concept(concept: Concept) -> TrainedConcept:
     StudioError for a file that is damaged.
     """
     if concept.result is None:
-        raise LibraryError(f'"{concept.name}" is not trained yet: run studio train {concept.name} first.')
+        raise LibraryError(f'"{concept.name}" is not trained yet. Run studio train {concept.name} first.')
     trained = from_bytes(read_file(concept.result.path), f'The file of "{concept.name}"')
     if token_of(concept.name) in trained.tokens or len(trained.tokens) != 1:
         return trained

@@ -44,14 +44,15 @@ def _size(form: Form, rows: int, columns: int, rank: int) -> int:
 class Glora(Adapter):
     """Generalised LoRA: W' = W + W A + B and b' = b + W C + D b + E.
 
-    A (in, in), B (out, in), C (in, 1), D (out, 1) and E (out, 1) each are low-rank, a vector, a scalar or none; a
-    vector A scales the inputs, and a vector B adds one number to each row. Trains the parameters of all five.
+    A (in, in), B (out, in) and C (in, 1) each are low-rank, a vector, a scalar or none, and D (out, 1) and E (out, 1)
+    a vector, a scalar or none. A as a vector scales the inputs; B as a vector adds a constant to each row of W. Trains
+    the parameters of all five.
     Source: Chavan et al., 2023, "One-for-all: generalized LoRA".
     """
 
     @dataclass(frozen=True)
     class Config:
-        """Options: the rank of low-rank terms, and the form of A, B, C, D and E, in this order.
+        """The rank of low-rank terms, and the forms of A, B, C, D and E, in this order.
 
         D and E are no matrices and cannot be low-rank; D acts only where the layer has a bias.
         """
@@ -120,7 +121,7 @@ class Glora(Adapter):
         for term, form, _, _ in _terms(shape, config):
             allowed = [known for known in get_args(Form) if known != "low_rank" or term in "abc"]
             if form not in allowed:
-                raise StudioError(f"Choose {', '.join(allowed)} for GLoRA's {term.upper()}: {form!r} is none of them.")
+                raise StudioError(f"GLoRA's {term.upper()} cannot be {form!r}. Choose from {', '.join(allowed)}.")
 
 
 def _terms(shape: tuple[int, ...], config: Glora.Config) -> list[tuple[str, Form, int, int]]:

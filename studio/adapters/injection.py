@@ -99,7 +99,7 @@ def _adapted(frozen: nn.Module, adapter: Adapter) -> Adapted:
             return AdaptedLayerNorm(frozen, adapter)
         case nn.GroupNorm():
             return AdaptedGroupNorm(frozen, adapter)
-    raise StudioError(f"Adapt matrices and norms only: {type(frozen).__name__} is neither.")
+    raise StudioError(f"{type(frozen).__name__} cannot be adapted. Only linear layers, convolutions and norms can.")
 
 
 def change_output(site: Site, change: Callable[[Tensor], Tensor]) -> Callable[[], None]:
@@ -141,11 +141,11 @@ def inject(sites: Mapping[str, Site], adapters: Mapping[str, Adapter]) -> Inject
     """
     for name in adapters:
         if name not in sites:
-            raise StudioError(f"The model has no layer {name} to adapt: use adapters made for this base.")
+            raise StudioError(f"The model has no layer {name} to adapt. Use adapters that were made for this base.")
         site = sites[name]
         replaced = site.role != "output" and getattr(site.parent, site.attribute) is not site.module
         if replaced or isinstance(site.module, Adapted):
-            raise StudioError(f"{name} is already adapted: eject the adapters that are in the model first.")
+            raise StudioError(f"{name} is already adapted. Remove the adapters from the model first (`eject`).")
     return Injection(sites, adapters)
 
 

@@ -16,14 +16,14 @@ from studio.layers.sites import Role
 class Krona(Adapter):
     """A Kronecker product: W' = W + s A ⊗ B.
 
-    A (a_out, a_in) has the largest sides up to `factor` that divide out and in, and starts at 0; B
+    The sides of A (a_out, a_in) are the largest divisors of out and in up to `factor`; A starts at 0, and B
     (out / a_out, in / a_in) is random. Trains the parameters of A and B. Source: Edalati et al., 2022, "KronA";
-    PEFT calls it LoKr.
+    PEFT and LyCORIS call it LoKr.
     """
 
     @dataclass(frozen=True)
     class Config:
-        """Options: the largest side of A, and the fixed scale s."""
+        """The maximum side of A (`factor` of LyCORIS), and the fixed scale s."""
 
         factor: int = 16
         scale: float = 1.0

@@ -23,7 +23,7 @@ class Lidb(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """Options: the rank; a and b, the sizes of the subspaces, each at most the matrix's own; their seed."""
+        """The rank; the sizes of the subspaces, a and b, each at most the side of W; and their seed."""
 
         rank: int = 8
         out_size: int = 50

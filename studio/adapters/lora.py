@@ -20,9 +20,7 @@ class Lora(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """Options of LoRA: `alpha` scales the product by alpha / rank; None means alpha = rank, a scale of
-        1.
-        """
+        """The rank, and alpha, which scales the product by alpha / rank; None means alpha = rank."""
 
         rank: int = 8
         alpha: float | None = None

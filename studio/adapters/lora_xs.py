@@ -20,7 +20,7 @@ class LoraXs(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """Options: how many of the top columns."""
+        """The number of top singular vectors."""
 
         rank: int = 16
 

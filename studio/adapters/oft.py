@@ -23,7 +23,7 @@ class Oft(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """Options: `rank` is the number of blocks, and with `shared` all blocks share one rotation."""
+        """The number of blocks (`r` of PEFT), and whether all of them share one rotation (`block_share`)."""
 
         rank: int = 8
         shared: bool = True
@@ -65,7 +65,7 @@ class Oft(Adapter):
         if not 1 <= config.rank <= shape[1] // 2 or shape[1] % config.rank:
             site = f" at {name}" if name else ""
             raise StudioError(
-                f"Choose a rank that divides {shape[1]} into blocks of 2 or more{site}: {config.rank} does not."
+                f"rank {config.rank} is impossible{site}. Choose one that divides {shape[1]} into blocks of 2 or more."
             )
 
 

@@ -16,13 +16,13 @@ class Orthogonal(Adapter):
     """LoRA whose A is frozen to the concept's own rows of an orthogonal basis: W' = W + B A.
 
     A (r, in) is rows [first_column, first_column + r) of an orthogonal matrix that follows from the seed and `in`;
-    every concept gets other rows, so that concepts act on orthogonal inputs. B (out, r) starts at 0. Trains r out
-    parameters. Source: Po et al., 2024, "Orthogonal adaptation for modular customization".
+    every concept gets other rows, so that the concepts' input directions are orthogonal. B (out, r) starts at 0. Trains
+    r out parameters. Source: Po et al., 2024, "Orthogonal adaptation for modular customization".
     """
 
     @dataclass(frozen=True)
     class Config:
-        """Options: how many rows, which is the first, and the basis's seed, the same for concepts to be merged."""
+        """The number of rows, the index of the first, and the basis's seed, which concepts to be merged must share."""
 
         rank: int = 8
         first_column: int = 0

@@ -25,5 +25,5 @@ def create_adapters(
 def method_named(adapter: str) -> type[Adapter]:
     """The method of that name in READABLE; StudioError, with the known names, if there is none."""
     if adapter not in READABLE:
-        raise StudioError(f"There is no adapter called {adapter!r}: choose from {', '.join(ADAPTERS)}.")
+        raise StudioError(f"There is no adapter {adapter!r}. Choose from {', '.join(ADAPTERS)}.")
     return READABLE[adapter]

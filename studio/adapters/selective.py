@@ -1,4 +1,4 @@
-"""Methods that train biases, norms and the scales of branches instead of matrices."""
+"""Adapters that train biases, norms and the scales of branches instead of matrices."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class BitFit(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """These methods have no options."""
+        """These adapters have no options."""
 
     config: Config
     learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 1e-3}

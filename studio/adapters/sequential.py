@@ -22,7 +22,7 @@ class SeqLora(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """Options: the rank."""
+        """The rank."""
 
         rank: int = 8
 
@@ -64,9 +64,9 @@ class SeqLora(Adapter):
 class Hydra(SeqLora):
     """Parallel LoRA and sequential SeqLoRA: W' = W + B A + B_up B_down W and b' = b + B_up B_down b.
 
-    The rank r is that of each branch, so an equal parameter budget takes half of LoRA's rank. A (r, in), B (out, r),
-    B_up (out, r) and B_down (r, out); the ups start at 0. Trains r (in + out) + 2 r out parameters. Source: Kim et al.,
-    2023, "Hydra", Eq. 9.
+    Each branch has the rank r, so that LoRA with as many parameters has about twice the rank. A (r, in), B (out, r),
+    B_up (out, r) and B_down (r, out); B and B_up start at 0. Trains r (in + out) + 2 r out parameters. Source: Kim et
+    al., 2023, "Hydra", Eq. 9.
     """
 
     def __init__(self, weight: Tensor, config: SeqLora.Config, context: SiteContext | None = None):

@@ -1,4 +1,7 @@
-"""Base class of the methods that tune a concept's own singular columns."""
+"""Base class of the adapters that train a concept's own singular columns.
+
+Singular column i of a weight W = U S Vᵀ is its i-th singular triplet: column i of U, singular value i, column i of V.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,7 +22,7 @@ class OwnColumns(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """Options: how many columns, which is the first, and whether each column's scale is trained too."""
+        """The number of singular columns, the index of the first, and whether a scale of each is trained too."""
 
         rank: int = 8
         first_column: int = 0

@@ -1,4 +1,4 @@
-"""Spectral additive tuning of the top singular vectors."""
+"""Spectral additive tuning of a concept's own singular columns."""
 
 from typing import ClassVar
 
@@ -13,12 +13,12 @@ from studio.layers.svd_basis import SingularColumns
 
 
 class SpectralAdditive(OwnColumns):
-    """Tunes r singular columns of W = U S Vᵀ: W' = W + (U₁ + A_U) S₁ (V₁ + A_V)ᵀ − U₁ S₁ V₁ᵀ.
+    """Trains additive changes of r left and right singular vectors: W' = W + (U₁ + A_U) S₁ (V₁ + A_V)ᵀ − U₁ S₁ V₁ᵀ.
 
     U₁ (out, r), S₁ (r,) and V₁ (in, r) are the concept's own columns [first_column, first_column + r); A_U
     (out, r) and A_V (in, r) are trained and start at zero. Trains r (in + out) parameters, and r more with
-    `train_scale`, which replaces S₁ by S₁ (1 + s). Source: Zhang and Pilanci, 2024, "Spectral Adapter", additive
-    form; the scale is SVDiff's.
+    `train_scale`, which replaces S₁ by S₁ (1 + s), similar to SVDiff. Source: Zhang and Pilanci, 2024, "Spectral
+    Adapter", additive form.
     """
 
     learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}

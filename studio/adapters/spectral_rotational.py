@@ -1,4 +1,4 @@
-"""Spectral rotation of the top singular vectors."""
+"""Spectral rotation of a concept's own singular columns."""
 
 from typing import ClassVar
 
@@ -13,14 +13,14 @@ from studio.layers.sites import Role
 
 
 class SpectralRotational(OwnColumns):
-    """Rotates r singular columns of W = U S Vᵀ: W' = W + U₁ R_U S₁ (V₁ R_V)ᵀ − U₁ S₁ V₁ᵀ.
+    """Rotates r left and right singular vectors: W' = W + U₁ R_U S₁ (V₁ R_V)ᵀ − U₁ S₁ V₁ᵀ.
 
     U₁ (out, r), S₁ (r,) and V₁ (in, r) are the concept's own columns [first_column, first_column + r); R_U and
     R_V (r, r) are the Cayley transforms of two skew-symmetric matrices, of which only the upper triangles are trained
     and stored, and start at zero. Trains r (r - 1) parameters, and r more with `train_scale`, which replaces S₁ by
     S₁ (1 + s); the paper counts 2r². Source: Zhang and Pilanci, 2024, "Spectral Adapter", rotational form.
 
-    U₁ R_U and V₁ R_V stay orthonormal (its Lemma 4.1), so after `rebase` training rotates from there.
+    U₁ R_U and V₁ R_V stay orthonormal (Lemma 4.1 there), so that a continued training rotates them further.
     """
 
     learning_rates: ClassVar = {"unet": 5e-3, "text_encoder": 1e-3}

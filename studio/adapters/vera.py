@@ -17,13 +17,13 @@ class Vera(Adapter):
     """Trained scaling vectors for frozen random matrices: W' = W + diag(b) B diag(d) A.
 
     A (r, in) and B (out, r) follow from the seed and are shared by all layers of one shape; b (out,) starts at 0
-    and d (r,) at 0.1. Trains out + r parameters; the rank may exceed the matrix. Source: Kopiczko et al., 2024, "VeRA",
-    Eq. 2.
+    and d (r,) at 0.1. Trains out + r parameters; the rank may exceed the sides of W. Source: Kopiczko et al.,
+    2024, "VeRA", Eq. 2.
     """
 
     @dataclass(frozen=True)
     class Config:
-        """Options: the rank, and the seed of A and B."""
+        """The rank, and the seed of A and B."""
 
         rank: int = 1024
         seed: int = 0

@@ -53,5 +53,6 @@ def load_captioner(source: str) -> ImageToText:
             return ImageToText(model, AutoProcessor.from_pretrained(source), task)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise StudioError(
-            f"Give BLIP or Florence-2, as a folder or a model of the hub: {source!r} could not be loaded as one."
+            f"{source!r} could not be loaded as a BLIP or Florence-2 model. Give a folder or a Hugging Face "
+            "Hub model ID."
         ) from error

@@ -56,12 +56,12 @@ def load_masker(source: str = "rembg") -> Masker:
     if name != "rembg":
         asked = load_captioner(source)
         if not hasattr(asked.processor, "post_process_generation"):
-            raise StudioError(f"Give rembg or Florence-2 for masks: {source!r} can only write captions.")
+            raise StudioError(f"{source!r} can only write captions. For masks, give rembg or Florence-2.")
         return FlorenceSegmenter(asked)
     try:
         rembg = importlib.import_module("rembg")
         return Rembg(rembg.remove, rembg.new_session(model or "u2net"))
     except ImportError as error:
-        raise StudioError("Install rembg for masks: uv pip install 'concept-studio[masks]'.") from error
+        raise StudioError("rembg is not installed. Run uv sync --extra masks.") from error
     except (ValueError, OSError) as error:
-        raise StudioError(f"Give a model that rembg knows: {source!r} could not be loaded.") from error
+        raise StudioError(f"{source!r} could not be loaded. Give a model that rembg has.") from error

@@ -117,6 +117,6 @@ def _check(
 ) -> None:
     for concept, adapters in adapters_by_concept.items():
         if concept not in strengths:
-            raise StudioError(f"Give a strength for {concept}: every merged concept needs one.")
+            raise StudioError(f"The concept {concept} has no strength. Give one for every merged concept.")
         if missing := next((name for name in adapters if name not in sites), None):
-            raise StudioError(f"The base has no layer {missing}, which {concept} adapts: merge concepts of this base.")
+            raise StudioError(f"The base has no layer {missing}, which {concept} adapts. Merge concepts of this base.")

@@ -10,10 +10,11 @@ _LEVELS = 256
 
 
 def dare(site: MergeSite, density: float = 0.5) -> Tensor:
-    """Σ λᵢ Mᵢ Δᵢ / density (out, in), where each Mᵢ keeps every entry with probability `density` (to 1/256).
+    """Σ λᵢ Mᵢ Δᵢ / density (out, in), where each Mᵢ keeps every entry with probability `density`, rounded to n/256.
 
-    Source: Yu et al., 2024, "Language models are super Mario", Eq. 3 and 4. The masks are seeded by the site's name and
-    the concept's index. A single concept is not dropped from.
+    Source: Yu et al., 2024, "Language models are super Mario", Eq. 3 and 4. The random seed of a mask
+    follows from the layer's name and the concept's index. As `dare_linear_svd` in PEFT, but not truncated. A single
+    concept is unchanged.
     """
     if len(site.adapters) == 1:
         return weighted_sum(site)

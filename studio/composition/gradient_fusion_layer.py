@@ -12,17 +12,20 @@ _RANK_TOLERANCE = 1e-10
 
 
 def gradient_fusion_delta(site: MergeSite, ridge: float = RIDGE) -> Tensor:
-    """The delta D (out, in) whose outputs on each concept's own inputs Xᵢ are nearest to the concept's own delta's:
+    """The change D (out, in) that minimises the difference to each concept's change on that concept's layer inputs Xᵢ:
     argmin Σᵢ |(λᵢ Δᵢ − D) Xᵢ|² + |D X₀|² + ρ |D|², which is D (Σᵢ Gᵢ + G₀ + ρ I) = Σᵢ λᵢ Δᵢ Gᵢ with Gᵢ = Xᵢ Xᵢᵀ.
 
-    X₀ are the inputs to preserve, where the site has them, and ρ is `ridge` times the mean of the Gram matrices'
-    diagonal. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, there by L-BFGS and without X₀. A single concept is
-    unchanged, and concepts without inputs at the layer are summed. StudioError without Gram matrices.
+    X₀ are the layer's inputs on prompts without a concept, where they are recorded, and ρ is `ridge` times the mean
+    diagonal entry of the Gram matrices' sum. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, which uses L-BFGS and no
+    X₀. A single concept is unchanged, and concepts without inputs at the layer are summed.
     """
     if len(site.adapters) == 1:
         return weighted_sum(site)
     if site.grams is None:
-        raise StudioError("Gradient fusion needs the layers' inputs: record Gram matrices first, or merge by fedavg.")
+        raise StudioError(
+            "gradient_fusion needs the Gram matrices of the layers' inputs. Use merged_deltas or MergeCache, "
+            "which record them, or merge with fedavg."
+        )
     gram = torch.stack(list(site.grams)).sum(0)
     if not gram.any():
         return weighted_sum(site)

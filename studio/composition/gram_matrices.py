@@ -53,7 +53,10 @@ def recorded(sites: Mapping[str, Site]) -> Iterator[dict[str, Tensor]]:
     with ExitStack() as undo:
         for name, site in sites.items():
             if site.role in ("norm", "output"):
-                raise StudioError(f"Merge these concepts with fedavg: gradient fusion cannot merge {name}, no matrix.")
+                raise StudioError(
+                    f"gradient_fusion cannot merge {name}, which is not a weight matrix. Merge these concepts with "
+                    "fedavg."
+                )
             layer = getattr(site.parent, site.attribute)
             hook = layer.register_forward_pre_hook(
                 lambda module, inputs, name=name: recorder.add(name, module, inputs[0])

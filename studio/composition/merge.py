@@ -50,7 +50,7 @@ class MergeConfig:
         """The method's name; StudioError if it does not exist, and for parameters that it does not have."""
         chosen = self.method or default_method(concepts)
         if chosen not in MERGES:
-            raise StudioError(f"There is no merge method called {chosen!r}: choose from {', '.join(MERGES)}.")
+            raise StudioError(f"There is no merge method {chosen!r}. Choose from {', '.join(MERGES)}.")
         refuse_parameters(chosen, self.parameters, inspect.signature(MERGES[chosen]).parameters)
         return chosen
 
@@ -69,7 +69,7 @@ def refuse_parameters(method: str, given: Mapping[str, object], known: Mapping[s
     """Raises StudioError for a parameter that the method does not have."""
     if wrong := next((name for name in given if name not in known), None):
         having = [name for name, merge in MERGES.items() if wrong in inspect.signature(merge).parameters]
-        raise StudioError(f"Leave {wrong} out, or merge by {' or '.join(having)}: {method} has no {wrong}.")
+        raise StudioError(f"The merge method {method} has no {wrong}. Leave it out, or use {' or '.join(having)}.")
 
 
 def merged_deltas(
@@ -111,12 +111,15 @@ def merged_concept(
     """
     tokens = [token for concept in concepts.values() for token in concept.tokens]
     if len(set(tokens)) < len(tokens):
-        raise StudioError("Merge each concept once: two of these have the same token.")
+        raise StudioError("Two of these concepts have the same token. Merge each concept once.")
     config, loaded = config or MergeConfig(), load_concepts(base, concepts)
     deltas, biases = merged_changes(base, loaded, config)
     sites = sites_of(loaded)
     if biases or any(sites[name].role in ("norm", "output") for name in deltas):
-        raise StudioError("Name these concepts in the prompt instead: one of them changes more than matrices.")
+        raise StudioError(
+            "One of these concepts changes norms, biases or embeddings, which a merged file cannot contain. "
+            "Name the concepts in the prompt instead, or use studio export --format full."
+        )
     rank = min(sum(map(_exact_rank, loaded.values())), base.decomposition.capacity)
     adapter, options, states = _as_lora(concepts, deltas, rank)
     return TrainedConcept(

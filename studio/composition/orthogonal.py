@@ -8,16 +8,19 @@ from studio.composition.base import MergeSite, weighted_sum
 
 
 def orthogonal(site: MergeSite) -> Tensor:
-    """Σ λᵢ Bᵢ Aᵢ (out, in) where the rows of all Aᵢ are orthogonal, so that concepts act on orthogonal inputs.
+    """Σ λᵢ Bᵢ Aᵢ (out, in), for orthogonal concepts of one basis seed only: the rows of all Aᵢ are orthogonal.
 
-    Source: Po et al., 2024, "Orthogonal adaptation for modular customization", Eq. 5. StudioError for other adapters,
-    and for bases of different seeds.
+    Source: Po et al., 2024, "Orthogonal adaptation for modular customization", Eq. 5.
     """
     seeds = set()
     for adapter in site.adapters:
         if not isinstance(adapter, Orthogonal):
-            raise StudioError("The orthogonal merge sums orthogonal concepts only: merge these with fedavg.")
+            raise StudioError(
+                "The merge method orthogonal only merges concepts of the adapter orthogonal. Merge these with fedavg."
+            )
         seeds.add(adapter.config.seed)
     if len(seeds) > 1:
-        raise StudioError("Merge concepts of one basis, or use fedavg: these were trained with different seeds of it.")
+        raise StudioError(
+            "These concepts were trained with different seeds of the orthogonal basis. Merge them with fedavg."
+        )
     return weighted_sum(site)

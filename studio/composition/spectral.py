@@ -13,11 +13,11 @@ from studio.layers.svd_basis import SingularColumns
 
 
 def spectral(site: MergeSite) -> Tensor:
-    """(U + Σ λᵢ A_Uᵢ) S (V + Σ λᵢ A_Vᵢ)ᵀ − W, the delta (out, in) of concepts in their own singular columns.
+    """(U + Σ λᵢ A_Uᵢ) S (V + Σ λᵢ A_Vᵢ)ᵀ − W (out, in), for spectral_additive concepts only.
 
-    On disjoint columns this is the sum of the concepts' deltas; where concepts share columns their changes
-    are added before the product. Source: Zhang and Pilanci, 2024, "Spectral Adapter", fusion. StudioError for
-    other adapters.
+    Where no singular column is shared, this is the sum of the concepts' changes at their strengths. Where concepts
+    share columns, their changes of U and V are added before the product. Source: Zhang and Pilanci, 2024, "Spectral
+    Adapter", fusion.
     """
     adapters = [_spectral(adapter) for adapter in site.adapters]
     columns, places = _joint_columns(adapters)
@@ -53,5 +53,7 @@ def _joint_columns(adapters: list[SpectralAdditive]) -> tuple[SingularColumns, S
 
 def _spectral(adapter: Adapter) -> SpectralAdditive:
     if not isinstance(adapter, SpectralAdditive):
-        raise StudioError("The spectral merge joins spectral_additive concepts only: merge these with fedavg.")
+        raise StudioError(
+            "The merge method spectral only merges concepts of the adapter spectral_additive. Merge these with fedavg."
+        )
     return adapter

@@ -7,10 +7,10 @@ from studio.layers.low_rank import compressed, truncated
 
 
 def svd(site: MergeSite, rank: int | None = None) -> Tensor:
-    """Σ λᵢ Δᵢ (out, in) truncated to its first `rank` singular vectors; by default the largest rank of the concepts.
+    """Σ λᵢ Δᵢ (out, in) truncated to its first `rank` singular vectors; by default the highest rank of the concepts.
 
-    It is PEFT's combination type of this name. Where all deltas are low-rank products, the decomposition uses their
-    factors, at little cost.
+    As combination_type="svd" in PEFT. If a concept's change is not a low-rank product (oft, dora, krona and others),
+    the default is the full rank: no truncation.
     """
     factors = site.factors()
     thin = [low_rank for low_rank in factors if low_rank is not None]

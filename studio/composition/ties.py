@@ -8,13 +8,13 @@ from studio.composition.base import MergeSite, weighted_sum
 
 
 def ties(site: MergeSite, density: float = 0.5) -> Tensor:
-    """The disjoint mean of the λᵢ Δᵢ (out, in): entry by entry, the sum of those whose sign is that of the sum of all,
-    divided by how many they are, after all but the largest `density` of each delta's entries became zero.
+    """Trim, elect sign and disjoint merge of the λᵢ Δᵢ (out, in): keeps the fraction `density` of each change's entries
+    that are largest in magnitude, elects the sign of each entry's sum, and averages the entries with that sign.
 
-    Source: Yadav et al., 2023, "TIES-merging", section 3 and algorithm 1, whose one λ is here one for each concept and
-    acts before the signs are elected. The divisor counts concepts, as there and in PEFT; mergekit's is the sum of their
-    λᵢ, which undoes a strength that all have. The density is the one of PEFT's examples; a single concept has nothing
-    to disagree with and is left whole.
+    Source: Yadav et al., 2023, "TIES-merging", section 3 and algorithm 1. Here each concept has its own λᵢ, which is
+    applied before the sign election. The mean divides by the number of concepts, as in the paper and in PEFT; mergekit
+    divides by the sum of their λᵢ, which cancels a common strength. The default density is that of PEFT's examples. A
+    single concept is not trimmed.
     """
     if len(site.adapters) == 1:
         return weighted_sum(site)

@@ -92,21 +92,21 @@ def export(
 
 def _check(layout: str, output: Path, dtype: str) -> None:
     if layout not in LAYOUTS:
-        raise StudioError(f"There is no format called {layout!r}: choose from {', '.join(LAYOUTS)}.")
+        raise StudioError(f"There is no format {layout!r}. Choose from {', '.join(LAYOUTS)}.")
     if dtype not in DTYPES:
-        raise StudioError(f"There is no dtype called {dtype!r}: choose from {', '.join(DTYPES)}.")
+        raise StudioError(f"There is no dtype {dtype!r}. Choose from {', '.join(DTYPES)}.")
     if layout in ("kohya", "diffusers") and output.suffix != ".safetensors":
-        raise StudioError(f"Give --output a file that ends in .safetensors: {output} does not.")
+        raise StudioError(f"--output {output} does not end in .safetensors. Give a .safetensors file.")
     if layout == "peft" and output.suffix:
-        raise StudioError(f"Name a folder for PEFT, without an ending: {output} has one.")
+        raise StudioError(f"PEFT's format is a folder, and {output} has a file extension. Give --output a folder.")
     if not output.parent.is_dir():
-        raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
+        raise StudioError(f"The folder {output.parent} does not exist. Create it, or choose another.")
 
 
 def _check_free(files: list[Path]) -> None:
     for file in files:
         if file.exists():
-            raise StudioError(f"Choose another name, or move {file} away first: it exists already.")
+            raise StudioError(f"{file} already exists. Choose another name, or move the file away.")
 
 
 def _origin(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Any]:

@@ -60,7 +60,9 @@ class Layer:
         Raises StudioError for a missing or surplus tensor, or a shape that does not fit.
         """
         if not self.held:
-            raise StudioError(f"Get another copy of this file: {self.key} has an alpha or magnitudes, but no weights.")
+            raise StudioError(
+                f"The file is incomplete: {self.key} has an alpha or magnitudes, but no weights. Get another copy."
+            )
         found: Terms = {}
         for algorithm, held in self.held.items():
             self._check(algorithm, held)
@@ -73,11 +75,16 @@ class Layer:
         for group in _PAIRS[algorithm]:
             if not any(role in held for role in group):
                 raise StudioError(
-                    f"Get another copy of this file: {self.key} lacks its {algorithm} tensor {' or '.join(group)}."
+                    f"The file is incomplete: {self.key} lacks its {algorithm} tensor {' or '.join(group)}. "
+                    "Get another "
+                    "copy."
                 )
         matrices = [algorithm for algorithm in self.held if algorithm != "bias"]
         if len(matrices) > 1:
-            raise StudioError(f"Get another copy of this file: {self.key} is of two kinds, {' and '.join(matrices)}.")
+            raise StudioError(
+                f"The file is invalid: {self.key} has tensors of two adapter types, {' and '.join(matrices)}. "
+                "Get another copy."
+            )
 
     def _read(self, algorithm: str, held: dict[str, Tensor], site: Site) -> Terms:
         if self.alpha is not None:
@@ -94,5 +101,5 @@ class Layer:
             return {"difference": held["weight"].reshape(-1, *site.weight.shape[1:])}
         except (RuntimeError, IndexError, ValueError) as error:
             raise StudioError(
-                f"Get another copy of this file: the tensors of {self.key} do not fit together."
+                f"The file is invalid: the tensors of {self.key} have inconsistent shapes. Get another copy."
             ) from error

@@ -35,7 +35,7 @@ def import_concept(base: Base, source: Path, metadata: Mapping[str, Any]) -> Tra
     sites = base.sites_of(EVERY_MATRIX)
     layers, layout, file_metadata = _layers(base, source, sites)
     if not layers:
-        raise StudioError(f"Give a file with layers: {source} holds none.")
+        raise StudioError(f"{source} has no adapted layers. Give a file of an adapter.")
     terms = {name: layer.terms(sites[name]) for name, layer in layers.items()}
     origin = {"file": source.name, "layout": layout, "layers": len(terms), **file_metadata}
     return TrainedConcept(
@@ -51,7 +51,7 @@ def _layers(base: Base, source: Path, sites: Mapping[str, Site]) -> tuple[dict[s
     """The file's layers by site name, its layout, and its own metadata."""
     if source.is_dir():
         if not peft_folders(source):
-            raise StudioError(f"Give a .safetensors file, or a folder that PEFT wrote: {source} has no {CONFIG_FILE}.")
+            raise StudioError(f"{source} has no {CONFIG_FILE}. Give a .safetensors file, or a folder that PEFT wrote.")
         return peft_layers(source, sites), "peft", {}
     tensors, metadata = read_tensors(source)
     _check_base(base, metadata)
@@ -59,7 +59,7 @@ def _layers(base: Base, source: Path, sites: Mapping[str, Site]) -> tuple[dict[s
     check_family(metadata, family)
     if any(key.startswith(_RAW_PEFT) for key in tensors):
         raise StudioError(
-            f"Give the folder of {source.name}: PEFT keeps what the file needs in {CONFIG_FILE} beside it."
+            f"{source.name} is a part of a PEFT folder and needs {CONFIG_FILE} beside it. Give the folder."
         )
     if is_kohya(list(tensors)):
         return kohya_layers(tensors, sites, family), "kohya", description(metadata)
@@ -75,8 +75,8 @@ def _check_base(base: Base, metadata: Mapping[str, str]) -> None:
     made_for = origin.get("base", base.decomposition.fingerprint)
     if made_for != base.decomposition.fingerprint:
         raise StudioError(
-            f"Load the base that this file was exported from, {origin.get('base_name')}: it needs {made_for}, "
-            f"and this base is {base.decomposition.fingerprint}."
+            f"The file was exported from the base {origin.get('base_name')} with the fingerprint {made_for}, "
+            f"and that of this base is {base.decomposition.fingerprint}. Give that base with --base."
         )
 
 
@@ -94,6 +94,6 @@ def words_as_token(base: Base, words: str) -> dict[str, Tensor]:
     for part, (tokenizer, encoder) in base.text_encoders.items():
         pieces = tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0]
         if not len(pieces):
-            raise StudioError("Give the trigger in words: it is empty.")
+            raise StudioError("--trigger is empty. Give the trigger words.")
         vectors[part] = encoder.get_input_embeddings()(pieces.to(base.device)).detach().float().cpu().clone()
     return vectors

@@ -111,7 +111,10 @@ def kohya_layers(tensors: Mapping[str, Tensor], sites: Mapping[str, Site], famil
         elif role in _ROLES:
             layer.put(*_ROLES[role], tensor)
         else:
-            raise StudioError(f"Convert this file to LoRA, LoHa, LoKr or OFT first: {key} is of none of these kinds.")
+            raise StudioError(
+                f"The adapter type of {key} is not supported. Supported are LoRA, LoCon, LoHa, LoKr, OFT, DoRA "
+                "and full."
+            )
     return layers
 
 
@@ -119,8 +122,8 @@ def _unknown(module: str, family: Family) -> str:
     of_two = module.startswith(("lora_te1_", "lora_te2_"))
     if module.startswith("lora_te") and of_two is not (family is SDXL):
         other = SDXL.title if of_two else "a model with one text encoder"
-        return f"Import this file with a base of its own family: it is for {other}, and this base is {family.title}."
-    return f"Import this file with a base of its own family: {family.title} has no layer {module}."
+        return f"The file is for {other}, and this base is {family.title}. Give a base of that family with --base."
+    return f"This base, {family.title}, has no layer {module}. Give a base of the file's family with --base."
 
 
 def check_family(metadata: Mapping[str, str], family: Family) -> None:
@@ -130,7 +133,7 @@ def check_family(metadata: Mapping[str, str], family: Family) -> None:
     named = next((known for known in FAMILIES if _names(known, version, architecture)), None)
     if named is not None and named is not family and family is not OTHER:
         raise StudioError(
-            f"Import this file with a base of its own family: it is for {named.title}, and this base is {family.title}."
+            f"The file is for {named.title}, and this base is {family.title}. Give a base of that family with --base."
         )
 
 

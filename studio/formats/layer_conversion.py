@@ -81,7 +81,8 @@ def input_oft(held: Mapping[str, Tensor], series: int | None) -> Terms:
         rotation = torch.linalg.solve(identity + turn, identity - turn, left=False)
     elif series < 5:
         raise StudioError(
-            "Train this OFT with 5 terms or more, or without Cayley-Neumann: shorter series are not read."
+            "OFT with num_cayley_neumann_terms below 5 is not supported. Train it with 5 or more, or with "
+            "use_cayley_neumann=False."
         )
     else:
         powers = [torch.linalg.matrix_power(turn, exponent) for exponent in range(1, series)]
@@ -100,7 +101,7 @@ def magnitude(values: Tensor, site: Site) -> Tensor:
         return values.reshape(-1, 1)
     if values.numel() == in_features and values.shape[0] == 1 and values.ndim > 1 and _is_matrix(site):
         return values.reshape(1, -1)
-    raise _misfit(site, "its DoRA magnitudes are for another layer")
+    raise _misfit(site, "the DoRA magnitudes have another size")
 
 
 def _is_matrix(site: Site) -> bool:
@@ -125,7 +126,7 @@ def checked(terms: Terms, site: Site) -> Terms:
         if name in terms and shape() != (out_features, in_features):
             raise _misfit(site, f"it changes a weight of {_by(shape())}")
     if not all(bool(tensor.isfinite().all()) for tensor in terms.values()):
-        raise StudioError(f"Get another copy of this file: {site.name} holds numbers that are not finite.")
+        raise StudioError(f"The file is invalid: {site.name} has NaN or infinite values. Get another copy.")
     return {name: tensor.float().contiguous() for name, tensor in terms.items()}
 
 
@@ -141,7 +142,8 @@ def _rotated_features(blocks: Tensor, features: int) -> int:
 
 def _misfit(site: Site, what: str) -> StudioError:
     return StudioError(
-        f"Use a file of this base's family: at {site.name}, whose weight is {_by(site.weight.shape)}, {what}."
+        f"The file does not fit this base: at {site.name}, whose weight is {_by(site.weight.shape)}, {what}. "
+        "Give a base of the file's family with --base."
     )
 
 

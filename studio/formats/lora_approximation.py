@@ -53,11 +53,12 @@ def approximate_lora(
     concept that changes norms or embeddings, or only biases, since no LoRA can represent those.
     """
     if rank is not None and rank < 1:
-        raise StudioError(f"Choose a rank of 1 or more: {rank} is too small.")
+        raise StudioError(f"rank {rank} is too low. Choose 1 or more.")
     config, loaded = config or MergeConfig(), load_concepts(base, concepts)
     if {"norm", "output"} & {site.role for concept in loaded.values() for site in concept.sites.values()}:
         raise StudioError(
-            "Export it with --format full: no LoRA can represent its changes of norms, biases or embeddings."
+            "No LoRA can represent changes of norms, biases or embeddings, which this concept has. Export "
+            "it with --format full."
         )
     if len(concepts) == 1:
         ((name, concept),) = loaded.items()

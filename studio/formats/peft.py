@@ -65,7 +65,10 @@ def peft_layers(folder: Path, sites: Mapping[str, Site]) -> dict[str, Layer]:
     for own in peft_folders(folder):
         config = read_json(own / CONFIG_FILE)
         if config.get("peft_type") not in _KNOWN:
-            raise StudioError(f"Give a PEFT folder of LoRA, LoHa, LoKr or OFT: {own} is of {config.get('peft_type')}.")
+            raise StudioError(
+                f"The PEFT type {config.get('peft_type')} of {own} is not supported. Supported are LoRA, LoHa, "
+                "LoKr and OFT."
+            )
         layers |= _part_layers(own, config, sites)
     return layers
 

@@ -62,7 +62,10 @@ def gather(
     for key, tensor in tensors.items():
         path, role = split_key(part, key)
         if (part, path) not in places:
-            raise StudioError(f"Import this file with a base of its own family: this base has no layer {part}.{path}.")
+            raise StudioError(
+                f"The base has no layer {part}.{path}, which the file adapts. Give a base of the file's family "
+                "with --base."
+            )
         layer = layers.setdefault(places[part, path], Layer(f"{part}.{path}"))
         configure(layer, path, config)
         put(layer, key, role, tensor)
@@ -78,7 +81,9 @@ def put(layer: Layer, key: str, role: str, tensor: Tensor) -> None:
     elif role in _ROLES:
         layer.put(*_ROLES[role], tensor)
     else:
-        raise StudioError(f"Convert this file to LoRA, LoHa, LoKr or OFT first: {key} is of none of these kinds.")
+        raise StudioError(
+            f"The adapter type of {key} is not supported. Supported are LoRA, LoCon, LoHa, LoKr, OFT, DoRA and full."
+        )
 
 
 def configure(layer: Layer, path: str, config: Mapping[str, Any]) -> None:

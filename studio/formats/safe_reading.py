@@ -21,17 +21,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise StudioError(f"Give a file that can be read: {path} cannot be opened.") from error
+        raise StudioError(f"{path} cannot be opened. Check the path and its permissions.") from error
     if path.suffix.lower() in _PICKLES or start.startswith(_PICKLE_STARTS):
         raise StudioError(
-            f"Convert {path.name} to safetensors first: a pickle file can run any program when it is opened."
+            f"{path.name} is a pickle file, which can run any code when it is opened. Convert it to safetensors first."
         )
     try:
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise StudioError(
-            f"Get another copy of {path.name}: it is truncated, or no safetensors file ({error})."
+            f"{path.name} is truncated, or not a safetensors file ({error}). Get another copy."
         ) from error
 
 
@@ -40,7 +40,7 @@ def read_json(path: Path) -> dict:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise StudioError(f"Get another copy of {path}: it is missing, or no JSON.") from error
+        raise StudioError(f"{path} is missing, or not JSON. Get another copy.") from error
     if not isinstance(found, dict):
-        raise StudioError(f"Get another copy of {path}: it holds no JSON object.")
+        raise StudioError(f"{path} is not a JSON object. Get another copy.")
     return found

@@ -38,13 +38,13 @@ def read_token(path: Path, widths: Mapping[str, int]) -> dict[str, Tensor]:
     elif len(tensors) == 1:
         found = {"text_encoder": next(iter(tensors.values()))}
     else:
-        raise StudioError(f"Give a textual inversion with one token: {path.name} holds {len(tensors)} tensors.")
+        raise StudioError(f"{path.name} has {len(tensors)} tensors. Give a textual inversion file with one token.")
     vectors = {part: (tensor[None] if tensor.ndim == 1 else tensor).float() for part, tensor in found.items()}
     shapes = {part: tensor.shape[1] for part, tensor in vectors.items() if tensor.ndim == 2}
     if shapes != dict(widths):
         raise StudioError(
-            f"Give a token of this base's family: {path.name} has vectors of width {_listed(shapes)}, "
-            f"and the base's have {_listed(widths)}."
+            f"The textual inversion {path.name} has vectors of width {_listed(shapes)}, and this base needs "
+            f"{_listed(widths)}. Give one for this base."
         )
     return vectors
 

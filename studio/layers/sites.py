@@ -68,9 +68,7 @@ def find_sites(parts: Mapping[str, nn.Module], kinds: Iterable[str] = ("attentio
     selectors = [_selector(kind) for kind in kinds]
     sites = {site.name: site for part, root in parts.items() for site in _sites_of(part, root, selectors)}
     if not sites:
-        raise StudioError(
-            f"No {' or '.join(kinds)} layers were found in {', '.join(parts)}: choose other kinds of layers."
-        )
+        raise StudioError(f"{', '.join(parts)} has no {' or '.join(kinds)} layers. Choose other target modules.")
     return sites
 
 
@@ -234,5 +232,5 @@ def _branch_ends(module: nn.Module) -> Iterator[nn.Module]:
 
 def _selector(kind: str) -> Selector:
     if kind not in KINDS:
-        raise StudioError(f"There is no kind of layer called {kind!r}: choose from {', '.join(KINDS)}.")
+        raise StudioError(f"There are no target modules {kind!r}. Choose from {', '.join(KINDS)}.")
     return KINDS[kind]

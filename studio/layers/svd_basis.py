@@ -42,7 +42,9 @@ class SingularColumns:
         """A copy of the columns [first, first + count); StudioError if fewer are stored."""
         last = first + count
         if last > len(self.s):
-            raise StudioError(f"Choose columns below {len(self.s)}: no more are stored, and {last - 1} was requested.")
+            raise StudioError(
+                f"Singular column {last - 1} was requested, and {len(self.s)} are stored. Choose lower ones."
+            )
         u, s, v = (
             part[..., first:last].clone(memory_format=torch.contiguous_format) for part in (self.u, self.s, self.v)
         )
@@ -140,7 +142,7 @@ class Decomposition:
     def columns(self, site_name: str) -> SingularColumns:
         """The kept columns of one site; StudioError for a site that is not among those decomposed."""
         if site_name not in self._sites:
-            raise StudioError(f"The base has no adapted layer {site_name}: use a concept made for this base.")
+            raise StudioError(f"The base has no adapted layer {site_name}. Use a concept that was made for this base.")
         return self._columns[site_name]
 
     def columns_of(self, sites: Mapping[str, Site]) -> dict[str, SingularColumns]:

@@ -38,7 +38,7 @@ class Scorer:
     def extract_features(self, pictures: Sequence[Image.Image]) -> ImageFeatures:
         """The identity network's features of RGB pictures; StudioError for a scorer without one."""
         if self.identifier is None:
-            raise StudioError(f"{self.backbone} has no identity network: choose toybox-clip.")
+            raise StudioError(f"{self.backbone} cannot measure identity accuracy. Use toybox-clip.")
         rows = [self.identifier.network(batch) for batch in self._batches(pictures)]
         return ImageFeatures(torch.cat([vectors for vectors, _ in rows]), torch.cat([intact for _, intact in rows]))
 
@@ -95,7 +95,8 @@ def load_scorer(source: str = "toybox-clip") -> Scorer:
         return Scorer(source, model, preprocess, open_clip.get_tokenizer(name))
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
         raise StudioError(
-            f"Give --backbone toybox-clip, an open_clip folder or MODEL/WEIGHTS: {source!r} could not be loaded."
+            f"{source!r} could not be loaded as a CLIP model. Give --backbone toybox-clip, an open_clip folder "
+            "or MODEL/WEIGHTS."
         ) from error
 
 

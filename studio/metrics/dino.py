@@ -63,7 +63,8 @@ def load_backbone(source: str) -> Backbone:
             return Backbone(source if source in NAMED else Path(source).name, model, side)
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError) as error:
         raise StudioError(
-            f"Give dino, dinov2, a folder, timm/NAME or a model of the hub: {source!r} could not be loaded."
+            f"{source!r} could not be loaded as a DINO model. Give dino, dinov2, a folder, timm/NAME or a "
+            "Hugging Face Hub model ID."
         ) from error
 
 

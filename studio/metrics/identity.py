@@ -130,7 +130,7 @@ class Recognition:
 
     def __init__(self, identifier: Identifier | None, own: ImageFeatures, others: Sequence[ImageFeatures]):
         if identifier is None or identifier.thresholds is None:
-            raise StudioError("Identity accuracy needs a scorer with an identity network, such as toybox-clip.")
+            raise StudioError("This scorer cannot measure identity accuracy. Use toybox-clip.")
         self.thresholds = identifier.thresholds
         self.references = torch.stack([F.normalize(features.vectors.mean(0), dim=0) for features in (own, *others)])
 

@@ -41,7 +41,7 @@ def load_control_model(base: Base, source: str) -> ModelMixin:
             model = _CLASSES[config["_class_name"]].from_pretrained(source, torch_dtype=torch.float32)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudioError(
-            f"Give a T2IAdapter or a ControlNet, as a folder or a model of the hub: {source!r} is neither."
+            f"{source!r} is not a T2I-Adapter or ControlNet. Give one as a folder or a Hugging Face Hub model ID."
         ) from error
     _check(base, model, Path(source).name)
     return model.requires_grad_(False).eval().to(base.device)
@@ -55,7 +55,7 @@ def _check(base: Base, model: Any, name: str) -> None:
     else:
         widths, fits = list(config.channels), (config.adapter_type == "full_adapter_xl") == (family is SDXL)
     if widths[: len(unet.block_out_channels)] != list(unet.block_out_channels) or not fits:
-        raise StudioError(f"Give a condition model for {family.title}: {name} is for another base.")
+        raise StudioError(f"The control model {name} is for another base. Give one for {family.title}.")
 
 
 @contextmanager

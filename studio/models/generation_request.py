@@ -94,7 +94,9 @@ def request_from_text(text: Mapping[str, Any]) -> GenerationRequest:
         values = {key: value if key in _WORDS else json.loads(value) for key, value in own.items()}
         return GenerationRequest(**{"control": _former_control(text), **values})
     except (ValidationError, ValueError, TypeError) as error:
-        raise StudioError("Choose a picture that was generated here: this one keeps no settings.") from error
+        raise StudioError(
+            "The image has no generation settings in its metadata. Choose a PNG file that Concept Studio generated."
+        ) from error
 
 
 def _former_control(text: Mapping[str, Any]) -> list[dict[str, str]]:

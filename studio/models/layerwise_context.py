@@ -45,5 +45,8 @@ def _read_own_part(
     if context is None or context.shape[-1] == width:
         return inputs, options
     if context.shape[-1] != layers * width:
-        raise StudioError(f"Use a concept of this base: its token is not for {layers} attention blocks, as here.")
+        raise StudioError(
+            f"The layer-wise token does not have vectors for the {layers} attention blocks of this base. Use "
+            "a concept of this base."
+        )
     return inputs, {**options, "encoder_hidden_states": parts_of(context, width)[index]}

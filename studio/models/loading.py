@@ -30,10 +30,13 @@ def default_target_modules(source: str) -> tuple[str, ...]:
     try:
         kinds = tuple(json.loads(file.read_text(encoding="utf-8"))["sites"])
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise StudioError(f'Write {{"sites": ["attention"]}} to {file}, or remove it: it cannot be read.') from error
+        raise StudioError(
+            f"{file} cannot be read. Write JSON such as {{'sites': ['attention']}} into it, or delete it."
+        ) from error
     if not kinds or any(kind not in CHOICES for kind in kinds):
         raise StudioError(
-            f"Choose the sites in {file} from {', '.join(CHOICES)}: {', '.join(map(str, kinds)) or 'none'} is invalid."
+            f"Invalid target modules in {file}: {', '.join(map(str, kinds)) or 'none'}. Choose "
+            f"from {', '.join(CHOICES)}."
         )
     return kinds
 
@@ -80,6 +83,6 @@ def _pretrained(source: str) -> Any:
         )
     except (OSError, ValueError, KeyError) as error:
         raise StudioError(
-            "Give --base toybox, a diffusers folder, a .safetensors checkpoint or a hub model: nothing could be loaded "
-            f"from {source!r}."
+            f"No base could be loaded from {source!r}. Give --base toybox, a diffusers folder, a .safetensors "
+            "checkpoint or a Hugging Face Hub model ID."
         ) from error

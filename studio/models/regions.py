@@ -27,7 +27,10 @@ class Region:
     def __post_init__(self) -> None:
         if not (0 <= self.top < self.bottom <= 1 and 0 <= self.left < self.right <= 1):
             box = f"{self.top},{self.left},{self.bottom},{self.right}"
-            raise StudioError(f"Give a region as top,left,bottom,right with 0 <= top < bottom <= 1: {box} is not one.")
+            raise StudioError(
+                f"Region {box} is invalid. Give top,left,bottom,right with top < bottom and left < right, inside "
+                "the image."
+            )
 
     def covers(self, rows: int, columns: int) -> Tensor:
         """Which cells of a rows x columns grid have their centre in the box, (rows, columns) bool."""

@@ -69,7 +69,9 @@ def scheduler_applied(pipeline: Any, name: str | None) -> Iterator[None]:
         kind, options = SCHEDULERS[name]
         if options.get("use_karras_sigmas") and own.config.get("rescale_betas_zero_snr"):
             plain = name.removesuffix(" karras")
-            raise StudioError(f"Choose {plain}: {name} does not work with zero terminal SNR, which this base has.")
+            raise StudioError(
+                f"The scheduler {name} does not work with zero terminal SNR, which this base has. Choose {plain}."
+            )
         pipeline.scheduler = getattr(diffusers, kind).from_config(own.config, **options)
     try:
         yield

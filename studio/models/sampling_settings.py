@@ -57,7 +57,7 @@ class SamplingSettings(BaseModel):
     @classmethod
     def _known_scheduler(cls, name: str | None) -> str | None:
         if name is not None and name.lower() not in SCHEDULERS:
-            raise ValueError(f"choose from {', '.join(SCHEDULERS)}; there is none called {name!r}")
+            raise ValueError(f"there is no scheduler {name!r}; choose from {', '.join(SCHEDULERS)}")
         return name and name.lower()
 
     def pixels(self, base: Sized) -> tuple[int, int]:
@@ -65,7 +65,8 @@ class SamplingSettings(BaseModel):
         size, step = self.size or (base.side, base.side), base.size_step
         if any(side < step or side % step or side > MAX_SIDE for side in size):
             raise StudioError(
-                f"Choose width and height as multiples of {step} up to {MAX_SIDE}: {size[0]}x{size[1]} is not."
+                f"Size {size[0]}x{size[1]} is impossible. Choose width and height as multiples of {step} up to "
+                f"{MAX_SIDE}."
             )
         return size
 
@@ -78,4 +79,4 @@ class SamplingSettings(BaseModel):
 def check_seeds(seeds: Sequence[int]) -> None:
     """Raise StudioError unless every seed is one."""
     if wrong := next((seed for seed in seeds if seed not in SEEDS), None):
-        raise StudioError(f"Choose seeds from 0 to 2^64 - 1: {wrong} is outside that range.")
+        raise StudioError(f"Seed {wrong} is outside the range. Choose one from 0 to 2^64 - 1.")

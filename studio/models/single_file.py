@@ -56,24 +56,25 @@ def _opened(pipeline_class: Any, path: Path, configurations: Path) -> Any:
         if any(parameter.is_meta for part in parts for parameter in part.parameters()):
             raise ValueError("a tensor is missing")
     except (OSError, ValueError, KeyError, RuntimeError, SingleFileComponentError) as error:
-        raise StudioError(f"Get another copy of {path.name}: its tensors are not those of its family.") from error
+        raise StudioError(f"{path.name} is not a complete Stable Diffusion checkpoint. Get another copy.") from error
     return pipeline
 
 
 def _family(path: Path) -> str:
     if path.suffix != ".safetensors":
         raise StudioError(
-            f"Convert {path.name} to safetensors first: a checkpoint of another kind can run any program when opened."
+            f"{path.name} is a checkpoint that can run any code when it is opened. Convert it to safetensors first."
         )
     try:
         with safe_open(path, "pt") as file:
             keys = set(file.keys())
     except (SafetensorError, OSError) as error:
-        raise StudioError(f"Get another copy of {path.name}: it is truncated, or no safetensors file.") from error
+        raise StudioError(f"{path.name} is truncated, or not a safetensors file. Get another copy.") from error
     family = next((family for key, family in _FAMILY_KEYS.items() if key in keys), None)
     if family is None:
         raise StudioError(
-            f"Give a whole checkpoint of Stable Diffusion 1.x, 2.x or XL: {path.name} holds no text encoder of theirs."
+            f"{path.name} has no text encoder of Stable Diffusion 1.x, 2.x or XL. Give a complete checkpoint "
+            "of one of these."
         )
     return family
 

@@ -34,7 +34,8 @@ def check_strength(parts: Mapping[str, nn.Module], strength: Strength) -> None:
         part, _, block = key.partition(".")
         if part not in parts or not _has(parts[part], block):
             raise StudioError(
-                f"Give a strength for {' or '.join(parts)}, or for a block as in unet.up_blocks.1: there is no {key}."
+                f"The base has no component or block {key}. Give a strength for {' or '.join(parts)}, or for a "
+                "block such as unet.up_blocks.1."
             )
 
 

@@ -51,7 +51,7 @@ class ConceptEmbedding(nn.Module):
     def of(self, token: str) -> nn.Parameter:
         """The trained vectors, (n, d) or (layers, n, d), of a token; StudioError if there is no such token."""
         if token not in self.tokens:
-            raise StudioError(f"The text encoder has no token {token}: load its concept first.")
+            raise StudioError(f"The text encoder has no token {token}. Load its concept first.")
         return self.vectors[self.tokens.index(token)]
 
     @property
@@ -96,7 +96,7 @@ def add_token(
     """
     pieces = tokenizer.encode(initial_word, add_special_tokens=False)
     if not pieces or vectors < 1:
-        raise StudioError("Give an initial word and at least one vector: a new token needs both.")
+        raise StudioError("A new token needs an initial word and at least one vector. Give both.")
     with torch.no_grad():
         embedding = text_encoder.get_input_embeddings()
         start = embedding(torch.tensor(pieces, device=text_encoder.device)).float().mean(0)
@@ -113,12 +113,12 @@ def load_token(tokenizer: TokenizersBackend, text_encoder: PreTrainedModel, toke
     width = embedding.base.embedding_dim
     if vectors.ndim not in (2, 3) or vectors.shape[-1] != width or not vectors.numel():
         raise StudioError(
-            f"Use a concept of this base: {token} has vectors of shape {tuple(vectors.shape)}, "
-            f"and this text encoder needs (n, {width}) or (layers, n, {width})."
+            f"{token} has vectors of shape {tuple(vectors.shape)}, and this text encoder needs (n, {width}) "
+            f"or (layers, n, {width}). Use a concept of this base."
         )
     pieces = _pieces(token, vectors)
     if any(_is_taken(tokenizer, piece) for piece in pieces):
-        raise StudioError(f"Choose another name: the tokenizer already has the token {token}.")
+        raise StudioError(f"The tokenizer already has the token {token}. Choose another name.")
     trained = nn.Parameter(vectors.detach().to(embedding.base.weight.device, torch.float32, copy=True))
     tokenizer.add_tokens(pieces)
     embedding.assign({**embedding.entries(), token: trained}, tokenizer)
@@ -134,7 +134,9 @@ def add_tokens(text_encoders: TextEncoders, token: str, initial_word: str, vecto
 def load_tokens(text_encoders: TextEncoders, token: str, parts: Mapping[str, Tensor]) -> None:
     """`load_token` with each text encoder's own vectors; in all or, where it raises StudioError, in none."""
     if missing := sorted(text_encoders.keys() - parts.keys()):
-        raise StudioError(f"Use a concept of this base: {token} has no vectors for its {' and '.join(missing)}.")
+        raise StudioError(
+            f"{token} has no vectors for this base's {' and '.join(missing)}. Use a concept of this base."
+        )
     _in_every(text_encoders, token, lambda part, pair: load_token(*pair, token, parts[part]))
 
 
@@ -217,7 +219,7 @@ def _installed(text_encoder: PreTrainedModel) -> ConceptEmbedding | None:
 def _concept_embedding(text_encoder: PreTrainedModel, token: str) -> ConceptEmbedding:
     embedding = _installed(text_encoder)
     if embedding is None:
-        raise StudioError(f"The text encoder has no token {token}: load its concept first.")
+        raise StudioError(f"The text encoder has no token {token}. Load its concept first.")
     return embedding
 
 

@@ -18,7 +18,10 @@ class ServedConcept:
         self.concept, self.sites = concept, concept.sites
         for site in self.sites.values():
             if site.role == "output" or routed(site.module) is None:
-                raise StudioError(f"Merge {name} to generate it: it changes {site.name}, which is not a matrix.")
+                raise StudioError(
+                    f"{name} cannot be used unmerged, since it changes {site.name}, which is not a weight matrix. "
+                    "Use another --method."
+                )
         self._factors = lru_cache(maxsize=4)(self._computed)
 
     def factors(self, strength: Strength) -> dict[str, LoraFactors]:

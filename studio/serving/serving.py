@@ -113,7 +113,7 @@ class Serving:
         for name in {name for request in requests for name in (*request.concepts, *request.regions)}:
             if name not in self._loaded:
                 raise StudioError(
-                    f"Load {name} before it is generated: loaded are {', '.join(self._loaded) or 'none'}."
+                    f"{name} is not loaded; loaded are {', '.join(self._loaded) or 'none'}. Load it first."
                 )
         groups: dict[object, list[int]] = {}
         for index, request in enumerate(requests):

@@ -65,7 +65,7 @@ def test_a_grid_and_the_list(client: Client):
 def test_what_is_refused_is_a_sentence(client: Client, library: Library, tmp_path: Path):
     (tmp_path / "words.png").write_text("no picture")
     wrong = [
-        ("/add_concept", ("odd name", "dog", []), "cannot be a name"),
+        ("/add_concept", ("odd name", "dog", []), "is not a valid name"),
         ("/add_concept", ("words", "cat", [handle_file(tmp_path / "words.png")]), "words.png is not a picture"),
         ("/train", ("nobody",), "nobody"),
         ("/train", ("rex", {"stepz": 3}), "stepz"),
@@ -84,9 +84,9 @@ def test_what_is_refused_is_a_sentence(client: Client, library: Library, tmp_pat
 def test_no_other_file_of_the_machine_is_read(client: Client, library: Library):
     stored = str(library.concept("rex").pictures[0])
     for path in (stored, "/etc/passwd", "../../etc/passwd", ""):
-        with pytest.raises(AppError, match="only what was uploaded is read"):
+        with pytest.raises(AppError, match="only reads uploaded files"):
             client.predict([{"path": path}], "a dog", api_name="/score")
-    with pytest.raises(AppError, match="Name concepts of the library"):
+    with pytest.raises(AppError, match="accepts names of concepts in the library"):
         client.predict("a dog", {"concepts": ["/tmp/other.safetensors"]}, api_name="/generate")
 
 

@@ -105,7 +105,7 @@ def test_a_concept_goes_out_and_comes_back(
     panel = page.locator("#import")
     panel.get_by_role("button", name="Import", exact=True).click()
     expect(panel).to_contain_text("Drop the .safetensors file first.")
-    expect(panel).to_contain_text('"" cannot be a name')
+    expect(panel).to_contain_text('"" is not a valid name')
     file, token = panel.locator("input[type=file]").all()
     token.set_input_files(tmp_path / "azura.tokens.safetensors")  # first, since a field that is full has no input
     file.set_input_files(tmp_path / "azura.safetensors")

@@ -135,7 +135,7 @@ def test_a_library_of_a_newer_version_is_refused_and_left_alone(tmp_path):
     with sqlite3.connect(tmp_path / "studio.sqlite") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(LibraryError, match="made by a newer version of Concept Studio: update Concept Studio"):
+    with pytest.raises(LibraryError, match=r"made by a newer version of Concept Studio. Update Concept Studio"):
         Library(tmp_path)
     with sqlite3.connect(tmp_path / "studio.sqlite") as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
@@ -170,5 +170,5 @@ def test_a_file_that_is_no_database(name, tmp_path):
 
 def test_a_root_that_is_a_file(tmp_path):
     (tmp_path / "root").write_text("text")
-    with pytest.raises(LibraryError, match="check that it is a library's folder"):
+    with pytest.raises(LibraryError, match="Check that the folder is a library's"):
         Library(tmp_path / "root")

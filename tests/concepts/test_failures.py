@@ -76,7 +76,7 @@ def test_a_full_disk(library, pictures, monkeypatch, unchanged, details):
 
     for module in (concepts.images.import_files, concepts.result_changes):
         monkeypatch.setattr(module, "atomic_write", full)
-    with pytest.raises(LibraryError, match=r"No space left on device.*the disk has room"):
+    with pytest.raises(LibraryError, match=r"No space left on device.*the disk has free space"):
         library.add_concept("milo", "cat", [pictures])
     with pytest.raises(LibraryError, match="No space left on device"):
         library.store_result("rex", b"data", details)

@@ -56,14 +56,14 @@ def test_good_names(name, library, pictures):
 @pytest.mark.parametrize("name", ["", "9lives", "-x", "_x", "a b", "../x", "x/y", "x\n", "é", "<rex>", "x" * 41])
 def test_bad_names(name, library, pictures, unchanged):
     unchanged()
-    with pytest.raises(LibraryError, match="cannot be a name: use 1 to 40 letters"):
+    with pytest.raises(LibraryError, match=r"is not a valid name. Use 1 to 40 letters"):
         library.add_concept(name, "dog", [pictures])
 
 
 @pytest.mark.parametrize("word", ["", " ", "<dog>", "dog\n", "x" * 41])
 def test_bad_class_words(word, library, pictures, unchanged):
     unchanged()
-    with pytest.raises(LibraryError, match="cannot be a class word"):
+    with pytest.raises(LibraryError, match="is not a valid class word"):
         library.add_concept("rex", word, [pictures])
 
 
@@ -76,7 +76,7 @@ def test_a_name_used_twice_whatever_the_case(library, pictures, unchanged):
     library.add_concept("Rex", "dog", [pictures])
     unchanged()
     for name in ("Rex", "rex", "REX"):
-        with pytest.raises(LibraryError, match='There is a concept "Rex" already: choose another name'):
+        with pytest.raises(LibraryError, match=r'A concept "Rex" already exists. Choose another name'):
             library.add_concept(name, "cat", [pictures])
 
 
@@ -102,9 +102,9 @@ def test_too_many_pictures_and_none(library, tmp_path, unchanged):
     many.mkdir()
     for index in range(101):
         (many / f"{index}.png").touch()
-    with pytest.raises(LibraryError, match="Give 1 to 100 pictures, not 101"):
+    with pytest.raises(LibraryError, match=r"101 pictures were given. Give 1 to 100"):
         library.add_concept("rex", "dog", [many])
-    with pytest.raises(LibraryError, match="Give 1 to 100 pictures, not 0"):
+    with pytest.raises(LibraryError, match=r"0 pictures were given. Give 1 to 100"):
         library.add_concept("rex", "dog", [])
 
 
@@ -122,7 +122,7 @@ def test_unknown_names_come_with_the_nearest(library, pictures, details):
         library.concept("rex")
     for name in ("Rex", "milo"):
         library.add_concept(name, "dog", [pictures])
-    with pytest.raises(LibraryError, match=r'no concept "rexx": did you mean "Rex"\?'):
+    with pytest.raises(LibraryError, match=r'no concept "rexx"\. Did you mean "Rex"\?'):
         library.concept("rexx")
     with pytest.raises(LibraryError, match='no concept "wolf": list the concepts'):
         library.concept("wolf")
@@ -132,7 +132,7 @@ def test_unknown_names_come_with_the_nearest(library, pictures, details):
         lambda: library.store_result("mylo", b"", details),
         lambda: library.set_scores("mylo", {}),
     ):
-        with pytest.raises(LibraryError, match='did you mean "milo"'):
+        with pytest.raises(LibraryError, match='Did you mean "milo"'):
             call()
 
 

@@ -20,7 +20,7 @@ def test_the_newest_result_counts(library, pictures, details):
 
 def test_scores(library, pictures, details):
     library.add_concept("rex", "dog", [pictures])
-    with pytest.raises(LibraryError, match='"rex" has no result to score: train it first'):
+    with pytest.raises(LibraryError, match=r'"rex" has no training result to score. Train it first'):
         library.set_scores("rex", {"a": 1.0})
     library.store_result("rex", b"data", {**details, "scores": {"a": 0.0}})
     library.set_scores("rex", {"b": 0.5})
@@ -35,7 +35,7 @@ def test_details_that_cannot_be_stored(library, pictures, unchanged, details):
     unchanged()
     with pytest.raises(LibraryError, match="lack 'rank'"):
         library.store_result("rex", b"", {key: value for key, value in details.items() if key != "rank"})
-    with pytest.raises(LibraryError, match="use plain JSON"):
+    with pytest.raises(LibraryError, match="not plain JSON"):
         library.store_result("rex", b"", {**details, "path": Path()})
-    with pytest.raises(LibraryError, match="use plain JSON"):
+    with pytest.raises(LibraryError, match="not plain JSON"):
         library.set_scores("rex", {"a": object()})

@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_read(remote):
     [
         (URL, "Name a PostgreSQL database for remote://bucket/library, by --database or STUDIO_DATABASE"),
         ("s3://bucket/library", "Install s3fs"),
-        ("nothing://library", "Unsupported filesystem: 'nothing'.*check the URL"),
+        ("nothing://library", "Unsupported filesystem: 'nothing'.*Check the URL"),
     ],
 )
 def test_a_url_that_cannot_be_used(url, sentence):

@@ -36,7 +36,7 @@ def test_a_source_goes_after_its_variants(library: Library, pictures: Path, file
     library.add_concept("rex", "dog", [pictures])
     library.variants.add("rex", "rex-r4")
     library.remove_concept("rex-r4", permanent=False)
-    with pytest.raises(LibraryError, match="Remove rex-r4 for good first"):
+    with pytest.raises(LibraryError, match="The concepts rex-r4 use the pictures"):
         library.remove_concept("rex")
     assert library.restore_concept("rex-r4").pictures == library.concept("rex").pictures
     library.remove_concept("rex", permanent=False)
@@ -47,7 +47,7 @@ def test_a_source_goes_after_its_variants(library: Library, pictures: Path, file
 
 
 @pytest.mark.parametrize(("source", "name", "said"), [
-    ("nobody", "rex-r4", "no concept"), ("rex", "odd name", "cannot be a name"), ("rex", "REX", "already"),
+    ("nobody", "rex-r4", "no concept"), ("rex", "odd name", "is not a valid name"), ("rex", "REX", "already"),
 ])  # fmt: skip
 def test_what_cannot_be_a_variant_is_refused(library: Library, pictures: Path, unchanged, source, name, said):
     library.add_concept("rex", "dog", [pictures])

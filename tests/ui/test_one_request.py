@@ -206,9 +206,9 @@ def test_other_machines_choose_no_files_of_this_one(workflow: Workflow, pictures
     endpoints: Any = api.Endpoints(workflow, None)  # pyright: ignore[reportArgumentType]
     image: dict[str, Any] = {"kind": "pose", "image": {"path": str(pictures / "0.png")}}
     for wrong, said in (
-        ({**image, "model": str(tmp_path)}, "Name a control model of the hub"),
-        ({**image, "image": {"path": "/etc/passwd"}}, "only what was uploaded is read"),
-        ({**image, "image": str(pictures / "0.png")}, "only what was uploaded is read"),
+        ({**image, "model": str(tmp_path)}, "is not a Hugging Face Hub model ID"),
+        ({**image, "image": {"path": "/etc/passwd"}}, "only reads uploaded files"),
+        ({**image, "image": str(pictures / "0.png")}, "only reads uploaded files"),
     ):
         with pytest.raises(StudioError, match=said):
             endpoints.generate("a cat", {"control": [wrong]})
@@ -224,8 +224,8 @@ def test_a_file_of_prompts_is_a_request_each(
     assert done["prompts"] == ["a <rex>", "a cat on the beach"]
     assert [received.prompt for received in sampled] == done["prompts"]
     assert len(done["pictures"]) == 2
-    assert "Give a prompt, or --prompts" in studio("generate", "a cat", "--prompts", file, *at).err
-    assert "Give a prompt, or --prompts" in studio("generate", *at).err
+    assert "Give either a prompt, or --prompts" in studio("generate", "a cat", "--prompts", file, *at).err
+    assert "Give either a prompt, or --prompts" in studio("generate", *at).err
     file.write_text(" \n")
     assert "it has none" in studio("generate", "--prompts", file, *at).err
     file.write_text("a cat\na dog")

@@ -11,24 +11,27 @@ class Recipe(Validation, Tokens, Pictures, Loss, Optimization, AdapterOptions):
     @model_validator(mode="after")
     def _fit_together(self) -> "Recipe":
         if self.optimizer == "prodigy" and (self.unet_lr or self.text_encoder_lr or self.token_lr):
-            raise ValueError("leave unet_lr, text_encoder_lr and token_lr out: prodigy sets the learning rates itself")
+            raise ValueError(
+                "prodigy sets the learning rates itself, so unet_lr, text_encoder_lr and token_lr must be unset"
+            )
         if (self.early_stopping_patience or self.keep_best) and not self.validation_steps:
             raise ValueError(
-                "set validation_steps too: early_stopping_patience and keep_best use the scores of validation images"
+                "early_stopping_patience and keep_best need the scores of validation images, so validation_steps "
+                "must be set"
             )
         if not self.train_token and (self.layerwise_token or self.freeze_token_after or self.token_lr):
-            raise ValueError("leave layerwise_token, freeze_token_after and token_lr out: train_token is false")
+            raise ValueError("train_token is false, so layerwise_token, freeze_token_after and token_lr must be unset")
         if self.num_prior_in_batch >= self.batch_size:
             raise ValueError(
-                "choose a smaller prior_ratio or a larger batch_size: no picture of the concept is left in the batch"
+                "the batch has no picture of the concept; choose a smaller prior_ratio or a larger batch_size"
             )
         if missing := next((text for text in self.templates if "{}" not in text), None):
-            raise ValueError(f"write {{}} for the concept in each of templates: {missing!r} lacks it")
+            raise ValueError(f"the template {missing!r} has no {{}}, which stands for the token")
         if "{}" not in self.validation_prompt:
-            raise ValueError(f"write {{}} for the concept in validation_prompt: {self.validation_prompt!r} lacks it")
+            raise ValueError(f"validation_prompt {self.validation_prompt!r} has no {{}}, which stands for the token")
         return self
 
     @property
     def num_prior_in_batch(self) -> int:
-        """How many pictures of a batch are prior pictures."""
+        """How many samples of a batch do not name the concept."""
         return round(self.batch_size * self.prior_ratio)

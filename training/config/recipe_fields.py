@@ -24,43 +24,60 @@ class Optimization(Group):
     """Steps, batch size, learning rates and the optimizer."""
 
     steps: int = Field(default=120, ge=1, description="Training steps.")
-    batch_size: int = Field(default=8, ge=2, description="Pictures in a batch, including prior pictures.")
+    batch_size: int = Field(default=8, ge=2, description="Batch size over all processes, class images included.")
     gradient_accumulation_steps: int = Field(
         default=1,
         ge=1,
-        description="Batches whose gradients are accumulated in a step, for a larger effective batch.",
+        description="Batches whose gradients are accumulated in a training step, for a larger effective batch.",
     )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of order, noise and initial values.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed.")
     threads: int | None = Field(
         default=None,
         ge=1,
         description="CPU threads; those of the process if unset. Results are identical only for the same number.",
     )
     unet_lr: float | None = Field(
-        title="UNet LR", default=None, gt=0, description="Learning rate of UNet layers; the adapter's default if unset."
+        title="UNet LR",
+        default=None,
+        gt=0,
+        description="Learning rate of UNet layers. If unset, the adapter's default, which is for toybox; use about "
+        "1e-4 for "
+        "Stable Diffusion.",
     )
     text_encoder_lr: float | None = Field(
-        default=None, gt=0, description="Learning rate of text-encoder layers; the adapter's default if unset."
+        default=None,
+        gt=0,
+        description="Learning rate of text encoder layers. If unset, the adapter's default, which is for toybox; "
+        "use about "
+        "1e-5 for Stable Diffusion.",
     )
     token_lr: float | None = Field(
-        default=None, gt=0, description="Learning rate of the new token's embedding; 0.005 if unset."
+        default=None,
+        gt=0,
+        description="Learning rate of the new token's embedding; 0.005 if unset, for toybox; use about 1e-3 for Stable "
+        "Diffusion.",
     )
     optimizer: Literal["adamw", "adamw8bit", "adafactor", "prodigy"] = Field(
         default="adamw",
-        description="adamw; adamw8bit, with a quarter of its memory, on a GPU with bitsandbytes; adafactor, with even "
-        "less; or prodigy, which sets the learning rates itself.",
+        description="adamw; adamw8bit, which needs a GPU and bitsandbytes; adafactor, which needs the least memory; or "
+        "prodigy, which sets the learning rates itself.",
     )
-    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of adapters; tokens have none.")
+    weight_decay: float = Field(
+        default=0.01, ge=0, description="Weight decay of the adapter's parameters; tokens have none."
+    )
     lr_scheduler: Literal["linear", "constant", "cosine", "cosine_restarts", "polynomial"] = Field(
-        default="linear", description="Learning rate schedule after the warm-up; polynomial is quadratic."
+        default="linear",
+        description="Learning rate schedule after the warm-up; cosine_restarts is diffusers' cosine_with_restarts, "
+        "and polynomial has the power 2.",
     )
     lr_num_cycles: int = Field(default=2, ge=1, description="Number of cycles of cosine_restarts.")
     lr_warmup_steps: int = Field(default=10, ge=0, description="Steps of linear warm-up of the learning rates.")
     max_grad_norm: float = Field(default=1.0, ge=0, description="Maximum gradient norm; 0 disables clipping.")
     mixed_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="Precision of matrix products; auto is bfloat16 where the device supports it natively. float16 is "
-        "for GPUs without it.",
+        description="Data type of autocast: auto is bfloat16 where the device supports it natively, else float32. "
+        "float16 "
+        "is for GPUs without bfloat16.",
     )
     gradient_checkpointing: bool = Field(
         default=False,
@@ -68,15 +85,17 @@ class Optimization(Group):
     )
     low_memory: bool = Field(
         default=False,
-        description="For GPUs of 8 GB: gradient_checkpointing, adamw8bit for adamw where available, and text encoder "
-        "and autoencoder offloaded to the CPU once their outputs are cached.",
+        description="For GPUs with 8 GB: gradient_checkpointing, adamw8bit instead of adamw where available, and "
+        "text encoder "
+        "and autoencoder moved to the CPU once their outputs are cached.",
     )
     ema_decay: float | None = Field(
         title="EMA decay",
         default=None,
         ge=0,
         lt=1,
-        description="Use the exponential moving average of the parameters with this decay, as 0.99; off if unset.",
+        description="Keep the exponential moving average of the parameters with this decay, such as 0.99; off if "
+        "unset.",
     )
 
 
@@ -90,55 +109,67 @@ class Loss(Group):
         description="Min-SNR weighting (Hang et al., 2023) with this gamma, usually 5; off if unset.",
     )
     noise_offset: float = Field(
-        default=0.0, ge=0, le=1, description="Noise offset per channel, for very dark or bright pictures."
+        default=0.0, ge=0, le=1, description="Noise offset per channel, for very dark or bright images."
     )
     prior_ratio: float = Field(
-        default=0.375, ge=0, lt=1, description="Fraction of the batch whose prompts do not name the concept."
+        default=0.375,
+        ge=0,
+        lt=1,
+        description="Fraction of the batch whose prompts do not name the concept, rounded to whole samples.",
     )
     output_preservation_weight: float = Field(
         default=20.0,
         ge=0,
-        description="Weight of the loss that preserves layer outputs on prompts without the concept; 0 uses only the "
-        "prior loss.",
+        description="Weight of the output preservation loss, which keeps layer outputs on prompts without the concept. "
+        "It replaces DreamBooth's prior preservation loss; 0 uses the latter.",
     )
     random_token_ratio: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Fraction of the preservation loss's prompts that name a random token instead of an ordinary word.",
+        description="Probability that a prompt of the output preservation loss names a random token instead of a "
+        "thing.",
     )
     num_class_images: int = Field(
-        default=48, ge=2, description="Number of prior pictures: half of the class word, half of other things."
+        default=48,
+        ge=2,
+        description="Number of class images (kohya: regularization images), which the base generates: half of the "
+        "class word, half of "
+        "other things.",
     )
     prior_seed: int = Field(
-        default=0, ge=0, lt=2**32, description="Seed of the prior pictures; trainings with the same seed share them."
+        default=0, ge=0, lt=2**32, description="Seed of the class images; trainings with the same seed share them."
     )
     masked_loss: bool = Field(
-        default=False, description="Weight the loss by each picture's mask, from a mask file or from transparency."
+        default=False,
+        description="Weight the loss by each picture's mask, which is a mask file or the picture's transparency.",
     )
-    unmasked_weight: float = Field(default=0.05, ge=0, le=1, description="Loss weight outside the mask.")
+    unmasked_weight: float = Field(default=0.05, ge=0, le=1, description="Weight of the loss outside the mask.")
 
 
 class Pictures(Group):
-    """How pictures are cropped and captioned."""
+    """How pictures are cropped and captioned. They are resized to the base's own resolution, which cannot be set."""
 
-    random_flip: bool = Field(default=False, description="Also train on mirrored pictures; not for text and logos.")
+    random_flip: bool = Field(
+        default=False, description="Also train on horizontally flipped copies of the pictures; not for text and logos."
+    )
     crops: int = Field(
-        default=0, ge=0, le=32, description="Number of random crops of each picture, besides the centre crop."
+        default=0, ge=0, le=32, description="Number of random crops per picture, in addition to the centre crop."
     )
     buckets: int = Field(
         default=1,
         ge=1,
         le=16,
-        description="Number of aspect ratio buckets, from tall to wide; 1 crops all pictures square.",
+        description="Number of aspect ratio buckets, from tall to wide; 1 crops all pictures to squares.",
     )
     captions: Literal["templates", "files"] = Field(
         default="templates",
-        description="templates, or files for each picture's own caption where it has one; the class word in it, or {}, "
-        "is replaced by the token.",
+        description="templates, or files: each picture's own caption where it has one. In a caption, {} or else the "
+        "class "
+        "word is replaced by the token; a caption with neither gets the token in front.",
     )
     templates: tuple[str, ...] = Field(
-        default=CAPTIONS, min_length=1, description="Caption templates, a list; {} is the concept."
+        default=CAPTIONS, min_length=1, description="Caption templates; {} stands for the token."
     )
     shuffle_caption: bool = Field(
         default=False, description="Shuffle the comma-separated parts of a caption at every step."
@@ -151,10 +182,11 @@ class Tokens(Group):
     train_token: bool = Field(
         default=True, description="Train the token's embedding; if false, it stays that of the class word."
     )
-    num_vectors: int = Field(default=1, ge=1, le=16, description="Embedding vectors of the new token.")
+    num_vectors: int = Field(default=1, ge=1, le=16, description="Number of embedding vectors of the new token.")
     layerwise_token: bool = Field(
         default=False,
-        description="Train separate vectors of the token for each attention block (ED-LoRA, Gu et al., 2023).",
+        description="Train separate embedding vectors of the token for each block with cross-attention, as P+ and "
+        "ED-LoRA (Gu et al., 2023) do.",
     )
     freeze_token_after: int | None = Field(
         default=None, ge=1, description="Freeze the token's embedding after this number of steps."
@@ -170,7 +202,9 @@ class Validation(Group):
         description="Generate and score validation images every this many steps, and at the end; off if unset.",
     )
     validation_prompt: str = Field(
-        default="a photo of {}", description="Prompt of validation images; {} is the concept."
+        default="a photo of {}",
+        description="Prompt of the validation images; {} stands for the token. The previews at the end have other "
+        "prompts.",
     )
     num_validation_images: int = Field(default=4, ge=1, le=64, description="Number of validation images.")
     early_stopping_patience: int | None = Field(
@@ -182,23 +216,24 @@ class Validation(Group):
 
 
 class AdapterOptions(Group):
-    """The method, its size, and the layers that it adapts."""
+    """The adapter, its size, and the layers that it adapts."""
 
-    adapter: str = Field(default="spectral_additive", description="The method that adapts the layers.")
+    adapter: str = Field(default="spectral_additive", description="The adapter; studio adapters lists them.")
     rank: int | None = Field(
         default=None,
         ge=1,
-        description="The adapter's rank; more parameters and a larger file if higher; the adapter's default if unset.",
+        description="The adapter's rank (PEFT: r, kohya: network_dim); the adapter's default if unset.",
     )
     max_parameters: int | None = Field(
         default=None, ge=1, description="Instead of a rank: the maximum number of the adapter's trained parameters."
     )
-    options: dict[str, Any] = Field(default={}, description="Further options of the adapter, by name.")
+    options: dict[str, Any] = Field(default={}, description="The adapter's own options, by name.")
     target_modules: tuple[Places, ...] | None = Field(
         default=None,
         min_length=1,
-        description="Layers to adapt, a list: attention, or only attention_kv, cross_attention_kv or text_attention; "
-        "feed_forward; up_convolution, in the up blocks that attend to the prompt, inner_convolution in all blocks, "
-        "or convolution with the first and last; the base's default if unset, which is attention unless its folder "
-        "sets another.",
+        description="Groups of layers to adapt, not module names as in PEFT. In UNet and text encoder: attention "
+        "(q, k, v, "
+        "out), attention_kv, feed_forward. In the UNet: cross_attention_kv; up_convolution (up blocks with "
+        "cross-attention), inner_convolution (all blocks), convolution (also conv_in and conv_out). In the text "
+        "encoder: text_attention. If unset, the base's default: attention, for toybox also up_convolution.",
     )

@@ -30,17 +30,17 @@ def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
     if recipe.rank is not None:
         given["rank"] = recipe.rank
     if "first_column" in given:
-        raise StudioError("Leave first_column out: the library allocates every concept its own columns.")
+        raise StudioError("first_column cannot be set as an option. Set --column, or leave it to the library.")
     if method.owns_block:
         given["first_column"] = first_column
     if unknown := next((name for name in given if name not in known), None):
-        raise StudioError(f"Leave {unknown} out: {recipe.adapter} has {_listed(known)}.")
+        raise StudioError(f"{recipe.adapter} has no option {unknown}. It has {_listed(known)}.")
     try:
         return TypeAdapter(method.Config).validate_python(asdict(method.Config(**given)))
     except ValidationError as error:
         first = error.errors()[0]
         raise StudioError(
-            f"Change the option {first['loc'][0]} of {recipe.adapter}: {first['msg'].lower()}."
+            f"Invalid value of {recipe.adapter}'s option {first['loc'][0]}: {first['msg'].lower()}."
         ) from error
 
 
@@ -57,7 +57,9 @@ def resolve_recipe(base: Base, recipe: Recipe) -> Recipe:
     if recipe.max_parameters is None:
         return recipe
     if recipe.rank is not None:
-        raise StudioError("Give a rank or max_parameters, not both: each of them decides the adapter's size.")
+        raise StudioError(
+            "rank and max_parameters cannot both be set, since each decides the adapter's size. Leave one out."
+        )
     start = adapter_config(recipe)
     shapes = shapes_of(base.sites_of(kinds_of_recipe(recipe, start)))
     fitted = asdict(fit_budget(recipe.adapter, start, shapes, recipe.max_parameters))
@@ -72,7 +74,7 @@ def kinds_of_recipe(recipe: Recipe, config: Any) -> tuple[str, ...]:
     if recipe.target_modules is None:
         return own
     if own != ("attention",):
-        raise StudioError(f"Leave target_modules out: {recipe.adapter} always adapts {', '.join(own)}.")
+        raise StudioError(f"{recipe.adapter} always adapts {', '.join(own)}. Leave target_modules out.")
     return recipe.target_modules
 
 
@@ -82,11 +84,11 @@ def continued_recipe(concept: TrainedConcept, changes: Mapping[str, Any]) -> Rec
     Raises StudioError for a change of the adapter or its size, and for a concept without a recipe.
     """
     if fixed := next((name for name in _FIXED if name in changes), None):
-        raise StudioError(
-            f"Leave {fixed} out when a training is continued: adapter and token keep their kind and size."
-        )
+        raise StudioError(f"{fixed} cannot be changed when a training is continued. Leave it out.")
     if "recipe" not in concept.metadata:
-        raise StudioError("Train this concept from the beginning: its file has no recipe.")
+        raise StudioError(
+            "The concept's file has no recipe, so its training cannot be continued. Train it from the beginning."
+        )
     earlier = stored_recipe(concept.metadata["recipe"])
     return Recipe(**{**earlier.model_dump(), "seed": (earlier.seed + 1) % 2**32, **changes})
 

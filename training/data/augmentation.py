@@ -29,13 +29,13 @@ def check_examples(examples: Sequence[Example], recipe: Recipe) -> None:
     """Raises StudioError where the recipe needs captions or masks and no picture has any."""
     if recipe.captions == "files" and all(example.caption is None for example in examples):
         raise StudioError(
-            "Add the concept again with a caption beside a picture, 1.txt for 1.jpg, or leave captions=files out: no "
-            "picture has one."
+            "captions=files is set, but no picture has a caption. Add captions in the web UI, or add the "
+            "concept again with caption files such as 1.txt for 1.jpg."
         )
     if recipe.masked_loss and all(example.mask is None for example in examples):
         raise StudioError(
-            "Add the concept again with a mask beside a picture, 1-mask.png for 1.jpg, or with transparency, or leave "
-            "masked_loss=true out: no picture has a mask."
+            "masked_loss=true is set, but no picture has a mask. Paint masks in the web UI, or add the concept "
+            "again with mask files such as 1-mask.png for 1.jpg, or with transparency."
         )
 
 

@@ -64,7 +64,7 @@ def other_prompts(class_word: str, count: int) -> list[str]:
 
 
 def prior_steps(num_class_images: int) -> int:
-    """How often `build_training_set` calls `on_step` if no prior picture is cached."""
+    """How often `build_training_set` calls `on_step` if no class image is cached."""
     first = num_class_images // 2
     batches = sum(-(-count // _SETTINGS.batch_size) for count in (first, num_class_images - first))
     return batches * _SETTINGS.num_inference_steps

@@ -1,4 +1,4 @@
-"""The training set: the concept's pictures as latents, their captions, and the base's prior pictures."""
+"""The training set: the concept's pictures as latents, their captions, and the base's class images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A concept's pictures in all their variants, and prior pictures of its class and of other things."""
+    """A concept's pictures in all their variants, and class images of its class and of other things."""
 
     concept: list[Sample]
     class_prior: list[Sample]
@@ -41,9 +41,9 @@ def build_training_set(
     cache: Path | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> TrainingSet:
-    """Encodes the pictures, and generates the prior pictures or loads them from `cache`.
+    """Encodes the pictures, and generates the class images or loads them from `cache`.
 
-    `on_step` is called for every denoising step while prior pictures are generated.
+    `on_step` is called for every denoising step while class images are generated.
     """
     of_class = class_prompts(class_word, recipe.num_class_images // 2)
     others = other_prompts(class_word, recipe.num_class_images - len(of_class))

@@ -40,7 +40,7 @@ def draw_batches(
 ) -> list[Batch]:
     """This process's part of the `number`th batch, by shape. `timesteps` is the noise schedule's length.
 
-    Prompts without the concept are those of prior pictures; with the preservation loss all but the first of these
+    Prompts without the concept are those of class images; with the preservation loss all but the first of these
     samples are random pictures, also of the concept, with random prompts.
     """
     recipe = task.recipe
@@ -67,7 +67,7 @@ def draw_batches(
             samples[row] = every[draw(1, len(every))[0]]
             prompts[row] = any_prompt(task.class_word, generator, recipe.random_token_ratio)
     noises = _noises(samples, recipe.noise_offset, generator)
-    # Shuffled, so that concept and prior pictures get timesteps of the whole schedule.
+    # Shuffled, so that concept and class images get timesteps of the whole schedule.
     sampled = draw_timesteps(len(samples), timesteps, generator)[torch.randperm(len(samples), generator=generator)]
     weights = [_weight(sample, recipe) for sample in samples]
     local = process_group.shard(range(len(samples)))

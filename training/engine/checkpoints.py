@@ -42,8 +42,9 @@ class Checkpoints:
         except OSError as error:
             reason = error.strerror or error
             raise StudioError(
-                f"The checkpoint at step {step} could not be written to {self.folder} ({reason}): free disk space or "
-                "allow writing, and run the same command again. It resumes from the previous checkpoint, if any."
+                f"The checkpoint at step {step} could not be written to {self.folder} ({reason}). Free disk space "
+                "or allow writing, and run the same command again: it resumes from the previous checkpoint, if "
+                "there is one."
             ) from error
         for old in self._found()[:-KEPT]:
             remove(old)

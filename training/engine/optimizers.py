@@ -29,8 +29,8 @@ def check_optimizer(recipe: Recipe, device: torch.device) -> None:
     """Raises StudioError for an optimizer that this machine does not support."""
     if recipe.optimizer == "adamw8bit" and not has_8_bit(device):
         raise StudioError(
-            "Choose another optimizer, such as adamw or adafactor: adamw8bit needs an NVIDIA GPU and the package "
-            "bitsandbytes."
+            "adamw8bit needs an NVIDIA GPU and the package bitsandbytes. Choose another optimizer, such as "
+            "adamw or adafactor."
         )
 
 

@@ -18,7 +18,7 @@ def cast_to(precision: str, base: Base) -> Callable[[], AbstractContextManager[A
     if precision == "float32":
         return nullcontext
     if precision == "float16" and base.device.type == "cpu":
-        raise StudioError("Choose another precision, such as auto or float32: float16 needs a GPU.")
+        raise StudioError("float16 needs a GPU. Choose another mixed_precision, such as auto or float32.")
     dtype = getattr(torch, precision)
 
     def cast() -> AbstractContextManager[Any]:

@@ -190,6 +190,6 @@ class TrainState:
         last = ", ".join(f"{loss:.4g}" for loss in self.losses[-_SHOWN:])
         seen = f" The losses before were {last}." if last else ""
         return DivergenceError(
-            f"The loss is not a number at step {self.step + 1}: train with lower learning rates, as by "
-            f"--set unet_lr=5e-4 --set text_encoder_lr=1e-4 --set token_lr=1e-3.{seen}"
+            f"The loss is NaN or infinite at step {self.step + 1}. Lower unet_lr, text_encoder_lr and token_lr, for "
+            f"example to a fifth, with --set or in the recipe.{seen}"
         )

@@ -32,7 +32,7 @@ LAST_GOOD = "last-good.safetensors"
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a training: the completed step, the total, its loss (None while prior pictures are generated), and
+    """Progress of a training: the completed step, the total, its loss (None while class images are generated), and
     each part's learning rate.
     """
 
@@ -105,10 +105,10 @@ def train_concept(
 ) -> Training:
     """Trains adapters and a token on the pictures, and restores the base.
 
-    `cache` is a folder for prior pictures. `start` is the result of an earlier training of this concept, to continue.
+    `cache` is a folder for class images. `start` is the result of an earlier training of this concept, to continue.
     `checkpoints` is a folder in which the state is saved every `every` steps and at the end: the same call resumes from
     there, with the same result, bit for bit, as an uninterrupted one. The caller removes the folder when the result is
-    stored. `stop` is called before every step, and while prior pictures are generated. `score` returns the image
+    stored. `stop` is called before every step, and while class images are generated. `score` returns the image
     alignment of validation images, for early stopping and `keep_best`.
 
     Raises StudioError for options that do not fit, and DivergenceError when the loss is not finite: then LAST_GOOD,
@@ -143,7 +143,7 @@ def train_concept(
 
 
 def _prepared(task: Task, cache: Path | None, callbacks: Callbacks) -> TrainingSet:
-    """The training set; reports the progress of generating prior pictures."""
+    """The training set; reports the progress of generating class images."""
     recipe, base = task.recipe, task.base
     generating = prior_steps(recipe.num_class_images)
     done = iter(range(1, generating + 1))
@@ -222,5 +222,5 @@ def _with_last_good(
     file = kept.folder / LAST_GOOD
     atomic_write(file, to_bytes(task.concept(train_state.adapters)))
     return DivergenceError(
-        f"{diverged} The concept of step {train_state.step} is saved: add --continue-from {file} to continue from it."
+        f"{diverged} The concept after step {train_state.step} is saved. Continue from it with --continue-from {file}."
     )

@@ -109,8 +109,8 @@ def _check_same(run: Run, concept: Concept) -> None:
     stored = zip(concept.pictures, concept.masks, files, strict=True)  # as many as there are captions
     if not same or not all(_is_stored(*each) for each in stored):
         raise LibraryError(
-            f'Choose another name than "{run.name}" in the manifest, or another --library: this one has a concept of '
-            "that name with other pictures, captions or masks, or another class word."
+            f'The library has a concept "{run.name}" with other pictures, captions or masks, or another class '
+            "word. Choose another name in the manifest, or another --library."
         )
 
 

@@ -46,7 +46,7 @@ class LocalExecutor:
                 died = 0 if heartbeat != before else died + sum(worker.returncode != 0 for worker in ended)
                 before = heartbeat
                 if died >= MAX_FAILURES:
-                    raise StudioError("See the workers' errors above: the last ones failed without any progress.")
+                    raise StudioError("The last worker processes failed without any progress. See their errors above.")
                 while len(self._workers) < library.jobs.unfinished(self._count):
                     self._workers.append(start_worker(library, until_empty=True, seconds=self._seconds))
                 on_poll()
@@ -116,5 +116,5 @@ def _ray() -> Any:
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise StudioError("Install Ray first: uv pip install 'concept-studio[ray]'.") from error
+        raise StudioError("Ray is not installed. Run uv sync --extra ray.") from error
     return ray

@@ -181,7 +181,8 @@ def refuse_without_pictures(concept: Concept) -> None:
     """Raises LibraryError for a concept without pictures."""
     if not concept.pictures:
         raise LibraryError(
-            f'"{concept.name}" was imported and has no pictures: add it again, with pictures, to train it.'
+            f'"{concept.name}" was imported and has no pictures to train on. Add a concept with pictures under '
+            "another name."
         )
 
 

@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(tomllib.loads(path.read_text()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise StudioError(f"Give a manifest in TOML: {path} cannot be read ({error}).") from error
+        raise StudioError(f"The manifest {path} could not be read ({error}). Give a TOML file.") from error
     except ValidationError as error:
         raise _refusal(str(path), error) from error
 
@@ -84,7 +84,7 @@ def runs_of(manifest: Manifest, folder: Path) -> list[Run]:
     ]
     names = [run.name.lower() for run in runs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise StudioError(f'Give each concept a unique name: "{twice}" is used twice.')
+        raise StudioError(f'The name "{twice}" is used twice. Give each concept its own name.')
     return runs
 
 
@@ -93,10 +93,11 @@ def _folders(group: Group, folder: Path) -> Iterator[Path]:
     root, pattern = (Path(given.anchor), str(given.relative_to(given.anchor))) if given.anchor else (folder, str(given))
     found = sorted(path for path in root.glob(pattern) if path.is_dir())
     if not found:
-        raise StudioError(f"Change pictures: there is no folder {group.pictures} in {folder}.")
+        raise StudioError(f'pictures = "{group.pictures}" matches no folder in {folder}. Correct it.')
     if group.name and len(found) > 1:
         raise StudioError(
-            f'Leave name = "{group.name}" out: {group.pictures} has {len(found)} folders, each a concept.'
+            f'{group.pictures} matches {len(found)} folders, each of which is a concept. Leave name = "{group.name}" '
+            "out."
         )
     yield from found
 
@@ -115,4 +116,4 @@ def _run(manifest: Manifest, group: Group, pictures: Path, variant: dict[str, An
 
 def _refusal(place: str, error: ValidationError) -> StudioError:
     first = error.errors()[0]
-    return StudioError(f"Change {'.'.join(map(str, first['loc']))} in {place}: {first['msg'].lower()}.")
+    return StudioError(f"Invalid {'.'.join(map(str, first['loc']))} in {place}: {first['msg'].lower()}.")

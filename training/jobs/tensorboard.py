@@ -24,7 +24,7 @@ class TensorBoardLog:
         self._writer: SummaryWriter | None = None
 
     def progress(self, progress: Progress) -> None:
-        """Logs a step; the generation of prior pictures is not logged."""
+        """Logs a step; the generation of class images is not logged."""
         if progress.loss is None:
             return
         with suppress(OSError):

@@ -132,7 +132,10 @@ def refuse_other_pictures(library: Library, source: str, name: str) -> None:
     """Raises LibraryError where a concept with other pictures has the name of a variant of `source`."""
     found = library.find_concepts([name])
     if found and not same_pictures(found[0], library.concept(source)):
-        raise LibraryError(f'Rename "{found[0].name}" first: a training of "{source}" needs this name.')
+        raise LibraryError(
+            f'The library has another concept "{found[0].name}", the name of this training of "{source}". '
+            "Rename that concept first."
+        )
 
 
 def add_variant(library: Library, source: str, name: str) -> Concept:

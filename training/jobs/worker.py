@@ -46,7 +46,7 @@ class Trainer:
         job = lease.job
         base = self._loaded(job.base)
         if base.decomposition.fingerprint != job.fingerprint:
-            raise StudioError(f"Queue this training again: {job.base} has other weights than when it was queued.")
+            raise StudioError(f"{job.base} has other weights than when this training was queued. Queue it again.")
         concept = self._library.concept_of_job(job)
         train_in_library(
             self._library, base, self._scoring, concept, stored_recipe(job.recipe), job.first_column, on_progress, None,

@@ -54,7 +54,7 @@ class Settings:
 def boxes(count: int) -> list[tuple[float, float, float, float]]:
     """The regions of `count` concepts in one picture: top, left, bottom, right."""
     if count not in GRIDS:
-        raise StudioError(f"Choose numbers of concepts from {', '.join(map(str, GRIDS))}: {count} is not possible.")
+        raise StudioError(f"{count} is not a possible number of concepts. Choose from {', '.join(map(str, GRIDS))}.")
     rows, columns = GRIDS[count]
     return [
         (row / rows, column / columns, (row + 1) / rows, (column + 1) / columns)

@@ -86,9 +86,12 @@ def pair_from(text: str) -> Pair:
     method, *others = rest.split("+")
     method_named(adapter)
     if method not in (*MERGES, UNMERGED):
-        raise StudioError(f"Write a pair as ADAPTER+METHOD, with one of {', '.join((*MERGES, UNMERGED))}: {text!r}.")
+        raise StudioError(
+            f"The pair {text!r} is invalid. Write it as ADAPTER+METHOD with one of the methods "
+            f"{', '.join((*MERGES, UNMERGED))}."
+        )
     if unknown := [other for other in others if other not in ("average", *VARIANTS) or not other]:
         known = ", ".join(("average", *filter(None, VARIANTS)))
-        raise StudioError(f"Leave {unknown[0]!r} out of {text!r}: after the method there may be {known}.")
+        raise StudioError(f"The pair {text!r} has an unknown variant {unknown[0]!r}. Choose from {known}.")
     variant = next((other for other in others if other != "average"), "")
     return Pair(adapter, method, "average" in others, variant)

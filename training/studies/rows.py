@@ -23,7 +23,9 @@ class Rows:
         (folder / "rows").mkdir(parents=True, exist_ok=True)
         path = folder / "settings.json"
         if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(settings)):
-            raise StudioError(f"Choose another folder, or the same settings: {path} has those of an earlier study.")
+            raise StudioError(
+                f"{path} has results of a study with other settings. Choose another folder, or the same settings."
+            )
         atomic_write(path, json.dumps(settings, indent=2).encode())
 
     def row(self, name: str, make: Callable[[], Row]) -> Row:

@@ -1,4 +1,4 @@
-"""`studio adapters`: the cost of every method."""
+"""`studio adapters`: the cost of every adapter."""
 
 from typing import Annotated, Any
 
@@ -11,16 +11,20 @@ from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOptio
 
 def adapters(
     architecture: Annotated[
-        str | None, typer.Option(help="toybox, sd15, sd21 or sdxl, counted without weights; the base if unset.")
+        str | None,
+        typer.Option(help="Count for toybox, sd15, sd21 or sdxl, without loading weights; for --base if unset."),
     ] = None,
     rank: Annotated[
-        int | None, typer.Option(help="The rank of methods that have one; each method's default if unset.")
+        int | None, typer.Option(help="The rank of adapters that have one; each adapter's default if unset.")
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """List every method with its number of trained parameters, file size and the rank of its exact LoRA."""
+    """List every adapter with its trained parameters, its file size, and the rank of the LoRA that equals it.
+
+    No rank means that a LoRA can only approximate the adapter.
+    """
     from studio.bundled import stored_cost_table
 
     known = architecture or ("toybox" if base == "toybox" else None)
@@ -31,7 +35,7 @@ def adapters(
 
 
 def _counted(architecture: str | None, rank: int | None, library: str, base: str) -> dict[str, dict[str, Any]]:
-    """The table of what is not stored: another rank than the methods' own, or a base of the user's."""
+    """The table of what is not stored: another rank than the adapters' defaults, or a base of the user's."""
     from studio.adapters.cost_table import architecture_table, cost_table
 
     if architecture:
@@ -41,13 +45,13 @@ def _counted(architecture: str | None, rank: int | None, library: str, base: str
 
 
 def _show(document: dict[str, Any]) -> None:
-    table = Table("method", "sites", "trained", "as published", "file", "exact LoRA rank")
+    table = Table("adapter", "layers", "trained", "as in the paper", "file", "rank of an equal LoRA")
     table.title = f"adapters of {document['architecture']}"
     for name, row in document["adapters"].items():
         if "refused" in row:
             table.add_row(name, row["refused"])
             continue
         size = f"{row['file_bytes'] / 1000:,.1f} kB"
-        rank = "no" if row["exact_rank"] is None else str(row["exact_rank"])
+        rank = "none" if row["exact_rank"] is None else str(row["exact_rank"])
         table.add_row(name, str(row["sites"]), f"{row['trained']:,}", f"{row['published']:,}", size, rank)
     Console().print(table)

@@ -13,11 +13,18 @@ Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of th
 
 def caption(
     pictures: Pictures,
-    model: Annotated[str, typer.Option("--with", help="BLIP or Florence-2: a folder, or a model on the hub.")],
-    again: Annotated[bool, typer.Option("--again", help="Replace existing captions.")] = False,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--with", help="The captioning model, BLIP or Florence-2: a folder or a Hugging Face Hub model ID."
+        ),
+    ],
+    again: Annotated[
+        bool, typer.Option("--again", help="Also caption pictures that have a caption, and overwrite it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a caption beside each picture, PICTURE.txt; review them before training."""
+    """Write a caption file for each picture, such as 1.txt for 1.jpg; review the captions before training."""
     from concepts import atomic_write, read_picture
     from studio.annotation.captioning import load_captioner
 
@@ -36,11 +43,15 @@ def caption(
 def mask(
     pictures: Pictures,
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the masked pictures.")],
-    subject: Annotated[str, typer.Option("--class", help="The subject to segment, as in dog; rembg ignores it.")] = "",
-    model: Annotated[str, typer.Option("--with", help="rembg, rembg/MODEL, or Florence-2 as a folder.")] = "rembg",
+    subject: Annotated[
+        str, typer.Option("--class", help="The subject to segment, such as dog; rembg ignores it.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--with", help="The model: rembg, rembg/MODEL, or a folder or Hub model ID of Florence-2.")
+    ] = "rembg",
     as_json: JsonOption = False,
 ) -> None:
-    """Write pictures with a transparent background; studio concept add reads the mask from it."""
+    """Write copies with a transparent background, which studio concept add uses as masks."""
     from concepts import atomic_write, read_picture
     from studio.annotation.masking import load_masker
     from ui.services.image_files import png_bytes
@@ -48,7 +59,7 @@ def mask(
     files = _files(pictures)
     targets = {file: output / f"{file.stem}.png" for file in files}
     if taken := next((target for target in targets.values() if target.exists()), None):
-        raise StudioError(f"Choose another folder, or move {taken} away first: it exists already.")
+        raise StudioError(f"{taken} already exists. Choose another folder, or move the file away.")
     masker = load_masker(model)
     output.mkdir(parents=True, exist_ok=True)
     with progress_bar() as bar:
@@ -67,5 +78,5 @@ def _files(pictures: list[Path]) -> list[Path]:
 
     files = [Path(file) for file in picture_files(pictures)]
     if not files:
-        raise StudioError("Give at least one picture: the folder holds none.")
+        raise StudioError("The folder has no pictures. Give at least one.")
     return files

@@ -30,22 +30,27 @@ app = typer.Typer(help="Evaluate a base model, or train the bundled one.", no_ar
 
 @app.command()
 def evaluate(
-    rounds: Annotated[int, typer.Option(min=1, help="Number of prompts of every kind.")] = 1,
-    pictures: Annotated[Path | None, typer.Option("--pictures", help="A PNG file for the generated pictures.")] = None,
+    prompts_per_category: Annotated[int, typer.Option(min=1, help="Number of prompts of each category.")] = 1,
     sheet: Annotated[
         Path | None,
-        typer.Option(
-            "--sheet", help="A PNG file of 48 random prompts' pictures; the prompts go into a .txt file beside it."
-        ),
+        typer.Option(help="Save the generated images as one PNG file, with the failures framed in red."),
+    ] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Also save images of 48 random prompts as one PNG file, and the prompts as a .txt file."),
     ] = None,
     distance: Annotated[
-        int, typer.Option(min=0, help="Number of pictures for the Frechet distance to renders; 0 skips it.")
+        int,
+        typer.Option(min=0, help="Number of images for the Fréchet distance to rendered images; 0 skips it."),
     ] = 192,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Generate prompts of objects, attributes, colours, places and positions, and score them with a detector."""
+    """Generate images for prompts about objects, attributes, colours, backgrounds and positions, and check them.
+
+    A detector finds what the images show.
+    """
     from studio.models.sampling_settings import SamplingSettings
     from training.toybox.evaluation.base_evaluation import accuracy, detector_accuracy, distances
     from training.toybox.evaluation.prompts import evaluation_prompts, sheet_prompts
@@ -54,15 +59,15 @@ def evaluate(
     from ui.services.workflow import Workflow
 
     workflow, settings, detector = Workflow(library, base), SamplingSettings(batch_size=8), load()
-    questions = evaluation_prompts(rounds)
+    questions = evaluation_prompts(prompts_per_category)
     generated = _generated(workflow.base, [item.prompt for item in questions], settings)
     detections = detect(detector, generated)
-    if pictures:
-        evaluation_sheet(questions, detections, generated).save(pictures)
     if sheet:
+        evaluation_sheet(questions, detections, generated).save(sheet)
+    if samples:
         prompts = sheet_prompts()
-        grid(_generated(workflow.base, prompts, settings), columns=8).save(sheet)
-        sheet.with_suffix(".txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
+        grid(_generated(workflow.base, prompts, settings), columns=8).save(samples)
+        samples.with_suffix(".txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
     document: dict[str, Any] = {
         "base": base,
         "accuracy": accuracy(questions, detections),
@@ -76,7 +81,7 @@ def evaluate(
 
 
 def _generated(base: "Base", prompts: list[str], settings: "SamplingSettings") -> list["Image.Image"]:
-    """One picture of each prompt; the first has the seed 0, the next 1 and so on."""
+    """One image of each prompt; the first has the seed 0, the next 1 and so on."""
     from studio.models.base_model import generate_images
 
     with progress_bar() as bar:
@@ -86,26 +91,30 @@ def _generated(base: "Base", prompts: list[str], settings: "SamplingSettings") -
 
 
 def _show_accuracy(document: dict[str, Any]) -> None:
-    table = Table("category", "accuracy", "detector on unseen renders", title=f"{document['base']}")
+    table = Table("category", "accuracy", "detector on unseen rendered images", title=f"{document['base']}")
     for category, value in document["accuracy"].items():
         table.add_row(category, f"{value:.3f}", f"{document['detector'][category]:.3f}")
     Console().print(table)
     if found := document.get("frechet_distance"):
         typer.echo(
-            f"Frechet distance to renders: {found['generated']:.3f}; "
-            f"of the autoencoder's copies of renders: {found['reconstructed']:.3f}"
+            f"Fréchet distance to rendered images: {found['generated']:.3f}; "
+            f"of the autoencoder's reconstructions of them: {found['reconstructed']:.3f}"
         )
 
 
 @app.command()
 def train(
-    target: Annotated[Path, typer.Option(help="The folder for the trained models.")] = Path("toybox-build"),
-    work: Annotated[Path | None, typer.Option(help="The folder for checkpoints; the cache folder if unset.")] = None,
+    target: Annotated[Path, typer.Option(help="The output folder for the trained models.")] = Path("toybox-build"),
+    work: Annotated[
+        Path | None, typer.Option(help="The folder for checkpoints; the user's cache folder if unset.")
+    ] = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option(help="autoencoder, text_encoder, denoiser, scorer, detector or identity; all if unset."),
+        typer.Option(
+            help="What to train: autoencoder, text_encoder, denoiser, scorer, detector or identity; all if unset."
+        ),
     ] = None,
-    start: Annotated[Path | None, typer.Option(help="An earlier toybox to continue training from.")] = None,
+    start: Annotated[Path | None, typer.Option(help="The folder of trained models from which to continue.")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Total training steps of the denoiser, over all runs.")
     ] = None,
@@ -115,14 +124,16 @@ def train(
             min=0, max=1, help="The final fraction of the denoiser's steps, in which the learning rate decays."
         ),
     ] = 0.25,
-    attention: Annotated[str, typer.Option(help="Attention at 16x16: neither, up or both.")] = "up",
-    log_folder: Annotated[Path | None, typer.Option("--log", help="A folder for a CSV log and sample sheets.")] = None,
+    attention: Annotated[
+        str, typer.Option(help="UNet blocks with attention at 16x16: neither, up, or both (down and up).")
+    ] = "up",
+    log_folder: Annotated[
+        Path | None, typer.Option("--log", help="The folder for a CSV log and sample images.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the UNet: minutes to start, then faster.")
+        bool, typer.Option("--compile", help="Compile the UNet: takes minutes to start, then trains faster.")
     ] = False,
-    _library: LibraryOption = DEFAULT_LIBRARY,
-    _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Train toybox, its scorer and its detector from scratch; a stopped run resumes from its checkpoint."""
@@ -133,9 +144,9 @@ def train(
 
     chosen = tuple(stage or STAGES)
     if unknown := [name for name in chosen if name not in STAGES]:
-        raise StudioError(f"There is no stage called {unknown[0]}: choose from {', '.join(STAGES)}.")
+        raise StudioError(f"There is no --stage {unknown[0]!r}. Choose from {', '.join(STAGES)}.")
     if attention not in ATTENTION:
-        raise StudioError(f"There is no attention called {attention}: choose from {', '.join(ATTENTION)}.")
+        raise StudioError(f"--attention {attention!r} does not exist. Choose from {', '.join(ATTENTION)}.")
     if device == "cpu":
         keep_memory()
     denoiser = DenoiserRecipe(steps or DENOISER_STEPS, decay, attention, compile=compiled)

@@ -24,16 +24,19 @@ def batch(
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes on this machine.")] = 1,
     executor: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="The Ray cluster's address, as for ray.init; a local one if unset.")
+        str | None, typer.Option(help="The address of the Ray cluster, as for ray.init; a local cluster if unset.")
     ] = None,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs that Ray reserves for each training.")] = 0,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The folder for table and report; MANIFEST-results if unset.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The folder for results and report; if unset, dogs-results beside dogs.toml."
+        ),
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     as_json: JsonOption = False,
 ) -> None:
-    """Train many concepts; run it again to train those that are not done yet."""
+    """Train many concepts. Run the same command again to train those that are not done yet."""
     from rich.live import Live
 
     from training.jobs.batch import outcomes, rows_of
@@ -52,14 +55,14 @@ def batch(
     files = write_batch(output or manifest.with_name(f"{manifest.stem}-results"), f"Batch {manifest.stem}", found)
     report({"results": rows_of(found), "files": files}, as_json, lambda: typer.echo(f"Done. Open {files['html']}"))
     if failed := [outcome for outcome in found if outcome.state != "done"]:
-        raise StudioError(f"{len(failed)} of {len(found)} trainings are not done: see the errors in {files['csv']}.")
+        raise StudioError(f"{len(failed)} of {len(found)} trainings are not done. See the errors in {files['csv']}.")
 
 
 def _executor(name: str, workers: int, address: str | None, gpus: float) -> Any:
     from training.jobs.executors import LocalExecutor, RayExecutor
 
     if name not in ("local", "ray"):
-        raise StudioError(f"Choose --executor local or ray: {name} is neither.")
+        raise StudioError(f"There is no --executor {name!r}. Choose local or ray.")
     return LocalExecutor(workers) if name == "local" else RayExecutor(address, gpus)
 
 

@@ -13,7 +13,7 @@ from ui.services.open_library import library_at
 if TYPE_CHECKING:
     from concepts import Concept
 
-app = typer.Typer(help="Add, list, show and remove concepts.", no_args_is_help=True)
+app = typer.Typer(help="Add, list, show, rename, remove and restore concepts.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The concept's name, written <NAME> in prompts.")]
 
 
@@ -21,9 +21,10 @@ Name = Annotated[str, typer.Argument(help="The concept's name, written <NAME> in
 def add(
     name: Name,
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them; 3 to 10 are best.")],
-    class_word: Annotated[str, typer.Option("--class", help="Its class word, known to the base: dog.")],
+    class_word: Annotated[
+        str, typer.Option("--class", help="The class word, a word that the base knows, such as dog.")
+    ],
     library: LibraryOption = DEFAULT_LIBRARY,
-    _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Add a concept with its pictures."""
@@ -35,14 +36,15 @@ def add(
 
 @app.command("list")
 def list_concepts(
-    search: Annotated[str, typer.Option(help="Only concepts whose names start with this, by name.")] = "",
+    search: Annotated[str, typer.Option(help="Only concepts whose names start with this, sorted by name.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of concepts; all if unset.")] = None,
-    after: Annotated[str | None, typer.Option(help="The last concept of the previous page.")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="List the concepts after this one, the last of the previous page.")
+    ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
-    _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """List concepts, the oldest first."""
+    """List concepts, the oldest first; with --search, sorted by name."""
     opened = library_at(library)
     concepts = opened.page(limit, opened.concept(after) if after else None, search)
     report([described(concept) for concept in concepts], as_json, lambda: _show_all(concepts))
@@ -53,17 +55,26 @@ def show_concept(
     name: Name,
     analyse: Annotated[
         bool,
-        typer.Option("--analyse", help="Plot its similarity to each layer as a heat map, and measure its leakage."),
+        typer.Option(
+            "--analyse",
+            help="Plot the subspace similarity of its update and the base's weight in every layer as a heat map, and "
+            "measure its leakage: how much it changes images of prompts that do not name it.",
+        ),
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A PNG file for plots of the training, or, with --analyse, the heat map."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="A PNG file for plots of the training, or, with --analyse, for the heat map, by default "
+            "NAME-analysis.png in the current folder.",
+        ),
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Show one concept."""
+    """Show a concept's pictures, singular columns, training result and scores."""
     concept = library_at(library).concept(name)
     document = described(concept)
     if concept.result and "rates" in concept.result.details:
@@ -103,7 +114,6 @@ def rename(
     new_name: Annotated[str, typer.Argument(help="The new name.")],
     class_word: Annotated[str | None, typer.Option("--class", help="Also change the class word.")] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
-    _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Rename a concept; its training result is kept."""
@@ -115,22 +125,22 @@ def rename(
 def remove(
     name: Name,
     permanent: Annotated[
-        bool, typer.Option("--for-good", help="Delete pictures and trained files, and free the singular columns.")
+        bool,
+        typer.Option(
+            "--for-good", help="Delete its pictures and trained files, and free its singular columns; cannot be undone."
+        ),
     ] = False,
     library: LibraryOption = DEFAULT_LIBRARY,
-    _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Remove a concept; studio concept restore undoes this, unless it is removed with --for-good."""
+    """Remove a concept. studio concept restore undoes this, except with --for-good."""
     removed = library_at(library).remove_concept(name, permanent)
     undo = "" if permanent else f" To bring it back: studio concept restore {removed}"
     report({"removed": removed}, as_json, lambda: typer.echo(f"Removed {removed}.{undo}"))
 
 
 @app.command()
-def restore(
-    name: Name, library: LibraryOption = DEFAULT_LIBRARY, _base: BaseOption = "toybox", as_json: JsonOption = False
-) -> None:
+def restore(name: Name, library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False) -> None:
     """Restore a removed concept with its pictures, columns and training result."""
     concept = library_at(library).restore_concept(name)
     report(described(concept), as_json, lambda: typer.echo(f"Restored {concept.name}."))

@@ -69,7 +69,7 @@ def run_demo(out: Path, library: StoragePath | str, base: str) -> dict[str, Any]
     }
     grids = {f"{name}.png": _grid(alone[name]) for name in NAMES}
     grids["together.png"] = labelled_grid([
-        (" and ".join(NAMES), whole[:4]), ("the base alone, same words and seeds", whole_base[:4])
+        (" and ".join(NAMES), whole[:4]), ("the base alone, with the same prompts and seeds", whole_base[:4])
     ])  # fmt: skip
     losses = {name: training.losses for name, (training, _) in trained.items()}
     return {**document, "report": str(_write(out, document, grids, losses))}
@@ -84,7 +84,7 @@ def _add(workflow: Workflow, name: str) -> None:
         return
     pairs = zip(workflow.pictures(known[name]), sample.pictures, strict=False)
     if any(own.tobytes() != read_picture(path, path.name).tobytes() for own, path in pairs):
-        raise LibraryError(f'Choose another --library: this one holds a "{name}" of its own.')
+        raise LibraryError(f'The library already has another concept "{name}". Choose another --library.')
 
 
 def _train(workflow: Workflow, name: str, bar: Bar) -> tuple[Trained, float]:
@@ -93,7 +93,7 @@ def _train(workflow: Workflow, name: str, bar: Bar) -> tuple[Trained, float]:
     task = bar.add_task(f"training {name}", total=None, note="")
 
     def advance(progress: Progress) -> None:
-        note = "generating prior pictures" if progress.loss is None else f"loss {progress.loss:.4f}"
+        note = "generating class images" if progress.loss is None else f"loss {progress.loss:.4f}"
         bar.update(task, completed=progress.step, total=progress.steps, note=note)
 
     return workflow.train(name, RECIPE, advance), round(monotonic() - began, 1)

@@ -14,33 +14,41 @@ from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOptio
 
 def evaluate(
     name: Name,
-    benchmark: Annotated[str, typer.Option(help="dreambench: its 25 prompts, four pictures of each.")] = "dreambench",
+    benchmark: Annotated[str, typer.Option(help="dreambench: its 25 prompts, four images of each.")] = "dreambench",
     kind: Annotated[
-        Literal["object", "live"] | None, typer.Option(help="The kind of prompts; from the class word if unset.")
+        Literal["object", "live"] | None,
+        typer.Option(help="DreamBench's prompts for objects, or for live subjects; by the class word if unset."),
     ] = None,
     backbone: Annotated[
         str,
         typer.Option(
-            help="The CLIP model for image and text: MODEL/WEIGHTS as in ViT-B-32/openai, or an open_clip folder."
+            help="The CLIP model of image and text alignment: toybox-clip, MODEL/WEIGHTS such as ViT-B-32/openai, "
+            "or an "
+            "open_clip folder. CLIP-I and CLIP-T as published need openai's weights."
         ),
     ] = "toybox-clip",
     dino: Annotated[
         str | None,
-        typer.Option(help="The DINO model: dino, dinov2, a folder, timm/NAME or a model on the hub; none if unset."),
+        typer.Option(
+            help="The DINO model: dino, dinov2, a folder, timm/NAME or a Hugging Face Hub model ID; none if unset."
+        ),
     ] = None,
     num_inference_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
     guidance_scale: Annotated[float, typer.Option(help="The classifier-free guidance scale.")] = 4.0,
-    pictures: Annotated[Path | None, typer.Option(help="A folder for the pictures; not saved if unset.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Save the generated images in this folder.")] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Score a concept on a benchmark's prompts: CLIP-I, CLIP-T and DINO."""
+    """Score a concept on DreamBench's prompts: image alignment, text alignment and, with --dino, DINO.
+
+    With a CLIP model as --backbone these are CLIP-I and CLIP-T.
+    """
     from studio.models.sampling_settings import SamplingSettings
     from ui.services.evaluation import dreambench
 
     if benchmark != "dreambench":
-        raise StudioError(f"There is no benchmark called {benchmark!r}: choose dreambench.")
+        raise StudioError(f"There is no benchmark {benchmark!r}. Choose dreambench.")
     workflow = workflow_of(library, base, backbone=backbone)
     settings = SamplingSettings(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
     with progress_bar() as bar:

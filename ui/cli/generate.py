@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from concepts.errors import StudioError
+from studio.models.scheduler_names import SCHEDULERS
 from ui.cli.options import (
     DEFAULT_LIBRARY,
     AverageOption,
@@ -35,13 +36,22 @@ def generate(
     prompt: Annotated[
         str | None, typer.Argument(help="The prompt; concepts are written <NAME>.", show_default=False)
     ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="A text file of prompts, one a line, in place of one.")] = None,
-    concept: Annotated[list[str], typer.Option("--concept", help="A concept, or a merged file, to load as well.")] = [],  # noqa: B006
+    prompts: Annotated[
+        Path | None, typer.Option(help="A text file with one prompt per line, instead of PROMPT.")
+    ] = None,
+    concept: Annotated[
+        list[str],
+        typer.Option(
+            "--concept", help="A concept, or a file of studio merge, to use although the prompt does not name it."
+        ),
+    ] = [],  # noqa: B006
     method: Annotated[
         str | None,
         typer.Option(
             "--method",
-            help="As for studio merge, or unmerged: concepts apply separately, one with a region only inside it.",
+            help="A merge method of studio merge, or unmerged: the concepts stay separate, and one with a --region "
+            "acts "
+            "only inside it.",
         ),
     ] = None,
     density: DensityOption = None,
@@ -49,29 +59,33 @@ def generate(
     rank: MergeRankOption = None,
     average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006
-    num_images: Annotated[int, typer.Option(help="Number of images of each prompt.")] = 4,
-    seed: Annotated[int, typer.Option(help="The first image's seed; it rises by 1 for each further image.")] = 0,
+    num_images: Annotated[int, typer.Option(help="Number of images per prompt.")] = 4,
+    seed: Annotated[int, typer.Option(help="The seed of the first image; each further image has the next seed.")] = 0,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="As in diffusers: ddim, euler, dpm++ 2m, unipc and others; the base's own if unset."),
+        typer.Option(help=f"{', '.join(SCHEDULERS)}; the base's own if unset."),
     ] = None,
     num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
     guidance_scale: Annotated[float, typer.Option(help="The classifier-free guidance scale.")] = 4.0,
-    guidance_rescale: Annotated[float, typer.Option(help="Limits the contrast that guidance adds, 0 to 1.")] = 0.5,
+    guidance_rescale: Annotated[
+        float, typer.Option(help="Guidance rescale (Lin et al., 2023), 0 to 1; 0 in diffusers.")
+    ] = 0.5,
     negative_prompt: Annotated[str, typer.Option(help="The negative prompt.")] = "",
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels; the base's training size if unset.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images sampled at once.")] = 4,
     region: Annotated[
-        list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's region, each from 0 to 1.")
+        list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's box, as fractions or pixels.")
     ] = [],  # noqa: B006
     control: Annotated[
-        list[str], typer.Option("--control", help="KIND:IMAGE, a control image: a sketch, pose or depth map.")
+        list[str],
+        typer.Option("--control", help="KIND:IMAGE, a control image; KIND is sketch, pose, depth or another name."),
     ] = [],  # noqa: B006
     control_model: Annotated[
-        list[str], typer.Option("--control-model", help="KIND:FOLDER or KIND:HUB_ID, its T2IAdapter or ControlNet.")
+        list[str], typer.Option("--control-model", help="KIND:FOLDER or KIND:HUB_ID, its T2I-Adapter or ControlNet.")
     ] = [],  # noqa: B006
     conditioning_scale: Annotated[
-        list[str], typer.Option("--conditioning-scale", help="KIND=1.0: the conditioning scale.")
+        list[str],
+        typer.Option("--conditioning-scale", help="KIND=SCALE, the strength of the control image; 1 if unset."),
     ] = [],  # noqa: B006
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the images.")] = Path(
         "studio-pictures"
@@ -80,12 +94,12 @@ def generate(
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Generate images of a prompt, or of every prompt in a file, with the concepts that it names."""
+    """Generate images of a prompt, or of each prompt in --prompts, with the concepts that it names."""
     from studio.models.generation_request import GenerationRequest
     from ui.services.control import control_inputs
 
     if (prompt is None) == (prompts is None):
-        raise StudioError("Give a prompt, or --prompts FILE with one on each line.")
+        raise StudioError("Give either a prompt, or --prompts FILE with one prompt per line.")
     settings: dict[str, Any] = {
         "concepts": tuple(concept), "method": method, "density": density, "ridge": ridge, "rank": rank,
         "average": average, "strengths": strengths_from(strength), "num_images": num_images, "seed": seed,

@@ -12,14 +12,14 @@ def push(
     name: Name,
     to: Annotated[str, typer.Option("--to", help="The repository, USER/NAME; created if it does not exist.")],
     licence: Annotated[
-        str | None, typer.Option(help="The licence of the upload, as the hub names it: cc-by-4.0.")
+        str | None, typer.Option(help="The licence of the upload, by its name on the Hub, such as cc-by-4.0.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Upload a concept to the Hugging Face hub, with a model card."""
+    """Upload a concept to the Hugging Face Hub, with a model card."""
     from ui.services import hub
 
     address = hub.push(workflow_of(library, base), name, to, licence, private)
@@ -30,12 +30,12 @@ def push(
 
 def pull(
     repository: Annotated[str, typer.Argument(help="A repository that studio push wrote, USER/NAME.")],
-    name: Annotated[str | None, typer.Option(help="A new name; the concept's own if unset.")] = None,
+    name: Annotated[str | None, typer.Option(help="Another name for the concept; its own if unset.")] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Download a concept from the Hugging Face hub into the library."""
+    """Download a concept that studio push uploaded to the Hugging Face Hub into the library."""
     from ui.services import hub
 
     concept = hub.pull(workflow_of(library, base), repository, name)

@@ -24,11 +24,13 @@ from ui.services.parsing import strengths_from
 
 def export(
     names: Annotated[list[str], typer.Argument(help="The concepts to export; several are merged.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.safetensors, or a folder for peft and full.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .safetensors file, or a folder for peft and full.")],
     layout: Annotated[str, typer.Option("--format", help="kohya, diffusers, peft, or full.")] = "kohya",
     rank: Annotated[
         int | None,
-        typer.Option(min=1, help="The LoRA's maximum rank; exact if unset, or 64 where no exact one exists."),
+        typer.Option(
+            min=1, help="The maximum rank of the LoRA; if unset, that of an equal LoRA, or 64 where there is none."
+        ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
     method: Annotated[
@@ -69,19 +71,24 @@ def _show_export(document: dict[str, Any]) -> None:
 def import_file(
     file: Annotated[Path, typer.Argument(help="A .safetensors file of another tool, or a folder that PEFT wrote.")],
     name: Annotated[str, typer.Option(help="The concept's name.")],
-    class_word: Annotated[str | None, typer.Option("--class", help="Its class word, known to the base.")] = None,
+    class_word: Annotated[
+        str | None, typer.Option("--class", help="The class word, a word that the base knows.")
+    ] = None,
     tokens: Annotated[
         Path | None,
-        typer.Option(help="Its textual inversion file; if unset, FILE's stem with .tokens.safetensors, if it exists."),
+        typer.Option(
+            help="The textual inversion file of its token; if unset, rex.tokens.safetensors for rex.safetensors, "
+            "if it exists."
+        ),
     ] = None,
     trigger: Annotated[
-        str | None, typer.Option(help="Instead of a token: the trigger words that <NAME> stands for in prompts.")
+        str | None, typer.Option(help="Trigger words, for a file without a token: they replace <NAME> in prompts.")
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Add a LoRA, LoHa, LoKr or OFT that another tool trained to the library."""
+    """Import a LoRA, LoCon, LoHa, LoKr, OFT or DoRA file of another tool into the library."""
     from ui.services import import_export
 
     concept = import_export.import_file(workflow_of(library, base), file, name, class_word, tokens, trigger)

@@ -29,7 +29,12 @@ def add(
     seed: Annotated[int | None, typer.Option(help="As for studio train.")] = None,
     column: Annotated[int | None, typer.Option(min=0, help="As for studio train.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="As for studio train.")] = None,
-    priority: Annotated[int, typer.Option(help="Higher priorities are trained first, then first in, first out.")] = 0,
+    priority: Annotated[
+        int,
+        typer.Option(
+            help="Jobs with a higher priority are trained first; equal ones in the order in which they were queued."
+        ),
+    ] = 0,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -42,9 +47,13 @@ def add(
 
 @app.command("list")
 def list_jobs(
-    state: Annotated[list[str] | None, typer.Option(help="Only jobs that are queued, running, done …")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs, newest first.")] = 50,
-    after: Annotated[str | None, typer.Option(help="The last job of the previous page.")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only jobs in this state: queued, running, done, failed or cancelled.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs.")] = 50,
+    after: Annotated[
+        str | None, typer.Option(help="List the jobs after this one, the last of the previous page.")
+    ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,7 +62,7 @@ def list_jobs(
 
     known = get_args(JobState)
     if unknown := [name for name in state or () if name not in known]:
-        raise LibraryError(f"Choose --state from {', '.join(known)}: {unknown[0]!r} is not a state.")
+        raise LibraryError(f"There is no --state {unknown[0]!r}. Choose from {', '.join(known)}.")
     states: Any = state or ()
     jobs = library_at(library).jobs.page(limit, after, states)
     report([described(job) for job in jobs], as_json, lambda: _show_all(jobs))
@@ -86,7 +95,7 @@ def worker(
     once: Annotated[bool, typer.Option("--once", help="Train at most one job, then exit.")] = False,
     until_empty: Annotated[bool, typer.Option("--until-empty", help="Exit when no job is queued or running.")] = False,
     lease: Annotated[
-        float, typer.Option(min=2, help="Seconds until another worker takes over the job of a worker that died.")
+        float, typer.Option(min=2, help="Seconds after which another worker takes over the job of a worker that died.")
     ] = 60.0,
     library: LibraryOption = DEFAULT_LIBRARY,
 ) -> None:

@@ -46,7 +46,7 @@ from ui.cli.options import (
 from ui.services.parsing import strengths_from
 
 app = typer.Typer(
-    help="Teach a diffusion model new concepts from a few pictures each, and generate several of them together.",
+    help="Train concepts for a diffusion model from a few pictures each, and generate several of them in one image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -79,7 +79,7 @@ def studio(database: DatabaseOption = None) -> None:
 
 
 def main() -> None:
-    """Runs the command; bad input ends with exit status 2 and one sentence on stderr."""
+    """Runs the command; bad input ends with exit status 2 and an error message on stderr."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore")
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own progress bars, which would mix with ours
@@ -98,17 +98,19 @@ def main() -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="The folder for pictures and report.")] = Path("studio-demo"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for images and report.")] = Path(
+        "studio-demo"
+    ),
     library: Annotated[
         str | None, typer.Option("--library", help="The library to use; a new one in the output folder if unset.")
     ] = None,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Train two of the sample concepts, generate them alone and together, and score the pictures."""
+    """Train two of the sample concepts, generate them alone and together, and score the images."""
     from ui.cli.demo_run import run_demo
 
-    document = run_demo(out, library or str(out / "library"), base)
+    document = run_demo(output, library or str(output / "library"), base)
     report(document, as_json, lambda: typer.echo(f"Done. Open {document['report']}"))
 
 
@@ -126,11 +128,11 @@ def merge(
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Write several concepts as one file, which `studio generate --concept FILE` takes."""
+    """Merge several concepts into one file, for `studio generate --concept FILE`."""
     from studio.composition.merge import MergeConfig
 
     if output.suffix != ".safetensors":
-        raise StudioError(f"Give --output a file that ends in .safetensors: {output} does not.")
+        raise StudioError(f"--output {output} does not end in .safetensors. Give a .safetensors file.")
     config = MergeConfig(method, strengths_from(strength), average, density, ridge, rank)
     merged = workflow_of(library, base).merge(names, output, config, notify)
     document = {"file": str(output), **merged.metadata, "rank": merged.config.get("rank")}
@@ -139,19 +141,21 @@ def merge(
 
 @app.command()
 def score(
-    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
     prompt: Annotated[str, typer.Option(help="The prompt to compare with; concepts are written <NAME>.")],
     reference: Annotated[
         list[Path], typer.Option("--reference", help="A reference picture, or a folder of them.")
     ] = [],  # noqa: B006
     backbone: Annotated[
-        str, typer.Option(help="toybox-clip, an open_clip folder, or MODEL/WEIGHTS of open_clip.")
+        str,
+        typer.Option(
+            help="The CLIP model: toybox-clip, an open_clip folder, or MODEL/WEIGHTS such as ViT-B-32/openai."
+        ),
     ] = "toybox-clip",
     library: LibraryOption = DEFAULT_LIBRARY,
-    _base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Score pictures: alignment with a prompt, and with reference pictures."""
+    """Score images by their alignment with a prompt, and with reference pictures."""
     from concepts.images.decoding import picture_files, read_picture
     from ui.services.workflow import summary
 
@@ -159,7 +163,7 @@ def score(
     workflow = workflow_of(library, "toybox", backbone=backbone)
     loaded, references = ([read_picture(f, str(f)) for f in group] for group in (files, others))
     if not loaded:
-        raise StudioError("Give at least one picture: the folder holds none.")
+        raise StudioError("The folder has no pictures. Give at least one.")
     scores = workflow.score(loaded, workflow.plain(prompt), references)
     rows = [
         {"picture": str(file), "image_alignment": image, "text_alignment": text}

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from ui.services.workflow import Workflow
 
 LibraryOption = Annotated[
-    str, typer.Option("--library", envvar="STUDIO_LIBRARY", help="The folder, or fsspec URL, of the concept library.")
+    str, typer.Option("--library", envvar="STUDIO_LIBRARY", help="The folder or fsspec URL of the concept library.")
 ]
-BaseOption = Annotated[str, typer.Option("--base", help="toybox, a diffusers folder, or a model of the hub.")]
+BaseOption = Annotated[
+    str,
+    typer.Option(
+        "--base", help="toybox, a diffusers folder, a .safetensors checkpoint, or a Hugging Face Hub model ID."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 DatabaseOption = Annotated[
     str | None,
@@ -31,29 +36,29 @@ StrengthOption = Annotated[
     list[str],
     typer.Option(
         "--strength",
-        help="The weight of a concept: NAME=0.8, or by part and block, NAME=unet:0.8,text_encoder:0.5,"
-        "unet.up_blocks.1:0.2, named as in diffusers; 1 where nothing is given.",
+        help="The strength of a concept, which multiplies its change of the weights; 1 if unset. NAME=0.8, or one for "
+        "each component or block, with diffusers' names: NAME=unet:0.8,text_encoder:0.5,unet.up_blocks.1:0.2.",
     ),
 ]
 MethodOption = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="spectral, fedavg, gradient_fusion, orthogonal, ties, dare or svd; if unset, by the concepts' adapters.",
+        help="The merge method: spectral, fedavg, gradient_fusion, orthogonal, ties, dare or svd; if unset, "
+        "spectral if "
+        "every concept's adapter is spectral_additive, else fedavg.",
     ),
 ]
-AverageOption = Annotated[
-    bool, typer.Option("--average", help="Divide all strengths by the number of concepts, as 1/k.")
-]
+AverageOption = Annotated[bool, typer.Option("--average", help="Divide all strengths by the number of concepts.")]
 DensityOption = Annotated[
-    float | None, typer.Option(help="For ties and dare: the fraction of entries that are kept; 0.5 if unset.")
+    float | None, typer.Option(help="For ties and dare: the fraction of entries to keep; 0.5 if unset.")
 ]
 RidgeOption = Annotated[
     float | None, typer.Option(help="For gradient_fusion: the weight of the ridge penalty; 0.0001 if unset.")
 ]
 MergeRankOption = Annotated[
     int | None,
-    typer.Option("--rank", min=1, help="For svd: the rank of the merged change; the concepts' largest if unset."),
+    typer.Option("--rank", min=1, help="For svd: the rank of the merged change; the concepts' highest rank if unset."),
 ]
 DEFAULT_LIBRARY = "~/.concept-studio"
 
@@ -109,7 +114,7 @@ def workflow_of(library: str, base: str, **options: Any) -> "Workflow":
 
 
 def image_generator_of(library: str, base: str) -> "ImageGenerator":
-    """What generates pictures of this library on this base, without what trains and scores."""
+    """What generates images with this library on this base, without what trains and scores."""
     from ui.services.generation import ImageGenerator
 
     return ImageGenerator(library, base)

@@ -20,21 +20,30 @@ from ui.cli.study_options import (
 
 app = typer.Typer(help="Benchmark adapters and merge methods on the sample concepts.", no_args_is_help=True)
 
-OutOption = Annotated[Path, typer.Option("--out", help="The study's folder; existing rows are reused.")]
+OutputOption = Annotated[
+    Path, typer.Option("-o", "--output", help="The study's folder; results that it already has are reused.")
+]
+AdapterOption = Annotated[
+    list[str] | None, typer.Option("--adapter", help="An adapter to measure; repeatable; all of the study if unset.")
+]
 InferenceStepsOption = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
-PriorOption = Annotated[int, typer.Option(min=2, help="Class images of each training, for the prior loss.")]
+PriorOption = Annotated[int, typer.Option(min=2, help="Number of class images of each training.")]
 QuickOption = Annotated[
     bool,
     typer.Option(
-        "--quick", help="Smaller defaults, under 15 minutes on two idle cores; options that are set keep their value."
+        "--quick",
+        help="Smaller defaults, for under 15 minutes on two CPU cores; options that are given keep their values.",
     ),
 ]
 PublishOption = Annotated[
-    Path | None, typer.Option(help="Also write a Markdown page with its figures into this folder, as for docs/studies.")
+    Path | None,
+    typer.Option(help="Also write the report as a Markdown page with figures into this folder, such as docs/studies."),
 ]
 OnlyReportOption = Annotated[
     bool,
-    typer.Option("--only-report", help="Do not train; report on the existing rows, for example of a stopped study."),
+    typer.Option(
+        "--only-report", help="Do not train; write the report from the results so far, for example of a stopped study."
+    ),
 ]
 
 
@@ -44,7 +53,7 @@ def study() -> None:
 
 
 COMPOSITION_QUICK: dict[str, Any] = {
-    "counts": "2,4", "seeds": 1, "steps": 60, "pictures": 1, "num_inference_steps": 10,
+    "counts": "2,4", "seeds": 1, "steps": 60, "num_images": 1, "num_inference_steps": 10,
     "pair": [
         "spectral_additive+spectral", "spectral_additive+unmerged", "spectral_additive+spectral+bottom_columns",
         "spectral_additive+spectral+random_columns", "lora+fedavg",
@@ -55,16 +64,22 @@ COMPOSITION_QUICK: dict[str, Any] = {
 @app.command()
 def composition(
     context: typer.Context,
-    out: OutOption = Path("studio-study-composition"),
-    counts: Annotated[str, typer.Option(help="Numbers of concepts to merge, out of 1,2,3,4,6,8.")] = "2,3,4,6,8",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of repetitions, with seeds from 0.")] = 3,
+    output: OutputOption = Path("studio-study-composition"),
+    counts: Annotated[
+        str, typer.Option(help="Numbers of concepts to merge, separated by commas: some of 1,2,3,4,6,8.")
+    ] = "2,3,4,6,8",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of repetitions, with the seeds 0, 1 and so on.")] = 3,
     pair: Annotated[
         list[str] | None,
-        typer.Option(help="ADAPTER+MERGE, with +average or a variant as in +few_sites; repeatable; all if unset."),
+        typer.Option(
+            help="ADAPTER+METHOD, with a merge method or unmerged; then +average to divide the strengths by the number "
+            "of concepts, and one of +no_prior, +no_preservation_loss, +few_sites (target_modules cross_attention_kv "
+            "and text_attention), +in_token, +bottom_columns and +random_columns; 23 pairs if unset."
+        ),
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="The rank of all adapters.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each concept.")] = 120,
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
+    num_images: Annotated[int, typer.Option(min=1, help="Number of images per prompt.")] = 4,
     num_inference_steps: InferenceStepsOption = 20,
     num_class_images: PriorOption = 48,
     base: BaseOption = "toybox",
@@ -73,7 +88,9 @@ def composition(
     publish: PublishOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train sample concepts, merge 2 to 8 of them by every method, and report how well each is preserved."""
+    """Train sample concepts with several adapters, merge 2 to 8 of them by several methods, and report how well each is
+    preserved.
+    """
     from studio.metrics.clip import load_scorer
     from studio.models.base_model import load_base
     from training.studies.composition import CompositionStudy, Settings
@@ -82,12 +99,12 @@ def composition(
 
     given = with_presets(context, COMPOSITION_QUICK if quick else {})
     numbers, chosen = numbers_from(given["counts"]), [pair_from(text) for text in given["pair"] or ()] or PAIRS
-    loaded, scorer = load_base(base, out / "columns"), load_scorer()
+    loaded, scorer = load_base(base, output / "columns"), load_scorer()
     settings = Settings(
         loaded.decomposition.fingerprint, rank, given["steps"], num_class_images=num_class_images,
-        pictures=given["pictures"], num_inference_steps=given["num_inference_steps"],
+        pictures=given["num_images"], num_inference_steps=given["num_inference_steps"],
     )  # fmt: skip
-    work = CompositionStudy(out, loaded, scorer, settings)
+    work = CompositionStudy(output, loaded, scorer, settings)
 
     def run(on_row: OnRow) -> list[dict[str, Any]]:
         return work.run(numbers, range(given["seeds"]), chosen, on_row)
@@ -97,30 +114,36 @@ def composition(
         if only_report
         else run_with_progress(len(numbers) * len(chosen) * given["seeds"], run, "pair")
     )
-    page = composition_page(out, require_rows(rows), asdict(settings), scorer.backbone)
-    finish(context, page, out, publish, as_json, {"backbone": scorer.backbone, "rows": rows, "summary": summary(rows)})
+    page = composition_page(output, require_rows(rows), asdict(settings), scorer.backbone)
+    finish(
+        context, page, output, publish, as_json, {"backbone": scorer.backbone, "rows": rows, "summary": summary(rows)}
+    )
 
 
 EFFICIENCY_QUICK: dict[str, Any] = {
-    "budgets": 2, "concepts": 1, "seeds": 1, "steps": 60, "search_steps": 60, "rates": "5e-3,2e-2", "pictures": 1,
+    "budgets": 2, "concepts": 1, "seeds": 1, "steps": 60, "search_steps": 60, "rates": "5e-3,2e-2", "num_images": 1,
 }  # fmt: skip
 
 
 @app.command()
 def efficiency(
     context: typer.Context,
-    out: OutOption = Path("studio-study-efficiency"),
-    method: Annotated[list[str] | None, typer.Option(help="A method to compare; repeatable; all if unset.")] = None,
-    budgets: Annotated[int, typer.Option(min=1, max=4, help="Number of sizes of each method.")] = 4,
+    output: OutputOption = Path("studio-study-efficiency"),
+    adapter: AdapterOption = None,
+    budgets: Annotated[
+        int, typer.Option(min=1, max=4, help="Number of sizes of each adapter, from small to large.")
+    ] = 4,
     concepts: Annotated[int, typer.Option(min=1, max=3, help="Number of sample concepts.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of repetitions, with seeds from 0.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of repetitions, with the seeds 0, 1 and so on.")] = 2,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 120,
-    search_steps: Annotated[int, typer.Option(min=1, help="Training steps in the search of learning rates.")] = 60,
+    search_steps: Annotated[int, typer.Option(min=1, help="Training steps for each learning rate to try.")] = 60,
     rates: Annotated[
-        str, typer.Option(help="Learning rates to search, the same for all methods.")
+        str, typer.Option(help="Learning rates to try for each adapter, separated by commas.")
     ] = "1e-3,3e-3,1e-2,3e-2",
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures of each of four prompts.")] = 2,
-    sites: Annotated[str, typer.Option(help="Layers to adapt, with commas; the base's own if empty.")] = "attention",
+    num_images: Annotated[int, typer.Option(min=1, help="Number of images per prompt, of four prompts.")] = 2,
+    target_modules: Annotated[
+        str, typer.Option(help="Target modules, separated by commas; the base's default if empty.")
+    ] = "attention",
     num_inference_steps: InferenceStepsOption = 20,
     num_class_images: PriorOption = 48,
     base: BaseOption = "toybox",
@@ -129,9 +152,9 @@ def efficiency(
     publish: PublishOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train sample concepts by every method at several sizes, and report alignment against trained parameters.
+    """Train sample concepts with nine adapters in several sizes, and report alignment against trained parameters.
 
-    The full study is some 190 trainings and 120 short ones for the learning rates: about three hours on two idle cores.
+    The full study takes about three hours on two CPU cores: 190 trainings, and 120 short ones for the learning rates.
     """
     from studio.metrics.clip import load_scorer
     from studio.models.base_model import load_base
@@ -140,14 +163,14 @@ def efficiency(
     from training.studies.efficiency_report import efficiency_page, summary
 
     given = with_presets(context, EFFICIENCY_QUICK if quick else {})
-    loaded, scorer = load_base(base, out / "columns"), load_scorer()
+    loaded, scorer = load_base(base, output / "columns"), load_scorer()
     settings = Settings(
         loaded.decomposition.fingerprint, given["steps"], given["search_steps"], rates_from(given["rates"]),
-        num_class_images=num_class_images, pictures=given["pictures"], num_inference_steps=num_inference_steps,
-        sites=layers_from(sites) or loaded.default_target_modules,
+        num_class_images=num_class_images, pictures=given["num_images"], num_inference_steps=num_inference_steps,
+        sites=layers_from(target_modules) or loaded.default_target_modules,
     )  # fmt: skip
-    work = EfficiencyStudy(out, loaded, scorer, settings)
-    sizes = work.sizes(method or METHODS, given["budgets"])
+    work = EfficiencyStudy(output, loaded, scorer, settings)
+    sizes = work.sizes(adapter or METHODS, given["budgets"])
     names = CONCEPTS[: given["concepts"]]
     trainings = len(names) * given["seeds"]
 
@@ -156,20 +179,22 @@ def efficiency(
 
     total = len(sizes) * (trainings + len(settings.rates)) + trainings
     rows = work.found(sizes) if only_report else run_with_progress(total, run, "method")
-    page = efficiency_page(out, require_rows(rows), asdict(settings), scorer.backbone)
-    finish(context, page, out, publish, as_json, {"backbone": scorer.backbone, "rows": rows, "summary": summary(rows)})
+    page = efficiency_page(output, require_rows(rows), asdict(settings), scorer.backbone)
+    finish(
+        context, page, output, publish, as_json, {"backbone": scorer.backbone, "rows": rows, "summary": summary(rows)}
+    )
 
 
-COST_QUICK: dict[str, Any] = {"rounds": 3, "pictures": 4, "num_inference_steps": 5}
+COST_QUICK: dict[str, Any] = {"timed_steps": 3, "num_images": 4, "num_inference_steps": 5}
 
 
 @app.command()
 def cost(
     context: typer.Context,
-    out: OutOption = Path("studio-study-cost"),
-    method: Annotated[list[str] | None, typer.Option(help="A method to measure; repeatable; all if unset.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Number of timed steps.")] = 15,
-    pictures: Annotated[int, typer.Option(min=1, help="Number of pictures to time generation with.")] = 8,
+    output: OutputOption = Path("studio-study-cost"),
+    adapter: AdapterOption = None,
+    timed_steps: Annotated[int, typer.Option(min=1, help="Number of timed training steps.")] = 15,
+    num_images: Annotated[int, typer.Option(min=1, help="Number of images of which generation is timed.")] = 8,
     num_inference_steps: InferenceStepsOption = 20,
     base: BaseOption = "toybox",
     quick: QuickOption = False,
@@ -189,18 +214,18 @@ def cost(
     from training.studies.timed_operations import NO_LAYER
 
     given = with_presets(context, COST_QUICK if quick else {})
-    loaded, chosen = load_base(base, out / "columns"), method or [*ADAPTERS]
+    loaded, chosen = load_base(base, output / "columns"), adapter or [*ADAPTERS]
     for name in chosen:
         method_named(name)
     settings = Settings(
-        loaded.decomposition.fingerprint, base, given["rounds"], given["pictures"], given["num_inference_steps"],
+        loaded.decomposition.fingerprint, base, given["timed_steps"], given["num_images"], given["num_inference_steps"],
         torch.get_num_threads(), machine(),
     )  # fmt: skip
-    work = CostStudy(out, loaded, settings)
+    work = CostStudy(output, loaded, settings)
 
     def run(on_row: OnRow) -> list[dict[str, Any]]:
         return work.run(chosen, on_row)
 
     total = len(chosen) + len(widths()) * len([name for name in chosen if name not in NO_LAYER])
     rows = work.rows.found() if only_report else run_with_progress(total, run, "adapter")
-    finish(context, cost_page(require_rows(rows), asdict(settings)), out, publish, as_json, {"rows": rows})
+    finish(context, cost_page(require_rows(rows), asdict(settings)), output, publish, as_json, {"rows": rows})

@@ -37,9 +37,9 @@ def _command(context: typer.Context) -> str:
         if parameter.name and _was_given(context, parameter.name):
             value = context.params[parameter.name]
             if value is True:
-                words.append(parameter.opts[0])
+                words.append(parameter.opts[-1])
             for each in value if isinstance(value, list | tuple) else () if value is True else (value,):
-                words += [parameter.opts[0], str(each)]
+                words += [parameter.opts[-1], str(each)]
     return shlex.join(words)
 
 
@@ -51,10 +51,10 @@ def run_with_progress(total: int, run: Callable[[OnRow], list[dict[str, Any]]], 
 
 
 def finish(
-    context: typer.Context, page: "Page", out: Path, publish: Path | None, as_json: bool, document: dict[str, Any]
+    context: typer.Context, page: "Page", output: Path, publish: Path | None, as_json: bool, document: dict[str, Any]
 ) -> None:
     """Writes the study's report, publishes it if `publish` is set, and prints its path."""
-    document["report"] = str(page.write(out))
+    document["report"] = str(page.write(output))
     if publish:
         document["page"] = str(page.publish(publish, _command(context)))
     report(document, as_json, lambda: typer.echo(f"Done. Open {document['report']}"))
@@ -63,7 +63,7 @@ def finish(
 def require_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows; StudioError if there are none."""
     if not rows:
-        raise StudioError("Run the study without --only-report first: its folder has no rows yet.")
+        raise StudioError("The study's folder has no results yet. Run the study without --only-report first.")
     return rows
 
 
@@ -72,16 +72,16 @@ def numbers_from(text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError as error:
-        raise StudioError(f"Write --counts as numbers with commas, as in 2,3,4: {text!r} cannot be read.") from error
+        raise StudioError(f"--counts {text!r} is invalid. Give numbers separated by commas, such as 2,3,4.") from error
 
 
 def layers_from(text: str) -> tuple[str, ...]:
-    """The value of --sites, checked."""
+    """The value of --target-modules, checked."""
     from studio.layers.sites import CHOICES
 
     kinds = tuple(part.strip() for part in text.split(",") if part.strip())
     if unknown := next((kind for kind in kinds if kind not in CHOICES), None):
-        raise StudioError(f"Choose layers from {', '.join(CHOICES)}: {unknown!r} is not a kind of layer.")
+        raise StudioError(f"--target-modules {unknown!r} does not exist. Choose from {', '.join(CHOICES)}.")
     return kinds
 
 
@@ -90,7 +90,9 @@ def rates_from(text: str) -> tuple[float, ...]:
     try:
         rates = tuple(float(number) for number in text.split(","))
     except ValueError as error:
-        raise StudioError(f"Write --rates as numbers with commas, as in 1e-3,1e-2: {text!r} cannot be read.") from error
+        raise StudioError(
+            f"--rates {text!r} is invalid. Give numbers separated by commas, such as 1e-3,1e-2."
+        ) from error
     if not all(0 < rate < 1 for rate in rates):
-        raise StudioError(f"Choose learning rates between 0 and 1: {text!r} has others.")
+        raise StudioError(f"--rates {text!r} is invalid. Learning rates lie between 0 and 1.")
     return rates

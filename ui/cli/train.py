@@ -1,4 +1,4 @@
-"""`studio train`: train a concept of the library."""
+"""`studio train`: trains a concept of the library."""
 
 import json
 import textwrap
@@ -32,34 +32,48 @@ INTERRUPTED = 130
 def train(
     name: Name,
     adapter: Annotated[
-        str | None, typer.Option(help="The method, see studio adapters; spectral_additive if unset.")
+        str | None, typer.Option(help="The adapter, one that studio adapters lists; spectral_additive if unset.")
     ] = None,
-    rank: Annotated[int | None, typer.Option(help="The adapter's rank; its own default if unset.")] = None,
+    rank: Annotated[int | None, typer.Option(help="The adapter's rank; the adapter's default if unset.")] = None,
     max_parameters: Annotated[
-        str | None, typer.Option(help="Instead of a rank: the maximum number of trained parameters, as in 20k or 1.5M.")
+        str | None,
+        typer.Option(help="Instead of a rank: the maximum number of trained parameters, such as 20k or 1.5M."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The seed of order, noise and initial values.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The random seed.")] = None,
     column: Annotated[
-        int | None, typer.Option(min=0, help="The first of its singular columns; the lowest free ones if unset.")
+        int | None,
+        typer.Option(
+            min=0, help="The index of the first of the concept's singular columns; the lowest free ones if unset."
+        ),
     ] = None,
-    go_on: Annotated[bool, typer.Option("--continue", help="Continue training the concept's last result.")] = False,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Continue from the concept's last training result.")
+    ] = False,
     go_on_from: Annotated[
-        str | None, typer.Option("--continue-from", help="Continue training from a concept's file, NAME.safetensors.")
+        str | None,
+        typer.Option("--continue-from", help="Continue from this file of a trained concept, NAME.safetensors."),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--recipe", help="A TOML file of options; studio recipe prints all of them."),
+        typer.Option("--recipe", help="A TOML file of training options; studio recipe prints one."),
     ] = None,
-    low_memory: Annotated[bool, typer.Option("--low-memory", help="For GPUs of 8 GB: less memory, more time.")] = False,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="For GPUs with 8 GB: less memory, more time.")
+    ] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE: any other option of the recipe or the adapter.")
+        list[str] | None,
+        typer.Option("--set", help="OPTION=VALUE: another option of the recipe or of the adapter; lists as JSON."),
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a concept of the library."""
+    """Train a concept on its pictures; the result is stored in the library.
+
+    The default learning rates were tuned on toybox and are too high for Stable Diffusion: there, set unet_lr,
+    text_encoder_lr and token_lr, for example to 1e-4, 1e-5 and 1e-3.
+    """
     given = {**read_recipe(file), **given_options(adapter, rank, max_parameters, steps, seed)}
     if low_memory:
         given["low_memory"] = True
@@ -77,14 +91,15 @@ def _trained(workflow: "Workflow", name: str, recipe: Any, start: Any, column: i
     from training.engine.trainer import TrainingStopped
     from training.jobs.signals import stop_requested
 
-    with progress_bar() as bar, stop_requested(lambda: notify("stopping after this step")) as stop:
+    with progress_bar() as bar, stop_requested(lambda: notify("Stopping after this step.")) as stop:
         task = bar.add_task("loading", total=None, note="")
         try:
             return workflow.train(name, recipe, lambda progress: _advance(bar, task, progress), start, column, stop)
         except TrainingStopped as stopped:
             bar.stop()
             notify(
-                f"{name} is stopped after step {stopped.step} of {stopped.steps}; the same command resumes from there."
+                f"The training of {name} stopped after step {stopped.step} of {stopped.steps}. Run the same command "
+                "to resume it."
             )
             raise typer.Exit(INTERRUPTED) from stopped
 
@@ -111,12 +126,15 @@ def read_recipe(file: Path | None) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StudioError(
-            f"Give --recipe a TOML file, as studio recipe prints it: {file} cannot be read ({error})."
+            f"The recipe {file} could not be read ({error}). Give --recipe a TOML file such as studio recipe prints."
         ) from error
 
 
 def recipe() -> None:
-    """Print every training option with its description, as a TOML file for train --recipe."""
+    """Print every training option with its description and default, as a TOML file for studio train --recipe.
+
+    The adapter's own options, such as alpha of lora, go into the table options.
+    """
     from training.config.recipe import Recipe
 
     for key, field in Recipe.model_fields.items():
@@ -127,7 +145,7 @@ def recipe() -> None:
 
 
 def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None) -> Any:
-    """The recipe of these options and KEY=VALUE settings; keys that it lacks are the adapter's own.
+    """The recipe of these options and OPTION=VALUE settings; options that it lacks are the adapter's own.
 
     With `start`, a trained concept, it is that concept's recipe with these changes.
     """
@@ -142,12 +160,12 @@ def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None)
 
 
 def _advance(bar: Any, task: Any, progress: Any) -> None:
-    what = "generating prior pictures" if progress.loss is None else "training"
+    what = "generating class images" if progress.loss is None else "training"
     note = "" if progress.loss is None else f"loss {progress.loss:.4f}"
     if bar.tasks[task].description != what:
         bar.reset(task, description=what)
         if progress.loss is not None and progress.step > 1:
-            notify(f"resuming after step {progress.step - 1} of {progress.steps}, where the training was interrupted")
+            notify(f"Resuming the interrupted training after step {progress.step - 1} of {progress.steps}.")
     bar.update(task, completed=progress.step, total=progress.steps, note=note)
 
 

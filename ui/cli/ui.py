@@ -1,4 +1,4 @@
-"""`studio ui`: the studio in the browser."""
+"""`studio ui`: the web UI."""
 
 import os
 import threading
@@ -14,22 +14,26 @@ _SHORTEST_PASSWORD = 8
 
 
 def ui(
-    host: Annotated[str, typer.Option(help="The address to listen on; another than loopback needs --auth.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The port; a free one from 7860 if unset.")] = None,
-    auth: Annotated[str | None, typer.Option(envvar="STUDIO_AUTH", help="NAME:PASSWORD, required to log in.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; --auth is required unless it is a loopback address.")
+    ] = ("127.0.0.1"),
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The port; the first free one from 7860 if unset.")
+    ] = None,
+    auth: Annotated[
+        str | None, typer.Option(envvar="STUDIO_AUTH", help="NAME:PASSWORD, which the browser asks for.")
+    ] = None,
     api: Annotated[
-        bool, typer.Option("--api", help="Also serve the API for gradio_client and other programs.")
+        bool, typer.Option("--api", help="Also serve the API, for gradio_client and other programs.")
     ] = False,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Open the studio in the browser."""
+    """Start the web UI and print its address."""
     login = login_from(host, auth)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    errors.print("Getting ready …")
+    errors.print("Loading …")
     from ui.services.workflow import Workflow
     from ui.web.server import serve
 
@@ -48,9 +52,11 @@ def login_from(host: str, auth: str | None) -> tuple[str, str] | None:
 
     if auth is None:
         if host not in LOOPBACK:
-            raise StudioError("Give --auth NAME:PASSWORD (or STUDIO_AUTH): other machines can reach this address.")
+            raise StudioError("Other machines can reach this address. Give --auth NAME:PASSWORD, or set STUDIO_AUTH.")
         return None
     name, _, password = auth.partition(":")
     if not name or len(password) < _SHORTEST_PASSWORD:
-        raise StudioError(f"Write --auth as NAME:PASSWORD, with a password of {_SHORTEST_PASSWORD} characters or more.")
+        raise StudioError(
+            f"--auth is invalid. Give NAME:PASSWORD with a password of at least {_SHORTEST_PASSWORD} characters."
+        )
     return name, password

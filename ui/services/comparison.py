@@ -105,7 +105,8 @@ def _cell(request: GenerationRequest, *values: tuple[Axis, str]) -> tuple[Genera
         request = request if axis in wanted else varied(request, axis, value)
     if wanted and not names_written(request.prompt):
         raise StudioError(
-            "Name a concept in the prompt, as in a photo of <rex>: it is its trainings that are compared."
+            "The axes adapter and rank compare trainings of a concept. Name one in the prompt, such as a "
+            "photo of <rex>."
         )
     return request, wanted
 
@@ -124,7 +125,7 @@ def _trained(variants: Variants, name: str, wanted: Mapping[str, Any]) -> str:
     found = variants.trained(name, wanted)
     if found is None:
         words = " and ".join(f"{key} {value}" for key, value in wanted.items())
-        raise StudioError(f'Train the pictures of "{name}" with {words} first: no concept was trained so.')
+        raise StudioError(f'"{name}" was not trained with {words} yet. Train it first.')
     return found.name
 
 
@@ -132,7 +133,9 @@ def both_values(across: tuple[Axis, str], down: tuple[Axis, str]) -> tuple[list[
     """The values across and those down. Raises StudioError for more pairs than a grid may have."""
     columns, rows = values_of(*across), values_of(*down)
     if len(columns) * len(rows) > MOST_CELLS:
-        raise StudioError(f"Ask for at most {MOST_CELLS} pictures: these axes have {len(columns) * len(rows)}.")
+        raise StudioError(
+            f"These axes have {len(columns) * len(rows)} images. Choose fewer values, for at most {MOST_CELLS}."
+        )
     return columns, rows
 
 
@@ -146,7 +149,7 @@ def values_of(axis: Axis, text: str) -> list[str]:
     separator, called = (";", "semicolons") if axis == "prompt" else (",", "commas")
     values = [value.strip() for value in text.split(separator) if value.strip()]
     if not values:
-        raise StudioError(f"Write the values of {axis}, separated by {called}.")
+        raise StudioError(f"The axis {axis} has no values. Enter them, separated by {called}.")
     for value in values:
         if axis in _NUMBERS:
             _number(axis, value)
@@ -161,7 +164,7 @@ def varied(request: GenerationRequest, axis: Axis, value: str) -> GenerationRequ
         return request
     if axis == "concept":
         if "{}" not in request.prompt:
-            raise StudioError("Write {} in the prompt where the concept stands.")
+            raise StudioError("The prompt has no {}. Write {} where the concept's name goes.")
         change: Mapping[str, Any] = {"prompt": request.prompt.replace("{}", f"<{value.strip('<>')}>")}
     elif axis == "prompt":
         change = {"prompt": value}
@@ -180,7 +183,7 @@ def _number(axis: str, value: str) -> Any:
     try:
         return _NUMBERS[axis](value)
     except ValueError:
-        raise StudioError(f"Write numbers as the values of {axis}: {value!r} is none.") from None
+        raise StudioError(f"{value!r} is not a number. Enter numbers as the values of {axis}.") from None
 
 
 def _scores(workflow: Workflow, prompt: str, picture: Image.Image) -> dict[str, Any]:

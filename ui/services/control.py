@@ -54,7 +54,7 @@ def control_inputs(images: Sequence[str], models: Sequence[str], scales: Sequenc
     files, sources = _pairs(images, "--control"), _pairs(models, "--control-model")
     acting = numbers_from(scales, "--conditioning-scale")
     if lost := next((kind for kind in [*sources, *acting] if kind not in files), None):
-        raise StudioError(f"Give --control {lost}:IMAGE as well: there is no image for it.")
+        raise StudioError(f"There is no control image of the kind {lost}. Give --control {lost}:IMAGE.")
     return tuple(
         ControlInput(kind=kind, image=file, model=sources.get(kind), conditioning_scale=acting.get(kind, 1.0))
         for kind, file in files.items()
@@ -65,14 +65,14 @@ def refuse_local_models(control: Sequence[ControlInput]) -> None:
     """Raises StudioError for control models that are none of the hub's: who asks from elsewhere names no files here."""
     models = [each.model for each in control if each.model is not None]
     if wrong := next((name for name in models if not _HUB_ID.fullmatch(name) or Path(name).exists()), None):
-        raise StudioError(f"Name a control model of the hub, as in OWNER/NAME: {wrong!r} is none.")
+        raise StudioError(f"{wrong!r} is not a Hugging Face Hub model ID. Give one such as OWNER/NAME.")
 
 
 def _pairs(values: Sequence[str], option: str) -> dict[str, str]:
     split = [value.partition(":") for value in values]
     for value, (kind, sign, rest) in zip(values, split, strict=True):
         if not (kind and sign and rest):
-            raise StudioError(f"Write {option} with a kind in front, as in sketch:{value}: {value!r} has none.")
+            raise StudioError(f"{option} {value!r} has no kind. Write it as KIND:VALUE, such as sketch:{value}.")
     return {kind: rest for kind, _, rest in split}
 
 
@@ -80,5 +80,8 @@ def _known(base: Base, kind: str) -> str:
     title = family_of(base.parts).title
     found = KNOWN_MODELS.get(title, {}).get(kind)
     if found is None:
-        raise StudioError(f"Give --control-model {kind}:FOLDER or a model of the hub: {title} has no usual one.")
+        raise StudioError(
+            f"There is no default control model of the kind {kind} for {title}. Give --control-model {kind}:FOLDER "
+            f"or {kind}:HUB_ID."
+        )
     return found

@@ -1,4 +1,4 @@
-"""What a person did wrong, and the sentence that says what to do."""
+"""The error messages of invalid input."""
 
 from pydantic_core import ValidationError
 
@@ -13,16 +13,16 @@ _BOUNDS = {
 
 
 def sentence(error: Exception) -> str:
-    """What a person reads of a refusal."""
+    """The error message that a person reads."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"])) or "the recipe"
+    place = ".".join(map(str, first["loc"])) or "recipe"
     if bound := _BOUNDS.get(first["type"]):
         limits = {name: _number(value) for name, value in first.get("ctx", {}).items()}
-        return f"Choose {place} of {bound.format(**limits)}: {first['input']} is not."
+        return f"{place} must be {bound.format(**limits)}, not {first['input']}."
     said = first["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"Change {place}: {said[:1].lower()}{said[1:]}."
+    return f"Invalid {place}: {said[:1].lower()}{said[1:]}."
 
 
 def field_of(error: ValidationError) -> str:

@@ -57,7 +57,7 @@ def _comparable(workflow: Workflow, name: str) -> Concept:
     concept = workflow.library.concept(name)
     workflow.trained(name)
     if not concept.pictures:
-        raise LibraryError(f'"{concept.name}" has no pictures to compare with: evaluate one that was added with some.')
+        raise LibraryError(f'"{concept.name}" has no pictures to compare with. Evaluate a concept that has pictures.')
     return concept
 
 

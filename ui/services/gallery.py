@@ -24,7 +24,7 @@ _SHOWN = 12
 def check_number(number: int | None) -> None:
     """Raises StudioError for more pictures than the page generates at a time."""
     if (number or 0) > MOST_PICTURES:
-        raise StudioError(f"Ask for at most {MOST_PICTURES} pictures at a time.")
+        raise StudioError(f"Too many images at a time. Choose at most {MOST_PICTURES}.")
 
 
 def adopt_former(root: Path) -> None:
@@ -54,4 +54,6 @@ def settings_of(path: Path) -> GenerationRequest:
         with Image.open(path, formats=["PNG"]) as picture:
             return request_from_text({str(key): value for key, value in picture.info.items()})
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise StudioError("Choose a PNG file that was generated here: this one keeps no settings.") from error
+        raise StudioError(
+            "The file has no generation settings in its metadata. Choose a PNG file that Concept Studio generated."
+        ) from error

@@ -174,7 +174,10 @@ class ImageGenerator:
         owners = {token.lower(): name for name, concept in concepts.items() for token in concept.tokens}
         boxes = {owners[token_of(name).lower()]: region for name, region in regions.items()}
         if len(boxes) < len(regions):
-            raise StudioError("Name the concepts of a merged file one by one: each needs a region of its own.")
+            raise StudioError(
+                "A merged file cannot have regions with unmerged. Name its concepts separately instead, each "
+                "with a region."
+            )
         strengths = config.strengths_for(concepts) if concepts else {}
         with Serving(self.base, concepts) as serving:
             yield lambda seeds, on_step: serving.generate(
@@ -218,7 +221,10 @@ def known_strengths(
     keys = {name.lower(): name for name in concepts}
     for name, strength in (strengths or {}).items():
         if name.lower() not in keys:
-            raise StudioError(f"Name {name} in the prompt or leave its strength out: it is not in the picture.")
+            raise StudioError(
+                f"{name} has a strength, but is not among the concepts used. Name it in the prompt, or leave its "
+                "strength out."
+            )
         check_strength(base.parts, strength)
     return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
 
@@ -227,4 +233,4 @@ def _read_file(name: str) -> TrainedConcept:
     try:
         return from_bytes(read_file(storage_path(name)), name)
     except UnavailableError as error:
-        raise StudioError(f"Give a file that studio merge wrote: {name} cannot be read.") from error
+        raise StudioError(f"{name} cannot be read. Give a file that studio merge wrote.") from error

@@ -51,8 +51,8 @@ def push(
             sent = hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Concept {concept.name}")
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             raise StudioError(
-                f"Log in with `hf auth login` and give a repository of yours, as in you/{name}: "
-                f"the hub refused {repository} ({_short(error)})."
+                f"The Hugging Face Hub refused {repository} ({_short(error)}). Log in with `hf auth login`, and "
+                f"give a repository of yours, such as you/{name}."
             ) from error
     return sent.repo_url.url if hasattr(sent, "repo_url") else str(sent)
 
@@ -86,8 +86,8 @@ def pull(workflow: Workflow, repository: str, name: str | None = None, endpoint:
     check_words(chosen, word)
     if trained.base != workflow.base.decomposition.fingerprint:
         raise StudioError(
-            f"Give --base with the base of this concept, {record['base_name']}: it needs {trained.base}, "
-            f"and this base is {workflow.base.decomposition.fingerprint}."
+            f"The concept was trained on the base {record['base_name']} with the fingerprint {trained.base}, "
+            f"and that of this base is {workflow.base.decomposition.fingerprint}. Give that base with --base."
         )
     (parts,) = trained.tokens.values()
     own = TrainedConcept(
@@ -119,7 +119,8 @@ def _fetched(repository: str, endpoint: str | None) -> tuple[dict[str, Any], Tra
             record = {key: str(record[key]) for key in ("name", "class_word", "base_name")}
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError, KeyError) as error:
         raise StudioError(
-            f"Give a repository that studio push wrote: nothing could be pulled from {repository} ({_short(error)})."
+            f"Nothing could be downloaded from {repository} ({_short(error)}). Give a repository that studio "
+            "push wrote."
         ) from error
     return record, from_bytes(data, f"{CONCEPT} of {repository}")
 

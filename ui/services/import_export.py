@@ -38,11 +38,14 @@ def export_concepts(
     made = export(workflow.base, trained, layout, output, config, rank, dtype)
     notes = sharing_notes(trained)
     if made.lost_biases:
-        notes.append(f"{made.lost_biases} layers' biases are left out: kohya's layout has no place for them.")
+        notes.append(
+            f"The changed biases of {made.lost_biases} layers are left out, since kohya's format has no biases."
+        )
     if made.averaged:
         notes.append(
-            f"Only the studio reads tokens by layer: the file of {' and '.join(made.averaged)} holds the layers' mean, "
-            "and pictures will differ. For other tools train without layerwise_token."
+            f"Other tools do not support layer-wise tokens, so the file of {' and '.join(made.averaged)} has "
+            "the layers' "
+            "mean, and images will differ. For other tools, train without layerwise_token."
         )
     return made, notes
 

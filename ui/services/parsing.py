@@ -18,7 +18,7 @@ def pairs(values: Sequence[str], option: str) -> dict[str, str]:
     split = [value.partition("=") for value in values]
     for value, (key, sign, _) in zip(values, split, strict=True):
         if not (key and sign):
-            raise StudioError(f"Write {option} as NAME=VALUE: {value!r} is not.")
+            raise StudioError(f"{option} {value!r} is invalid. Give NAME=VALUE.")
     return {key: value for key, _, value in split}
 
 
@@ -45,7 +45,7 @@ def _number(text: str, option: str) -> float:
     with suppress(ValueError):
         if math.isfinite(number := float(text)):
             return number
-    raise StudioError(f"Write {option} as NAME=NUMBER, as in rex=0.8: {text!r} is no such number.")
+    raise StudioError(f"{option} {text!r} is not a number. Give NAME=NUMBER, such as rex=0.8.")
 
 
 def prompts_from(file: Path) -> list[str]:
@@ -53,10 +53,10 @@ def prompts_from(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise StudioError(f"Give a text file with a prompt on each line: {file.name} cannot be read.") from error
+        raise StudioError(f"{file.name} cannot be read. Give a text file with one prompt per line.") from error
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
-        raise StudioError(f"Write a prompt on each line of {file.name}: it has none.")
+        raise StudioError(f"{file.name} has no prompts. Write one prompt per line.")
     return prompts
 
 
@@ -66,7 +66,7 @@ def regions_from(values: Sequence[str]) -> dict[str, tuple[float, float, float, 
     for value in values:
         match = _BOX.fullmatch(value.replace(" ", ""))
         if not match:
-            raise StudioError(f"Write --region as NAME:top,left,bottom,right, as in rex:0,0,1,0.5: {value!r} is not.")
+            raise StudioError(f"--region {value!r} is invalid. Give NAME:top,left,bottom,right, such as rex:0,0,1,0.5.")
         top, left, bottom, right = (float(number) for number in match.groups()[1:])
         boxes[match[1]] = (top, left, bottom, right)
     return boxes
@@ -76,7 +76,7 @@ def size_from(text: str | None) -> tuple[int, int] | None:
     """A --size WIDTHxHEIGHT argument."""
     match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text or "")
     if text and not match:
-        raise StudioError(f"Write --size as WIDTHxHEIGHT in pixels, as in 256x128: {text!r} is not.")
+        raise StudioError(f"--size {text!r} is invalid. Give WIDTHxHEIGHT in pixels, such as 256x128.")
     return (int(match[1]), int(match[2])) if match else None
 
 
@@ -85,7 +85,7 @@ def number_from(text: str, called: str = "max_parameters") -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text)
     if not match:
         example = "8" if called == "rank" else "20000, 20k or 1.5M"
-        raise StudioError(f"Write the {called} as a number, as in {example}: {text!r} is not.")
+        raise StudioError(f"{called} {text!r} is not a number. Give one such as {example}.")
     return int(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
 
 

@@ -122,12 +122,12 @@ class Workflow(ImageGenerator):
         `on_note` is told what a person should know about the merge, such as columns that two concepts share.
         """
         if len(set(names)) < len(names):
-            raise StudioError("Merge each concept once: one of these is named twice.")
+            raise StudioError("One of these concepts is named twice. Merge each concept once.")
         trained, config = {name: self.loaded(name) for name in names}, config or MergeConfig()
         config = replace(config, strengths=known_strengths(config.strengths, trained, self.base))
         merged = merged_concept(self.base, trained, config)
         if not output.parent.is_dir():
-            raise StudioError(f"Make the folder {output.parent} first, or choose another file: it does not exist.")
+            raise StudioError(f"The folder {output.parent} does not exist. Create it, or choose another.")
         atomic_write(output, to_bytes(merged))
         for note in sharing_notes(trained):
             on_note(note)

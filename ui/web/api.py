@@ -135,14 +135,14 @@ def _uploaded(files: Sequence[Any]) -> list[Path]:
     folder = Path(get_upload_folder()).resolve()
     paths = [Path(str(file.get("path", "")) if isinstance(file, dict) else "").resolve() for file in files]
     if not all(path.is_relative_to(folder) and path.is_file() for path in paths):
-        raise StudioError("Upload each picture with gradio_client's handle_file: only what was uploaded is read.")
+        raise StudioError("The API only reads uploaded files. Upload each picture with gradio_client's handle_file.")
     return paths
 
 
 def _requested(prompt: str, settings: dict[str, Any]) -> GenerationRequest:
     """The request. Raises StudioError where it names files of this machine that were not uploaded."""
     if any(str(name).endswith(".safetensors") for name in settings.get("concepts") or ()):
-        raise StudioError("Name concepts of the library: no other file of this machine is read.")
+        raise StudioError("The API accepts names of concepts in the library, not files.")
     control = [dict(each) for each in settings.get("control") or ()]
     images = _uploaded([each.get("image") for each in control])
     given = [{**each, "image": str(image)} for each, image in zip(control, images, strict=True)]

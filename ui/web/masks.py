@@ -21,15 +21,17 @@ def mask_from_uri(uri: str, size: tuple[int, int]) -> Image.Image | None:
     Raises StudioError for what no brush of the page sends.
     """
     if not uri.startswith(_PREFIX) or len(uri) > _MOST:
-        raise StudioError("Paint the mask again: what the page sent is none.")
+        raise StudioError("The browser sent an invalid mask. Paint the mask again.")
     try:
         data = base64.b64decode(uri.removeprefix(_PREFIX), validate=True)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             if max(picture.size) > _SIDE:
-                raise StudioError(f"Paint a smaller mask: a side has {max(picture.size)} pixels, and may have {_SIDE}.")
+                raise StudioError(
+                    f"The mask has {max(picture.size)} pixels on one side. Paint one with at most {_SIDE}."
+                )
             levels = picture.convert("L")
     except (OSError, ValueError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
-        raise StudioError("Paint the mask again: what the page sent is none.") from error
+        raise StudioError("The browser sent an invalid mask. Paint the mask again.") from error
     mask = levels.resize(size, Image.Resampling.BILINEAR).point([0] * 128 + [255] * 128)
     return mask if mask.getbbox() else None
 

@@ -24,7 +24,7 @@ ARCHITECTURES: dict[str, Callable[[], dict[str, nn.Module]]] = {
 def architecture_parts(name: str) -> dict[str, nn.Module]:
     """The parts of an architecture on the meta device; StudioError, with the known names, if there is none."""
     if name not in ARCHITECTURES:
-        raise StudioError(f"There is no architecture called {name!r}: choose from {', '.join(ARCHITECTURES)}.")
+        raise StudioError(f"There is no architecture {name!r}. Choose from {', '.join(ARCHITECTURES)}.")
     with torch.device("meta"):
         return ARCHITECTURES[name]()
 

@@ -84,7 +84,7 @@ def test_many_concepts_spread_evenly():
 
 @pytest.mark.parametrize("width", [0, -1, 33])
 def test_a_width_that_cannot_fit(width):
-    with pytest.raises(LibraryError, match="choose a rank from 1 to 32"):
+    with pytest.raises(LibraryError, match="Choose a rank from 1 to 32"):
         best_start({}, width, 32)
 
 
@@ -94,7 +94,7 @@ def test_the_requested_block_is_allocated(library):
     assert library.allocate_columns("c", "abc", 17, 64).start == 24
     assert library.allocate_columns("a", "abc", 8, 64).start == 16, "without a wish it keeps what it holds"
     assert library.allocate_columns("a", "abc", 8, 64, start=48).start == 48
-    with pytest.raises(LibraryError, match="first column from 0 to 56 for rank 8: 57 is outside"):
+    with pytest.raises(LibraryError, match=r"First column 57 is outside the range for rank 8. Choose one from 0 to 56"):
         library.allocate_columns("a", "abc", 8, 64, start=57)
     assert library.concept("a").columns == (ColumnBlock("abc", 48, 8),)
 
@@ -141,7 +141,7 @@ def test_an_undone_removal_finds_its_columns_again(library):
 def test_a_name_is_free_once_its_concept_is_removed(library, picture):
     library.remove_concept("a", permanent=False)
     library.add_concept("a", "cat", [picture])
-    with pytest.raises(LibraryError, match='There is a concept "a" already'):
+    with pytest.raises(LibraryError, match='A concept "a" already exists'):
         library.restore_concept("a")
     library.remove_concept("a", permanent=False)
     assert library.restore_concept("a").class_word == "cat", "the last one that was removed"
@@ -151,7 +151,7 @@ def test_a_name_is_free_once_its_concept_is_removed(library, picture):
     assert library.removed_concepts() == []
     with pytest.raises(LibraryError, match='no concept "a"'):
         library.remove_concept("a")
-    with pytest.raises(LibraryError, match='No removed concept is called "a"'):
+    with pytest.raises(LibraryError, match='No removed concept is named "a"'):
         library.restore_concept("a")
 
 

@@ -38,7 +38,7 @@ def test_a_rank_beyond_the_base(library, pictures, unchanged):
     library.add_concept("rex", "dog", [pictures])
     library.allocate_columns("rex", "abc", 8, 64)
     unchanged()
-    with pytest.raises(LibraryError, match="rank of 65 does not fit this base: choose a rank from 1 to 64"):
+    with pytest.raises(LibraryError, match=r"rank 65 is too high for this base. Choose a rank from 1 to 64"):
         library.allocate_columns("rex", "abc", 65, 64)
 
 

@@ -43,8 +43,8 @@ def test_masks_are_stored_and_removed(library: Library):
 
 @pytest.mark.parametrize(
     ("picture", "drawn", "sentence"),
-    [(3, mask(), "there is no picture 4"), (-1, None, "there is no picture 0"), (0, mask(65), "of its own size"),
-     (0, Image.new("L", (64, 64)), "Mark some part")],
+    [(3, mask(), "no picture 4"), (-1, None, "no picture 0"), (0, mask(65), "a mask of the picture's size"),
+     (0, Image.new("L", (64, 64)), "The mask is empty")],
 )  # fmt: skip
 def test_a_mask_that_does_not_fit_is_refused(library: Library, unchanged, picture, drawn, sentence):
     unchanged()
@@ -54,5 +54,5 @@ def test_a_mask_that_does_not_fit_is_refused(library: Library, unchanged, pictur
 
 def test_a_long_caption_is_refused(library: Library, unchanged):
     unchanged()
-    with pytest.raises(LibraryError, match="Shorten the caption"):
+    with pytest.raises(LibraryError, match="Shorten it to"):
         library.annotations.set_caption("rex", 0, "ü" * 1001)

@@ -30,7 +30,7 @@ def test_an_unreadable_picture_is_reported_and_the_others_stay(picture, tmp_path
     (tmp_path / "words.png").write_text("no picture at all")
     small, words, good = inspect_pictures([picture("s.png", (40, 90)), tmp_path / "words.png", picture("g.png")])
     assert small.picture is words.picture is None
-    assert "s.png is only 40x90" in str(small.problem)
+    assert "s.png has only 40x90" in str(small.problem)
     assert "words.png is not a picture" in str(words.problem)
     assert good.picture is not None
     assert good.notes == []

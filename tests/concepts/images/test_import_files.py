@@ -56,7 +56,7 @@ def test_a_picture_without_anything_beside_it(folder: Path):
     ("name", "data", "message"),
     [
         ("a.txt", b"a" * (MAX_CAPTION + 1), "too long"),
-        ("a.txt", b"\xff\xfe\x00", "save it as plain text"),
+        ("a.txt", b"\xff\xfe\x00", "Save it as plain text"),
         ("a-mask.png", b"no picture", "a-mask.png is not a picture"),
     ],
 )
@@ -72,5 +72,5 @@ def test_an_unreadable_file_is_reported_and_nothing_is_added(
 def test_a_mask_of_another_size_is_refused(library, folder: Path, unchanged):
     Image.new("L", (64, 64)).save(folder / "c-mask.png")
     unchanged()
-    with pytest.raises(LibraryError, match=r"a mask of its own size: it is \(80, 64\), the mask \(64, 64\)"):
+    with pytest.raises(LibraryError, match=r"The mask of c\.png has the size \(64, 64\), and the picture \(80, 64\)"):
         library.add_concept("rex", "dog", [folder])

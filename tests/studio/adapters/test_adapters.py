@@ -51,7 +51,7 @@ def test_vera_takes_a_rank_above_the_matrix_and_its_low_rank_form_does_not():
 @pytest.mark.parametrize("method", [SpectralAdditive, SpectralRotational, Orthogonal])
 def test_columns_that_do_not_exist_are_refused(method: type[Adapter], first: int):
     config = method.Config(rank=3, first_column=first)
-    with pytest.raises(StudioError, match="first column from 0 to 5 for rank 3"):
+    with pytest.raises(StudioError, match=r"for rank 3. Choose one from 0 to 5"):
         method.check((8, 12), config)
     method.check((8, 12), method.Config(rank=3, first_column=5))
 
@@ -62,7 +62,7 @@ def test_columns_that_do_not_exist_are_refused(method: type[Adapter], first: int
         (Glora, {"bias_sum": "low_rank"}, "vector, scalar, none for GLoRA's E"),
         (Glora, {"product": "matrix"}, "low_rank, vector, scalar, none for GLoRA's A"),
         (AdaLora, {"rank": 4, "target_rank": 5}, "target rank from 1 to 4"),
-        (AdaLora, {"warm_up": 0.8, "final": 0.3}, "together at most 1"),
+        (AdaLora, {"warm_up": 0.8, "final": 0.3}, "sum is at most 1"),
         (Lidb, {"rank": 5, "out_size": 4}, "rank from 1 to 4"),
         (Krona, {"factor": 0}, "factor from 1"),
         (SpectralRotational, {"rank": 1}, "rank from 2 to 8"),

@@ -107,7 +107,7 @@ def test_what_does_not_fit_the_base_is_refused(
         (replace(concept, adapters={name: {"change_u": torch.zeros(3, 4)}}), f"do not fit {name}"),
         (replace(concept, config={"rnk": 4}), "options .*rnk.* not those of spectral_additive"),
         (replace(concept, config={"rank": "4"}), "options .*'4'.* not those of spectral_additive"),
-        (replace(concept, adapter="lorra"), "no adapter called 'lorra'"),
+        (replace(concept, adapter="lorra"), "no adapter 'lorra'"),
     ):
         with pytest.raises(StudioError, match=message):
             build_adapters(changed, sites, decomposition)

@@ -93,7 +93,7 @@ def test_one_concept_at_strength_one_is_itself(method: str):
 
 
 def test_spectral_refuses_other_adapters():
-    with pytest.raises(StudioError, match=r"spectral_additive concepts only: .* fedavg"):
+    with pytest.raises(StudioError, match=r"only merges concepts of the adapter spectral_additive. .* fedavg"):
         MERGES["spectral"](MergeSite(WEIGHT, [spectral_adapter(0), lora_adapter(3)], [1.0, 1.0]))
 
 
@@ -151,7 +151,7 @@ def test_orthogonal_is_the_sum_of_disjoint_rows_and_refuses_the_rest():
     torch.testing.assert_close(first.down @ second.down.T, torch.zeros(4, 4), atol=1e-6, rtol=0)
     site = MergeSite(WEIGHT, [first, second], [1.0, 0.5])
     torch.testing.assert_close(MERGES["orthogonal"](site), first.delta(WEIGHT) + 0.5 * second.delta(WEIGHT))
-    with pytest.raises(StudioError, match=r"orthogonal concepts only: .* fedavg"):
+    with pytest.raises(StudioError, match=r"only merges concepts of the adapter orthogonal. .* fedavg"):
         MERGES["orthogonal"](MergeSite(WEIGHT, [first, lora_adapter(3)], [1.0, 1.0]))
     with pytest.raises(StudioError, match="different seeds"):
         MERGES["orthogonal"](MergeSite(WEIGHT, [first, orthogonal_adapter(4, seed=1)], [1.0, 1.0]))
@@ -209,7 +209,7 @@ def test_gradient_fusion_where_no_concept_reads_a_layer_is_the_sum():
 
 
 def test_gradient_fusion_needs_grams():
-    with pytest.raises(StudioError, match="record Gram matrices first, or merge by fedavg"):
+    with pytest.raises(StudioError, match="needs the Gram matrices of the layers' inputs"):
         gradient_fusion_delta(MergeSite(WEIGHT, [lora_adapter(3), lora_adapter(4)], [1.0, 1.0]))
 
 

@@ -163,6 +163,6 @@ def test_names_that_will_not_do(base: Base, layout: str, name: str, tmp_path: Pa
 
 def test_nothing_is_overwritten(base: Base, tmp_path: Path, random_concept: Callable):
     (tmp_path / "rex.tokens.safetensors").touch()
-    with pytest.raises(StudioError, match="exists already"):
+    with pytest.raises(StudioError, match="already exists"):
         export(base, {"rex": random_concept(base, "lora")}, "kohya", tmp_path / "rex.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["rex.tokens.safetensors"]

@@ -45,16 +45,16 @@ def rewritten(path: Path, change: Callable[[dict[str, Tensor]], None], metadata:
 @pytest.mark.parametrize("name", ["rex.pt", "rex.safetensors"])
 def test_a_pickle(base: Base, tmp_path: Path, name: str):
     torch.save({"lora_unet": torch.zeros(1)}, tmp_path / name)
-    refused(base, tmp_path / name, "pickle file can run any program")
+    refused(base, tmp_path / name, "pickle file, which can run any code")
     (tmp_path / name).write_bytes(pickle.dumps({"a": 1}))
-    refused(base, tmp_path / name, "pickle file can run any program")
+    refused(base, tmp_path / name, "pickle file, which can run any code")
 
 
 @pytest.mark.parametrize("length", [0, 4, 200, 5000])
 def test_a_truncated_file(base: Base, files: dict[str, Path], length: int):
     path = files["kohya"]
     path.write_bytes(path.read_bytes()[:length])
-    refused(base, path, "truncated, or no safetensors file")
+    refused(base, path, "truncated, or not a safetensors file")
 
 
 def test_a_file_that_is_not_there(base: Base, tmp_path: Path):
@@ -95,7 +95,7 @@ def test_surplus_keys(base: Base, files: dict[str, Path]):
     module = next(key for key in load_file(files["kohya"])).partition(".")[0]
     for key, sentence in (
         ("lora_unet_nowhere.lora_up.weight", "has no layer lora_unet_nowhere"),
-        (f"{module}.lora_what", "is of none of these kinds"),
+        (f"{module}.lora_what", "The adapter type of .* is not supported"),
         (f"{module}.hada_w1_a", "lacks its loha tensor w1_b"),
         ("first_stage_model.weight", "has no layer first_stage_model"),
     ):
@@ -128,7 +128,7 @@ def test_another_family_by_its_metadata(base: Base, files: dict[str, Path], meta
     from studio.models import families
 
     monkeypatch.setattr(importing, "family_of", lambda parts: families.SD21)
-    refused(base, rewritten(files["kohya"], lambda t: None, metadata), f"it is for {named}")
+    refused(base, rewritten(files["kohya"], lambda t: None, metadata), f"The file is for {named}")
 
 
 def test_another_family_by_its_layers(base: Base, files: dict[str, Path]):
@@ -143,13 +143,13 @@ def test_a_peft_folder_of_another_method(base: Base, files: dict[str, Path]):
     config.write_text(json.dumps({**values, "peft_type": "VERA"}))
     refused(base, files["peft"], "is of VERA")
     config.write_text("[")
-    refused(base, files["peft"], "no JSON")
+    refused(base, files["peft"], "not JSON")
 
 
 def test_a_peft_file_without_its_folder(base: Base, files: dict[str, Path], tmp_path: Path):
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes((files["peft"] / "unet" / "adapter_model.safetensors").read_bytes())
-    refused(base, alone, "PEFT keeps what the file needs")
+    refused(base, alone, "is a part of a PEFT folder")
 
 
 def test_tokens(tmp_path: Path):
@@ -158,12 +158,12 @@ def test_tokens(tmp_path: Path):
     for layout in ("a1111", "diffusers"):
         file.write_bytes(token_bytes("<rex>", vectors, layout))
         assert torch.equal(read_token(file, {"text_encoder": 8})["text_encoder"], vectors["text_encoder"])
-    with pytest.raises(StudioError, match="vectors of width 8, and the base's have 16"):
+    with pytest.raises(StudioError, match="vectors of width 8, and this base needs 16"):
         read_token(file, {"text_encoder": 16})
     both = {**vectors, "text_encoder_2": torch.randn(2, 12)}
     file.write_bytes(token_bytes("<rex>", both, "a1111"))
     assert read_token(file, {"text_encoder": 8, "text_encoder_2": 12}).keys() == both.keys()
-    with pytest.raises(StudioError, match="the base's have 8"):
+    with pytest.raises(StudioError, match="this base needs 8"):
         read_token(file, {"text_encoder": 8})
     save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, file)
     with pytest.raises(StudioError, match="holds 2 tensors"):

@@ -86,7 +86,7 @@ def test_a_folder_without_a_model_is_refused(damage: str, tmp_path):
         weights.unlink()
     elif damage == "torn":
         weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(StudioError, match=r"Give --backbone toybox-clip, an open_clip folder or MODEL/WEIGHTS: .*mine"):
+    with pytest.raises(StudioError, match=r"mine.* could not be loaded as a CLIP model. Give --backbone toybox-clip"):
         load_scorer(str(folder))
 
 

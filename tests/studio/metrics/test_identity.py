@@ -52,7 +52,7 @@ def test_the_references_mean_is_what_counts():
 
 def test_a_scorer_that_was_not_taught_is_refused():
     for identifier in (None, replace(KNOWN, thresholds=None)):
-        with pytest.raises(StudioError, match="needs a scorer with an identity network"):
+        with pytest.raises(StudioError, match="cannot measure identity accuracy"):
             Recognition(identifier, OWN, OTHERS)
 
 

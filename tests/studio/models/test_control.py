@@ -149,5 +149,5 @@ def test_models_of_other_bases_are_refused(base: Base, tmp_path: Path):
             load_control_model(base, str(tmp_path / source))
     base.pipeline.vae.save_pretrained(tmp_path / "vae")
     for source in ("none", "vae"):
-        with pytest.raises(StudioError, match="Give a T2IAdapter or a ControlNet"):
+        with pytest.raises(StudioError, match="is not a T2I-Adapter or ControlNet"):
             load_control_model(base, str(tmp_path / source))

@@ -158,7 +158,7 @@ def test_other_tools_get_the_mean_of_the_layers(base: Base, concept: TrainedConc
 def test_a_token_of_another_number_of_layers_is_refused(base: Base, concept: TrainedConcept):
     with (
         applied(base, {"rex": with_vectors(concept, vectors_of(concept)[:3])}),
-        pytest.raises(StudioError, match="its token is not for 4 attention blocks"),
+        pytest.raises(StudioError, match="does not have vectors for the 4 attention blocks"),
     ):
         generate(base, "a <rex>", [1], SETTINGS)
 

@@ -22,7 +22,7 @@ def test_every_scheduler_samples_and_counts_its_steps(base: Base, name: str):
 
 
 def test_a_scheduler_of_another_name_is_refused():
-    with pytest.raises(ValidationError, match=r"choose from ddim, .* there is none called 'magic'"):
+    with pytest.raises(ValidationError, match=r"there is no scheduler 'magic'; choose from ddim, "):
         SamplingSettings(scheduler="magic")
 
 

@@ -71,8 +71,8 @@ def test_the_tokenizer_is_clips():
     [
         ("model.ckpt", b"x", "Convert model.ckpt to safetensors"),
         ("model.safetensors", b"12345678", "truncated"),
-        ("lora.safetensors", None, "holds no text encoder"),
-        ("part.safetensors", "part", "its tensors are not those"),
+        ("lora.safetensors", None, "has no text encoder"),
+        ("part.safetensors", "part", "is not a complete Stable Diffusion checkpoint"),
     ],
 )
 def test_other_files_are_refused(name: str, data: bytes | str | None, sentence: str, tmp_path: Path):

@@ -233,7 +233,7 @@ def test_what_cannot_be_served_is_refused_and_leaves_no_trace(base: Base, three,
     before = state_of(base)
     foreign = replace(three["tom"], base="0123456789abcdef")
     same_token = replace(three["tom"], tokens=three["rex"].tokens)
-    for concept, said in ((foreign, "Load the base"), (same_token, "already has the token <rex>")):
+    for concept, said in ((foreign, "trained on another base"), (same_token, "already has the token <rex>")):
         with pytest.raises(StudioError, match=said):
             Serving(base, {"rex": three["rex"], "tom": concept})
         assert state_of(base) == before

@@ -54,7 +54,7 @@ def test_every_method_trains_generates_and_restores_the_base(base: Base, state_o
 
 def test_merging_adds_up_biases_and_leaves_what_a_lora_cannot_hold_out(base: Base):
     concepts = {name: train(base, recipe(name)).concept for name in ("bitfit", "ia3")}
-    with pytest.raises(StudioError, match="changes more than matrices"):
+    with pytest.raises(StudioError, match="changes norms, biases or embeddings"):
         merged_concept(base, {"one": concepts["bitfit"]})
     name = next(name for name, site in base.sites_of(("feed_forward",)).items() if site.bias is not None)
     site = base.sites_of(("bias",))[name]
@@ -91,7 +91,7 @@ def test_a_further_training_starts_from_the_trained_concept(base: Base, adapter:
 def test_a_further_training_keeps_its_adapter(base: Base):
     concept = train(base, recipe("lora")).concept
     for change in ({"adapter": "oft"}, {"rank": 4}, {"options": {"alpha": 1.0}}, {"layerwise_token": True}):
-        with pytest.raises(StudioError, match="adapter and token keep their kind and size"):
+        with pytest.raises(StudioError, match="cannot be changed when a training is continued"):
             continued_recipe(concept, change)
     concept.metadata.clear()
     with pytest.raises(StudioError, match="from the beginning"):
@@ -129,9 +129,9 @@ def test_a_budget_becomes_a_rank(base: Base):
     least = num_parameters("lora", adapter_config(Recipe(adapter="lora", rank=1)), shapes)
     fitted = resolve_recipe(base, Recipe(adapter="lora", max_parameters=3 * least + 7, options={"alpha": 2.0}))
     assert (fitted.rank, fitted.max_parameters, fitted.options) == (3, None, {"alpha": 2.0})
-    with pytest.raises(StudioError, match="a rank or max_parameters"):
+    with pytest.raises(StudioError, match="rank and max_parameters cannot both be set"):
         resolve_recipe(base, Recipe(adapter="lora", max_parameters=3 * least, rank=3))
-    with pytest.raises(StudioError, match=f"budget of {least:,} parameters or more"):
+    with pytest.raises(StudioError, match=f"too small for lora on these layers. Choose at least {least:,}"):
         resolve_recipe(base, Recipe(adapter="lora", max_parameters=least - 1))
 
 

@@ -90,7 +90,7 @@ def trial(base: Base, folder: Path, steps: int, every: int, seconds: float, numb
     """
     moments = random.Random(number)
     result, died = folder / "result", []
-    # A few die while they generate prior pictures; the others have those already, and die while they train
+    # A few die while they generate class images; the others have those already, and die while they train
     priors = folder / "priors" if number % 8 == 0 else folder.parent / "priors"
 
     def work(on_progress: Callable[[Progress], object]) -> None:

@@ -102,7 +102,7 @@ def test_a_training_that_goes_on_from_another_is_resumed_too(train, tmp_path):
 def test_another_training_does_not_go_on_from_the_checkpoints(train, tmp_path):
     with pytest.raises(TrainingStopped):
         train(checkpoints=tmp_path, stop=after(4))
-    whole = train({"seed": 1})  # generates prior pictures of its own
+    whole = train({"seed": 1})  # generates class images of its own
     steps: list[int] = []
     other = train({"seed": 1}, checkpoints=tmp_path, on_progress=lambda progress: steps.append(progress.step))
     assert steps == [*range(1, STEPS + 1)]
@@ -145,7 +145,7 @@ def test_a_training_that_diverges_returns_the_last_finite_state(train, tmp_path,
         optimizer_step(self, (loss * float("nan") if self.step == 5 else loss for loss in losses))
 
     monkeypatch.setattr(TrainState, "optimizer_step", worse)
-    message = r"not a number at step 6.*lower learning rates.*losses before were .*concept of step 4"
+    message = r"NaN or infinite at step 6.*Lower unet_lr.*losses before were .*concept after step 4"
     with pytest.raises(DivergenceError, match=message):
         train(checkpoints=tmp_path, every=2)
     (file,) = tmp_path.glob(f"*/{LAST_GOOD}")

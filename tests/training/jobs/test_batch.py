@@ -65,7 +65,7 @@ def test_a_batch_is_queued_once_and_what_failed_again(tmp_path, base, manifest):
 def test_a_name_that_is_taken_is_refused(tmp_path, base, manifest):
     library = Library(tmp_path / "library")
     library.add_concept("bruno-lora", "dog", [tmp_path / "photos" / "rex"])
-    with pytest.raises(LibraryError, match='Choose another name than "bruno-lora"'):
+    with pytest.raises(LibraryError, match='The library has a concept "bruno-lora" with other pictures'):
         submitted(library, base, manifest, tmp_path)
     assert library.jobs.page() == []
 
@@ -132,7 +132,7 @@ def test_workers_that_all_die_are_not_started_for_ever(tmp_path, monkeypatch):
     library.add_concept("rex", "dog", [tmp_path / "photos" / "rex"])
     library.jobs.queue([Order("rex", "none", "abc", {})])
     monkeypatch.setattr(executors, "start_worker", lambda *_, **__: executors.subprocess.Popen(["false"]))
-    with pytest.raises(StudioError, match="the last ones failed without any progress"):
+    with pytest.raises(StudioError, match="worker processes failed without any progress"):
         LocalExecutor(1)(library, lambda: None)
 
 

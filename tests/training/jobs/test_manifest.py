@@ -67,11 +67,11 @@ def test_an_absolute_glob(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base = 3", "Change base in .*: input should be a valid string"),
-        ("colour = 'red'\n" + MANIFEST, "Change colour in .*: extra inputs are not permitted"),
-        (MANIFEST.replace("seed = [7]", "seeds = [7]"), "Change sweep.seeds in"),
-        (MANIFEST.replace("class =", "klass ="), "Change concepts.0.class in"),
-        ("base =", "Give a manifest in TOML"),
+        ("base = 3", "Invalid base in .*: input should be a valid string"),
+        ("colour = 'red'\n" + MANIFEST, "Invalid colour in .*: extra inputs are not permitted"),
+        (MANIFEST.replace("seed = [7]", "seeds = [7]"), "Invalid sweep.seeds in"),
+        (MANIFEST.replace("class =", "klass ="), "Invalid concepts.0.class in"),
+        ("base =", "Give a TOML file"),
     ],
 )
 def test_a_manifest_that_cannot_be_is_refused(text: str, message: str, tmp_path):
@@ -81,19 +81,19 @@ def test_a_manifest_that_cannot_be_is_refused(text: str, message: str, tmp_path)
 
 
 def test_no_manifest_at_all(tmp_path):
-    with pytest.raises(StudioError, match="Give a manifest in TOML"):
+    with pytest.raises(StudioError, match="Give a TOML file"):
         read_manifest(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": {"steps": 0}}, "Change steps in the recipe of bruno: "),
-        ({"recipe": {"colour": "red"}}, "Change colour in the recipe of bruno: "),
-        ({"concepts": [{"pictures": "none", "class": "dog"}]}, "Change pictures: there is no folder none"),
+        ({"recipe": {"steps": 0}}, "Invalid steps in the recipe of bruno: "),
+        ({"recipe": {"colour": "red"}}, "Invalid colour in the recipe of bruno: "),
+        ({"concepts": [{"pictures": "none", "class": "dog"}]}, 'pictures = "none" matches no folder'),
         ({"concepts": [{"pictures": "photos/*", "class": "dog", "name": "rex"}]}, 'Leave name = "rex" out'),
-        ({"concepts": [{"pictures": "photos/rex", "class": "dog"}] * 2}, 'a unique name: "rex" is used twice'),
-        ({"concepts": [{"pictures": "photos/rex", "class": "dog", "name": "no name"}]}, "cannot be a name"),
+        ({"concepts": [{"pictures": "photos/rex", "class": "dog"}] * 2}, 'The name "rex" is used twice'),
+        ({"concepts": [{"pictures": "photos/rex", "class": "dog", "name": "no name"}]}, "is not a valid name"),
     ],
 )
 def test_runs_that_cannot_be_are_refused(changes: dict[str, Any], message: str, folder):

@@ -222,7 +222,9 @@ def test_a_base_with_other_weights_is_refused(library, base: Base):
     order = order_of(base, "a", RECIPE)
     library.jobs.queue([Order(order.concept, order.base, "other weights", order.recipe)])
     Worker(library).run(until_empty=True)
-    assert library.jobs.page()[0].error.startswith("Queue this training again")
+    assert library.jobs.page()[0].error.endswith(
+        "has other weights than when this training was queued. Queue it again."
+    )
 
 
 def test_a_removed_concept_ends_its_training(library):

@@ -55,10 +55,10 @@ def test_a_budget_decides_the_size_and_a_training_goes_on(studio, library: Libra
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["idle", "--max-parameters", "20 k"], "as in 20000, 20k or 1.5M"),
-        (["idle", "--adapter", "lora", "--max-parameters", "20"], "parameters or more"),
-        (["idle", "--max-parameters", "20k", "--rank", "4"], "a rank or max_parameters"),
-        (["idle", "--adapter", "svdiff", "--rank", "4"], "Leave rank out: svdiff has no options"),
+        (["idle", "--max-parameters", "20 k"], "Give one such as 20000, 20k or 1.5M"),
+        (["idle", "--adapter", "lora", "--max-parameters", "20"], "is too small for lora"),
+        (["idle", "--max-parameters", "20k", "--rank", "4"], "rank and max_parameters cannot both be set"),
+        (["idle", "--adapter", "svdiff", "--rank", "4"], "svdiff has no option rank. It has no options"),
         (["idle", "--continue"], "not trained yet"),
     ],
 )

@@ -22,8 +22,8 @@ def few(monkeypatch) -> None:
 def test_a_base_is_measured_and_shown(few, studio, tiny_folder: Path, tmp_path: Path):
     sheet, answers = tmp_path / "sheet.png", tmp_path / "answers.png"
     done = studio(
-        "base", "evaluate", "--base", tiny_folder, "--library", tmp_path / "library", "--rounds", 2, "--distance", 4,
-        "--sheet", sheet, "--pictures", answers, "--json",
+        "base", "evaluate", "--base", tiny_folder, "--library", tmp_path / "library", "--distance", 4,
+        "--prompts-per-category", 2, "--samples", sheet, "--sheet", answers, "--json",
     )  # fmt: skip
     assert done.status == 0, done.err
     found = done.document
@@ -41,4 +41,4 @@ def test_the_distance_can_be_left_out(few, studio, tiny_folder: Path, tmp_path: 
     done = studio("base", "evaluate", "--base", tiny_folder, "--library", tmp_path / "library", "--distance", 0)
     assert done.status == 0, done.err
     assert "position" in done.out
-    assert "Frechet" not in done.out
+    assert "Fréchet" not in done.out

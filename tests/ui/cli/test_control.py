@@ -40,8 +40,8 @@ def test_pictures_follow_a_pose(
     for arguments, said in (
         (pose[:2], "Give --control-model pose:FOLDER"),
         (pose[2:], "Give --control pose:IMAGE"),
-        (["--control", str(pictures / "0.png")], "with a kind in front"),
-        ([*pose[:2], "--control-model", f"pose:{tmp_path}"], "Give a T2IAdapter or a ControlNet"),
+        (["--control", str(pictures / "0.png")], "has no kind"),
+        ([*pose[:2], "--control-model", f"pose:{tmp_path}"], "is not a T2I-Adapter or ControlNet"),
     ):
         refused = studio("generate", "a <rex>", *arguments, *options)
         assert (refused.status, said in refused.err) == (2, True), refused.err

@@ -22,7 +22,7 @@ def small(monkeypatch) -> None:
 
 def test_the_demo_generates_scores_and_reports(small, studio, tiny_folder: Path, tmp_path):
     out = tmp_path / "demo"
-    outcome = studio("demo", "--out", out, "--base", tiny_folder, "--json")
+    outcome = studio("demo", "--output", out, "--base", tiny_folder, "--json")
     assert outcome.status == 0, outcome.err
     document = outcome.document
     for part in ("concepts", "together"):

@@ -15,7 +15,7 @@ def test_the_queue_from_order_to_result(studio, library, tiny_folder):
     assert (job["concept"], job["state"], job["first_column"]) == ("idle", "queued", 8)
     refused = studio("train", "idle", *options, *place)
     assert refused.status == 2
-    assert "is in the queue already" in refused.err
+    assert "is already in the queue" in refused.err
     ended = studio("worker", "--until-empty", *place)
     assert ended.status == 0, ended.err
     assert "idle: done" in ended.err
@@ -42,8 +42,8 @@ def test_what_is_wrong_is_said(studio, library, monkeypatch):
     monkeypatch.setenv("STUDIO_DATABASE", "")  # so that what --database sets does not outlast the test
     place = ("--library", library.root)
     assert "No jobs; queue one" in studio("jobs", "list", *place).out
-    assert "'lost' is not a state" in studio("jobs", "list", "--state", "lost", *place).err
-    assert 'no job begins with "ff"' in studio("jobs", "cancel", "ff", *place).err
+    assert "no --state 'lost'" in studio("jobs", "list", "--state", "lost", *place).err
+    assert 'No job begins with "ff"' in studio("jobs", "cancel", "ff", *place).err
     for url in ("mysql://here/there", "no url"):
         refused = studio("--database", url, "jobs", "list", *place)
         assert refused.status == 2

@@ -38,7 +38,7 @@ def test_concepts_are_listed_shown_and_removed(studio, library: Library):
     assert studio("concept", "remove", "MILO", "--json", *at).document == {"removed": "Milo"}
     assert studio("concept", "restore", "milo", "--json", *at).document["name"] == "Milo"
     assert studio("concept", "remove", "MILO", "--for-good", "--json", *at).document == {"removed": "Milo"}
-    assert "a permanent removal cannot be undone" in studio("concept", "restore", "milo", *at).err
+    assert "removed with --for-good cannot be restored" in studio("concept", "restore", "milo", *at).err
     plain = studio("concept", "list", *at)
     assert "rex" in plain.out
     assert "Milo" not in plain.out
@@ -110,10 +110,10 @@ def test_ctrl_c_stops_a_training_which_then_goes_on(studio, library: Library, ti
     monkeypatch.setattr(TrainState, "optimizer_step", interrupted)
     stopped = studio(*command, *options)
     assert (stopped.status, stopped.out) == (130, "")
-    assert "idle is stopped after step 3 of 6; the same command resumes from there" in stopped.err
+    assert "The training of idle stopped after step 3 of 6. Run the same command to resume it." in stopped.err
     again = studio(*command, *options)
     assert again.status == 0
-    assert "resuming after step 3 of 6" in again.err
+    assert "Resuming the interrupted training after step 3 of 6" in again.err
     resumed = Path(again.document["trained"]["file"]).read_bytes()
     whole = studio(*command, *options)
     assert "resuming" not in whole.err

@@ -14,16 +14,16 @@ from ui.services.error_messages import field_of, sentence
             GenerationRequest,
             {"prompt": "a", "num_inference_steps": 0},
             "num_inference_steps",
-            "Choose num_inference_steps of at least 1: 0 is not.",
+            "num_inference_steps must be at least 1, not 0.",
         ),
         (
             GenerationRequest,
             {"prompt": "a", "guidance_scale": 200},
             "guidance_scale",
-            "Choose guidance_scale of at most 100: 200 is not.",
+            "guidance_scale must be at most 100, not 200.",
         ),
-        (GenerationRequest, {}, "prompt", "Change prompt: field required."),
-        (Recipe, {"prior_ratio": 1}, "prior_ratio", "Choose prior_ratio of less than 1: 1 is not."),
+        (GenerationRequest, {}, "prompt", "Invalid prompt: field required."),
+        (Recipe, {"prior_ratio": 1}, "prior_ratio", "prior_ratio must be less than 1, not 1."),
     ],
 )
 def test_a_wrong_option_is_a_sentence(model, values, field, expected):

@@ -157,7 +157,7 @@ def test_a_name_that_is_taken_and_an_unknown_repository(
 
 def test_another_base_is_refused(workflow: Workflow, endpoint: str, library: Library, xl_folder: Path):
     hub.push(workflow, "lora", "me/lora", endpoint=endpoint)
-    with pytest.raises(StudioError, match="Give --base with the base of this concept"):
+    with pytest.raises(StudioError, match="Give that base with --base"):
         hub.pull(Workflow(library.root, str(xl_folder)), "me/lora", "fresh", endpoint)
 
 

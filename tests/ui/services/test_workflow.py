@@ -203,7 +203,7 @@ def test_variants_are_queued_as_concepts_of_their_own(workflow: Workflow):
 
 def test_variants_that_cannot_be_queued_are_not_added(workflow: Workflow):
     workflow.queue(["rex"], SMALL)
-    for adapters, ranks, sentence in ([["svdiff"], [], "in the queue already"], [[], [1000], "rank"]):
+    for adapters, ranks, sentence in ([["svdiff"], [], "already in the queue"], [[], [1000], "rank"]):
         source = "rex" if adapters else "Milo"
         with pytest.raises(StudioError, match=sentence):
             workflow.queue_trainings(trainings_of(source, SMALL, adapters, ranks))

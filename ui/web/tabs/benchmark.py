@@ -41,7 +41,9 @@ def benchmark_panel(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
         name: str | None, num_inference_steps: int, guidance_scale: float, progress: Any = _PROGRESS
     ) -> Iterator[str]:
         if not name:
-            raise FieldError("benchmark-concept", "Choose a trained concept; the tab Train teaches one.")
+            raise FieldError(
+                "benchmark-concept", "No trained concept is chosen. Choose one, or train one in the tab Train."
+            )
         settings = SamplingSettings(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
         progress((0, _PROMPTS), unit="prompts")
         with about("benchmark-concept"):

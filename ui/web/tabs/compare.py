@@ -89,7 +89,7 @@ def _asked(
 ) -> tuple[GenerationRequest, tuple[Axis, str], tuple[Axis, str]]:
     """What the controls ask for."""
     if not text.strip() and "prompt" not in (x, y):
-        raise FieldError("compare-prompt", "Write a prompt first: what is to be compared?")
+        raise FieldError("compare-prompt", "The prompt is empty. Write what is to be compared.")
     axes: list[tuple[str, Axis, str]] = [("compare-across", x, xs), ("compare-down", y, ys)]
     for field, axis, values in axes:
         with about(field):
@@ -167,9 +167,11 @@ def _refuse_untrained(asked: tuple[Any, tuple[Axis, str], Any], wanted: list[Tra
     field = "compare-across" if asked[1][0] in OF_TRAININGS else "compare-down"
     if wanted:
         names = ", ".join(training.name for training in wanted)
-        raise FieldError(field, f"Train {names} first: these pictures were not trained so yet.")
+        raise FieldError(field, f"{names} is not trained yet. Train it first.")
     if waiting:
-        raise FieldError(field, f"Wait for {', '.join(waiting)}: the tab Train shows when all is done.")
+        raise FieldError(
+            field, f"{', '.join(waiting)} is still being trained. Wait until the tab Train shows that it is done."
+        )
 
 
 def _generated(

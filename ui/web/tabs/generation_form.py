@@ -135,7 +135,7 @@ def given(values: tuple[Any, ...]) -> Given:
 def requests_of(workflow: Workflow, values: Given) -> list[GenerationRequest]:
     """What the controls ask for: one request, or one for each line of a file of prompts."""
     if not values.prompt.strip() and not values.prompts:
-        raise FieldError("prompt", "Write a prompt first: what is to be generated?")
+        raise FieldError("prompt", "The prompt is empty. Write what is to be generated.")
     with about("generate-prompts"):
         prompts = prompts_from(Path(values.prompts)) if values.prompts else [values.prompt.strip()]
     with about("generate-num_images"):

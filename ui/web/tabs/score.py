@@ -68,11 +68,11 @@ def _scored(
 ) -> str:
     """The table of scores."""
     if not files:
-        raise FieldError("score-pictures", "Drop at least one picture to score.")
+        raise FieldError("score-pictures", "There is no image to score. Upload at least one.")
     if len(files) > _MOST:
-        raise FieldError("score-pictures", f"Drop at most {_MOST} pictures at a time.")
+        raise FieldError("score-pictures", f"There are too many images. Upload at most {_MOST} at a time.")
     if not words.strip():
-        raise FieldError("score-prompt", "Write a prompt: what should the pictures show?")
+        raise FieldError("score-prompt", "The prompt is empty. Write what the images should show.")
     with about("score-prompt"):
         plain = workflow.plain(words)
     loaded = _read(uploads, "score-pictures", files)

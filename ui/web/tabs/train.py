@@ -118,7 +118,9 @@ def recipe_of(adapter: str, by: str, size: str, options: str, others: tuple[Any,
         if size := (size or "").strip():
             chosen[by] = number_from(size, by)
         elif by == "max_parameters":
-            raise StudioError("Write a budget, as in 20k, or choose the size by rank.")
+            raise StudioError(
+                "The maximum number of parameters is missing. Enter one such as 20k, or choose the size by rank."
+            )
     with about("train-options"):
         lines = [line.strip() for line in (options or "").splitlines() if line.strip()]
         given = {key: parsed(value) for key, value in pairs(lines, "an option").items()}
@@ -130,7 +132,7 @@ def _ranks(text: str) -> list[int]:
     try:
         return [int(rank) for rank in (text or "").split(",") if rank.strip()]
     except ValueError:
-        raise FieldError("train-ranks", f"Write ranks as in 4, 16: {text!r} are none.") from None
+        raise FieldError("train-ranks", f"{text!r} is not a list of ranks. Enter ranks such as 4, 16.") from None
 
 
 def _size_events(workflow: Workflow, tab: gr.Tab, form: dict[str, Any]) -> None:
@@ -176,7 +178,7 @@ def _queue_events(
         chosen: list[str], adapters: list[str], ranks: str, adapter: str, by: str, size: str, options: str, *others: Any
     ) -> tuple[Any, str]:
         if not chosen:
-            raise FieldError("train-names", "Choose at least one concept to train.")
+            raise FieldError("train-names", "No concept is chosen. Choose at least one to train.")
         recipe, further = recipe_of(adapter, by, size, options, others), _ranks(ranks)
         with about("train-names", (LibraryError,)):
             jobs = workflow.queue_trainings(

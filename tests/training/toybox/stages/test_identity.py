@@ -45,7 +45,7 @@ def test_a_network_distinguishes_individuals_once_its_thresholds_are_set(tmp_pat
     torch.manual_seed(0)
     made = IdentityNetwork().eval()
     identity.write(made, folder)
-    with pytest.raises(StudioError, match="needs a scorer with an identity network"):
+    with pytest.raises(StudioError, match="cannot measure identity accuracy"):
         load_scorer(str(folder)).recognition(pictures[:1], [pictures[1:]])
     identity_benchmark.calibrate(folder, 2)
     loaded = load_scorer(str(folder))

@@ -58,7 +58,7 @@ def test_controls_make_the_recipe():
 @pytest.mark.parametrize(
     ("by", "size", "options", "sentence"),
     [
-        ("max_parameters", "", "", "Write a budget"),
+        ("max_parameters", "", "", "The maximum number of parameters is missing"),
         ("rank", "eight", "", "Write the rank as a number"),
         ("rank", "8", "alpha", "NAME=VALUE"),
     ],

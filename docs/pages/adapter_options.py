@@ -1,0 +1,40 @@
+"""The meaning of the adapters' options, for the page of all adapters."""
+
+MEANINGS = {
+    "rank": "The rank r.",
+    "lora.rank": "The rank r (PEFT: `r`, kohya: `network_dim`).",
+    "lora.alpha": "The product is scaled by alpha / rank (PEFT: `lora_alpha`, kohya: `network_alpha`). If unset, alpha "
+    "is the rank.",
+    "spectral_additive.rank": "The number of singular columns, r.",
+    "spectral_rotational.rank": "The number of singular columns, r.",
+    "train_scale": "Also train the scale s of the singular values.",
+    "oft.rank": "The number of blocks (PEFT: `r`).",
+    "oft.shared": "All blocks share one rotation (PEFT: `block_share`).",
+    "seed": "The seed of the frozen random matrices.",
+    "lidb.out_size": "a, at most out.",
+    "lidb.in_size": "b, at most in.",
+    "orthogonal.rank": "The number of rows, r.",
+    "orthogonal.seed": "The seed of the orthogonal matrix; the same for all concepts to be merged.",
+    "lora_xs.rank": "The number of top singular vectors, r.",
+    "hydra.rank": "The rank of each branch.",
+    "krona.factor": "The maximum of a_out and a_in (LyCORIS: `factor`).",
+    "krona.scale": "The fixed scale s.",
+    "glora.rank": "The rank of low-rank terms.",
+    "glora.product": "The form of A.",
+    "glora.sum": "The form of B.",
+    "glora.bias_from_weight": "The form of C.",
+    "glora.bias_product": "The form of D, which cannot be low_rank; D acts only where the layer has a bias.",
+    "glora.bias_sum": "The form of E, which cannot be low_rank.",
+    "ada_lora.rank": "The rank before pruning (PEFT: `init_r`).",
+    "ada_lora.target_rank": "The mean rank after pruning (PEFT: `target_r`). If unset, half of the rank.",
+    "ada_lora.orthogonality": "The weight of the penalty (PEFT: `orth_reg_weight`).",
+    "ada_lora.warm_up": "The fraction of the steps before pruning begins (PEFT: `tinit`, in steps).",
+    "ada_lora.final": "The fraction of the steps after pruning has ended (PEFT: `tfinal`, in steps).",
+    "ada_link.position": "Adapt the text encoder's input or its output.",
+}
+"""By option, or by adapter and option where the meaning differs."""
+
+
+def meaning(adapter: str, option: str) -> str:
+    """What an option of an adapter means."""
+    return MEANINGS.get(f"{adapter}.{option}") or MEANINGS[option]
