@@ -15,9 +15,9 @@ def gradient_fusion_delta(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     """The delta D (out, in) whose outputs on each concept's own inputs Xᵢ are nearest to the concept's own delta's:
     argmin Σᵢ |(λᵢ Δᵢ − D) Xᵢ|² + |D X₀|² + ρ |D|², which is D (Σᵢ Gᵢ + G₀ + ρ I) = Σᵢ λᵢ Δᵢ Gᵢ with Gᵢ = Xᵢ Xᵢᵀ.
 
-    X₀ are the inputs to preserve, where the site has them, and ρ is `ridge` times the mean of the Gram matrices'
-    diagonal. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, there by L-BFGS and without X₀. A single concept is
-    unchanged, and concepts without inputs at the layer are summed. StudioError without Gram matrices.
+    X₀ are inputs to preserve, for `gradient_fusion_preserving` alone, and ρ is `ridge` times the mean of the Gram
+    matrices' diagonal. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, there by L-BFGS and without X₀. A single concept
+    is unchanged, and concepts without inputs at the layer are summed. StudioError without Gram matrices.
     """
     if len(site.adapters) == 1:
         return weighted_sum(site)
@@ -51,3 +51,10 @@ def ridge_solution(matrix: Tensor, target: Tensor) -> Tensor:
     kept = values > _RANK_TOLERANCE * values[-1]
     vectors = vectors[:, kept]
     return (((target.double() @ vectors) / values[kept]) @ vectors.mT).float()
+
+
+def gradient_fusion_preserving(site: MergeSite, ridge: float = RIDGE) -> Tensor:
+    """Gradient fusion in which the outputs for prompts that name no concept should not change: with X₀ of
+    `gradient_fusion_delta`, which the whole model's merge then gives; not in the source.
+    """
+    return gradient_fusion_delta(site, ridge)

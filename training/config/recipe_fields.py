@@ -8,8 +8,8 @@ CAPTIONS = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of 
 """The default caption templates of a concept's pictures; {} stands for its token."""
 
 Places = Literal[
-    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "up_convolution",
-    "inner_convolution", "convolution",
+    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "feed_forward_out",
+    "up_convolution", "inner_convolution", "convolution",
 ]  # fmt: skip
 """studio.layers.sites.CHOICES, for the type checker."""
 
@@ -198,7 +198,7 @@ class AdapterOptions(Group):
         default=None,
         min_length=1,
         description="Layers to adapt, a list: attention, or only attention_kv, cross_attention_kv or text_attention; "
-        "feed_forward; up_convolution, in the up blocks that attend to the prompt, inner_convolution in all blocks, "
-        "or convolution with the first and last; the base's default if unset, which is attention unless its folder "
-        "sets another.",
+        "feed_forward, or only its last layer, feed_forward_out; up_convolution, in the up blocks that attend to the "
+        "prompt, inner_convolution in all blocks, or convolution with the first and last; the base's default if unset, "
+        "which is attention unless its folder sets another.",
     )

@@ -39,7 +39,8 @@ MethodOption = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="spectral, fedavg, gradient_fusion, orthogonal, ties, dare or svd; if unset, by the concepts' adapters.",
+        help="spectral, fedavg, gradient_fusion, gradient_fusion_preserving, orthogonal, ties, dare or svd; if unset, "
+        "by the concepts' adapters.",
     ),
 ]
 AverageOption = Annotated[
@@ -49,7 +50,7 @@ DensityOption = Annotated[
     float | None, typer.Option(help="For ties and dare: the fraction of entries that are kept; 0.5 if unset.")
 ]
 RidgeOption = Annotated[
-    float | None, typer.Option(help="For gradient_fusion: the weight of the ridge penalty; 0.0001 if unset.")
+    float | None, typer.Option(help="For gradient fusion: the weight of the ridge penalty; 0.0001 if unset.")
 ]
 MergeRankOption = Annotated[
     int | None,
