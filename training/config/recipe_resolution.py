@@ -12,6 +12,7 @@ from studio.adapters import Adapter
 from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.cost import fit_budget, shapes_of
 from studio.adapters.registry import method_named
+from studio.adapters.singular_columns import OwnColumns, with_sampled_columns
 from studio.layers.sites import Site
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
@@ -29,8 +30,8 @@ def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
     given = dict(recipe.options)
     if recipe.rank is not None:
         given["rank"] = recipe.rank
-    if "first_column" in given:
-        raise StudioError("Leave first_column out: the library allocates every concept its own columns.")
+    if fixed := next((name for name in ("first_column", "sampled_from") if name in given), None):
+        raise StudioError(f"Leave {fixed} out: the library allocates every concept its own columns.")
     if method.owns_block:
         given["first_column"] = first_column
     if unknown := next((name for name in given if name not in known), None):
@@ -42,6 +43,14 @@ def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
         raise StudioError(
             f"Change the option {first['loc'][0]} of {recipe.adapter}: {first['msg'].lower()}."
         ) from error
+
+
+def new_config(base: Base, name: str, recipe: Recipe, first_column: int) -> Any:
+    """The adapter's options for a new training of the concept `name`; sampled columns are drawn here."""
+    config = adapter_config(recipe, first_column)
+    if isinstance(config, OwnColumns.Config) and config.columns == "sampled" and config.indices is None:
+        return with_sampled_columns(config, base.decomposition.capacity, name)
+    return config
 
 
 def _listed(names: list[str]) -> str:

@@ -289,6 +289,58 @@ def test_loras_alpha_scales_the_delta_by_alpha_over_rank():
     torch.testing.assert_close(adapter.delta(weight), adapter.up @ adapter.down / 2)
 
 
+@pytest.mark.parametrize("method", [SpectralAdditive, SpectralRotational])
+def test_columns_are_those_of_their_names(method: type):
+    torch.manual_seed(0)
+    weight = torch.randn(10, 14)
+    u, s, vt = torch.linalg.svd(weight)
+
+    def spans(config: Any, chosen: list[int]) -> bool:
+        own = method(weight, config).columns
+        torch.testing.assert_close(own.s, s[chosen], rtol=1e-4, atol=1e-4)
+        product = (own.u * own.s) @ own.v.T
+        return torch.allclose(product, (u[:, chosen] * s[chosen]) @ vt[chosen], atol=1e-4)
+
+    assert spans(method.Config(3, first_column=2), [2, 3, 4])
+    assert spans(method.Config(3, first_column=2, columns="bottom"), [5, 6, 7])
+    assert spans(method.Config(3, indices=(8, 0, 5)), [8, 0, 5])
+    kept = SiteContext(singular_columns(weight, 4))
+    assert torch.equal(method(weight, method.Config(3, columns="bottom"), kept).s, singular_columns(weight).s[7:])
+    assert torch.equal(method(weight, method.Config(2, indices=(1, 9)), kept).s, singular_columns(weight).s[[1, 9]])
+    first, second = (method(weight, method.Config(3, first_column=c, columns="random_basis")) for c in (0, 3))
+    together = torch.cat([first.u, second.u], 1)
+    torch.testing.assert_close(together.T @ together, torch.eye(6), rtol=0, atol=1e-5)
+    assert first.s.tolist() == pytest.approx([weight.norm().item() / 10**0.5] * 3, rel=1e-5)
+    assert not torch.allclose(first.u, method(weight, method.Config(3, columns="random_basis", seed=1)).u)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": "middle"}, "'middle' is none of them"),
+        ({"scale_form": "square"}, "'square' is none of them"),
+        ({"rank": 2, "indices": (1, 1)}, "different indices"),
+        ({"rank": 2, "indices": (1, 2), "columns": "bottom"}, "leave the option columns out"),
+        ({"rank": 2, "indices": (1, 8)}, "column from 0 to 7"),
+    ],
+)
+def test_unknown_columns_and_forms_are_refused(options: dict[str, Any], message: str):
+    with pytest.raises(StudioError, match=message):
+        SpectralAdditive.check((8, 12), SpectralAdditive.Config(**options))
+
+
+@pytest.mark.parametrize("method", [SpectralAdditive, SpectralRotational])
+def test_a_scale_is_a_factor_or_a_summand(method: type):
+    torch.manual_seed(0)
+    weight = torch.randn(10, 14)
+    for form in ("factor", "summand"):
+        adapter = method(weight, method.Config(3, train_scale=True, scale_form=form))
+        adapter.change_s.data = torch.tensor([0.5, 0.0, -1.0])
+        s = adapter.s * (1 + 0.5 * adapter.change_s) if form == "factor" else adapter.s + 0.5 * adapter.change_s
+        expected = (adapter.u * (s - adapter.s)) @ adapter.v.T
+        torch.testing.assert_close(adapter.delta(weight, 0.5), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("train_scale", [False, True])
 @pytest.mark.parametrize("strength", [1.0, 0.3])
 def test_spectral_additive_is_its_definition(train_scale: bool, strength: float):
