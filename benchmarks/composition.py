@@ -18,6 +18,7 @@ from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.composition import MERGES, MergeSite
 from studio.composition.gradient_fusion_layer import RIDGE, gradient_fusion_delta
+from studio.composition.merge import OF_ACTIVATIONS
 from studio.layers.svd_basis import SingularColumns
 from studio.models.architectures import architecture_sites
 from studio.models.base_model import load_base
@@ -62,7 +63,7 @@ def merge_all(method: str, threads: int, architecture: str = "sd15") -> tuple[fl
         weight = torch.randn(*site.weight.shape)
         sites.append((name, weight, adapters_for(method, weight, name)))
     grams = {}
-    if method == "gradient_fusion":
+    if method in OF_ACTIVATIONS:
         for width in {weight.shape[1] for _, weight, _ in sites}:
             grams[width] = [x.mT @ x for x in (inputs(seed, width, 2 * width) for seed in range(CONCEPTS))]
     merged: list[Tensor] = []

@@ -13,7 +13,7 @@ from studio.adapters import ADAPTERS
 from studio.adapters.concept_file import TrainedConcept, trained_states
 from studio.adapters.registry import create_adapters
 from studio.composition import MERGES
-from studio.composition.merge import merged_deltas
+from studio.composition.merge import OF_ACTIVATIONS, merged_deltas
 from studio.models.base_model import Base
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Request, Serving
@@ -63,7 +63,7 @@ def serving_row(base: Base, adapter: str, rounds: int) -> list[str]:
 def toybox_merges(base: Base, rounds: int) -> str:
     """Milliseconds of every merge of three concepts that needs no activations, from files read to changed weights."""
     rows = []
-    for method in (name for name in MERGES if name != "gradient_fusion"):
+    for method in (name for name in MERGES if name not in OF_ACTIVATIONS):
         concepts = concepts_of(base, ADAPTER_OF.get(method, "lora"), CONCEPTS)
         merged_deltas(base, concepts, method)
         seconds = median(timed(lambda m=method, c=concepts: merged_deltas(base, c, m))[0] for _ in range(rounds))

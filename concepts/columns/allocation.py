@@ -20,7 +20,7 @@ from concepts.errors import LibraryError
 from concepts.names import find
 from concepts.tables import ColumnRecord, ConceptRecord
 
-Space = Literal["columns", "rows"]
+Space = Literal["columns", "bottom_columns", "random_basis", "rows"]
 """What is allocated: the singular columns of a base, or the rows of the basis of orthogonal adaptation."""
 
 

@@ -30,7 +30,7 @@ that of the layers. LoCon is `lora` with convolutions among its `target_modules`
 imported but not trained."""
 LAYERS = {
     ("attention",): "`target_modules`",
-    ("attention_kv", "feed_forward"): "attention keys and values, feed-forward",
+    ("attention_kv", "feed_forward_out"): "attention keys and values, last feed-forward layer",
     ("bias",): "all with a bias",
     ("norm",): "layer and group norms",
     ("vocabulary",): "token embeddings",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from concepts.errors import StudioError
 from studio.adapters.base import Adapter, SiteContext, check_range
+from studio.adapters.lora import gaussian
 from studio.layers.low_rank import LowRank
 from studio.layers.sites import Role
 
@@ -16,12 +17,17 @@ SMOOTHING = 0.85
 """β₁ and β₂ of Eq. 9 and 10: the smoothing of sensitivity and uncertainty."""
 
 
+STD = 0.02
+"""The standard deviation of P's and Q's initial values, as in PEFT."""
+
+
 class AdaLora(Adapter):
     """LoRA in the form of an SVD, whose ranks are allocated by importance: W' = W + P diag(λ) Q.
 
-    P (out, r) and Q (r, in) start orthonormal and are kept so by a penalty; λ (r,) starts at 0. While training,
-    the least important of all layers' triplets are pruned (λ = 0) until `target_rank` of them are left per layer, on
-    average. Trains r (in + out + 1) parameters. Source: Zhang et al., 2023, "AdaLoRA", Eq. 3, 4, 8 to 11 and 13.
+    P (out, r) and Q (r, in) start at N(0, 0.02²), and a penalty makes them orthonormal; λ (r,) starts at 0. While
+    training, the least important of all layers' triplets are pruned (λ = 0) until `target_rank` of them are left per
+    layer, on average; only these are stored. Trains r (in + out + 1) parameters. Source: Zhang et al., 2023, "AdaLoRA",
+    Eq. 3, 4, 8 to 11 and 13.
     """
 
     @dataclass(frozen=True)
@@ -44,10 +50,9 @@ class AdaLora(Adapter):
 
     def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)
-        generator = context.generator() if context else None
-        self.left = _orthonormal(weight.shape[0], config.rank, generator)
+        self.left = gaussian(weight.shape[0], config.rank, STD, context, "left")
         self.values = nn.Parameter(torch.zeros(config.rank))
-        self.right = nn.Parameter(_orthonormal(weight.shape[1], config.rank, generator).detach().T.contiguous())
+        self.right = gaussian(config.rank, weight.shape[1], STD, context, "right")
         self._kept: Tensor | None = None
         # by parameter: sensitivity and uncertainty, smoothed
         self._smoothed: dict[str, tuple[Tensor, Tensor]] = {}
@@ -57,17 +62,38 @@ class AdaLora(Adapter):
         """P diag(λ) and Q; the strength scales the delta."""
         return LowRank(up=self.left * (strength * self.values), down=self.right)
 
+    def trained_state(self) -> dict[str, Tensor]:
+        """The triplets that pruning has left, or all before it began."""
+        state = super().trained_state()
+        if self._kept is None:
+            return state
+        left = self._kept.bool().cpu()
+        return {"left": state["left"][:, left], "values": state["values"][left], "right": state["right"][left]}
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Loads a `trained_state`, which may have fewer triplets than `rank`."""
+        rank = min(len(state["values"]), self.config.rank)
+        self.left = nn.Parameter(self.left.detach()[:, :rank])
+        self.values = nn.Parameter(self.values.detach()[:rank])
+        self.right = nn.Parameter(self.right.detach()[:rank])
+        super().load_trained(state)
+
     def penalty(self) -> Tensor:
         """|PᵀP − I|² + |QQᵀ − I|², times `orthogonality`."""
-        identity = torch.eye(self.config.rank, device=self.left.device)
+        identity = torch.eye(len(self.values), device=self.left.device)
         left, right = self.left.mT @ self.left - identity, self.right @ self.right.mT - identity
         return self.config.orthogonality * (left.square().sum() + right.square().sum())
 
     @classmethod
     @torch.no_grad()
     def after_step(cls, adapters: Mapping[str, "AdaLora"], step: int, steps: int) -> None:
-        """Prunes triplets to the schedule's budget; after the last pruning step the mask is fixed."""
+        """Prunes triplets to the schedule's budget; after the last pruning step the mask is fixed.
+
+        A further training of a pruned concept keeps the triplets that it has.
+        """
         config = next(iter(adapters.values())).config
+        if any(len(adapter.values) < config.rank for adapter in adapters.values()):
+            return
         done, pruning_end = step / steps, 1 - config.final
         importance = {name: adapter._importance() for name, adapter in adapters.items()}
         if done <= pruning_end:
@@ -123,10 +149,6 @@ class AdaLora(Adapter):
             raise StudioError(
                 "warm_up and final are fractions of the steps. Choose two from 0 to 1 whose sum is at most 1."
             )
-
-
-def _orthonormal(rows: int, columns: int, generator: torch.Generator | None) -> nn.Parameter:
-    return nn.Parameter(torch.linalg.qr(torch.randn(rows, columns, generator=generator))[0].contiguous())
 
 
 def _highest(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:

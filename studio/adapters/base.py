@@ -28,9 +28,11 @@ class SiteContext:
     name: str = ""
     role: Role = "matrix"
 
-    def generator(self) -> torch.Generator:
-        """A generator seeded by the seed and the site's name."""
-        digest = hashlib.sha256(f"{self.seed}/{self.name}".encode()).digest()
+    def generator(self, tensor: str = "") -> torch.Generator:
+        """A generator seeded by the seed, the site's name and a tensor's: several tensors of one site are independent
+        if each has its own name.
+        """
+        digest = hashlib.sha256("/".join([str(self.seed), self.name, *([tensor] if tensor else [])]).encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
@@ -120,6 +122,10 @@ class Adapter(nn.Module):
     def trained_state(self) -> dict[str, Tensor]:
         """The tensors that a concept's file stores of this adapter, by parameter name."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Loads a `trained_state`; RuntimeError or LookupError if its tensors do not fit."""
+        self.load_state_dict(dict(state))
 
     def rebase(self) -> None:
         """Makes the current state the starting point of a further training."""

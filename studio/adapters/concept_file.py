@@ -39,8 +39,12 @@ class TrainedConcept:
 
 
 def trained_states(adapters: Mapping[str, Adapter]) -> dict[str, dict[str, Tensor]]:
-    """Copies of the trained tensors of adapters by site and parameter name, as in TrainedConcept."""
-    return {site: adapter.trained_state() for site, adapter in adapters.items()}
+    """Copies of the trained tensors of adapters by site and parameter name, as in TrainedConcept.
+
+    Sites where nothing is left, as after AdaLoRA's pruning, are left out.
+    """
+    states = {site: adapter.trained_state() for site, adapter in adapters.items()}
+    return {site: state for site, state in states.items() if any(tensor.numel() for tensor in state.values())}
 
 
 def to_bytes(concept: TrainedConcept, dtype: torch.dtype = torch.float32) -> bytes:
@@ -154,8 +158,8 @@ def kinds_of(concept: TrainedConcept) -> tuple[str, ...]:
 
 def _load_state(adapter: Adapter, state: dict[str, Tensor], site: str) -> None:
     try:
-        adapter.load_state_dict(state)
-    except RuntimeError as error:
+        adapter.load_trained(state)
+    except (RuntimeError, LookupError) as error:
         raise StudioError(
             f"The concept's tensors do not fit the layer {site}. Use the concept's base (--base), or export "
             "the concept again."

@@ -21,11 +21,11 @@ class Term(nn.Module):
     A vector has one parameter for each row, and a scalar has one.
     """
 
-    def __init__(self, form: Form, rows: int, columns: int, rank: int, context: SiteContext | None):
+    def __init__(self, name: str, form: Form, rows: int, columns: int, rank: int, context: SiteContext | None):
         super().__init__()
         self.form = form
         if form == "low_rank":
-            self.down = kaiming(rank, columns, context)
+            self.down = kaiming(rank, columns, context, name)
         if form != "none":
             sizes = {"low_rank": (rows, rank), "vector": (rows, 1), "scalar": (1, 1)}
             self.up = nn.Parameter(torch.zeros(sizes[form]))
@@ -70,7 +70,7 @@ class Glora(Adapter):
     def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)
         for name, form, rows, columns in _terms(tuple(weight.shape), config):
-            self.add_module(name, Term(form, rows, columns, config.rank, context))
+            self.add_module(name, Term(name, form, rows, columns, config.rank, context))
         self.to(weight.device)
 
     def _term(self, name: str) -> Term:

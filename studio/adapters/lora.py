@@ -46,8 +46,18 @@ class Lora(Adapter):
         return config.rank * sum(shape)
 
 
-def kaiming(rows: int, columns: int, context: SiteContext | None) -> nn.Parameter:
-    """A trained matrix (rows, columns), initialized like a Linear's weight: uniform up to 1 / sqrt(columns)."""
+def gaussian(rows: int, columns: int, std: float, context: SiteContext | None, name: str) -> nn.Parameter:
+    """A trained matrix (rows, columns) of N(0, std²), drawn for the site's tensor of this name."""
     matrix = nn.Parameter(torch.empty(rows, columns))
-    nn.init.kaiming_uniform_(matrix, a=math.sqrt(5), generator=context.generator() if context else None)
+    nn.init.normal_(matrix, std=std, generator=context.generator(name) if context else None)
+    return matrix
+
+
+def kaiming(rows: int, columns: int, context: SiteContext | None, name: str = "") -> nn.Parameter:
+    """A trained matrix (rows, columns), initialized like a Linear's weight: uniform up to 1 / sqrt(columns).
+
+    Several of one adapter need names of their own, so that they are independent.
+    """
+    matrix = nn.Parameter(torch.empty(rows, columns))
+    nn.init.kaiming_uniform_(matrix, a=math.sqrt(5), generator=context.generator(name) if context else None)
     return matrix

@@ -14,7 +14,7 @@ GOOD_FOR = {
     "hydra": "lora and seq_lora in parallel.",
     "dora": "LoRA with a trained magnitude for each row, often better at low rank.",
     "krona": "A change of full rank as a Kronecker product (LoKr); no rank.",
-    "ia3": "Scales the outputs of keys, values and feed-forward layers; no rank.",
+    "ia3": "Scales keys, values and the feed-forward's inner activation; no rank.",
     "glora": "Generalised LoRA: optional multiplicative and additive terms of weight and bias.",
     "ada_lora": "LoRA that allocates more rank to more important layers.",
     "ada_link": "Changes the text embeddings, and no layer.",

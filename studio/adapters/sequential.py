@@ -8,15 +8,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studio.adapters.base import Adapter, SiteContext
-from studio.adapters.lora import kaiming
+from studio.adapters.lora import gaussian
 from studio.layers.low_rank import LowRank
 from studio.layers.sites import Role
+
+DOWN_STD = 0.02
+"""The standard deviation of the downs' initial values, as in the ELEVATER code that Hydra's authors build on."""
 
 
 class SeqLora(Adapter):
     """Low-rank adaptation of the output: W' = W + B_up B_down W and b' = b + B_up B_down b.
 
-    B_up (out, r) starts at 0 and B_down (r, out) is random. Trains 2 r out parameters. Source: Kim et al., 2023,
+    B_up (out, r) starts at 0 and B_down (r, out) at N(0, 0.02²). Trains 2 r out parameters. Source: Kim et al., 2023,
     "Hydra", Eq. 7.
     """
 
@@ -31,7 +34,7 @@ class SeqLora(Adapter):
 
     def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)
-        self.sequential_down = kaiming(config.rank, weight.shape[0], context)
+        self.sequential_down = gaussian(config.rank, weight.shape[0], DOWN_STD, context, "sequential_down")
         self.sequential_up = nn.Parameter(torch.zeros(weight.shape[0], config.rank))
         self.to(weight.device)
 
@@ -65,13 +68,13 @@ class Hydra(SeqLora):
     """Parallel LoRA and sequential SeqLoRA: W' = W + B A + B_up B_down W and b' = b + B_up B_down b.
 
     Each branch has the rank r, so that LoRA with as many parameters has about twice the rank. A (r, in), B (out, r),
-    B_up (out, r) and B_down (r, out); B and B_up start at 0. Trains r (in + out) + 2 r out parameters. Source: Kim et
-    al., 2023, "Hydra", Eq. 9.
+    B_up (out, r) and B_down (r, out); B and B_up start at 0, A and B_down at N(0, 0.02²). Trains r (in + out) + 2 r out
+    parameters. Source: Kim et al., 2023, "Hydra", Eq. 9.
     """
 
     def __init__(self, weight: Tensor, config: SeqLora.Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)
-        self.down = kaiming(config.rank, weight.shape[1], context)
+        self.down = gaussian(config.rank, weight.shape[1], DOWN_STD, context, "down")
         self.up = nn.Parameter(torch.zeros(weight.shape[0], config.rank))
         self.to(weight.device)
 

@@ -15,10 +15,10 @@ from studio.layers.sites import Role
 class SpectralRotational(OwnColumns):
     """Rotates r left and right singular vectors: W' = W + U₁ R_U S₁ (V₁ R_V)ᵀ − U₁ S₁ V₁ᵀ.
 
-    U₁ (out, r), S₁ (r,) and V₁ (in, r) are the concept's own columns [first_column, first_column + r); R_U and
-    R_V (r, r) are the Cayley transforms of two skew-symmetric matrices, of which only the upper triangles are trained
-    and stored, and start at zero. Trains r (r - 1) parameters, and r more with `train_scale`, which replaces S₁ by
-    S₁ (1 + s); the paper counts 2r². Source: Zhang and Pilanci, 2024, "Spectral Adapter", rotational form.
+    U₁ (out, r), S₁ (r,) and V₁ (in, r) are the concept's own columns; R_U and R_V (r, r) are the Cayley transforms of
+    two skew-symmetric matrices, of which only the upper triangles are trained and stored, and start at zero. Trains
+    r (r - 1) parameters, and r more with `train_scale`, which replaces S₁ by S₁ (1 + s) or S₁ + s; the paper counts
+    2r². Source: Zhang and Pilanci, 2024, "Spectral Adapter", rotational form.
 
     U₁ R_U and V₁ R_V stay orthonormal (Lemma 4.1 there), so that a continued training rotates them further.
     """
@@ -42,12 +42,13 @@ class SpectralRotational(OwnColumns):
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
         """The exact delta, of rank r: up = U₁ (R_U S' R_Vᵀ − S₁) and down = V₁ᵀ."""
         change_u, change_v = self.rotation_change(strength).unbind()
-        s = self.s if self.change_s is None else self.s * (1 + strength * self.change_s)
+        change_s = self.scale_change(strength)
+        s = self.s if change_s is None else self.s + change_s
         # R_U S' R_Vᵀ − S₁ with R = I + change, so that no term cancels another
         from_u = change_u * s
         core = torch.addmm(from_u, from_u + s.diag(), change_v.mT)
-        if self.change_s is not None:
-            core = core + (strength * self.change_s * self.s).diag()
+        if change_s is not None:
+            core = core + change_s.diag()
         return LowRank(up=self.u @ core, down=self.v.mT)
 
     @torch.no_grad()

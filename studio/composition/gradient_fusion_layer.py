@@ -15,9 +15,9 @@ def gradient_fusion_delta(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     """The change D (out, in) that minimises the difference to each concept's change on that concept's layer inputs Xᵢ:
     argmin Σᵢ |(λᵢ Δᵢ − D) Xᵢ|² + |D X₀|² + ρ |D|², which is D (Σᵢ Gᵢ + G₀ + ρ I) = Σᵢ λᵢ Δᵢ Gᵢ with Gᵢ = Xᵢ Xᵢᵀ.
 
-    X₀ are the layer's inputs on prompts without a concept, where they are recorded, and ρ is `ridge` times the mean
-    diagonal entry of the Gram matrices' sum. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, which uses L-BFGS and no
-    X₀. A single concept is unchanged, and concepts without inputs at the layer are summed.
+    X₀ are the layer's inputs on prompts without a concept, for `gradient_fusion_preserving` alone, and ρ is `ridge`
+    times the mean diagonal entry of the Gram matrices' sum. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, which uses
+    L-BFGS and no X₀. A single concept is unchanged, and concepts without inputs at the layer are summed.
     """
     if len(site.adapters) == 1:
         return weighted_sum(site)
@@ -54,3 +54,10 @@ def ridge_solution(matrix: Tensor, target: Tensor) -> Tensor:
     kept = values > _RANK_TOLERANCE * values[-1]
     vectors = vectors[:, kept]
     return (((target.double() @ vectors) / values[kept]) @ vectors.mT).float()
+
+
+def gradient_fusion_preserving(site: MergeSite, ridge: float = RIDGE) -> Tensor:
+    """Gradient fusion in which the outputs for prompts that name no concept should not change: with X₀ of
+    `gradient_fusion_delta`, which the whole model's merge then gives; not in the source.
+    """
+    return gradient_fusion_delta(site, ridge)

@@ -43,6 +43,7 @@ def fused_deltas(
     adapters: Adapters,
     strengths: Mapping[str, Strength],
     method: MergeMethod = gradient_fusion_delta,
+    preserving: bool = False,
 ) -> dict[str, Tensor]:
     """The merged delta (out, in) of every site by gradient fusion, or by `method`, that with another ridge.
 
@@ -50,21 +51,25 @@ def fused_deltas(
 
     First the text encoder, on the concepts' prompts; then the keys and values of cross-attention, on what the merged
     text encoder outputs at the concepts' tokens and the end of the text; then all other sites, on their inputs while
-    each concept is sampled alone. In each stage the outputs for `preservation_prompts` should be preserved, which is
-    not in the source.
+    each concept is sampled alone. With `preserving`, the outputs for `preservation_prompts` should not change in each
+    stage, which is not in the source.
     """
-    preservation = preservation_prompts(concepts.values())
+    preservation = preservation_prompts(concepts.values()) if preserving else []
     text = {name: site for name, site in sites.items() if site.part in base.text_encoders}
     keys = {name: sites[name] for name in base.sites_of(("cross_attention_kv",)) if name in sites}
     others = {name: site for name, site in sites.items() if name not in text and name not in keys}
-    with recorded(text) as preserved:
-        base.encode_prompts(preservation)
+    preserved: Mapping[str, Tensor] = {}
+    if preserving:
+        with recorded(text) as preserved:
+            base.encode_prompts(preservation)
     deltas = _stage(method, text, adapters, strengths, _text_grams(base, concepts, text, adapters), preserved)
     with changed(text, deltas):
-        preserved = _input_grams(base, keys, base.encode_prompts(preservation))
+        if preserving:
+            preserved = _input_grams(base, keys, base.encode_prompts(preservation))
         deltas |= _stage(method, keys, adapters, strengths, _context_grams(base, concepts, keys), preserved)
     own = _sampling_grams(base, concepts, sites, others, adapters)
-    return deltas | _stage(method, others, adapters, strengths, own, _sampled(base, others, preservation))
+    preserved = _sampled(base, others, preservation) if preserving else {}
+    return deltas | _stage(method, others, adapters, strengths, own, preserved)
 
 
 def prompts_of(concept: TrainedConcept) -> list[str]:

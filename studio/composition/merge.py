@@ -22,6 +22,8 @@ from studio.layers.sites import Site
 from studio.models.base_model import Base
 from studio.models.strengths import Strength, scaled_strength
 
+OF_ACTIVATIONS = {"gradient_fusion": False, "gradient_fusion_preserving": True}
+"""The methods that read layers' inputs, and whether outputs without a concept should be preserved."""
 PARAMETERS = ("density", "ridge", "rank")
 """What merge methods can be told, each by the name of its argument."""
 
@@ -36,7 +38,7 @@ class MergeConfig:
     """The configuration of a merge: the method, by `default_method` if None; a strength for each concept, 1 by
     default; and whether all strengths are divided by the number of concepts, as in the spectral adapters' code.
 
-    `density` (ties and dare), `ridge` (gradient_fusion) and `rank` (svd) are the method's own defaults if None.
+    `density` (ties and dare), `ridge` (gradient fusion) and `rank` (svd) are the method's own defaults if None.
     """
 
     method: str | None = None
@@ -94,10 +96,10 @@ def merged_changes(
     loaded = load_concepts(base, concepts)
     adapters, sites = {name: concept.modules for name, concept in loaded.items()}, sites_of(loaded)
     biases = merge_biases(sites, adapters, acting)
-    if name == "gradient_fusion" and len(concepts) > 1:
+    if name in OF_ACTIVATIONS and len(concepts) > 1:
         adapted = {name: site for name, site in sites.items() if any(name in own for own in adapters.values())}
         with with_tokens(base, concepts):
-            return fused_deltas(base, concepts, adapted, adapters, acting, method), biases
+            return fused_deltas(base, concepts, adapted, adapters, acting, method, OF_ACTIVATIONS[name]), biases
     return merge_concepts(method, sites, adapters, acting), biases
 
 

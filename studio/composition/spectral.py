@@ -1,5 +1,6 @@
 """The spectral merge of spectral_additive concepts."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -16,27 +17,30 @@ def spectral(site: MergeSite) -> Tensor:
     """(U + Σ λᵢ A_Uᵢ) S (V + Σ λᵢ A_Vᵢ)ᵀ − W (out, in), for spectral_additive concepts only.
 
     Where no singular column is shared, this is the sum of the concepts' changes at their strengths. Where concepts
-    share columns, their changes of U and V are added before the product. Source: Zhang and Pilanci, 2024, "Spectral
-    Adapter", fusion.
+    share columns, their changes of U and V are added before the product. Concepts in bottom columns or a random basis
+    are merged among themselves, and the groups are summed. Source: Zhang and Pilanci, 2024, "Spectral Adapter", fusion.
     """
-    adapters = [_spectral(adapter) for adapter in site.adapters]
-    columns, places = _joint_columns(adapters)
+    by_basis: dict[tuple[str, int], list[tuple[SpectralAdditive, float]]] = defaultdict(list)
+    for adapter, strength in zip(map(_spectral, site.adapters), site.strengths, strict=True):
+        by_basis[adapter.config.basis].append((adapter, strength))
+    return torch.stack([_joint_delta(own) for own in by_basis.values()]).sum(0)
+
+
+def _joint_delta(concepts: list[tuple[SpectralAdditive, float]]) -> Tensor:
+    """The delta (out, in) of adapters with strengths in one basis."""
+    columns, places = _joint_columns([adapter for adapter, _ in concepts])
     change_u, change_v, change_s = (torch.zeros_like(t) for t in (columns.u, columns.v, columns.s))
-    for adapter, strength, place in zip(adapters, site.strengths, places, strict=True):
+    for (adapter, strength), place in zip(concepts, places, strict=True):
         change_u.index_add_(1, place, adapter.change_u, alpha=strength)
         change_v.index_add_(1, place, adapter.change_v, alpha=strength)
-        if adapter.change_s is not None:
-            change_s.index_add_(0, place, adapter.change_s, alpha=strength)
+        if (scaled := adapter.scale_change(strength)) is not None:
+            change_s.index_add_(0, place, scaled)
     return spectral_delta(columns, change_u, change_v, change_s).dense()
-
-
-def _block(adapter: SpectralAdditive) -> range:
-    return range(adapter.config.first_column, adapter.config.first_column + adapter.config.rank)
 
 
 def _joint_columns(adapters: list[SpectralAdditive]) -> tuple[SingularColumns, Sequence[Tensor]]:
     """The columns that any adapter tunes, each once, and for each adapter the indices of its own."""
-    blocks = [torch.tensor(_block(adapter), device=adapter.u.device) for adapter in adapters]
+    blocks = [torch.tensor(adapter.config.used, device=adapter.u.device) for adapter in adapters]
     used, place = torch.unique(torch.cat(blocks), return_inverse=True)
 
     def joined(parts: list[Tensor]) -> Tensor:

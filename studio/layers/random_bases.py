@@ -5,6 +5,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from studio.layers.svd_basis import SingularColumns, singular_columns
+
 # Layers of one shape share one tensor, so the returned tensors must not be modified.
 
 
@@ -32,3 +34,13 @@ def orthogonal_rows(seed: int, size: int, first: int, count: int, device: torch.
     gaussian = torch.randn(size, size, dtype=torch.float64, generator=generator)[:, : first + count]
     q, r = torch.linalg.qr(gaussian)
     return (q * r.diagonal().sign())[:, first:].T.float().contiguous().to(device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # cached tensors must also work in training
+def gaussian_columns(seed: int, rows: int, columns: int, count: int) -> SingularColumns:
+    """The first `count` singular columns of the Gaussian matrix (rows, columns) of a seed, whose entries have the
+    variance 1 / columns of a Linear's initial weight.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return singular_columns(torch.randn(rows, columns, generator=generator) / columns**0.5, count)

@@ -126,6 +126,12 @@ def _feed_forward(module: nn.Module) -> Chosen:
         yield from _matrices(layer for layer in module.modules() if isinstance(layer, nn.Linear))
 
 
+def _feed_forward_out(module: nn.Module) -> Chosen:
+    """The last linear layer of a transformer block's feed-forward network, which reads the inner activation."""
+    if isinstance(module, FeedForward | CLIPMLP):
+        yield from _matrices(_branch_ends(module))
+
+
 def _linear(module: nn.Module) -> Chosen:
     """Every linear layer."""
     if isinstance(module, nn.Linear):
@@ -197,6 +203,7 @@ KINDS: dict[str, Selector] = {
     "cross_attention_kv": _cross_attention_kv,
     "text_attention": _text_attention,
     "feed_forward": _feed_forward,
+    "feed_forward_out": _feed_forward_out,
     "linear": _linear,
     "up_convolution": _up_convolution,
     "inner_convolution": _inner_convolution,
@@ -209,8 +216,8 @@ KINDS: dict[str, Selector] = {
 
 
 CHOICES = (
-    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "up_convolution",
-    "inner_convolution", "convolution",
+    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "feed_forward_out",
+    "up_convolution", "inner_convolution", "convolution",
 )  # fmt: skip
 """The kinds of layers that a recipe, or a base's folder, may choose."""
 

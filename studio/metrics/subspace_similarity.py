@@ -17,12 +17,13 @@ def subspace_similarity(one: Tensor, other: Tensor) -> float:
     return min(1.0, shared)  # columns rounded to float32 may be slightly longer than 1
 
 
-def pe_score(score: float, parameters: int, scale: float = 1e8) -> float:
-    """A score discounted by the number of trained parameters: score · exp(−log₁₀(parameters / scale + 1)).
+def pe_score(score: float, parameters: int, base_parameters: int) -> float:
+    """A score discounted by the number of trained parameters: score · exp(−log₁₀(parameters / M₀ + 1)).
 
-    Source: Kim et al., 2023, "Hydra", Eq. 13, the performance-efficiency score of ELEVATER (Li et al., 2022).
+    M₀ is the number of the pretrained model's parameters: ELEVATER (Li et al., 2022, "ELEVATER", the appendix on
+    metrics) sets 10⁸, the size of its vision backbones, and Kim et al., 2023, "Hydra", Eq. 13, use it as it is.
     """
-    return score * math.exp(-math.log10(parameters / scale + 1))
+    return score * math.exp(-math.log10(parameters / base_parameters + 1))
 
 
 def left_directions(change: LowRank, count: int) -> Tensor:

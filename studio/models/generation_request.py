@@ -12,7 +12,7 @@ from studio.models.sampling_settings import SEEDS, SamplingSettings, check_seeds
 
 RENAMED = {"number": "num_images", "steps": "num_inference_steps", "guidance": "guidance_scale"}
 """The settings that images of before 0.1.0 keep under other names, by those names."""
-RENAMED_METHODS = {"gradient": "gradient_fusion"}
+RENAMED_METHODS = {"gradient": "gradient_fusion_preserving"}
 Box = tuple[float, float, float, float]
 """Top, left, bottom, right; fractions of the image's sides, or pixels if one is more than 1."""
 _WORDS = ("prompt", "negative_prompt", "method", "scheduler")
@@ -49,7 +49,7 @@ class GenerationRequest(SamplingSettings):
         default=None, gt=0, le=1, description="For ties and dare: the fraction of entries kept; 0.5 if unset."
     )
     ridge: float | None = Field(
-        default=None, gt=0, description="For gradient_fusion: the weight of the ridge penalty; 0.0001 if unset."
+        default=None, gt=0, description="For gradient fusion: the weight of the ridge penalty; 0.0001 if unset."
     )
     rank: int | None = Field(
         default=None, ge=1, description="For svd: the rank of the merged change; the concepts' largest if unset."

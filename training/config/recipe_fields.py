@@ -8,8 +8,8 @@ CAPTIONS = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of 
 """The default caption templates of a concept's pictures; {} stands for its token."""
 
 Places = Literal[
-    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "up_convolution",
-    "inner_convolution", "convolution",
+    "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "feed_forward_out",
+    "up_convolution", "inner_convolution", "convolution",
 ]  # fmt: skip
 """studio.layers.sites.CHOICES, for the type checker."""
 
@@ -232,8 +232,8 @@ class AdapterOptions(Group):
         default=None,
         min_length=1,
         description="Groups of layers to adapt, not module names as in PEFT. In UNet and text encoder: attention "
-        "(q, k, v, "
-        "out), attention_kv, feed_forward. In the UNet: cross_attention_kv; up_convolution (up blocks with "
-        "cross-attention), inner_convolution (all blocks), convolution (also conv_in and conv_out). In the text "
-        "encoder: text_attention. If unset, the base's default: attention, for toybox also up_convolution.",
+        "(q, k, v, out), attention_kv, feed_forward, feed_forward_out (its last layer). In the UNet: "
+        "cross_attention_kv; up_convolution (up blocks with cross-attention), inner_convolution (all blocks), "
+        "convolution (also conv_in and conv_out). In the text encoder: text_attention. If unset, the base's default: "
+        "attention, for toybox also up_convolution.",
     )

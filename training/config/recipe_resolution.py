@@ -12,6 +12,7 @@ from studio.adapters import Adapter
 from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.cost import fit_budget, shapes_of
 from studio.adapters.registry import method_named
+from studio.adapters.singular_columns import OwnColumns, with_sampled_columns
 from studio.layers.sites import Site
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
@@ -31,6 +32,8 @@ def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
         given["rank"] = recipe.rank
     if "first_column" in given:
         raise StudioError("first_column cannot be set as an option. Set --column, or leave it to the library.")
+    if "sampled_from" in given:
+        raise StudioError("sampled_from is set by the training. Leave it out.")
     if method.owns_block:
         given["first_column"] = first_column
     if unknown := next((name for name in given if name not in known), None):
@@ -42,6 +45,14 @@ def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
         raise StudioError(
             f"Invalid value of {recipe.adapter}'s option {first['loc'][0]}: {first['msg'].lower()}."
         ) from error
+
+
+def new_config(base: Base, name: str, recipe: Recipe, first_column: int) -> Any:
+    """The adapter's options for a new training of the concept `name`; sampled columns are drawn here."""
+    config = adapter_config(recipe, first_column)
+    if isinstance(config, OwnColumns.Config) and config.columns == "sampled" and config.indices is None:
+        return with_sampled_columns(config, base.decomposition.capacity, name)
+    return config
 
 
 def _listed(names: list[str]) -> str:

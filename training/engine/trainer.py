@@ -11,7 +11,7 @@ from studio.adapters.concept_file import TrainedConcept, config_of, to_bytes
 from studio.models.base_model import Base, generate
 from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
-from training.config.recipe_resolution import adapter_config, parameter_groups, resolve_recipe
+from training.config.recipe_resolution import new_config, parameter_groups, resolve_recipe
 from training.data.augmentation import Example, check_examples
 from training.data.class_images import prior_steps
 from training.data.dataset import TrainingSet, build_training_set
@@ -116,7 +116,7 @@ def train_concept(
     `stop` returns true.
     """
     recipe = resolve_recipe(base, recipe)
-    config = adapter_config(recipe, first_column) if start is None else config_of(start)
+    config = new_config(base, name, recipe, first_column) if start is None else config_of(start)
     examples = [picture if isinstance(picture, Example) else Example(picture) for picture in pictures]
     check_examples(examples, recipe)
     check_optimizer(recipe, base.device)

@@ -75,8 +75,9 @@ class Task:
 
     @cached_property
     def sites(self) -> dict[str, Site]:
-        """The layers that are adapted, by name."""
-        return self.base.sites_of(kinds_of_recipe(self.recipe, self.config))
+        """The layers that are adapted, by name; those of the earlier training if one is continued."""
+        sites = self.base.sites_of(kinds_of_recipe(self.recipe, self.config))
+        return sites if self.start is None else {name: sites[name] for name in sites if name in self.start.adapters}
 
     def adapters(self) -> dict[str, Adapter]:
         """New adapters, or those of the earlier training that is continued."""

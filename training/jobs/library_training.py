@@ -12,6 +12,7 @@ from concepts.columns.allocation import Space
 from concepts.storage import remove
 from studio.adapters import ADAPTERS
 from studio.adapters.concept_file import TrainedConcept, to_bytes
+from studio.adapters.singular_columns import OwnColumns
 from studio.composition.merge import MergeCache, MergeConfig
 from studio.metrics.clip import Scorer
 from studio.models.base_model import Base, generate
@@ -166,15 +167,24 @@ def columns_for(base: Base, recipe: Recipe, column: int | None = None) -> Column
     shapes = {site.name: tuple(site.weight.shape) for site in base.sites_of(kinds_of_recipe(recipe, config)).values()}
     for name, shape in shapes.items():
         method.check(shape, config, name)
-    if not method.owns_block:
+    space = space_of(recipe.adapter, config)
+    if space is None:
         return None
     capacity = min(base.decomposition.capacity, *map(min, shapes.values()))
-    return Columns(config.rank, capacity, column, space_of(recipe.adapter))
+    return Columns(config.rank, capacity, column, space)
 
 
-def space_of(adapter: str) -> Space:
-    """The space in which a method's block is allocated."""
-    return "columns" if ADAPTERS[adapter].uses_columns else "rows"
+def space_of(adapter: str, config: Any) -> Space | None:
+    """The space in which a configuration's block is allocated; None where columns are not allocated: for a method
+    without any, for indices that were given, and for sampled ones.
+    """
+    method = ADAPTERS[adapter]
+    if not method.owns_block:
+        return None
+    if not isinstance(config, OwnColumns.Config):
+        return "rows"
+    spaces: dict[str, Space] = {"top": "columns", "bottom": "bottom_columns", "random_basis": "random_basis"}
+    return spaces.get(config.columns) if config.indices is None else None
 
 
 def refuse_without_pictures(concept: Concept) -> None:

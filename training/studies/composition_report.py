@@ -30,7 +30,7 @@ MEASURES_KEPT = tuple(MEASURES)[:7]
 """The metrics of preservation; the others are of leakage and time."""
 MIN_IDENTITY = 0.8
 """The identity accuracy from which concepts count as preserved."""
-PLACED = ("bottom_columns", "random_columns")
+PLACED = ("bottom_columns", "random_columns", "random_basis", "sampled_columns")
 PLACEMENT_MEASURES = ("alone_identity", "region_identity", "alone_image_alignment", "leak_class_word")
 PLOTTED = ("alone_identity", "region_identity", "leak_class_word", "leak_unrelated")
 
@@ -128,8 +128,9 @@ def composition_page(
     ]
     if compared := placements(rows):
         words = (
-            "Each adapter in the top singular columns minus itself in the bottom or random ones of those that the base "
-            "stores, as many as its narrowest layer has; mean over numbers of concepts and seeds ± standard deviation. "
+            "Each adapter in the top singular columns minus itself in each matrix's own bottom ones, in random blocks "
+            "of those that the base stores, in a random orthonormal basis, or in columns sampled without coordination; "
+            "mean over numbers of concepts and seeds ± standard deviation. "
             "Above zero the top columns are better, except for leakage."
         )
         sections.insert(3, Section("Top, bottom and random columns", words, rows=compared))

@@ -17,23 +17,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_preservation_loss": {"output_preservation_weight": 0.0},
     "few_sites": {"target_modules": ("cross_attention_kv", "text_attention")},
     "in_token": {"num_vectors": 4, "token_lr": 1e-2, "unet_lr": 5e-4, "text_encoder_lr": 1e-4},
-    "bottom_columns": {},
+    "bottom_columns": {"options": {"columns": "bottom"}},
     "random_columns": {},
+    "random_basis": {"options": {"columns": "random_basis"}},
+    "sampled_columns": {"options": {"columns": "sampled"}},
 }
 """Training variants, as changes of the recipe: the default; no prior loss; prior loss without preservation loss; only
 keys and values of cross-attention and the text encoder; more of the identity in the token, less in the weights; and,
-with the default recipe, other singular columns than the top ones (`first_column`)."""
+with the default recipe, other singular columns than the top ones: each matrix's own bottom ones, random blocks of the
+stored ones (`first_column`), a random orthonormal basis, or columns sampled without coordination."""
 
 
 def first_column(variant: str, place: int, rank: int, capacity: int, seed: int) -> int:
-    """The first column of the concept's block: from the top, or by the variant from the bottom of the `capacity`
-    columns that the base stores, or at random, always without overlap.
-    """
+    """The first column of the concept's block: in turn, or by the variant at random, always without overlap."""
     blocks = list(range(0, capacity - rank + 1, rank))
     if variant == "random_columns":
         random.Random(seed).shuffle(blocks)
-    if variant == "bottom_columns":
-        return capacity - rank * (place + 1)
     return blocks[place]
 
 
@@ -73,9 +72,12 @@ PAIRS = (
     Pair("spectral_additive", "spectral", variant="in_token"),
     Pair("spectral_additive", "spectral", variant="bottom_columns"),
     Pair("spectral_additive", "spectral", variant="random_columns"),
+    Pair("spectral_additive", "spectral", variant="random_basis"),
+    Pair("spectral_additive", "spectral", variant="sampled_columns"),
     Pair("spectral_rotational", "fedavg"),
     Pair("spectral_rotational", "fedavg", variant="bottom_columns"),
     Pair("spectral_rotational", "fedavg", variant="random_columns"),
+    Pair("spectral_rotational", "fedavg", variant="random_basis"),
 )
 """The papers' pairs, the common merge methods, ablations of the prior and preservation losses, and other columns."""
 

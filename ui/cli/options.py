@@ -44,9 +44,8 @@ MethodOption = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="The merge method: spectral, fedavg, gradient_fusion, orthogonal, ties, dare or svd; if unset, "
-        "spectral if "
-        "every concept's adapter is spectral_additive, else fedavg.",
+        help="The merge method: spectral, fedavg, gradient_fusion, gradient_fusion_preserving, orthogonal, ties, dare "
+        "or svd; if unset, spectral if every concept's adapter is spectral_additive, else fedavg.",
     ),
 ]
 AverageOption = Annotated[bool, typer.Option("--average", help="Divide all strengths by the number of concepts.")]
@@ -54,7 +53,7 @@ DensityOption = Annotated[
     float | None, typer.Option(help="For ties and dare: the fraction of entries to keep; 0.5 if unset.")
 ]
 RidgeOption = Annotated[
-    float | None, typer.Option(help="For gradient_fusion: the weight of the ridge penalty; 0.0001 if unset.")
+    float | None, typer.Option(help="For gradient fusion: the weight of the ridge penalty; 0.0001 if unset.")
 ]
 MergeRankOption = Annotated[
     int | None,

@@ -21,11 +21,13 @@ def analysis_of(base: Base, concept: TrainedConcept) -> dict[str, Any]:
 
     A similarity is None where the adapter changed nothing or the layer has fewer directions.
     """
+    size = sum(parameter.numel() for part in base.parts.values() for parameter in part.parameters())
     trained = sum(tensor.numel() for state in concept.adapters.values() for tensor in state.values())
     alignment = concept.metadata.get("scores", {}).get("image_alignment")
     return {
         "parameters": trained,
-        "pe_score": None if alignment is None else pe_score(alignment, trained),
+        "base_parameters": size,
+        "pe_score": None if alignment is None else pe_score(alignment, trained, size),
         "directions": list(DIRECTIONS),
         "similarity": _similarities(base, concept),
     }

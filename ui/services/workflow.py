@@ -12,8 +12,7 @@ from torch import get_num_threads
 from concepts import ColumnBlock, Concept, Job, atomic_write
 from concepts.errors import StudioError
 from concepts.storage import StoragePath
-from studio.adapters import ADAPTERS
-from studio.adapters.concept_file import TrainedConcept, to_bytes
+from studio.adapters.concept_file import TrainedConcept, config_of, to_bytes
 from studio.adapters.cost import Cost
 from studio.composition import sharing_notes
 from studio.composition.merge import MergeConfig, merged_concept
@@ -104,11 +103,13 @@ class Workflow(ImageGenerator):
 
         None where its method has no columns of its own.
         """
-        if not ADAPTERS[trained.adapter].owns_block:
+        config, base = config_of(trained), self.base.decomposition
+        space = space_of(trained.adapter, config)
+        if space is None:
             return None
-        base, width, first = self.base.decomposition, trained.config["rank"], trained.config["first_column"]
-        space = space_of(trained.adapter)
-        return self.library.allocate_columns(name, base.fingerprint, width, base.capacity, first, space)
+        return self.library.allocate_columns(
+            name, base.fingerprint, config.rank, base.capacity, config.first_column, space
+        )
 
     def merge(
         self,

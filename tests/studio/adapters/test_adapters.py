@@ -6,10 +6,12 @@ import torch
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.adapters.ada_lora import AdaLora
+from studio.adapters.concept_file import trained_states
 from studio.adapters.glora import Glora
 from studio.adapters.krona import Krona
 from studio.adapters.lidb import Lidb
 from studio.adapters.lora import Lora
+from studio.adapters.lora_xs import LoraXs
 from studio.adapters.oft import Oft
 from studio.adapters.orthogonal import Orthogonal
 from studio.adapters.sequential import Hydra
@@ -17,6 +19,7 @@ from studio.adapters.spectral_additive import SpectralAdditive
 from studio.adapters.spectral_rotational import SpectralRotational
 from studio.adapters.svdiff import Svdiff
 from studio.adapters.vera import Vera
+from studio.layers.random_bases import orthogonal_rows
 from studio.layers.svd_basis import singular_columns
 
 RANKED = [name for name, method in ADAPTERS.items() if "rank" in method.Config.__dataclass_fields__]
@@ -171,8 +174,90 @@ def test_ada_lora_prunes_what_matters_least_to_its_budget():
     assert not adapters["b"].values.any()
 
 
+def test_ada_lora_stores_the_triplets_that_are_left():
+    torch.manual_seed(0)
+    weight, config = torch.randn(8, 12), AdaLora.Config(rank=4)
+    adapter = AdaLora(weight, config)
+    torch.nn.init.normal_(adapter.values)
+    assert len(adapter.trained_state()["values"]) == 4
+    adapter._kept = torch.tensor([1.0, 0, 0, 1])
+    adapter.values.data *= adapter._kept
+    state = adapter.trained_state()
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == {
+        "left": (8, 2), "values": (2,), "right": (2, 12),
+    }  # fmt: skip
+    again = AdaLora(weight, config)
+    again.load_trained(state)
+    torch.testing.assert_close(again.delta(weight), adapter.delta(weight))
+    assert again.low_rank(weight).rank == 2
+    AdaLora.after_step({"a": again}, 9, 9)
+    assert len(again.trained_state()["values"]) == 2
+    adapter._kept = torch.zeros(4)
+    assert trained_states({"a": again, "b": adapter}).keys() == {"a"}
+    with pytest.raises(RuntimeError):
+        AdaLora(weight, config).load_trained({**state, "left": torch.zeros(9, 2)})
+
+
+@pytest.mark.parametrize("basis", ["top", "bottom", "random_orthogonal", "random_svd"])
+@pytest.mark.parametrize("singular_values", [True, False])
+def test_lora_xs_is_its_definition(basis: str, singular_values: bool):
+    torch.manual_seed(0)
+    weight = torch.randn(10, 14)
+    adapter = LoraXs(weight, LoraXs.Config(3, 6.0, basis, singular_values, seed=5))  # pyright: ignore[reportArgumentType]
+    torch.nn.init.normal_(adapter.core)
+    if basis == "random_orthogonal":
+        u, v = (orthogonal_rows(seed, side, 0, 3, weight.device).T for seed, side in ((10, 10), (11, 14)))
+        s = torch.ones(3)
+    else:
+        generator = torch.Generator().manual_seed(5)
+        of = torch.randn(10, 14, generator=generator) / 14**0.5 if basis == "random_svd" else weight
+        u, s, vt = torch.linalg.svd(of)
+        chosen = slice(7, 10) if basis == "bottom" else slice(0, 3)
+        u, s, v = u[:, chosen], s[chosen], vt[chosen].T
+        signs = torch.sign(u.gather(0, u.abs().argmax(0, keepdim=True)))
+        u, v = u * signs, v * signs
+    torch.testing.assert_close(u.T @ u, torch.eye(3), rtol=0, atol=1e-5)
+    expected = 2 * u @ adapter.core @ torch.diag(s if singular_values else torch.ones(3)) @ v.T
+    torch.testing.assert_close(adapter.delta(weight), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_unknown_basis_is_refused():
+    with pytest.raises(StudioError, match="'middle' is none of them"):
+        LoraXs(torch.zeros(8, 12), LoraXs.Config(3, basis="middle"))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "pairs"),
+    [
+        ("hydra", {"rank": 4}, [("down", "sequential_down")]),
+        ("glora", {"bias_from_weight": "low_rank"}, [("a.down", "b.down"), ("a.down", "c.down")]),
+        ("ada_lora", {"rank": 4}, [("left", "right")]),
+    ],
+)
+def test_random_matrices_of_one_adapter_are_independent(name: str, options: dict, pairs: list[tuple[str, str]]):
+    method = ADAPTERS[name]
+    state = method(torch.randn(64, 64), method.Config(**options), SiteContext(name="site")).state_dict()
+    for one, other in pairs:
+        flat = [state[key].flatten()[: 4 if "c." in other else None] for key in (one, other)]
+        if "c." in other:
+            assert not torch.allclose(flat[0] / flat[0].norm(), flat[1] / flat[1].norm())
+        else:
+            assert abs(torch.corrcoef(torch.stack(flat))[0, 1].item()) < 0.2
+
+
+def test_initial_values_are_those_of_the_published_codes():
+    context = SiteContext(name="site")
+    hydra = Hydra(torch.zeros(256, 256), Hydra.Config(), context)
+    ada_lora = AdaLora(torch.zeros(256, 256), AdaLora.Config(), context)
+    for tensor in (hydra.down, hydra.sequential_down, ada_lora.left, ada_lora.right):
+        assert tensor.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not hydra.up.any()
+    assert not ada_lora.values.any()
+
+
 def test_ada_loras_penalty_is_zero_for_orthonormal_factors_only():
     adapter = AdaLora(torch.zeros(8, 12), AdaLora.Config(rank=3))
+    adapter.left.data, adapter.right.data = torch.eye(8)[:, :3], torch.eye(12)[:3]
     assert adapter.penalty().item() < 1e-10
     adapter.left.data *= 2
     assert adapter.penalty().item() == pytest.approx(0.1 * 3 * 9.0, rel=1e-5)
@@ -202,6 +287,58 @@ def test_loras_alpha_scales_the_delta_by_alpha_over_rank():
     adapter = Lora(weight, Lora.Config(rank=4, alpha=2.0))
     torch.nn.init.normal_(adapter.up)
     torch.testing.assert_close(adapter.delta(weight), adapter.up @ adapter.down / 2)
+
+
+@pytest.mark.parametrize("method", [SpectralAdditive, SpectralRotational])
+def test_columns_are_those_of_their_names(method: type):
+    torch.manual_seed(0)
+    weight = torch.randn(10, 14)
+    u, s, vt = torch.linalg.svd(weight)
+
+    def spans(config: Any, chosen: list[int]) -> bool:
+        own = method(weight, config).columns
+        torch.testing.assert_close(own.s, s[chosen], rtol=1e-4, atol=1e-4)
+        product = (own.u * own.s) @ own.v.T
+        return torch.allclose(product, (u[:, chosen] * s[chosen]) @ vt[chosen], atol=1e-4)
+
+    assert spans(method.Config(3, first_column=2), [2, 3, 4])
+    assert spans(method.Config(3, first_column=2, columns="bottom"), [5, 6, 7])
+    assert spans(method.Config(3, indices=(8, 0, 5)), [8, 0, 5])
+    kept = SiteContext(singular_columns(weight, 4))
+    assert torch.equal(method(weight, method.Config(3, columns="bottom"), kept).s, singular_columns(weight).s[7:])
+    assert torch.equal(method(weight, method.Config(2, indices=(1, 9)), kept).s, singular_columns(weight).s[[1, 9]])
+    first, second = (method(weight, method.Config(3, first_column=c, columns="random_basis")) for c in (0, 3))
+    together = torch.cat([first.u, second.u], 1)
+    torch.testing.assert_close(together.T @ together, torch.eye(6), rtol=0, atol=1e-5)
+    assert first.s.tolist() == pytest.approx([weight.norm().item() / 10**0.5] * 3, rel=1e-5)
+    assert not torch.allclose(first.u, method(weight, method.Config(3, columns="random_basis", seed=1)).u)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": "middle"}, "'middle' is none of them"),
+        ({"scale_form": "square"}, "'square' is none of them"),
+        ({"rank": 2, "indices": (1, 1)}, "different indices"),
+        ({"rank": 2, "indices": (1, 2), "columns": "bottom"}, "leave the option columns out"),
+        ({"rank": 2, "indices": (1, 8)}, "column from 0 to 7"),
+    ],
+)
+def test_unknown_columns_and_forms_are_refused(options: dict[str, Any], message: str):
+    with pytest.raises(StudioError, match=message):
+        SpectralAdditive.check((8, 12), SpectralAdditive.Config(**options))
+
+
+@pytest.mark.parametrize("method", [SpectralAdditive, SpectralRotational])
+def test_a_scale_is_a_factor_or_a_summand(method: type):
+    torch.manual_seed(0)
+    weight = torch.randn(10, 14)
+    for form in ("factor", "summand"):
+        adapter = method(weight, method.Config(3, train_scale=True, scale_form=form))
+        adapter.change_s.data = torch.tensor([0.5, 0.0, -1.0])
+        s = adapter.s * (1 + 0.5 * adapter.change_s) if form == "factor" else adapter.s + 0.5 * adapter.change_s
+        expected = (adapter.u * (s - adapter.s)) @ adapter.v.T
+        torch.testing.assert_close(adapter.delta(weight, 0.5), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("train_scale", [False, True])

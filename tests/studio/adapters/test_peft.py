@@ -7,6 +7,7 @@ import torch
 from peft import IA3Config, LoKrConfig, LoraConfig, OFTConfig, VeraConfig, get_peft_model
 from torch import Tensor, nn
 
+from studio.adapters.base import SiteContext
 from studio.adapters.dora import Dora
 from studio.adapters.ia3 import Ia3
 from studio.adapters.krona import Krona
@@ -98,6 +99,17 @@ def test_ia3(model: nn.Sequential):
     change = ours.bias_delta(weight, bias)
     assert change is not None
     assert close(change, bias_delta)
+
+
+def test_ia3_in_a_feed_forward_network(model: nn.Sequential):
+    weight, bias = frozen(model[0].weight), frozen(model[0].bias)
+    layer = peft_layer(model, IA3Config(target_modules=["0"], feedforward_modules=["0"]))
+    ours = Ia3(weight, Ia3.Config(), SiteContext(role="branch_end"))
+    ours.load_state_dict({"scale": layer.ia3_l["default"].flatten()})
+    x = torch.randn(5, 24)
+    assert close(ours(x, weight, bias), layer(x).detach())
+    assert ours.bias_delta(weight, bias) is None
+    assert close(ours.delta(weight), merged(layer)[0])
 
 
 def test_krona_is_lokr(model: nn.Sequential):

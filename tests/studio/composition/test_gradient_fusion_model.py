@@ -122,19 +122,20 @@ def test_a_model_is_fused_by_its_definition(base: Base, pair, state_of):
     before = state_of(base)
     with with_tokens(base, pair), torch.no_grad():
         expected = by_definition(base, pair, adapters, sites)
-        found = fused_deltas(base, pair, sites, adapters, dict.fromkeys(pair, 1.0))
+        found = fused_deltas(base, pair, sites, adapters, dict.fromkeys(pair, 1.0), preserving=True)
     assert state_of(base) == before
     assert found.keys() == sites.keys()
     for name, delta in expected.items():
         torch.testing.assert_close(found[name], delta, rtol=0.02, atol=0.02 * delta.abs().max().item())
 
 
-def test_keys_are_fused_on_outputs_of_the_merged_text_encoder(base: Base, pair):
+@pytest.mark.parametrize("preserving", [True, False])
+def test_keys_are_fused_on_outputs_of_the_merged_text_encoder(base: Base, pair, preserving: bool):
     adapters = {name: dict(load_concept(base, concept).modules) for name, concept in pair.items()}
     sites = adapted_sites(base, adapters)
     key = next(iter(base.sites_of(("cross_attention_kv",))))
     with with_tokens(base, pair), torch.no_grad():
-        found = fused_deltas(base, pair, sites, adapters, dict.fromkeys(pair, 1.0))
+        found = fused_deltas(base, pair, sites, adapters, dict.fromkeys(pair, 1.0), preserving=preserving)
         text = {name: site for name, site in sites.items() if site.part == "text_encoder"}
         grams = []
         with changed(text, {name: found[name] for name in text}):
@@ -145,7 +146,7 @@ def test_keys_are_fused_on_outputs_of_the_merged_text_encoder(base: Base, pair):
                 chosen = (ids == token) | (ids == base.pipeline.tokenizer.eos_token_id)
                 assert (ids == token).any(1).all()
                 grams.append(contexts[chosen].T @ contexts[chosen])
-            unnamed = gram(base.encode_prompts(preservation_prompts(pair.values())))
+            unnamed = gram(base.encode_prompts(preservation_prompts(pair.values()))) if preserving else None
 
     own = [adapters[name][key] for name in pair]
     expected = gradient_fusion_delta(MergeSite(sites[key].weight, own, [1.0, 1.0], grams, preserved=unnamed))
@@ -161,6 +162,14 @@ def test_concepts_are_generated_by_gradient_fusion(base: Base, pair, state_of):
         summed = generate_latents(base, ["a <rex> and a <tom>"], [0], QUICK)
     assert fused.isfinite().all()
     assert not torch.allclose(fused, summed, atol=1e-3)
+
+
+def test_the_two_methods_differ_in_what_they_preserve(base: Base, pair):
+    published, preserving = (
+        merged_deltas(base, pair, name) for name in ("gradient_fusion", "gradient_fusion_preserving")
+    )
+    assert published.keys() == preserving.keys()
+    assert not any(torch.allclose(published[name], preserving[name], atol=1e-4) for name in published)
 
 
 def test_one_concept_is_left_whole(base: Base, pair):
@@ -188,7 +197,8 @@ def test_what_names_no_concept_is_left_alone(base: Base, pair):
     text = {name: site for name, site in base.sites.items() if site.part == "text_encoder"}
     adapters = {name: dict(load_concept(base, concept).modules) for name, concept in pair.items()}
     with with_tokens(base, pair), torch.no_grad():
-        deltas = fused_deltas(base, pair, adapted_sites(base, adapters), adapters, dict.fromkeys(pair, 1.0))
+        sites, strengths = adapted_sites(base, adapters), dict.fromkeys(pair, 1.0)
+        deltas = fused_deltas(base, pair, sites, adapters, strengths, preserving=True)
         summed = merged_deltas(base, pair, "fedavg")
         prompts = preservation_prompts(pair.values())
         before = base.encode_prompts(prompts)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,10 +10,12 @@ from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.lora import Lora
 from studio.adapters.oft import Oft
 from studio.adapters.orthogonal import Orthogonal
+from studio.adapters.singular_columns import with_sampled_columns
 from studio.adapters.spectral_additive import SpectralAdditive
 from studio.composition import MERGES, MergeSite, merge_concepts, shared_blocks, sharing_notes
 from studio.composition.dare import dare
 from studio.composition.gradient_fusion_layer import gradient_fusion_delta, ridge_solution
+from studio.composition.shared_columns import expected_overlap
 from studio.composition.svd import svd
 from studio.composition.ties import ties, trim
 from studio.layers.sites import Site
@@ -20,8 +24,8 @@ from studio.layers.svd_basis import singular_columns
 WEIGHT = torch.randn(20, 24, generator=torch.Generator().manual_seed(0))
 
 
-def spectral_adapter(first_column: int, rank: int = 4, train_scale: bool = False) -> SpectralAdditive:
-    adapter = SpectralAdditive(WEIGHT, SpectralAdditive.Config(rank, first_column, train_scale))
+def spectral_adapter(first_column: int, rank: int = 4, train_scale: bool = False, **options: Any) -> SpectralAdditive:
+    adapter = SpectralAdditive(WEIGHT, SpectralAdditive.Config(rank, first_column, train_scale, **options))
     return trained(adapter, first_column)
 
 
@@ -111,10 +115,48 @@ def test_what_is_shared_is_reported():
         "bob": concept_in("orthogonal", 7, 8),
         "lea": concept_in("lora", 0, 8),
     }
-    assert shared_blocks(concepts) == {("milo", "tom"): range(6, 8), ("ann", "bob"): range(7, 8)}
+    assert shared_blocks(concepts) == {("milo", "tom"): [6, 7], ("ann", "bob"): [7]}
     assert sharing_notes(concepts)[0] == (
         "milo and tom share 2 of their columns (6 to 7): merged, their changes there add up."
     )
+
+
+def test_columns_of_other_bases_are_not_shared_and_sampled_ones_have_an_expectation():
+    def concept(**options: Any) -> TrainedConcept:
+        return TrainedConcept("abc", "spectral_additive", {"rank": 4, **options}, {})
+
+    concepts = {
+        "rex": concept(),
+        "low": concept(columns="bottom"),
+        "ran": concept(columns="random_basis"),
+        "dom": concept(columns="random_basis", seed=1),
+        "sam": concept(columns="sampled", indices=[1, 9, 11, 30], sampled_from=32),
+        "ula": concept(columns="sampled", indices=[2, 9, 30, 31], sampled_from=32),
+    }
+    assert shared_blocks(concepts) == {("rex", "sam"): [1], ("rex", "ula"): [2], ("sam", "ula"): [9, 30]}
+    assert sharing_notes(concepts)[-1] == (
+        "sam and ula share 2 of their columns (9, 30), where 0.5 are expected of columns sampled independently: "
+        "merged, their changes there add up."
+    )
+
+
+def test_sampled_columns_overlap_as_often_as_expected():
+    config, drawn = SpectralAdditive.Config(rank=8), []
+    for index in range(200):
+        chosen = with_sampled_columns(config, 64, f"concept{index}")
+        assert (len(set(chosen.used)), chosen.sampled_from) == (8, 64)
+        assert 0 <= min(chosen.used) <= max(chosen.used) < 64
+        drawn.append(set(chosen.used))
+    assert with_sampled_columns(config, 64, "concept7").used == tuple(sorted(drawn[7]))
+    shared = [len(one & other) for one, other in zip(drawn[::2], drawn[1::2], strict=True)]
+    assert sum(shared) / len(shared) == pytest.approx(expected_overlap((8, 8), 64), abs=0.3)
+
+
+@pytest.mark.parametrize("columns", ["bottom", "random_basis"])
+def test_spectral_joins_concepts_within_each_basis(columns: str):
+    adapters = [spectral_adapter(0, columns=columns), spectral_adapter(4, columns=columns), spectral_adapter(0)]
+    merged = MERGES["spectral"](MergeSite(WEIGHT, adapters, [1.0, 1.0, 1.0]))
+    torch.testing.assert_close(merged, sum(a.delta(WEIGHT) for a in adapters), rtol=1e-4, atol=1e-4)
 
 
 def test_concepts_are_merged_site_by_site(sites: dict[str, Site]):

@@ -1,6 +1,7 @@
 """What we export, loaded by diffusers and PEFT themselves, generates what we generate."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from peft import PeftModel
+from safetensors import safe_open
 
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
@@ -51,6 +53,29 @@ def test_a_picture_is_ours(
             assert made.lost_biases > 0
         else:
             assert np.abs(ours - theirs).max() < PIXEL
+        pipeline.unload_lora_weights()
+        pipeline.unload_textual_inversion()
+
+
+def test_a_pruned_ada_lora_has_a_rank_of_its_own_at_each_layer(
+    base: Base, pipeline, tmp_path: Path, random_concept, our_picture, their_picture
+):
+    whole = random_concept(base, "ada_lora")
+    left = {
+        site: {"left": s["left"][:, :rank], "values": s["values"][:rank], "right": s["right"][:rank]}
+        for index, (site, s) in enumerate(whole.adapters.items())
+        if (rank := index % 4)
+    }
+    concepts = {"rex": replace(whole, adapters=left)}
+    ours = our_picture(base, concepts)
+    for layout in ("kohya", "diffusers"):
+        made = export(base, concepts, layout, tmp_path / f"{layout}.safetensors")
+        with safe_open(made.path, "pt") as file:
+            downs = [file.get_tensor(key) for key in file.keys() if "down.weight" in key or "lora_A" in key]  # noqa: SIM118
+        assert {len(down) for down in downs} == {1, 2, 3}
+        assert made.error < 1e-6
+        theirs = their_picture(loaded(pipeline, made.path, made.tokens))
+        assert np.abs(ours - theirs).max() < PIXEL
         pipeline.unload_lora_weights()
         pipeline.unload_textual_inversion()
 

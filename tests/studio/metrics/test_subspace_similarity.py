@@ -36,6 +36,6 @@ def test_a_change_along_the_layers_own_directions_is_similar_to_it():
 
 
 def test_the_pe_score_falls_with_the_parameters():
-    assert pe_score(0.8, 0) == 0.8
-    assert pe_score(0.8, 10**8) == pytest.approx(0.8 * math.exp(-math.log10(2)))
-    assert pe_score(0.8, 10_000) > pe_score(0.8, 2_000_000)
+    assert pe_score(0.8, 0, 10**8) == 0.8
+    assert pe_score(0.8, 10**8, 10**8) == pytest.approx(0.8 * math.exp(-math.log10(2)))
+    assert pe_score(0.8, 10_000, 10**8) > pe_score(0.8, 2_000_000, 10**8) > pe_score(0.8, 2_000_000, 10**7)

@@ -42,9 +42,12 @@ def test_every_method_trains_generates_and_restores_the_base(base: Base, state_o
     assert len(training.losses) == 3
     config = adapter_config(recipe(adapter))
     sites = base.sites_of(ADAPTERS[adapter].kinds(config))
-    assert concept.adapters.keys() == sites.keys()
+    left_out = sites.keys() - concept.adapters.keys()
+    assert not left_out or adapter == "ada_lora"  # which leaves out the layers without a triplet
+    assert concept.adapters.keys() <= sites.keys()
     stored = sum(tensor.numel() for state in concept.adapters.values() for tensor in state.values())
-    assert stored == num_parameters(adapter, config, shapes_of(sites))
+    pruned = config.target / config.rank if adapter == "ada_lora" else 1
+    assert stored == pruned * num_parameters(adapter, config, shapes_of(sites))
     assert any(adapter.delta(sites[name].weight).any() or adapter.bias_delta(sites[name].weight, sites[name].bias)
                is not None for name, adapter in load_concept(base, concept).modules.items())  # fmt: skip
     with applied(base, {"rex": concept}):
@@ -56,7 +59,7 @@ def test_merging_adds_up_biases_and_leaves_what_a_lora_cannot_hold_out(base: Bas
     concepts = {name: train(base, recipe(name)).concept for name in ("bitfit", "ia3")}
     with pytest.raises(StudioError, match="changes norms, biases or embeddings"):
         merged_concept(base, {"one": concepts["bitfit"]})
-    name = next(name for name, site in base.sites_of(("feed_forward",)).items() if site.bias is not None)
+    name = next(name for name, site in base.sites_of(("attention_kv",)).items() if site.bias is not None)
     site = base.sites_of(("bias",))[name]
     before = site.bias
     assert before is not None
@@ -70,7 +73,7 @@ def test_merging_adds_up_biases_and_leaves_what_a_lora_cannot_hold_out(base: Bas
     assert site.bias is before
 
 
-@pytest.mark.parametrize("adapter", ["spectral_rotational", "lora", "dora", "ada_link"])
+@pytest.mark.parametrize("adapter", ["spectral_rotational", "lora", "dora", "ada_link", "ada_lora"])
 def test_a_further_training_starts_from_the_trained_concept(base: Base, adapter: str):
     first = train(base, recipe(adapter)).concept
     further = continued_recipe(first, {"steps": 2})

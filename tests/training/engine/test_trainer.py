@@ -12,8 +12,9 @@ from studio.adapters.registry import create_adapters
 from studio.layers.sites import Site
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
+from training.config.recipe_resolution import adapter_config
 from training.engine import step_losses
-from training.engine.trainer import Progress, Training, adapter_config, train_concept
+from training.engine.trainer import Progress, Training, train_concept
 
 SMALL = Recipe(rank=4, steps=3, batch_size=4, num_class_images=4)
 

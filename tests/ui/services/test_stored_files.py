@@ -75,8 +75,8 @@ def test_a_trained_file_goes_on(library: Library, base: Base):
 
 def test_the_settings_in_a_picture_are_read():
     assert settings_of(FILES / "generated.png") == GenerationRequest(
-        prompt="a <rex>", method="gradient_fusion", seed=5, num_images=1, num_inference_steps=3, guidance_scale=2.5,
-        negative_prompt="rain", strengths={"rex": 0.5},
+        prompt="a <rex>", method="gradient_fusion_preserving", seed=5, num_images=1, num_inference_steps=3,
+        guidance_scale=2.5, negative_prompt="rain", strengths={"rex": 0.5},
     )  # fmt: skip
 
 

@@ -112,6 +112,25 @@ def test_columns_can_be_asked_for(workflow: Workflow):
     assert workflow.trained("lora").config["first_column"] == 0
 
 
+@pytest.mark.parametrize("columns", ["bottom", "random_basis"])
+def test_other_columns_are_allocated_in_a_space_of_their_own(workflow: Workflow, columns: str):
+    workflow.train("idle", replace_recipe(options={"columns": columns}))
+    (block,) = workflow.library.concept("idle").columns
+    assert (block.space, block.start) == ({"bottom": "bottom_columns"}.get(columns, columns), 0)
+    assert workflow.trained("idle").config["columns"] == columns
+    assert workflow.claim("lora", workflow.trained("idle")).space == block.space  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_sampled_and_given_columns_are_not_allocated(workflow: Workflow):
+    workflow.train("idle", replace_recipe(options={"columns": "sampled"}))
+    assert workflow.library.concept("idle").columns == ()
+    config = workflow.trained("idle").config
+    assert (len(config["indices"]), config["sampled_from"]) == (4, workflow.base.decomposition.capacity)
+    workflow.train("idle", replace_recipe(options={"indices": [9, 3, 30, 1]}))
+    assert workflow.trained("idle").config["indices"] == [9, 3, 30, 1]
+    assert workflow.library.concept("idle").columns == ()
+
+
 def test_a_stopped_training_keeps_its_columns_and_goes_on(workflow: Workflow, state):
     before = state(workflow.library)
     steps: list[int] = []
