@@ -5,6 +5,10 @@ MEANINGS = {
     "lora.rank": "The rank r (PEFT: `r`, kohya: `network_dim`).",
     "lora.alpha": "The product is scaled by alpha / rank (PEFT: `lora_alpha`, kohya: `network_alpha`). If unset, alpha "
     "is the rank.",
+    "rank_stabilized": "Scale by alpha / √rank instead (rsLoRA; PEFT: `use_rslora`).",
+    "pissa.rank": "The number of top singular columns, r.",
+    "loha.rank": "The rank of each of the two products (LyCORIS: `network_dim`).",
+    "loha.alpha": "The product is scaled by alpha / rank. If unset, alpha is the rank.",
     "spectral_additive.rank": "The number of singular columns, r.",
     "spectral_rotational.rank": "The number of singular columns, r.",
     "train_scale": "Also train the scale s of the singular values.",

@@ -26,8 +26,7 @@ NAME --rank {RANK}` prints them. File sizes are those of a concept of Stable Dif
 with an equal LoRA can be exported exactly as a LoRA of that rank; one that says "with biases" only in the diffusers
 and PEFT formats, since kohya's format has no biases. The others are approximated, or exported with `--format full` only
 (`ada_link`, `bitfit`, `layer_norm`, `difffit`). `vera` at its default rank is approximated too: the rank is higher than
-that of the layers. LoCon is `lora` with convolutions among its `target_modules`, and LoKr is `krona`; LoHa can be
-imported but not trained."""
+that of the layers. LoCon is `lora` with convolutions among its `target_modules`, LoKr is `krona`, and LoHa `loha`."""
 LAYERS = {
     ("attention",): "`target_modules`",
     ("attention_kv", "feed_forward_out"): "attention keys and values, last feed-forward layer",

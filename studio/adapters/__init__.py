@@ -9,10 +9,12 @@ from studio.adapters.ia3 import Ia3
 from studio.adapters.imported import Imported
 from studio.adapters.krona import Krona
 from studio.adapters.lidb import Lidb
+from studio.adapters.loha import Loha
 from studio.adapters.lora import Lora
 from studio.adapters.lora_xs import LoraXs
 from studio.adapters.oft import Oft
 from studio.adapters.orthogonal import Orthogonal
+from studio.adapters.pissa import Pissa
 from studio.adapters.selective import BitFit, DiffFit, NormTuning
 from studio.adapters.sequential import Hydra, SeqLora
 from studio.adapters.spectral_additive import SpectralAdditive
@@ -33,6 +35,8 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "seq_lora": SeqLora,
     "hydra": Hydra,
     "dora": Dora,
+    "pissa": Pissa,
+    "loha": Loha,
     "krona": Krona,
     "ia3": Ia3,
     "glora": Glora,

@@ -56,6 +56,8 @@ class Adapter(nn.Module):
     """Whether the method starts from the weight's singular columns."""
     owns_block: ClassVar[bool] = False
     """Whether column allocation gives each concept its own block, as `first_column`."""
+    ups: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that LoRA+ trains at a higher rate: the factors B, which start at zero."""
     no_decay: ClassVar[frozenset[str]] = frozenset()
     """Parameters without weight decay, since their initial value is not zero."""
 

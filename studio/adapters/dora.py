@@ -27,6 +27,7 @@ class Dora(Adapter):
 
     config: Config
     learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
+    ups: ClassVar = frozenset({"up"})
     no_decay: ClassVar = frozenset({"magnitude"})
     row_squares: Tensor
 

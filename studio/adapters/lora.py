@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +15,23 @@ from studio.layers.sites import Role
 class Lora(Adapter):
     """Low-rank adaptation: W' = W + (alpha / r) B A, with B (out, r) and A (r, in).
 
-    Trains r (in + out) parameters. Source: Hu et al., 2021, "LoRA", Eq. 3.
+    With `rank_stabilized` the scale is alpha / √r (Kalajdzievski, 2023, "rsLoRA", theorem 3.2). Trains r (in + out)
+    parameters. Source: Hu et al., 2021, "LoRA", Eq. 3.
     """
 
     @dataclass(frozen=True)
     class Config:
-        """The rank, and alpha, which scales the product by alpha / rank; None means alpha = rank."""
+        """The rank; alpha, which scales the product by alpha / rank, None means alpha = rank; and whether the scale is
+        alpha / √rank instead.
+        """
 
         rank: int = 8
         alpha: float | None = None
+        rank_stabilized: bool = False
 
     config: Config
     learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
+    ups: ClassVar = frozenset({"up"})
 
     def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)
@@ -37,13 +42,19 @@ class Lora(Adapter):
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
         """The two trained factors; the strength scales the delta."""
-        alpha = self.config.rank if self.config.alpha is None else self.config.alpha
-        return LowRank(up=self.up * (strength * alpha / self.config.rank), down=self.down)
+        scale = alpha_scale(self.config, self.config.rank_stabilized)
+        return LowRank(up=self.up * (strength * scale), down=self.down)
 
     @classmethod
     def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """r (in + out)."""
         return config.rank * sum(shape)
+
+
+def alpha_scale(config: Any, rank_stabilized: bool = False) -> float:
+    """alpha / rank, or alpha / √rank, of a configuration; alpha None means the rank."""
+    alpha = config.rank if config.alpha is None else config.alpha
+    return alpha / (math.sqrt(config.rank) if rank_stabilized else config.rank)
 
 
 def gaussian(rows: int, columns: int, std: float, context: SiteContext | None, name: str) -> nn.Parameter:

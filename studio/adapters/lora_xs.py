@@ -8,7 +8,7 @@ from torch import Tensor
 
 from concepts.errors import StudioError
 from studio.adapters.base import Adapter, SiteContext
-from studio.adapters.lora import gaussian
+from studio.adapters.lora import alpha_scale, gaussian
 from studio.layers.low_rank import LowRank
 from studio.layers.random_bases import gaussian_columns, orthogonal_rows
 from studio.layers.sites import Role
@@ -57,8 +57,7 @@ class LoraXs(Adapter):
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
         """U_r R and S_r V_rᵀ; the strength scales the delta."""
-        alpha = self.config.rank if self.config.alpha is None else self.config.alpha
-        return LowRank(up=self.up @ (strength * alpha / self.config.rank * self.core), down=self.down)
+        return LowRank(up=self.up @ (strength * alpha_scale(self.config) * self.core), down=self.down)
 
     @classmethod
     def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:

@@ -13,6 +13,8 @@ GOOD_FOR = {
     "seq_lora": "LoRA of a layer's output, its bias included.",
     "hydra": "lora and seq_lora in parallel.",
     "dora": "LoRA with a trained magnitude for each row, often better at low rank.",
+    "pissa": "LoRA that starts from the top singular vectors of the weight.",
+    "loha": "A Hadamard product of two low-rank products (LyCORIS): rank r² from the parameters of 2r.",
     "krona": "A change of full rank as a Kronecker product (LoKr); no rank.",
     "ia3": "Scales keys, values and the feed-forward's inner activation; no rank.",
     "glora": "Generalised LoRA: optional multiplicative and additive terms of weight and bias.",

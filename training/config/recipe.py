@@ -10,7 +10,9 @@ class Recipe(Validation, Tokens, Pictures, Loss, Optimization, AdapterOptions):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Recipe":
-        if self.optimizer == "prodigy" and (self.unet_lr or self.text_encoder_lr or self.token_lr):
+        if self.optimizer == "prodigy" and (
+            self.unet_lr or self.text_encoder_lr or self.token_lr or self.loraplus_lr_ratio
+        ):
             raise ValueError(
                 "prodigy sets the learning rates itself, so unet_lr, text_encoder_lr and token_lr must be unset"
             )

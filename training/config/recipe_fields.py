@@ -57,6 +57,13 @@ class Optimization(Group):
         description="Learning rate of the new token's embedding; 0.005 if unset, for toybox; use about 1e-3 for Stable "
         "Diffusion.",
     )
+    loraplus_lr_ratio: float | None = Field(
+        title="LoRA+ LR ratio",
+        default=None,
+        gt=0,
+        description="LoRA+: the factor B, which starts at zero, is trained at so many times the learning rate; 16 is "
+        "common. For lora, dora and loha.",
+    )
     optimizer: Literal["adamw", "adamw8bit", "adafactor", "prodigy"] = Field(
         default="adamw",
         description="adamw; adamw8bit, which needs a GPU and bitsandbytes; adafactor, which needs the least memory; or "

@@ -114,9 +114,12 @@ def parameter_groups(
     """Parameter groups of the adapters by part, with that part's learning rate, and of the token, (n, d) by text
     encoder.
 
-    The token, and parameters whose initial value is not zero, have no weight decay.
+    The token, and parameters whose initial value is not zero, have no weight decay. With `loraplus_lr_ratio` the
+    factors B have that many times the rate (Hayou et al., 2024, "LoRA+").
     """
-    method = method_named(recipe.adapter)
+    method, ratio = method_named(recipe.adapter), recipe.loraplus_lr_ratio or 1.0
+    if ratio != 1 and not method.ups:
+        raise StudioError(f"{recipe.adapter} has no factor B. Leave loraplus_lr_ratio out, or train lora.")
     rates = {"unet": recipe.unet_lr, "text_encoder": recipe.text_encoder_lr}
     groups: list[dict[str, Any]] = []
     for part in base.parts:
@@ -124,8 +127,11 @@ def parameter_groups(
         kind = "unet" if part == "unet" else "text_encoder"
         rate = rates[kind] or method.learning_rates[kind]
         for decay, kept in ((recipe.weight_decay, False), (0.0, True)):
-            chosen = [parameter for name, parameter in named if (name in method.no_decay) is kept]
-            groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "part": part})
+            chosen = [(name, parameter) for name, parameter in named if (name in method.no_decay) is kept]
+            ups = [parameter for name, parameter in chosen if name in method.ups and ratio != 1]
+            rest = [parameter for name, parameter in chosen if name not in method.ups or ratio == 1]
+            groups.append({"params": rest, "lr": rate, "weight_decay": decay, "part": part})
+            groups.append({"params": ups, "lr": rate * ratio, "weight_decay": decay, "part": part})
     for vectors in token.values():
         vectors.requires_grad_(recipe.train_token)
     if recipe.train_token:

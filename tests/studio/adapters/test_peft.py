@@ -4,15 +4,17 @@ from typing import Any
 
 import pytest
 import torch
-from peft import IA3Config, LoKrConfig, LoraConfig, OFTConfig, VeraConfig, get_peft_model
+from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, VeraConfig, get_peft_model
 from torch import Tensor, nn
 
 from studio.adapters.base import SiteContext
 from studio.adapters.dora import Dora
 from studio.adapters.ia3 import Ia3
 from studio.adapters.krona import Krona
+from studio.adapters.loha import Loha
 from studio.adapters.lora import Lora
 from studio.adapters.oft import Oft
+from studio.adapters.pissa import Pissa
 from studio.adapters.vera import Vera
 
 
@@ -58,6 +60,44 @@ def test_lora(model: nn.Sequential):
     ours = Lora(weight, Lora.Config(rank=4, alpha=2))
     ours.load_state_dict({"down": layer.lora_A["default"].weight, "up": layer.lora_B["default"].weight})
     assert close(ours.delta(weight), layer.get_delta_weight("default"))
+
+
+@pytest.mark.parametrize("alpha", [2.0, None])
+def test_rank_stabilized_lora(model: nn.Sequential, alpha: float | None):
+    weight = frozen(model[0].weight)
+    layer = peft_layer(model, LoraConfig(r=4, lora_alpha=alpha or 4, use_rslora=True, target_modules=["0"]))
+    ours = Lora(weight, Lora.Config(rank=4, alpha=alpha, rank_stabilized=True))
+    ours.load_state_dict({"down": layer.lora_A["default"].weight, "up": layer.lora_B["default"].weight})
+    assert close(ours.delta(weight), layer.get_delta_weight("default"))
+
+
+def test_pissa(model: nn.Sequential):
+    weight, bias = frozen(model[0].weight), frozen(model[0].bias)
+    adapted: Any = get_peft_model(model, LoraConfig(r=4, lora_alpha=4, init_lora_weights="pissa", target_modules=["0"]))  # pyright: ignore[reportArgumentType]
+    layer, ours = adapted.base_model.model[0], Pissa(weight, Pissa.Config(rank=4))
+    x, start = torch.randn(5, 24), layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    assert close(ours.start_up @ ours.start_down, start.detach())
+    assert torch.equal(ours(x, weight, bias), nn.functional.linear(x, weight, bias))
+    changes = {"up": 0.3 * torch.randn(20, 4), "down": 0.3 * torch.randn(4, 24)}
+    ours.load_state_dict(changes)
+    signs = torch.sign((ours.start_down * layer.lora_A["default"].weight).sum(1))  # a singular vector's is free
+    layer.lora_A["default"].weight.data += signs[:, None] * changes["down"]
+    layer.lora_B["default"].weight.data += changes["up"] * signs
+    assert close(ours(x, weight, bias).detach(), layer(x).detach())
+
+
+def test_loha(model: nn.Sequential):
+    weight = frozen(model[0].weight)
+    for rank in (3, 5):  # below and above the rank at which factors are used
+        adapted = nn.Sequential(nn.Linear(24, 20)).requires_grad_(False)
+        layer = peft_layer(adapted, LoHaConfig(r=rank, alpha=2, target_modules=["0"]))
+        ours = Loha(weight, Loha.Config(rank=rank, alpha=2))
+        names = {"up_1": "hada_w1_a", "down_1": "hada_w1_b", "up_2": "hada_w2_a", "down_2": "hada_w2_b"}
+        ours.load_state_dict({own: getattr(layer, name)["default"] for own, name in names.items()})
+        assert (ours.factors(weight) is None) == (rank == 5)
+        assert close(ours.delta(weight), layer.get_delta_weight("default"))
+        x = torch.randn(5, 24)
+        assert close(ours(x, weight, None), nn.functional.linear(x, weight + layer.get_delta_weight("default")))
 
 
 def test_dora(model: nn.Sequential):

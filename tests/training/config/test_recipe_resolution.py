@@ -153,3 +153,18 @@ def test_no_other_size_comes_closer_to_the_budget_from_below(base: Base, adapter
         larger = type(fitted)(**{**asdict(fitted), "rank": fitted.rank + 1})
         narrowest = min(min(shape) for shape, _ in shapes)
         assert num_parameters(adapter, larger, shapes) > budget or larger.rank > narrowest
+
+
+def test_loraplus_trains_the_factors_that_start_at_zero_at_a_higher_rate(base: Base):
+    chosen = recipe("lora", unet_lr=1e-3, text_encoder_lr=1e-4, loraplus_lr_ratio=16, train_token=False)
+    adapters = create_adapters("lora", adapter_config(chosen), base.sites, base.decomposition)
+    groups = parameter_groups(base, base.sites, adapters, chosen, {})
+    rates = {id(parameter): (group["lr"], group["part"]) for group in groups for parameter in group["params"]}
+    for name, adapter in adapters.items():
+        assert isinstance(adapter, Lora)
+        rate = 1e-3 if name.startswith("unet") else 1e-4
+        assert rates[id(adapter.down)] == (rate, name.split(".")[0])
+        assert rates[id(adapter.up)] == (pytest.approx(16 * rate), name.split(".")[0])
+    with pytest.raises(StudioError, match="oft has no factor B"):
+        oft = recipe("oft", loraplus_lr_ratio=16)
+        parameter_groups(base, base.sites, {}, oft, {})
