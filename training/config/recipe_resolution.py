@@ -45,7 +45,8 @@ def adapter_config(recipe: Recipe, first_column: int = 0) -> Any:
 
 
 def _listed(names: list[str]) -> str:
-    return f"the options {', '.join(names)}" if names else "no options"
+    own = [name for name in names if name != "first_column"]
+    return f"the options {', '.join(own)}" if own else "no options"
 
 
 def resolve_recipe(base: Base, recipe: Recipe) -> Recipe:
