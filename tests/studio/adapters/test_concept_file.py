@@ -104,9 +104,9 @@ def test_what_does_not_fit_the_base_is_refused(
     state = concept.adapters[name]
     for changed, message in (
         (replace(concept, adapters={"elsewhere": state}), "no layer elsewhere"),
-        (replace(concept, adapters={name: {"change_u": torch.zeros(3, 4)}}), f"do not fit {name}"),
-        (replace(concept, config={"rnk": 4}), "options .*rnk.* not those of spectral_additive"),
-        (replace(concept, config={"rank": "4"}), "options .*'4'.* not those of spectral_additive"),
+        (replace(concept, adapters={name: {"change_u": torch.zeros(3, 4)}}), f"tensors do not fit the layer {name}"),
+        (replace(concept, config={"rnk": 4}), "other options than spectral_additive: .*rnk"),
+        (replace(concept, config={"rank": "4"}), "other options than spectral_additive: .*'4'"),
         (replace(concept, adapter="lorra"), "no adapter 'lorra'"),
     ):
         with pytest.raises(StudioError, match=message):
