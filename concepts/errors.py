@@ -2,7 +2,7 @@
 
 
 class StudioError(ValueError):
-    """Bad input. Its message is one sentence that says what was wrong and what to do."""
+    """Invalid input. The message says what is wrong and what to do."""
 
 
 class LibraryError(StudioError):

@@ -48,7 +48,8 @@ def find(session: Session, name: str, lock: bool = False) -> ConceptRecord:
     query = select(ConceptRecord).where(ConceptRecord.key == name.lower())
     record = session.scalar(query.with_for_update() if lock else query)
     if record is None:
-        raise LibraryError(f'There is no concept "{name}". {_hint(session, name)}')
+        hint = _hint(session, name)
+        raise LibraryError(f'There is no concept "{name}". {hint}')
     return record
 
 

@@ -96,8 +96,10 @@ def _value_name(node: ast.expr) -> str:
             return _value_name(inner)
         case ast.Subscript(inner) | ast.BoolOp(values=[inner, *_]) | ast.BinOp(inner) | ast.Starred(inner):
             return _value_name(inner)
-        case ast.GeneratorExp(inner):
+        case ast.GeneratorExp(inner) | ast.Tuple([inner, *_]):
             return _value_name(inner)
+        case ast.Constant(str(name)):
+            return name
     return "…"
 
 

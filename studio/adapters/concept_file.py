@@ -95,7 +95,7 @@ def from_bytes(data: bytes, source: str) -> TrainedConcept:
         header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_KEY])
         return _concept(header, {key: tensor.float() for key, tensor in tensors.items()})
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise StudioError(f"{source} is not a file of a concept, or is damaged. Copy or export it again.") from error
+        raise StudioError(f"{source} is damaged, or not the file of a concept. Copy or export it again.") from error
 
 
 def _concept(header: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedConcept:

@@ -40,11 +40,9 @@ class SingularColumns:
 
     def block(self, first: int, count: int) -> "SingularColumns":
         """A copy of the columns [first, first + count); StudioError if fewer are stored."""
-        last = first + count
-        if last > len(self.s):
-            raise StudioError(
-                f"Singular column {last - 1} was requested, and {len(self.s)} are stored. Choose lower ones."
-            )
+        last, stored = first + count, len(self.s)
+        if last > stored:
+            raise StudioError(f"Singular column {last - 1} was requested, and {stored} are stored. Choose lower ones.")
         u, s, v = (
             part[..., first:last].clone(memory_format=torch.contiguous_format) for part in (self.u, self.s, self.v)
         )

@@ -27,39 +27,47 @@ class ControlInput(BaseModel):
     kind: str = Field(min_length=1, description="What the image shows: sketch, pose, depth or a word of your own.")
     image: str = Field(min_length=1, description="The image's file.")
     model: str | None = Field(
-        default=None, description="A folder, or a model of the hub; the usual one of the kind and base if unset."
+        default=None,
+        description="A folder or a Hugging Face Hub model ID; the default one of the kind and base if unset.",
     )
-    conditioning_scale: float = Field(default=1.0, description="How closely the image is followed; 1 is as trained.")
+    conditioning_scale: float = Field(
+        default=1.0, description="How closely the image is followed; 1 is the trained strength."
+    )
 
 
 class GenerationRequest(SamplingSettings):
     """A prompt with all that decides its images, except the base and what the concepts were trained to be."""
 
     prompt: str = Field(description="What to generate; a concept is written <NAME>.")
-    concepts: tuple[str, ...] = Field(default=(), description="Concepts to load that the prompt does not name.")
+    concepts: tuple[str, ...] = Field(default=(), description="Concepts to use although the prompt does not name them.")
     strengths: dict[str, float | dict[str, float]] = Field(
         default={},
-        description="How strongly each concept acts, 1 is as trained; a number, or one for each part and block.",
+        description="How strongly each concept acts; 1 is the trained strength. A number, or one for each component "
+        "or block.",
     )
     average: bool = Field(default=False, description="Divide all strengths by the number of concepts.")
     method: str | None = Field(
-        default=None, description="How several concepts are merged; what suits their adapters if unset."
+        default=None,
+        description="The merge method; if unset, spectral if all adapters are spectral_additive, else fedavg.",
     )
     density: float | None = Field(
-        default=None, gt=0, le=1, description="For ties and dare: the fraction of entries kept; 0.5 if unset."
+        default=None, gt=0, le=1, description="For ties and dare: the fraction of entries to keep; 0.5 if unset."
     )
     ridge: float | None = Field(
         default=None, gt=0, description="For gradient fusion: the weight of the ridge penalty; 0.0001 if unset."
     )
     rank: int | None = Field(
-        default=None, ge=1, description="For svd: the rank of the merged change; the concepts' largest if unset."
+        default=None, ge=1, description="For svd: the rank of the merged change; the concepts' highest rank if unset."
     )
     regions: dict[str, Box] = Field(default={}, description="The box in which each concept is generated.")
     control: tuple[ControlInput, ...] = Field(default=(), description="Images that the generated ones follow.")
     seed: int = Field(
-        default=0, ge=0, le=SEEDS.stop - 1, description="The first image's; the next has the next number."
+        default=0,
+        ge=0,
+        le=SEEDS.stop - 1,
+        description="The seed of the first image; each further image has the next seed.",
     )
-    num_images: int = Field(title="Images", default=4, ge=1, description="How many images.")
+    num_images: int = Field(title="Images", default=4, ge=1, description="Number of images.")
 
     @model_validator(mode="after")
     def _has_seeds(self) -> Self:

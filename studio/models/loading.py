@@ -31,7 +31,7 @@ def default_target_modules(source: str) -> tuple[str, ...]:
         kinds = tuple(json.loads(file.read_text(encoding="utf-8"))["sites"])
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise StudioError(
-            f"{file} cannot be read. Write JSON such as {{'sites': ['attention']}} into it, or delete it."
+            f'{file} cannot be read. Write JSON such as {{"sites": ["attention"]}} into it, or delete it.'
         ) from error
     if not kinds or any(kind not in CHOICES for kind in kinds):
         raise StudioError(

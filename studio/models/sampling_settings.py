@@ -41,15 +41,15 @@ class SamplingSettings(BaseModel):
     )
     guidance_scale: float = Field(
         default=4.0, ge=0, le=MAX_GUIDANCE_SCALE,
-        description="How closely the prompt is followed (Ho and Salimans, 2022): toybox 4, others 7.",
+        description="Classifier-free guidance scale (Ho and Salimans, 2022): " "about " "4 for toybox, " "7 for " "Stable Diffusion.",
     )  # fmt: skip
     guidance_rescale: float = Field(
         default=0.5, ge=0, le=1,
-        description="Limits the contrast that guidance adds (Lin et al., 2023, section 3.4): 0 leaves it as it is.",
+        description="Guidance rescale (Lin et al., 2023, section 3.4), 0 to 1; 0 in diffusers.",
     )  # fmt: skip
     negative_prompt: str = Field(default="", description="What the image should not show.")
     size: tuple[int, int] | None = Field(
-        default=None, description="Width and height in pixels; what the base was trained on if unset."
+        default=None, description="Width and height in pixels; the base's training size if unset."
     )
     batch_size: int = Field(default=4, ge=1, description="Images sampled at once; more need more memory.")
 

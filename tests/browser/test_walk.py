@@ -31,7 +31,7 @@ def train(page: Page, name: str) -> None:
     page.keyboard.press("Tab")
     page.get_by_label("Method").click()
     page.get_by_role("option", name="svdiff").click()
-    expect(page.locator("#train-purpose")).to_contain_text("singular values alone")
+    expect(page.locator("#train-purpose")).to_contain_text("singular values only")
     page.get_by_label("Rank or budget").fill("")
     expect(page.locator("#cost").get_by_text("numbers, a file of")).to_be_visible()
     page.get_by_role("button", name="Every option").click()

@@ -33,7 +33,7 @@ def test_details_that_cannot_be_stored(library, pictures, unchanged, details):
     library.add_concept("rex", "dog", [pictures])
     library.store_result("rex", b"data", details)
     unchanged()
-    with pytest.raises(LibraryError, match="lack 'rank'"):
+    with pytest.raises(LibraryError, match="have no key 'rank'"):
         library.store_result("rex", b"", {key: value for key, value in details.items() if key != "rank"})
     with pytest.raises(LibraryError, match="not plain JSON"):
         library.store_result("rex", b"", {**details, "path": Path()})

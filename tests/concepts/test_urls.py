@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_read(remote):
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        (URL, "Name a PostgreSQL database for remote://bucket/library, by --database or STUDIO_DATABASE"),
+        (URL, "The library at remote://bucket/library is not a local folder .* Set --database or STUDIO_DATABASE"),
         ("s3://bucket/library", "Install s3fs"),
         ("nothing://library", "Unsupported filesystem: 'nothing'.*Check the URL"),
     ],

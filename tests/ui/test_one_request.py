@@ -227,7 +227,7 @@ def test_a_file_of_prompts_is_a_request_each(
     assert "Give either a prompt, or --prompts" in studio("generate", "a cat", "--prompts", file, *at).err
     assert "Give either a prompt, or --prompts" in studio("generate", *at).err
     file.write_text(" \n")
-    assert "it has none" in studio("generate", "--prompts", file, *at).err
+    assert "prompts.txt has no prompts" in studio("generate", "--prompts", file, *at).err
     file.write_text("a cat\na dog")
     assert [each.prompt for each in requests_of(workflow, given(form_values(prompts=str(file))))] == ["a cat", "a dog"]
 

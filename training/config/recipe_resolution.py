@@ -56,7 +56,8 @@ def new_config(base: Base, name: str, recipe: Recipe, first_column: int) -> Any:
 
 
 def _listed(names: list[str]) -> str:
-    return f"the options {', '.join(names)}" if names else "no options"
+    own = [name for name in names if name != "first_column"]
+    return f"the options {', '.join(own)}" if own else "no options"
 
 
 def resolve_recipe(base: Base, recipe: Recipe) -> Recipe:

@@ -132,10 +132,9 @@ def _trained(variants: Variants, name: str, wanted: Mapping[str, Any]) -> str:
 def both_values(across: tuple[Axis, str], down: tuple[Axis, str]) -> tuple[list[str], list[str]]:
     """The values across and those down. Raises StudioError for more pairs than a grid may have."""
     columns, rows = values_of(*across), values_of(*down)
-    if len(columns) * len(rows) > MOST_CELLS:
-        raise StudioError(
-            f"These axes have {len(columns) * len(rows)} images. Choose fewer values, for at most {MOST_CELLS}."
-        )
+    cells = len(columns) * len(rows)
+    if cells > MOST_CELLS:
+        raise StudioError(f"These axes have {cells} images. Choose fewer values, for at most {MOST_CELLS}.")
     return columns, rows
 
 

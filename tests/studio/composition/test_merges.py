@@ -177,7 +177,7 @@ def test_concepts_are_merged_site_by_site(sites: dict[str, Site]):
 def test_a_merge_that_does_not_fit_is_refused(sites: dict[str, Site]):
     name = next(iter(sites))
     adapter = lora_adapter(2, sites[name].weight)
-    with pytest.raises(StudioError, match="strength for rex"):
+    with pytest.raises(StudioError, match="The concept rex has no strength"):
         merge_concepts(MERGES["fedavg"], sites, {"rex": {name: adapter}}, {})
     with pytest.raises(StudioError, match="no layer elsewhere, which rex adapts"):
         merge_concepts(MERGES["fedavg"], sites, {"rex": {"elsewhere": adapter}}, {"rex": 1.0})

@@ -44,14 +44,14 @@ def test_control_of_before_is_read():
 )
 def test_a_foreign_picture_is_refused(tmp_path, text):
     (tmp_path / "a.png").write_bytes(png_bytes(Image.new("RGB", (8, 8)), text))
-    with pytest.raises(StudioError, match="generated here"):
+    with pytest.raises(StudioError, match="has no generation settings"):
         settings_of(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + b"\0" * 30])
 def test_what_is_no_png_is_refused(tmp_path, data):
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(StudioError, match="generated here"):
+    with pytest.raises(StudioError, match="has no generation settings"):
         settings_of(tmp_path / "a.png")
 
 

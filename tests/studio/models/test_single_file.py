@@ -69,7 +69,7 @@ def test_the_tokenizer_is_clips():
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
-        ("model.ckpt", b"x", "Convert model.ckpt to safetensors"),
+        ("model.ckpt", b"x", "model.ckpt is a checkpoint that can run any code"),
         ("model.safetensors", b"12345678", "truncated"),
         ("lora.safetensors", None, "has no text encoder"),
         ("part.safetensors", "part", "is not a complete Stable Diffusion checkpoint"),

@@ -216,14 +216,14 @@ def test_switching_changes_no_layer(base: Base, three):
 def test_concepts_come_and_go(base: Base, three, make_concept, state_of):
     before = state_of(base)
     serving = Serving(base, {"rex": three["rex"]})
-    with pytest.raises(StudioError, match="Load tom before it is generated: loaded are rex"):
+    with pytest.raises(StudioError, match="tom is not loaded; loaded are rex"):
         serving.generate([Request("a <tom>", 0, {"tom": 1.0})], QUICK)
     serving.load("tom", three["tom"])
     first = latents(serving, [Request("a <tom>", 0, {"tom": 1.0})])
     serving.load("tom", make_concept(base, "tom", "lora", seed=9))
     assert not torch.equal(first, latents(serving, [Request("a <tom>", 0, {"tom": 1.0})]))
     serving.unload("rex")
-    with pytest.raises(StudioError, match="Load rex"):
+    with pytest.raises(StudioError, match="rex is not loaded; loaded are"):
         serving.generate([Request("a <rex>", 0, {"rex": 1.0})], QUICK)
     serving.close()
     assert state_of(base) == before
@@ -241,6 +241,8 @@ def test_what_cannot_be_served_is_refused_and_leaves_no_trace(base: Base, three,
         site: {"change_bias": torch.zeros(32), "change_weight": torch.zeros(32)}
         for site in ("text_encoder.final_layer_norm",)
     })  # fmt: skip
-    with pytest.raises(StudioError, match=r"Merge tom to generate it: it changes text_encoder\.final_layer_norm"):
+    with pytest.raises(
+        StudioError, match=r"tom cannot be used unmerged, since it changes text_encoder\.final_layer_norm"
+    ):
         Serving(base, {"tom": norms})
     assert state_of(base) == before

@@ -163,12 +163,15 @@ def test_prior_pictures_preserve_the_class_word(base: Base, trained, monkeypatch
     ("options", "message"),
     [
         ({"adapter": "magic"}, "no adapter 'magic'. Choose from lora, spectral_additive"),
-        ({"options": {"alpha": 2}}, "spectral_additive has the options rank, first_column, train_scale"),
-        ({"adapter": "lora", "options": {"train_scale": True}}, "lora has the options rank, alpha"),
+        ({"options": {"alpha": 2}}, "spectral_additive has no option alpha. It has the options rank, train_scale"),
+        (
+            {"adapter": "lora", "options": {"train_scale": True}},
+            "lora has no option train_scale. It has the options rank, alpha",
+        ),
         ({"adapter": "lora", "options": {"alpha": "much"}}, "alpha"),
         ({"options": {"train_scale": "perhaps"}}, "train_scale"),
-        ({"rank": 33}, "Choose a rank from 1 to 32"),
-        ({"rank": 8, "first_column": 25}, "Choose one from 0 to 24"),
+        ({"rank": 33}, "rank 33 is outside the range .* Choose one from 1 to 32"),
+        ({"rank": 8, "first_column": 25}, "first column 25 is outside the range .* Choose one from 0 to 24"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(base: Base, trained, state_of, options: dict[str, Any], message: str):

@@ -116,7 +116,7 @@ def test_ctrl_c_stops_a_training_which_then_goes_on(studio, library: Library, ti
     assert "Resuming the interrupted training after step 3 of 6" in again.err
     resumed = Path(again.document["trained"]["file"]).read_bytes()
     whole = studio(*command, *options)
-    assert "resuming" not in whole.err
+    assert "Resuming" not in whole.err
     assert Path(whole.document["trained"]["file"]).read_bytes() == resumed
 
 

@@ -114,7 +114,7 @@ def test_trainings_that_there_are_not_are_named(swept: Workflow):
     lacking = missing(swept, request, ("adapter", "spectral_additive, lora"), ("rank", "2, 4"))
     assert [training.name for training in lacking] == ["rex-r2", "Milo-r2", "Milo-lora-r2", "Milo-lora"]
     assert [training.recipe.rank for training in lacking] == [2, 2, 2, 4]
-    with pytest.raises(StudioError, match='pictures of "rex" with rank 2'):
+    with pytest.raises(StudioError, match='"rex" was not trained with rank 2 yet'):
         next(iter(compare(swept, request, ("rank", "2"), ("none", ""))))
     with pytest.raises(StudioError, match="Name one in the prompt"):
         missing(swept, GenerationRequest(prompt="a cat"), ("rank", "2"), ("none", ""))

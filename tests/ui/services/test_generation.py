@@ -101,7 +101,7 @@ def test_a_merged_file_stands_for_its_concepts(workflow: Workflow, generated, tm
     generate(workflow, "a <REX>, a <milo> and a <lora>", concepts=[str(file)])
     assert generated[0]["words"] == {"<rex>", "<Milo>", "<lora>"}
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(StudioError, match=r"both\.safetensors is not a concept's file or is damaged"):
+    with pytest.raises(StudioError, match=r"both\.safetensors is damaged, or not the file of a concept"):
         generate(workflow, "a <rex>", concepts=[str(file)])
 
 
@@ -109,7 +109,7 @@ def test_a_torn_result_is_told(workflow: Workflow):
     result = workflow.library.concept("rex").result
     assert result
     result.path.write_bytes(result.path.read_bytes()[:-9])
-    with pytest.raises(StudioError, match='The file of "rex" is not a concept\'s file or is damaged'):
+    with pytest.raises(StudioError, match='The file of "rex" is damaged, or not the file of a concept'):
         generate(workflow, "a <rex>")
 
 

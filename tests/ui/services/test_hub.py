@@ -144,10 +144,10 @@ def test_a_name_that_is_taken_and_an_unknown_repository(
     before = state(library)
     with pytest.raises(LibraryError, match="already"):
         hub.pull(workflow, "me/lora", endpoint=endpoint)
-    with pytest.raises(StudioError, match="nothing could be pulled from me/none"):
+    with pytest.raises(StudioError, match="Nothing could be downloaded from me/none"):
         hub.pull(workflow, "me/none", endpoint=endpoint)
     StandIn.repositories["me/other"] = {"README.md": b"hello"}
-    with pytest.raises(StudioError, match="nothing could be pulled from me/other"):
+    with pytest.raises(StudioError, match="Nothing could be downloaded from me/other"):
         hub.pull(workflow, "me/other", endpoint=endpoint)
     StandIn.repositories["me/bad"] = {**StandIn.repositories["me/lora"], "concept.safetensors": b"torn"}
     with pytest.raises(StudioError, match="is damaged"):
@@ -162,5 +162,5 @@ def test_another_base_is_refused(workflow: Workflow, endpoint: str, library: Lib
 
 
 def test_the_hub_may_refuse(workflow: Workflow, endpoint: str):
-    with pytest.raises(StudioError, match="the hub refused forbidden/rex"):
+    with pytest.raises(StudioError, match="Hub refused forbidden/rex"):
         hub.push(workflow, "rex", "forbidden/rex", endpoint=endpoint)

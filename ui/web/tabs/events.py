@@ -25,7 +25,7 @@ MOST_LISTED = 200
 
 
 class FieldError(StudioError):
-    """A refusal of what one field holds, by the `elem_id` of its component."""
+    """An invalid value of a field of the web UI, with the `elem_id` of its component."""
 
     def __init__(self, field: str, sentence: str):
         super().__init__(sentence)

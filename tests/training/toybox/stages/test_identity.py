@@ -40,7 +40,7 @@ def test_a_network_distinguishes_individuals_once_its_thresholds_are_set(tmp_pat
     for name in (IDENTITY_WEIGHTS, IDENTITY_THRESHOLDS):
         (folder / name).unlink(missing_ok=True)
     pictures = [draw_scene(scene) for scene in scenes(0, count=3)]
-    with pytest.raises(StudioError, match="has no identity network"):
+    with pytest.raises(StudioError, match="mine cannot measure identity accuracy"):
         load_scorer(str(folder)).extract_features(pictures)
     torch.manual_seed(0)
     made = IdentityNetwork().eval()

@@ -59,7 +59,7 @@ def test_controls_make_the_recipe():
     ("by", "size", "options", "sentence"),
     [
         ("max_parameters", "", "", "The maximum number of parameters is missing"),
-        ("rank", "eight", "", "Write the rank as a number"),
+        ("rank", "eight", "", "rank 'eight' is not a number"),
         ("rank", "8", "alpha", "NAME=VALUE"),
     ],
 )
