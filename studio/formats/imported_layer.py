@@ -76,8 +76,7 @@ class Layer:
             if not any(role in held for role in group):
                 raise StudioError(
                     f"The file is incomplete: {self.key} lacks its {algorithm} tensor {' or '.join(group)}. "
-                    "Get another "
-                    "copy."
+                    "Get another copy."
                 )
         matrices = [algorithm for algorithm in self.held if algorithm != "bias"]
         if len(matrices) > 1:

@@ -41,15 +41,13 @@ class Optimization(Group):
         default=None,
         gt=0,
         description="Learning rate of UNet layers. If unset, the adapter's default, which is for toybox; use about "
-        "1e-4 for "
-        "Stable Diffusion.",
+        "1e-4 for Stable Diffusion.",
     )
     text_encoder_lr: float | None = Field(
         default=None,
         gt=0,
-        description="Learning rate of text encoder layers. If unset, the adapter's default, which is for toybox; "
-        "use about "
-        "1e-5 for Stable Diffusion.",
+        description="Learning rate of text encoder layers. If unset, the adapter's default, which is for toybox; use "
+        "about 1e-5 for Stable Diffusion.",
     )
     token_lr: float | None = Field(
         default=None,
@@ -83,8 +81,7 @@ class Optimization(Group):
     mixed_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="Data type of autocast: auto is bfloat16 where the device supports it natively, else float32. "
-        "float16 "
-        "is for GPUs without bfloat16.",
+        "float16 is for GPUs without bfloat16.",
     )
     gradient_checkpointing: bool = Field(
         default=False,
@@ -92,9 +89,8 @@ class Optimization(Group):
     )
     low_memory: bool = Field(
         default=False,
-        description="For GPUs with 8 GB: gradient_checkpointing, adamw8bit instead of adamw where available, and "
-        "text encoder "
-        "and autoencoder moved to the CPU once their outputs are cached.",
+        description="For GPUs with 8 GB: gradient_checkpointing, adamw8bit instead of adamw where available, and text "
+        "encoder and autoencoder moved to the CPU once their outputs are cached.",
     )
     ema_decay: float | None = Field(
         title="EMA decay",
@@ -141,8 +137,7 @@ class Loss(Group):
         default=48,
         ge=2,
         description="Number of class images (kohya: regularization images), which the base generates: half of the "
-        "class word, half of "
-        "other things.",
+        "class word, half of other things.",
     )
     prior_seed: int = Field(
         default=0, ge=0, lt=2**32, description="Seed of the class images; trainings with the same seed share them."
@@ -172,8 +167,7 @@ class Pictures(Group):
     captions: Literal["templates", "files"] = Field(
         default="templates",
         description="templates, or files: each picture's own caption where it has one. In a caption, {} or else the "
-        "class "
-        "word is replaced by the token; a caption with neither gets the token in front.",
+        "class word is replaced by the token; a caption with neither gets the token in front.",
     )
     templates: tuple[str, ...] = Field(
         default=CAPTIONS, min_length=1, description="Caption templates; {} stands for the token."

@@ -22,9 +22,8 @@ def evaluate(
     backbone: Annotated[
         str,
         typer.Option(
-            help="The CLIP model of image and text alignment: toybox-clip, MODEL/WEIGHTS such as ViT-B-32/openai, "
-            "or an "
-            "open_clip folder. CLIP-I and CLIP-T as published need openai's weights."
+            help="The CLIP model of image and text alignment: toybox-clip, MODEL/WEIGHTS such as ViT-B-32/openai, or "
+            "an open_clip folder. CLIP-I and CLIP-T as published need openai's weights."
         ),
     ] = "toybox-clip",
     dino: Annotated[

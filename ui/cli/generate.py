@@ -50,8 +50,7 @@ def generate(
         typer.Option(
             "--method",
             help="A merge method of studio merge, or unmerged: the concepts stay separate, and one with a --region "
-            "acts "
-            "only inside it.",
+            "acts only inside it.",
         ),
     ] = None,
     density: DensityOption = None,

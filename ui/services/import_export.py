@@ -44,8 +44,7 @@ def export_concepts(
     if made.averaged:
         notes.append(
             f"Other tools do not support layer-wise tokens, so the file of {' and '.join(made.averaged)} has "
-            "the layers' "
-            "mean, and images will differ. For other tools, train without layerwise_token."
+            "the layers' mean, and images will differ. For other tools, train without layerwise_token."
         )
     return made, notes
 

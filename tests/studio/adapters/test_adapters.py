@@ -324,7 +324,7 @@ def test_columns_are_those_of_their_names(method: type):
         ({"scale_form": "square"}, "'square' is none of them"),
         ({"rank": 2, "indices": (1, 1)}, "different indices"),
         ({"rank": 2, "indices": (1, 2), "columns": "bottom"}, "leave the option columns out"),
-        ({"rank": 2, "indices": (1, 8)}, "column from 0 to 7"),
+        ({"rank": 2, "indices": (1, 8)}, r"column 8 is outside the range\. Choose one from 0 to 7"),
     ],
 )
 def test_unknown_columns_and_forms_are_refused(options: dict[str, Any], message: str):

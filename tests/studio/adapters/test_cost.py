@@ -46,7 +46,7 @@ def test_the_exact_rank_is_that_of_the_delta(sites: dict[str, Site], name: str):
         for parameter in adapter.parameters():
             torch.nn.init.normal_(parameter)
         assert torch.linalg.matrix_rank(adapter.delta(site.weight), rtol=1e-4) <= spent.exact_rank
-    assert spent.exact_rank <= 8
+    assert spent.exact_rank <= (16 if name == "loha" else 8)  # loha's is r²
 
 
 def test_a_budget_of_stable_diffusion():

@@ -11,6 +11,8 @@ from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
 from studio.adapters.concept_file import from_bytes, to_bytes
 from studio.adapters.cost import fit_budget, num_parameters, shapes_of
+from studio.adapters.lora import Lora
+from studio.adapters.registry import create_adapters
 from studio.composition.loaded_concept import load_concept
 from studio.composition.merge import applied, merged_concept
 from studio.models.base_model import Base
@@ -165,6 +167,6 @@ def test_loraplus_trains_the_factors_that_start_at_zero_at_a_higher_rate(base: B
         rate = 1e-3 if name.startswith("unet") else 1e-4
         assert rates[id(adapter.down)] == (rate, name.split(".")[0])
         assert rates[id(adapter.up)] == (pytest.approx(16 * rate), name.split(".")[0])
+    oft = recipe("oft", loraplus_lr_ratio=16)
     with pytest.raises(StudioError, match="oft has no factor B"):
-        oft = recipe("oft", loraplus_lr_ratio=16)
         parameter_groups(base, base.sites, {}, oft, {})
