@@ -24,6 +24,12 @@ GENERATE = "import ui.services.generation, ui.services.control, ui.services.imag
 """What `studio generate` imports before it loads the base."""
 
 
+NOTE = (
+    "The imports of `studio generate` are mostly those of a UNet in diffusers 0.42, which imports torch._dynamo, PEFT "
+    "and transformers' models with it: `python -X importtime` shows which."
+)
+
+
 @dataclass(frozen=True)
 class Command:
     """What is measured: its name, Python's arguments, and the wall seconds that it may take, None for a reference."""
@@ -93,7 +99,8 @@ def main() -> None:
                 run = measure(command)
                 own += [run] if number else []
     head = f"Medians of {rounds} rounds, the least in brackets, on {processor()}, Python {platform.python_version()}."
-    document = f"# Start-up times\n\n{head}\n\n{table({command: tuple(own) for command, own in runs.items()})}\n"
+    times = table({command: tuple(own) for command, own in runs.items()})
+    document = f"# Start-up times\n\n{head}\n\n{times}\n\n{NOTE}\n"
     atomic_write(RESULTS / "startup.md", document.encode())
     print(document)
 

@@ -62,8 +62,8 @@ def test_lora(model: nn.Sequential):
     assert close(ours.delta(weight), layer.get_delta_weight("default"))
 
 
-@pytest.mark.parametrize("alpha", [2.0, None])
-def test_rank_stabilized_lora(model: nn.Sequential, alpha: float | None):
+@pytest.mark.parametrize("alpha", [2, None])
+def test_rank_stabilized_lora(model: nn.Sequential, alpha: int | None):
     weight = frozen(model[0].weight)
     layer = peft_layer(model, LoraConfig(r=4, lora_alpha=alpha or 4, use_rslora=True, target_modules=["0"]))
     ours = Lora(weight, Lora.Config(rank=4, alpha=alpha, rank_stabilized=True))
