@@ -41,8 +41,7 @@ class SamplingSettings(BaseModel):
     )
     guidance_scale: float = Field(
         default=4.0, ge=0, le=MAX_GUIDANCE_SCALE,
-        description="Classifier-free guidance scale (Ho and Salimans, 2022): about 4 for toybox, 7 for Stable "
-        "Diffusion.",
+        description="Classifier-free guidance scale (Ho and Salimans, 2022); about 4 for toybox, 7 for others.",
     )  # fmt: skip
     guidance_rescale: float = Field(
         default=0.5, ge=0, le=1,

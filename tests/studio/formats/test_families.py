@@ -110,6 +110,6 @@ def test_regions_and_serving(xl: Base, random_concept: Callable):
 def test_a_token_goes_into_both_or_none(xl: Base, random_concept: Callable, state_of: Callable):
     concept, before = random_concept(xl, "lora"), state_of(xl)
     del concept.tokens["<rex>"]["text_encoder_2"]
-    with pytest.raises(StudioError, match="no vectors for its text_encoder_2"), applied(xl, {"rex": concept}):
+    with pytest.raises(StudioError, match="no vectors for this base's text_encoder_2"), applied(xl, {"rex": concept}):
         pass
     assert state_of(xl) == before

@@ -74,5 +74,5 @@ def test_a_site_views_the_layers_own_weight(sites: dict[str, Site], unet: nn.Mod
 def test_unknown_or_missing_layers_are_refused(unet: nn.Module):
     with pytest.raises(StudioError, match=r"no target modules 'atention'.*attention, attention_kv, cross_attention_kv"):
         find_sites({"unet": unet}, ("atention",))
-    with pytest.raises(StudioError, match=r"No cross_attention_kv layers"):
+    with pytest.raises(StudioError, match=r"head has no cross_attention_kv layers"):
         find_sites({"head": nn.Linear(2, 2)}, ("cross_attention_kv",))

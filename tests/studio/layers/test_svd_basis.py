@@ -78,7 +78,7 @@ def test_a_block_is_a_copy_of_its_columns():
     block.u.zero_()
     assert columns.u.any()
     assert torch.equal(columns.block(1, 2).v, columns.v[:, 1:3])
-    with pytest.raises(StudioError, match="below 4"):
+    with pytest.raises(StudioError, match="column 4 was requested, and 4 are stored"):
         columns.block(3, 2)
 
 

@@ -51,7 +51,7 @@ def test_parameters_reach_the_method(base: Base, make_concept):
         assert any(not torch.equal(usual[name], own[name]) for name in usual), method
     low = merged_changes(base, pair, MergeConfig("svd", rank=1))[0]
     assert all(torch.linalg.matrix_rank(delta) <= 1 for delta in low.values())
-    with pytest.raises(StudioError, match="Leave density out, or merge by ties or dare: fedavg has no density"):
+    with pytest.raises(StudioError, match=r"fedavg has no density. Leave it out, or use ties or dare"):
         merged_changes(base, pair, MergeConfig("fedavg", density=0.5))
 
 

@@ -57,7 +57,9 @@ def test_a_variant_has_the_pictures_captions_and_masks(library: Library):
 
 def test_another_concept_of_the_name_is_left_alone(library: Library, tmp_path: Path):
     library.add_concept("rex-r4", "dog", [tmp_path / "0.png"])
-    with pytest.raises(LibraryError, match='Rename "rex-r4" first'):
+    with pytest.raises(
+        LibraryError, match='The library has another concept "rex-r4", the name of this training of "rex"'
+    ):
         refuse_other_pictures(library, "rex", "rex-r4")
     assert [each.name for each in Variants(library).of("rex")] == ["rex"]
 
