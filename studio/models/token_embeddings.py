@@ -134,9 +134,7 @@ def add_tokens(text_encoders: TextEncoders, token: str, initial_word: str, vecto
 def load_tokens(text_encoders: TextEncoders, token: str, parts: Mapping[str, Tensor]) -> None:
     """`load_token` with each text encoder's own vectors; in all or, where it raises StudioError, in none."""
     if missing := sorted(text_encoders.keys() - parts.keys()):
-        raise StudioError(
-            f"{token} has no vectors for this base's {' and '.join(missing)}. Use a concept of this base."
-        )
+        raise StudioError(f"{token} has no vectors for this base's {', '.join(missing)}. Use a concept of this base.")
     _in_every(text_encoders, token, lambda part, pair: load_token(*pair, token, parts[part]))
 
 
