@@ -69,7 +69,7 @@ def test_what_is_refused_is_a_sentence(client: Client, library: Library, tmp_pat
         ("/add_concept", ("words", "cat", [handle_file(tmp_path / "words.png")]), "words.png is not a picture"),
         ("/train", ("nobody",), "nobody"),
         ("/train", ("rex", {"stepz": 3}), "stepz"),
-        ("/generate", ("a <rex>", {"colour": "red"}), "Change colour"),
+        ("/generate", ("a <rex>", {"colour": "red"}), "Invalid colour: extra inputs"),
         ("/generate", ("a <rex>", {"num_images": 99}), "at most 16 pictures"),
         ("/export", ("rex", "zip"), "kohya, diffusers, peft"),
     ]

@@ -185,7 +185,7 @@ def test_what_a_comparison_lacks_is_trained(open_page: Callable[..., Page], addr
     page.get_by_label("Down", exact=True).click()
     page.get_by_role("option", name="none").last.click()  # the list above it may not be gone yet
     page.get_by_role("button", name="Compare", exact=True).click()
-    expect(page.locator("#compare-across").get_by_role("alert")).to_contain_text("Train azura-svdiff first")
+    expect(page.locator("#compare-across").get_by_role("alert")).to_contain_text("azura-svdiff is not trained yet")
     page.get_by_role("button", name="Train what is missing").click()
     expect(page.locator("#compare-message")).to_contain_text("azura-svdiff: in the queue")
     page.get_by_role("button", name="Compare", exact=True).click()
@@ -233,7 +233,7 @@ def test_pictures_are_scored(open_page: Callable[..., Page], address: str, train
     page = open_page(address)
     tab(page, "Score")
     page.get_by_role("button", name="Score", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("Drop at least one picture")
+    expect(page.get_by_role("alert")).to_contain_text("There is no image to score")
     page.locator("#score-pictures input[type=file]").set_input_files(SAMPLES["rex"].pictures[:2])
     page.get_by_label("Prompt").locator("visible=true").fill("a photo of <rex>")
     page.get_by_label("References: the pictures of a concept").click()

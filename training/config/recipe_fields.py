@@ -56,7 +56,7 @@ class Optimization(Group):
         "Diffusion.",
     )
     loraplus_lr_ratio: float | None = Field(
-        title="LoRA+ LR ratio",
+        title="LoRAplus LR ratio",
         default=None,
         gt=0,
         description="LoRA+: the factor B, which starts at zero, is trained at so many times the learning rate; 16 is "
