@@ -18,7 +18,7 @@ from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.composition import MERGES, MergeSite
 from studio.composition.gradient_fusion_layer import RIDGE, gradient_fusion_delta
-from studio.composition.merge import OF_ACTIVATIONS
+from studio.composition.merge_config import OF_ACTIVATIONS
 from studio.layers.svd_basis import SingularColumns
 from studio.models.architectures import architecture_sites
 from studio.models.base_model import load_base

@@ -13,7 +13,8 @@ from studio.adapters import ADAPTERS
 from studio.adapters.concept_file import TrainedConcept, trained_states
 from studio.adapters.registry import create_adapters
 from studio.composition import MERGES
-from studio.composition.merge import OF_ACTIVATIONS, merged_deltas
+from studio.composition.merge import merged_deltas
+from studio.composition.merge_config import OF_ACTIVATIONS
 from studio.models.base_model import Base
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Request, Serving

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from studio.adapters.concept_file import TrainedConcept
     from studio.adapters.from_library import read_concept
     from studio.composition import MERGES
-    from studio.composition.merge import MergeConfig, applied, merged_concept
+    from studio.composition.merge import applied, merged_concept
+    from studio.composition.merge_config import MergeConfig
     from studio.formats.exporting import Export, export
     from studio.formats.importing import import_concept
     from studio.metrics.clip import Scorer, load_scorer
@@ -32,7 +33,8 @@ else:
             "studio.adapters.concept_file": ("TrainedConcept",),
             "studio.adapters.from_library": ("read_concept",),
             "studio.composition": ("MERGES",),
-            "studio.composition.merge": ("MergeConfig", "applied", "merged_concept"),
+            "studio.composition.merge": ("applied", "merged_concept"),
+            "studio.composition.merge_config": ("MergeConfig",),
             "studio.formats.exporting": ("Export", "export"),
             "studio.formats.importing": ("import_concept",),
             "studio.metrics.clip": ("Scorer", "load_scorer"),

@@ -10,7 +10,7 @@ from concepts.errors import StudioError
 from studio.adapters import Adapter
 from studio.layers.low_rank import LowRank
 from studio.layers.sites import Site
-from studio.models.strengths import Strength, strength_at
+from studio.models.layer_strengths import Strength, strength_at
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from studio.composition.gram_matrices import gram, recorded
 from studio.composition.patching import changed
 from studio.layers.sites import Site
 from studio.models.base_model import Base, generate_latents
+from studio.models.layer_strengths import Strength
 from studio.models.layerwise_context import layer_of, parts_of
 from studio.models.sampling_settings import SamplingSettings
-from studio.models.strengths import Strength
 from studio.models.token_embeddings import layer_count
 
 PROMPTS = ("a photo of {}", "{}", "a picture of {} on the beach", "a photo of {} on a white background")

@@ -1,6 +1,5 @@
 """Merges concepts into a base for generation: adds tokens, merges weights, and restores the base afterwards."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -16,62 +15,12 @@ from studio.adapters.lora import Lora
 from studio.composition import MERGES, MergeMethod, merge_biases, merge_concepts
 from studio.composition.gradient_fusion_model import fused_deltas
 from studio.composition.loaded_concept import LoadedConcept, load_concepts, sites_of
+from studio.composition.merge_config import OF_ACTIVATIONS, MergeConfig
 from studio.composition.patching import Layers, changed_layers, swapped, with_tokens
 from studio.layers.low_rank import thin
 from studio.layers.sites import Site
 from studio.models.base_model import Base
-from studio.models.strengths import Strength, scaled_strength
-
-OF_ACTIVATIONS = {"gradient_fusion": False, "gradient_fusion_preserving": True}
-"""The methods that read layers' inputs, and whether outputs without a concept should be preserved."""
-PARAMETERS = ("density", "ridge", "rank")
-"""What merge methods can be told, each by the name of its argument."""
-
-
-def default_method(concepts: Mapping[str, TrainedConcept]) -> str:
-    """spectral where every concept is spectral_additive, else fedavg."""
-    return "spectral" if all(c.adapter == "spectral_additive" for c in concepts.values()) else "fedavg"
-
-
-@dataclass(frozen=True)
-class MergeConfig:
-    """The configuration of a merge: the method, by `default_method` if None; a strength for each concept, 1 by
-    default; and whether all strengths are divided by the number of concepts, as in the spectral adapters' code.
-
-    `density` (ties and dare), `ridge` (gradient fusion) and `rank` (svd) are the method's own defaults if None.
-    """
-
-    method: str | None = None
-    strengths: Mapping[str, Strength] | None = None
-    averaged: bool = False
-    density: float | None = None
-    ridge: float | None = None
-    rank: int | None = None
-
-    def method_for(self, concepts: Mapping[str, TrainedConcept]) -> str:
-        """The method's name; StudioError if it does not exist, and for parameters that it does not have."""
-        chosen = self.method or default_method(concepts)
-        if chosen not in MERGES:
-            raise StudioError(f"There is no merge method {chosen!r}. Choose from {', '.join(MERGES)}.")
-        refuse_parameters(chosen, self.parameters, inspect.signature(MERGES[chosen]).parameters)
-        return chosen
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        """What is told to the method beside the concepts."""
-        return {name: value for name in PARAMETERS if (value := getattr(self, name)) is not None}
-
-    def strengths_for(self, concepts: Mapping[str, TrainedConcept]) -> dict[str, Strength]:
-        """The strength of every concept."""
-        share = 1 / len(concepts) if self.averaged else 1
-        return {name: scaled_strength((self.strengths or {}).get(name, 1.0), share) for name in concepts}
-
-
-def refuse_parameters(method: str, given: Mapping[str, object], known: Mapping[str, object]) -> None:
-    """Raises StudioError for a parameter that the method does not have."""
-    if wrong := next((name for name in given if name not in known), None):
-        having = [name for name, merge in MERGES.items() if wrong in inspect.signature(merge).parameters]
-        raise StudioError(f"The merge method {method} has no {wrong}. Leave it out, or use {' or '.join(having)}.")
+from studio.models.layer_strengths import Strength
 
 
 def merged_deltas(

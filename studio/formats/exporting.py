@@ -12,7 +12,7 @@ import torch
 
 from concepts.errors import StudioError
 from studio.adapters.concept_file import TrainedConcept
-from studio.composition.merge import MergeConfig
+from studio.composition.merge_config import MergeConfig
 from studio.formats.diffusers import diffusers_tensors
 from studio.formats.full_checkpoint import folded, single_file_bytes, write_folder
 from studio.formats.kohya import kohya_bytes, kohya_tensors

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import load_concepts, sites_of
-from studio.composition.merge import MergeConfig, merged_changes
+from studio.composition.merge import merged_changes
+from studio.composition.merge_config import MergeConfig
 from studio.composition.patching import changed
 from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.formats.single_file_keys import original_tensors

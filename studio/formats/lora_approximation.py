@@ -9,10 +9,11 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import LoadedConcept, load_concepts, sites_of
-from studio.composition.merge import MergeConfig, merged_changes
+from studio.composition.merge import merged_changes
+from studio.composition.merge_config import MergeConfig
 from studio.layers.low_rank import LowRank, thin
 from studio.models.base_model import Base
-from studio.models.strengths import Strength, strength_at
+from studio.models.layer_strengths import Strength, strength_at
 
 DEFAULT_RANK = 64
 """The default rank of a change that may have any rank."""

@@ -7,7 +7,7 @@ import torch
 
 from concepts.errors import StudioError
 from studio.composition.loaded_concept import LoadedConcept
-from studio.models.strengths import Strength, strength_at
+from studio.models.layer_strengths import Strength, strength_at
 from studio.serving.routing import LoraFactors, routed
 
 

@@ -13,11 +13,11 @@ from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import load_concept
 from studio.layers.sites import Site
 from studio.models.base_model import Base
+from studio.models.layer_strengths import Strength
 from studio.models.prompt_encoding import PromptEmbeds
 from studio.models.regions import Region, grid, in_regions
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
-from studio.models.strengths import Strength
 from studio.models.token_embeddings import load_tokens, remove_tokens
 from studio.serving.routing import Routed, Shares, batched_lora_of, routed
 from studio.serving.served_concept import ServedConcept

@@ -13,7 +13,8 @@ from concepts.storage import remove
 from studio.adapters import ADAPTERS
 from studio.adapters.concept_file import TrainedConcept, to_bytes
 from studio.adapters.singular_columns import OwnColumns
-from studio.composition.merge import MergeCache, MergeConfig
+from studio.composition.merge import MergeCache
+from studio.composition.merge_config import MergeConfig
 from studio.metrics.clip import Scorer
 from studio.models.base_model import Base, generate
 from studio.models.token_embeddings import token_of

@@ -14,7 +14,8 @@ from concepts.errors import StudioError
 from concepts.samples import SAMPLES
 from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.adapters.registry import method_named
-from studio.composition.merge import MergeCache, MergeConfig
+from studio.composition.merge import MergeCache
+from studio.composition.merge_config import MergeConfig
 from studio.metrics.clip import Scorer
 from studio.metrics.leakage import drift, leak_prompts
 from studio.models.base_model import Base, generate_images

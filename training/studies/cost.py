@@ -17,7 +17,8 @@ from studio.adapters import ADAPTERS
 from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.cost import cost
 from studio.adapters.registry import create_adapters
-from studio.composition.merge import MergeCache, MergeConfig
+from studio.composition.merge import MergeCache
+from studio.composition.merge_config import MergeConfig
 from studio.layers.svd_basis import Decomposition
 from studio.models.architectures import architecture_sites
 from studio.models.base_model import Base, generate_images, load_base

@@ -11,7 +11,8 @@ from PIL import Image
 
 from concepts.samples import SAMPLES
 from studio.adapters.cost import Shapes, shapes_of
-from studio.composition.merge import MergeCache, MergeConfig
+from studio.composition.merge import MergeCache
+from studio.composition.merge_config import MergeConfig
 from studio.metrics.clip import Scorer
 from studio.models.base_model import Base
 from studio.models.sampling_settings import SamplingSettings

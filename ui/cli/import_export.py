@@ -45,7 +45,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write concepts as a file that ComfyUI, A1111, diffusers or PEFT load."""
-    from studio.composition.merge import MergeConfig
+    from studio.composition.merge_config import MergeConfig
     from ui.services.import_export import export_concepts
 
     config = MergeConfig(method, strengths_from(strength), average, density, ridge)

@@ -129,7 +129,7 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Merge several concepts into one file, for `studio generate --concept FILE`."""
-    from studio.composition.merge import MergeConfig
+    from studio.composition.merge_config import MergeConfig
 
     if output.suffix != ".safetensors":
         raise StudioError(f"--output {output} does not end in .safetensors. Give a .safetensors file.")

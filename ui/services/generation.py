@@ -15,11 +15,12 @@ from studio.adapters.concept_file import TrainedConcept, from_bytes
 from studio.adapters.from_library import read_concept
 from studio.composition import sharing_notes
 from studio.composition.loaded_concept import LoadedConcept, load_concept
-from studio.composition.merge import MergeCache, MergeConfig, refuse_parameters
+from studio.composition.merge import MergeCache
+from studio.composition.merge_config import MergeConfig, refuse_parameters
 from studio.models.base_model import Base, generate, load_base
 from studio.models.generation_request import GenerationRequest
+from studio.models.layer_strengths import Strength, check_strength
 from studio.models.regions import Region
-from studio.models.strengths import Strength, check_strength
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Request, Serving
 from ui.services.control import control_applied

@@ -11,7 +11,7 @@ from concepts import Concept
 from concepts.names import check_words
 from studio.adapters.concept_file import to_bytes
 from studio.composition import sharing_notes
-from studio.composition.merge import MergeConfig
+from studio.composition.merge_config import MergeConfig
 from studio.formats.exporting import Export, export
 from studio.formats.importing import import_concept, words_as_token
 from studio.formats.textual_inversion import read_token

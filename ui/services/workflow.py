@@ -15,7 +15,8 @@ from concepts.storage import StoragePath
 from studio.adapters.concept_file import TrainedConcept, config_of, to_bytes
 from studio.adapters.cost import Cost
 from studio.composition import sharing_notes
-from studio.composition.merge import MergeConfig, merged_concept
+from studio.composition.merge import merged_concept
+from studio.composition.merge_config import MergeConfig
 from studio.metrics.clip import Scorer, load_scorer
 from studio.metrics.leakage import leak, leak_prompts
 from training.config.recipe import Recipe

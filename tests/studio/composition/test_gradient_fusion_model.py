@@ -11,7 +11,8 @@ from studio.composition.gradient_fusion_layer import gradient_fusion_delta
 from studio.composition.gradient_fusion_model import fused_deltas, preservation_prompts, prompts_of
 from studio.composition.gram_matrices import gram, recorded
 from studio.composition.loaded_concept import load_concept
-from studio.composition.merge import MergeConfig, applied, merged_deltas
+from studio.composition.merge import applied, merged_deltas
+from studio.composition.merge_config import MergeConfig
 from studio.composition.patching import changed, with_tokens
 from studio.layers.sites import Site, find_sites
 from studio.models.base_model import Base, generate_latents

@@ -6,7 +6,8 @@ import torch
 from concepts.errors import StudioError
 from studio.adapters.concept_file import from_bytes, to_bytes
 from studio.composition import MERGES, merge
-from studio.composition.merge import MergeCache, MergeConfig, applied, default_method, merged_concept, merged_deltas
+from studio.composition.merge import MergeCache, applied, merged_concept, merged_deltas
+from studio.composition.merge_config import MergeConfig, default_method
 from studio.layers.low_rank import LowRank
 from studio.models.base_model import Base, generate, generate_latents
 from studio.models.sampling_settings import SamplingSettings

@@ -13,7 +13,8 @@ from diffusers import StableDiffusionPipeline
 
 from studio.adapters.concept_file import TrainedConcept, trained_states
 from studio.adapters.registry import create_adapters, method_named
-from studio.composition.merge import MergeConfig, applied
+from studio.composition.merge import applied
+from studio.composition.merge_config import MergeConfig
 from studio.models.base_model import Base
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings

@@ -17,7 +17,8 @@ from torch.nn import functional
 from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.composition import MERGES
 from studio.composition.loaded_concept import load_concept
-from studio.composition.merge import MergeConfig, merged_changes, merged_concept, merged_deltas
+from studio.composition.merge import merged_changes, merged_concept, merged_deltas
+from studio.composition.merge_config import MergeConfig
 from studio.formats.exporting import export
 from studio.formats.importing import import_concept, words_as_token
 from studio.models.base_model import Base

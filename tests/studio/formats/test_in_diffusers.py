@@ -14,7 +14,8 @@ from safetensors import safe_open
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
 from studio.bundled import TOYBOX
-from studio.composition.merge import MergeConfig, merged_deltas
+from studio.composition.merge import merged_deltas
+from studio.composition.merge_config import MergeConfig
 from studio.formats.exporting import export
 from studio.models.base_model import Base, load_base
 

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
-from studio.composition.merge import MergeConfig
+from studio.composition.merge_config import MergeConfig
 from studio.formats.exporting import export
 from studio.models.architectures.stable_diffusion import sd15
 from studio.models.base_model import Base

@@ -5,9 +5,10 @@ import torch
 
 from concepts.errors import StudioError
 from studio.composition.loaded_concept import load_concept
-from studio.composition.merge import MergeConfig, merged_changes, merged_deltas
+from studio.composition.merge import merged_changes, merged_deltas
+from studio.composition.merge_config import MergeConfig
 from studio.models.base_model import Base
-from studio.models.strengths import check_strength, scaled_strength, strength_at
+from studio.models.layer_strengths import check_strength, scaled_strength, strength_at
 from studio.serving.served_concept import ServedConcept
 
 BY_PART = {"unet": 0.8, "text_encoder": 0.5, "unet.up_blocks.1": 0.2}
