@@ -70,7 +70,7 @@ def test_what_is_refused_is_a_sentence(client: Client, library: Library, tmp_pat
         ("/train", ("nobody",), "nobody"),
         ("/train", ("rex", {"stepz": 3}), "stepz"),
         ("/generate", ("a <rex>", {"colour": "red"}), "Invalid colour: extra inputs"),
-        ("/generate", ("a <rex>", {"num_images": 99}), "at most 16 pictures"),
+        ("/generate", ("a <rex>", {"num_images": 99}), "at most 16"),
         ("/export", ("rex", "zip"), "kohya, diffusers, peft"),
     ]
     before = [concept.name for concept in library.concepts()]

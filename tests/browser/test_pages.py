@@ -189,7 +189,7 @@ def test_what_a_comparison_lacks_is_trained(open_page: Callable[..., Page], addr
     page.get_by_role("button", name="Train what is missing").click()
     expect(page.locator("#compare-message")).to_contain_text("azura-svdiff: in the queue")
     page.get_by_role("button", name="Compare", exact=True).click()
-    expect(page.locator("#compare-across").get_by_role("alert")).to_contain_text("Wait for azura-svdiff")
+    expect(page.locator("#compare-across").get_by_role("alert")).to_contain_text("azura-svdiff is still being trained")
     expect(page.get_by_role("button", name="Train what is missing")).to_be_hidden()
     tab(page, "Train")
     job = page.locator("#jobs .job", has_text="azura-svdiff")

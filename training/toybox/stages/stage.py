@@ -55,7 +55,7 @@ EVERY_STEP = 100
 class EMAWeights:
     """An exponential moving average of a module's parameters; `copy_to` copies it to a module.
 
-    After the first `EVERY_STEP` steps it is updated at each `every`th only, with the decay of that many steps, which is
+    After the first `EVERY_STEP` steps it is updated once in `every` steps, with the decay of that many steps, which is
     nearly the same and costs less.
     """
 
