@@ -3,13 +3,16 @@
 from studio.adapters.ada_link import AdaLink
 from studio.adapters.ada_lora import AdaLora
 from studio.adapters.base import Adapter, SiteContext
+from studio.adapters.boft import Boft
 from studio.adapters.dora import Dora
+from studio.adapters.full import CustomDiffusion, Full
 from studio.adapters.glora import Glora
 from studio.adapters.ia3 import Ia3
 from studio.adapters.imported import Imported
 from studio.adapters.krona import Krona
 from studio.adapters.lidb import Lidb
 from studio.adapters.loha import Loha
+from studio.adapters.lokr import Lokr
 from studio.adapters.lora import Lora
 from studio.adapters.lora_xs import LoraXs
 from studio.adapters.oft import Oft
@@ -20,6 +23,7 @@ from studio.adapters.sequential import Hydra, SeqLora
 from studio.adapters.spectral_additive import SpectralAdditive
 from studio.adapters.spectral_rotational import SpectralRotational
 from studio.adapters.svdiff import Svdiff
+from studio.adapters.token_only import PromptTuning, TextualInversion
 from studio.adapters.vera import Vera
 
 ADAPTERS: dict[str, type[Adapter]] = {
@@ -27,6 +31,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "spectral_additive": SpectralAdditive,
     "spectral_rotational": SpectralRotational,
     "oft": Oft,
+    "boft": Boft,
     "vera": Vera,
     "svdiff": Svdiff,
     "lidb": Lidb,
@@ -37,6 +42,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "dora": Dora,
     "pissa": Pissa,
     "loha": Loha,
+    "lokr": Lokr,
     "krona": Krona,
     "ia3": Ia3,
     "glora": Glora,
@@ -45,6 +51,10 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "bitfit": BitFit,
     "layer_norm": NormTuning,
     "difffit": DiffFit,
+    "full": Full,
+    "custom_diffusion": CustomDiffusion,
+    "textual_inversion": TextualInversion,
+    "prompt_tuning": PromptTuning,
 }
 
 READABLE: dict[str, type[Adapter]] = {**ADAPTERS, "imported": Imported}

@@ -81,6 +81,16 @@ class Adapter(nn.Module):
         """What training added to the bias, (out,), where there may be none yet; None if nothing."""
         return None
 
+    def terms(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> dict[str, Tensor]:
+        """The change, exactly, in the terms of `studio.adapters.imported.Imported`, by name: factors where it has low
+        rank, else the difference; a method whose own parameters other tools know returns those.
+        """
+        factors, change = self.factors(weight, strength), self.bias_delta(weight, bias, strength)
+        terms = {} if change is None else {"bias": change}
+        if factors is None:
+            return {"difference": self.delta(weight, strength), **terms}
+        return {"up": factors.up, "down": factors.down, **terms} if factors.rank else terms
+
     def low_rank(self, weight: Tensor, strength: float = 1.0, rank: int | None = None) -> LowRank:
         """The delta as up (out, r) @ down (r, in): exact, or, below the delta's own rank, the best of `rank`."""
         factors, most = self.factors(weight, strength), min(weight.shape)

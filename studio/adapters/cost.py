@@ -55,8 +55,12 @@ def sizes_of(adapter: str, config: Any, shapes: Shapes, budget: int) -> list[tup
 def fit_budget(adapter: str, config: Any, shapes: Shapes, budget: int) -> Any:
     """The largest configuration with at most `budget` trained parameters; `config` decides the rest.
 
+    A method that adapts no layers has one size.
+
     Raises StudioError, with the smallest possible number, when no size is that small.
     """
+    if not shapes:
+        return config
     candidates = sizes_of(adapter, config, shapes, budget)
     within = [pair for pair in candidates if pair[0] <= budget]
     if not within:
@@ -110,4 +114,4 @@ def _exact_rank(adapter: str, config: Any, shapes: Shapes) -> int | None:
         if factors is None or factors.rank > min(shape):
             return None
         ranks.append(factors.rank)
-    return max(ranks)
+    return max(ranks, default=0)

@@ -52,6 +52,12 @@ class Dora(Adapter):
         gain = self.gain(weight)[:, None]
         return strength * ((gain - 1) * weight.float() + gain * (self.up @ self.down))
 
+    def terms(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> dict[str, Tensor]:
+        """The factors and the magnitudes (out, 1); at another strength than 1, the difference."""
+        if strength != 1:
+            return super().terms(weight, bias, strength)
+        return {"up": self.up, "down": self.down, "magnitude": self.magnitude[:, None]}
+
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The frozen output and the low-rank one, rescaled, without building W'."""
         gain = self.gain(weight).to(x.dtype)

@@ -56,13 +56,17 @@ class Imported(Adapter):
             self.register_parameter(name, nn.Parameter(torch.zeros(*shape, device=weight.device)))
 
     @property
-    def terms(self) -> dict[str, Tensor]:
-        """The site's terms by name."""
+    def stored(self) -> dict[str, Tensor]:
+        """The site's terms by name, as in the file."""
         return dict(self.named_parameters())
+
+    def terms(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> dict[str, Tensor]:
+        """The terms as they are; at another strength than 1, the difference or the scaled factors."""
+        return self.stored if strength == 1 else super().terms(weight, bias, strength)
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank | None:
         """The factors where all terms have low rank; None where one of them may have any rank."""
-        terms = self.terms
+        terms = self.stored
         names = set(terms) - {"bias"}
         if names == {"up", "down"}:
             return LowRank(strength * terms["up"], terms["down"])
@@ -74,7 +78,7 @@ class Imported(Adapter):
 
     def delta(self, weight: Tensor, strength: float = 1.0) -> Tensor:
         """The sum of the terms, (out, in), scaled as in the tools themselves."""
-        terms, frozen = self.terms, weight.float()
+        terms, frozen = self.stored, weight.float()
         change = torch.zeros_like(frozen)
         if "up" in terms:
             change = change + terms["up"] @ terms["down"]
@@ -97,7 +101,7 @@ class Imported(Adapter):
 
     def bias_delta(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> Tensor | None:
         """The bias term, (out,), if the file has one."""
-        terms = self.terms
+        terms = self.stored
         return strength * terms["bias"] if "bias" in terms else None
 
     @classmethod

@@ -54,6 +54,11 @@ class Loha(Adapter):
         scaled = strength * alpha_scale(self.config) * self.up_2
         return (self.up_1 @ self.down_1) * (scaled @ self.down_2)
 
+    def terms(self, weight: Tensor, bias: Tensor | None, strength: float = 1.0) -> dict[str, Tensor]:
+        """The two products' factors, the first scaled."""
+        scaled = strength * alpha_scale(self.config) * self.up_1
+        return {"first_up": scaled, "first_down": self.down_1, "second_up": self.up_2, "second_down": self.down_2}
+
     @classmethod
     def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
         """2 r (in + out)."""

@@ -24,9 +24,11 @@ from studio.models.base_model import Base
 from studio.models.families import family_of
 from studio.models.token_embeddings import layer_count
 
-Layout = Literal["kohya", "diffusers", "peft", "full"]
+Layout = Literal["kohya", "diffusers", "peft", "lycoris", "full"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_A1111 = ("kohya", "lycoris")
+"""The layouts whose tools read A1111's embedding files."""
 EVERY_MATRIX = ("linear", "convolution", "norm")
 """The kinds of layers that other tools' files may change."""
 METADATA = "concept_studio"
@@ -61,14 +63,17 @@ def export(
 ) -> Export:
     """Write concepts, several of them merged, in the layout of other tools, with their tokens in separate files.
 
-    kohya and diffusers are one .safetensors file, peft is a folder, and full is either, a checkpoint of its own. The
-    tokens of OUTPUT.safetensors are in OUTPUT.tokens.safetensors. Raises StudioError for an unknown layout or a wrong
+    kohya, diffusers and lycoris are one .safetensors file, peft is a folder, and full is either, a checkpoint of its
+    own. The tokens of OUTPUT.safetensors are in OUTPUT.tokens.safetensors; a concept that is a token alone is one
+    embedding file, OUTPUT. Raises StudioError for an unknown layout or a wrong
     name, for an output that exists, and for changes that the layout cannot store.
     """
     output = Path(output)
     config, origin = config or MergeConfig(), _origin(base, concepts)
-    files = _token_files(output, origin["tokens"])
     _check(layout, output, dtype)
+    if layout != "full" and not any(concept.adapters for concept in concepts.values()):
+        return _export_token(concepts, layout, output)
+    files = _token_files(output, origin["tokens"])
     _check_free([output, *files.values()])
     with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=output.parent) as held:
         place = Path(held) / "export"
@@ -76,6 +81,10 @@ def export(
             with folded(base, concepts, config) as tokens:
                 _write_full(base, place, output, DTYPES[dtype])
             made = Export(output, files)
+        elif layout == "lycoris":
+            _write_lycoris(base, concepts, config, place, DTYPES[dtype], origin)
+            made = Export(output, files)
+            tokens = {token: parts for concept in concepts.values() for token, parts in concept.tokens.items()}
         else:
             plain = approximate_lora(base, concepts, config, rank)
             _write_plain(base, plain, layout, place, DTYPES[dtype], origin)
@@ -83,11 +92,25 @@ def export(
             made, tokens = Export(output, files, plain.rank, plain.error, lost), plain.tokens
         for token, file in files.items():
             (Path(held) / file.name).write_bytes(
-                token_bytes(token, tokens[token], "a1111" if layout == "kohya" else "diffusers")
+                token_bytes(token, tokens[token], "a1111" if layout in _A1111 else "diffusers")
             )
             os.replace(Path(held) / file.name, file)
         os.replace(place, output)
     return replace(made, averaged=tuple(t for t in files if max(map(layer_count, tokens[t].values())) > 1))
+
+
+def _export_token(concepts: Mapping[str, TrainedConcept], layout: str, output: Path) -> Export:
+    """Writes the embedding of a concept that has no layers."""
+    tokens = {token: parts for concept in concepts.values() for token, parts in concept.tokens.items()}
+    if len(tokens) > 1:
+        raise StudioError("These concepts are tokens alone, and each is a file of its own. Export one at a time.")
+    if output.suffix != ".safetensors":
+        raise StudioError(f"This concept is a token alone. Give --output a .safetensors file instead of {output}.")
+    _check_free([output])
+    ((token, parts),) = tokens.items()
+    atomic_write(output, token_bytes(token, parts, "a1111" if layout in _A1111 else "diffusers"))
+    averaged = (token,) if max(map(layer_count, parts.values())) > 1 else ()
+    return Export(output, {token: output}, averaged=averaged)
 
 
 def _check(layout: str, output: Path, dtype: str) -> None:
@@ -95,7 +118,7 @@ def _check(layout: str, output: Path, dtype: str) -> None:
         raise StudioError(f"There is no format {layout!r}. Choose from {', '.join(LAYOUTS)}.")
     if dtype not in DTYPES:
         raise StudioError(f"There is no dtype {dtype!r}. Choose from {', '.join(DTYPES)}.")
-    if layout in ("kohya", "diffusers") and output.suffix != ".safetensors":
+    if layout in ("kohya", "diffusers", "lycoris") and output.suffix != ".safetensors":
         raise StudioError(f"--output {output} does not end in .safetensors. Give a .safetensors file.")
     if layout == "peft" and output.suffix:
         raise StudioError(f"PEFT's format is a folder, and {output} has a file extension. Give --output a folder.")
@@ -135,6 +158,20 @@ def _write_plain(
         place.write_bytes(kohya_bytes(tensors, plain.rank, family, prediction, metadata))
     else:
         place.write_bytes(safetensors_bytes(diffusers_tensors(plain, sites), metadata, dtype))
+
+
+def _write_lycoris(
+    base: Base,
+    concepts: Mapping[str, TrainedConcept],
+    config: MergeConfig,
+    place: Path,
+    dtype: torch.dtype | None,
+    origin: Mapping[str, Any],
+) -> None:
+    tensors = lycoris_tensors(base, concepts, config, base.sites_of(EVERY_MATRIX))
+    metadata = {METADATA: json.dumps(origin, sort_keys=True), "modelspec.trigger_phrase": " ".join(origin["tokens"])}
+    prediction = base.pipeline.scheduler.config.prediction_type
+    place.write_bytes(lycoris_bytes(cast(tensors, dtype), family_of(base.parts), prediction, metadata))
 
 
 def _write_full(base: Base, place: Path, output: Path, dtype: torch.dtype | None) -> None:

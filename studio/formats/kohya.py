@@ -61,17 +61,30 @@ def kohya_bytes(
 ) -> bytes:
     """The file, with the metadata that sd-scripts writes, its hashes, and modelspec's; `metadata` is added to it."""
     training = {
-        "ss_v2": str(family.kohya_version == "sd_v2"),
-        "ss_base_model_version": family.kohya_version,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(float(rank)),
         "ss_network_args": json.dumps({"conv_dim": rank} if any(t.ndim == 4 for t in tensors.values()) else {}),
     }
+    return network_bytes(tensors, training, "lora", family, prediction, metadata)
+
+
+def network_bytes(
+    tensors: Mapping[str, Tensor],
+    network: Mapping[str, str],
+    kind: str,
+    family: Family,
+    prediction: str,
+    metadata: Mapping[str, str],
+) -> bytes:
+    """A file of this kind ("lora" or "lycoris"), with its family's metadata, its hashes and modelspec's."""
+    training = {
+        "ss_v2": str(family.kohya_version == "sd_v2"), "ss_base_model_version": family.kohya_version, **network
+    }  # fmt: skip
     hashed = safetensors_bytes(tensors, training)
     specification = {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{family.architecture}/lora",
+        "modelspec.architecture": f"{family.architecture}/{kind}",
         "modelspec.implementation": "diffusers",
         "modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon",
     }

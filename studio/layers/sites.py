@@ -62,12 +62,12 @@ def find_sites(parts: Mapping[str, nn.Module], kinds: Iterable[str] = ("attentio
     """The sites of the given kinds (keys of KINDS) in a model's parts, by name, in the model's own order.
 
     `parts` names the modules to search, as in {"unet": unet, "text_encoder": text_encoder}. Raises
-    StudioError for a kind that does not exist or when nothing was found.
+    StudioError for a kind that does not exist or when nothing was found of the kinds, if there are any.
     """
     kinds = list(kinds)
     selectors = [_selector(kind) for kind in kinds]
     sites = {site.name: site for part, root in parts.items() for site in _sites_of(part, root, selectors)}
-    if not sites:
+    if kinds and not sites:
         raise StudioError(f"{', '.join(parts)} has no {' or '.join(kinds)} layers. Choose other target modules.")
     return sites
 

@@ -126,7 +126,7 @@ def parameter_groups(
     for part in base.parts:
         named = [pair for site, a in adapters.items() if sites[site].part == part for pair in a.named_parameters()]
         kind = "unet" if part == "unet" else "text_encoder"
-        rate = rates[kind] or method.learning_rates[kind]
+        rate = rates[kind] or method.learning_rates.get(kind, 0.0)
         for decay, kept in ((recipe.weight_decay, False), (0.0, True)):
             chosen = [(name, parameter) for name, parameter in named if (name in method.no_decay) is kept]
             ups = [parameter for name, parameter in chosen if name in method.ups and ratio != 1]

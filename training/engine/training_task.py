@@ -69,6 +69,11 @@ class Task:
         return token_of(self.name)
 
     @property
+    def num_vectors(self) -> int:
+        """The number of embedding vectors of a new token: the method's own option, or else the recipe's."""
+        return getattr(self.config, "num_vectors", self.recipe.num_vectors)
+
+    @property
     def vectors(self) -> dict[str, nn.Parameter]:
         """The token's vectors by text encoder, while the base is `ready`."""
         return vectors_by_part(self.base.text_encoders, self.token)
@@ -99,7 +104,7 @@ class Task:
             # The token first: an adapter of the token embedding's output must apply to the concept's vectors too.
             if self.start is None:
                 layers = len(self.base.attention_blocks) if self.recipe.layerwise_token else 1
-                add_tokens(text_encoders, self.token, self.class_word, self.recipe.num_vectors, layers)
+                add_tokens(text_encoders, self.token, self.class_word, self.num_vectors, layers)
             else:
                 (parts,) = self.start.tokens.values()
                 load_tokens(text_encoders, self.token, parts)
