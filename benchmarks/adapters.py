@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from benchmarks.common import RESULTS, TIMING_COLUMNS, write_results
 from studio.adapters import ADAPTERS
 from studio.adapters.cost import shapes_of
-from studio.layers.sites import Site
 from studio.layers.svd_basis import Decomposition, singular_columns
+from studio.layers.target_modules import Site
 from studio.models.architectures import architecture_sites
 from training.reporting.html_report import table
 from training.reporting.timing import Timing, added_at_peak, interleaved, machine, seconds_of, subprocess_pool

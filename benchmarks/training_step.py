@@ -21,7 +21,7 @@ from studio.adapters.injection import inject
 from studio.adapters.registry import create_adapters
 from studio.models.base_model import Base, load_base
 from training.data.class_images import class_prompts
-from training.engine.losses import denoising_loss
+from training.engine.denoising_loss import denoising_loss
 from training.reporting.html_report import table
 from training.reporting.timing import interleaved, machine
 

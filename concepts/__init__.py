@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from concepts.columns.overlaps import Overlap
     from concepts.concept import Concept, Result
     from concepts.errors import LibraryError, StudioError, UnavailableError
-    from concepts.images.decoding import read_picture
+    from concepts.images.upload_checks import read_picture
     from concepts.job import Columns, Job, Order
     from concepts.job_leases import Lease, LeaseLostError
     from concepts.job_queue import Jobs
@@ -27,7 +27,7 @@ else:
             "concepts.columns.overlaps": ("Overlap",),
             "concepts.concept": ("Concept", "Result"),
             "concepts.errors": ("LibraryError", "StudioError", "UnavailableError"),
-            "concepts.images.decoding": ("read_picture",),
+            "concepts.images.upload_checks": ("read_picture",),
             "concepts.job": ("Columns", "Job", "Order"),
             "concepts.job_queue": ("Jobs",),
             "concepts.job_leases": ("Lease", "LeaseLostError"),

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from concepts.concept import mask_file, pictures_folder
 from concepts.database import Database
 from concepts.errors import LibraryError
-from concepts.images.decoding import encode_png
 from concepts.images.import_files import MAX_CAPTION
+from concepts.images.upload_checks import encode_png
 from concepts.names import find
 from concepts.storage import StoragePath, atomic_write, read_file, remove
 from concepts.tables import ConceptRecord, PictureRecord

@@ -8,7 +8,7 @@ from PIL import Image
 
 from concepts.concept import mask_file
 from concepts.errors import LibraryError
-from concepts.images.decoding import (
+from concepts.images.upload_checks import (
     MASK_ENDINGS,
     SUFFIXES,
     encode_png,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from studio.adapters.base import Adapter, SiteContext
 from studio.adapters.lora import kaiming
 from studio.layers.low_rank import LowRank
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class AdaLink(Adapter):

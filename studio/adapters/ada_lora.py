@@ -11,7 +11,7 @@ from concepts.errors import StudioError
 from studio.adapters.base import Adapter, SiteContext, check_range
 from studio.adapters.lora import gaussian
 from studio.layers.low_rank import LowRank
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 SMOOTHING = 0.85
 """β₁ and β₂ of Eq. 9 and 10: the smoothing of sensitivity and uncertainty."""

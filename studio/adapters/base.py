@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from concepts.errors import StudioError
 from studio.layers.low_rank import LowRank, truncated
-from studio.layers.sites import Role
 from studio.layers.svd_basis import SingularColumns
+from studio.layers.target_modules import Role
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Adapter(nn.Module):
 
     @classmethod
     def kinds(cls, config: Any) -> tuple[str, ...]:
-        """The kinds of layers (keys of studio.layers.sites.KINDS) that the method adapts."""
+        """The kinds of layers (keys of studio.layers.target_modules.KINDS) that the method adapts."""
         return ("attention",)
 
     @classmethod

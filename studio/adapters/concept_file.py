@@ -14,8 +14,8 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.adapters import Adapter
 from studio.adapters.registry import create_adapters, method_named
-from studio.layers.sites import MATRICES, Site
 from studio.layers.svd_basis import Decomposition
+from studio.layers.target_modules import MATRICES, Site
 
 # One metadata key only: safetensors writes several in no fixed order.
 _KEY = "concept_studio"

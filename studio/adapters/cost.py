@@ -11,7 +11,7 @@ from concepts.errors import StudioError
 from studio.adapters import Adapter, SiteContext
 from studio.adapters.concept_file import TrainedConcept, to_bytes
 from studio.adapters.registry import method_named
-from studio.layers.sites import Role, Site
+from studio.layers.target_modules import Role, Site
 
 Shapes = Counter[tuple[tuple[int, ...], Role]]
 

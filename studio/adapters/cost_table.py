@@ -12,7 +12,7 @@ from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS
 from studio.adapters.cost import cost
 from studio.bundled import ADAPTER_COSTS
-from studio.layers.sites import Site, find_sites
+from studio.layers.target_modules import Site, find_sites
 from studio.models.architectures import ARCHITECTURES, architecture_parts
 from studio.models.loading import default_target_modules
 

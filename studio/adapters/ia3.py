@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studio.adapters.base import Adapter, SiteContext
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class Ia3(Adapter):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext
 from studio.layers.low_rank import LowRank
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 WIDEST_PRODUCT = 4
 """A Hadamard product of two low-rank matrices is kept as factors up to a rank of this fraction of the shorter side."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from concepts.errors import StudioError
 from studio.adapters import Adapter
 from studio.adapters.base import added
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 
 _GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
 

@@ -11,7 +11,7 @@ from studio.adapters.base import Adapter, SiteContext, check_range
 from studio.adapters.lora import kaiming
 from studio.layers.low_rank import LowRank
 from studio.layers.random_bases import orthogonal_rows
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class Lidb(Adapter):

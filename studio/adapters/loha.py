@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from studio.adapters.base import Adapter, SiteContext
 from studio.adapters.lora import alpha_scale, gaussian
 from studio.layers.low_rank import LowRank
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class Loha(Adapter):

@@ -11,8 +11,8 @@ from studio.adapters.base import Adapter, SiteContext
 from studio.adapters.lora import alpha_scale, gaussian
 from studio.layers.low_rank import LowRank
 from studio.layers.random_bases import gaussian_columns, orthogonal_rows
-from studio.layers.sites import Role
 from studio.layers.svd_basis import SingularColumns, singular_columns
+from studio.layers.target_modules import Role
 
 Basis = Literal["top", "bottom", "random_orthogonal", "random_svd"]
 STD = 1e-5

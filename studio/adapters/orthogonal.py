@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from studio.adapters.base import Adapter, SiteContext, check_columns
 from studio.layers.low_rank import LowRank
 from studio.layers.random_bases import orthogonal_rows
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class Orthogonal(Adapter):

@@ -6,8 +6,8 @@ from typing import Any
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS, READABLE
 from studio.adapters.base import Adapter, SiteContext
-from studio.layers.sites import Site
 from studio.layers.svd_basis import Decomposition
+from studio.layers.target_modules import Site
 
 
 def create_adapters(

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from studio.adapters.base import SiteContext
 from studio.adapters.singular_columns import OwnColumns
 from studio.layers.low_rank import LowRank
-from studio.layers.sites import Role
 from studio.layers.svd_basis import SingularColumns
+from studio.layers.target_modules import Role
 
 
 class SpectralAdditive(OwnColumns):

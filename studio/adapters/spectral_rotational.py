@@ -9,7 +9,7 @@ from studio.adapters.base import SiteContext
 from studio.adapters.singular_columns import OwnColumns
 from studio.layers.low_rank import LowRank
 from studio.layers.rotations import cayley_change, cayley_numbers, skew, skew_size
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class SpectralRotational(OwnColumns):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studio.adapters.base import Adapter, SiteContext
-from studio.layers.sites import Role
 from studio.layers.svd_basis import singular_columns
+from studio.layers.target_modules import Role
 
 
 class Svdiff(Adapter):

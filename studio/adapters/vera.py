@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from studio.adapters.base import Adapter, SiteContext, check_range
 from studio.layers.low_rank import LowRank
 from studio.layers.random_bases import uniform
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class Vera(Adapter):

@@ -9,7 +9,7 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.adapters import Adapter
 from studio.layers.low_rank import LowRank
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.layer_strengths import Strength, strength_at
 
 

@@ -12,7 +12,7 @@ from studio.composition.base import MergeMethod, merge_concepts
 from studio.composition.gradient_fusion_layer import gradient_fusion_delta
 from studio.composition.gram_matrices import gram, recorded
 from studio.composition.patching import changed
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base, generate_latents
 from studio.models.layer_strengths import Strength
 from studio.models.layerwise_context import layer_of, parts_of

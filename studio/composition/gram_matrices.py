@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from concepts.errors import StudioError
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 
 
 def gram(rows: Tensor) -> Tensor:

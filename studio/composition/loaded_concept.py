@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 
 from studio.adapters import Adapter
 from studio.adapters.concept_file import TrainedConcept, build_adapters, kinds_of
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 
 

@@ -18,7 +18,7 @@ from studio.composition.loaded_concept import LoadedConcept, load_concepts, site
 from studio.composition.merge_config import OF_ACTIVATIONS, MergeConfig
 from studio.composition.patching import Layers, changed_layers, swapped, with_tokens
 from studio.layers.low_rank import thin
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from studio.models.layer_strengths import Strength
 

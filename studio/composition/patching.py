@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from studio.adapters.base import added
 from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.injection import change_output
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from studio.models.token_embeddings import load_tokens, remove_tokens
 

@@ -11,7 +11,7 @@ from studio.formats.imported_layer import Layer
 from studio.formats.layer_names import field_path
 from studio.formats.lora_approximation import LoraApproximation
 from studio.formats.peft_layers import gather, layer_places
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 
 _PARTS = ("text_encoder_2.", "text_encoder.", "unet.")
 _METADATA = "lora_adapter_metadata"

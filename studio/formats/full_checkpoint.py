@@ -16,7 +16,7 @@ from studio.composition.merge_config import MergeConfig
 from studio.composition.patching import changed
 from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.formats.single_file_keys import original_tensors
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 
 

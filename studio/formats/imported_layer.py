@@ -8,7 +8,7 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.formats import layer_conversion
 from studio.formats.layer_conversion import Terms
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 
 _PAIRS = {
     "lora": (("up",), ("down",)),

@@ -18,7 +18,7 @@ from studio.formats.kohya import check_family, description, is_kohya, kohya_laye
 from studio.formats.layer_conversion import Terms
 from studio.formats.peft import CONFIG_FILE, peft_folders, peft_layers
 from studio.formats.safe_reading import read_tensors
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from studio.models.families import family_of
 

@@ -13,7 +13,7 @@ from studio.formats.imported_layer import Layer
 from studio.formats.layer_names import field_path, kohya_names
 from studio.formats.lora_approximation import LoraApproximation
 from studio.formats.safetensors_bytes import safetensors_bytes
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.families import FAMILIES, OTHER, SDXL, Family
 
 _ROLES = {

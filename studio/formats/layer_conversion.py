@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from concepts.errors import StudioError
 from studio.layers.rotations import skew
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 
 Terms = dict[str, Tensor]
 """The parameters of `Imported` at one site, by name."""

@@ -7,7 +7,7 @@ encoders with the leading "text_model." that transformers 5 dropped from its mod
 import re
 from collections.abc import Iterable, Mapping
 
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.families import SDXL, Family
 
 _RESNET = {

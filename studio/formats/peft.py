@@ -15,7 +15,7 @@ from studio.formats.lora_approximation import LoraApproximation
 from studio.formats.peft_layers import gather, layer_places, split_key
 from studio.formats.safe_reading import read_json, read_tensors
 from studio.formats.safetensors_bytes import safetensors_bytes
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"

@@ -9,7 +9,7 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.formats.imported_layer import Layer
 from studio.formats.layer_names import field_path
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 
 _ROLES = {
     "lora_A.weight": ("lora", "down"),

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from concepts.errors import StudioError
 from studio.layers.checksum import checksum
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 
 RECIPE = "gram-eigh-ritz/3"
 _MARGIN = 32

@@ -12,8 +12,8 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from studio.layers.sites import Site, find_sites
 from studio.layers.svd_basis import Decomposition
+from studio.layers.target_modules import Site, find_sites
 from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, token_ids
@@ -26,8 +26,8 @@ class Base:
     """A frozen Stable-Diffusion-like base model: its parts, the sites to adapt, their singular columns.
 
     `cache` is the folder in which the columns are cached; `default_target_modules` are the kinds of layers (keys of
-    studio.layers.sites.KINDS) that its concepts adapt by default. `attention_blocks` are the names of the UNet's blocks
-    with cross-attention, each of which may have its own vectors of a token.
+    studio.layers.target_modules.KINDS) that its concepts adapt by default. `attention_blocks` are the names of the
+    UNet's blocks with cross-attention, each of which may have its own vectors of a token.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Base:
         return self.sites_of(("attention",))
 
     def sites_of(self, kinds: tuple[str, ...]) -> dict[str, Site]:
-        """The layers of these kinds (keys of studio.layers.sites.KINDS), by name."""
+        """The layers of these kinds (keys of studio.layers.target_modules.KINDS), by name."""
         if kinds not in self._sites:
             self._sites[kinds] = find_sites(self.parts, kinds)
         return self._sites[kinds]

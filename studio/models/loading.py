@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from concepts.errors import StudioError
 from studio.bundled import TOYBOX
-from studio.layers.sites import CHOICES
+from studio.layers.target_modules import CHOICES
 
 DEFAULTS = "studio.json"
 """An optional file in a base's folder: {"sites": […]}, the layers that concepts of this base adapt by default."""

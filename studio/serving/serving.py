@@ -11,7 +11,7 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import load_concept
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from studio.models.layer_strengths import Strength
 from studio.models.prompt_encoding import PromptEmbeds

@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from studio.layers.sites import Site, find_sites
+from studio.layers.target_modules import Site, find_sites
 
 
 @pytest.fixture

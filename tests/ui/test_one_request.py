@@ -16,7 +16,7 @@ from PIL import Image
 
 from concepts import Library
 from concepts.errors import StudioError
-from concepts.images import decoding
+from concepts.images import upload_checks
 from studio.adapters import from_library
 from studio.composition import loaded_concept
 from studio.models import base_model
@@ -73,8 +73,8 @@ def sampled(monkeypatch) -> list[Any]:
 def decoded(monkeypatch) -> list[str]:
     """The name of every picture that is decoded."""
     names: list[str] = []
-    real = decoding._opened
-    monkeypatch.setattr(decoding, "_opened", lambda data, name: names.append(Path(name).name) or real(data, name))
+    real = upload_checks._opened
+    monkeypatch.setattr(upload_checks, "_opened", lambda data, name: names.append(Path(name).name) or real(data, name))
     return names
 
 

@@ -11,7 +11,7 @@ Places = Literal[
     "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "feed_forward_out",
     "up_convolution", "inner_convolution", "convolution",
 ]  # fmt: skip
-"""studio.layers.sites.CHOICES, for the type checker."""
+"""studio.layers.target_modules.CHOICES, for the type checker."""
 
 
 class Group(BaseModel):

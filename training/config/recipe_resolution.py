@@ -13,7 +13,7 @@ from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.cost import fit_budget, shapes_of
 from studio.adapters.registry import method_named
 from studio.adapters.singular_columns import OwnColumns, with_sampled_columns
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.config.stored_recipe import stored_recipe

@@ -10,8 +10,8 @@ from training.config.recipe import Recipe
 from training.data.captions import caption_of
 from training.data.class_images import any_prompt
 from training.data.dataset import Sample, TrainingSet
+from training.engine.denoising_loss import draw_noise, draw_timesteps
 from training.engine.distributed import ProcessGroup
-from training.engine.losses import draw_noise, draw_timesteps
 from training.engine.training_task import Task
 
 

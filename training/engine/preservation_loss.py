@@ -15,9 +15,21 @@ from torch import Tensor, nn
 
 from studio.adapters.injection import AdaptedConv2d, AdaptedLinear
 from studio.layers.low_rank import LowRank
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 
+PREDICTION_WEIGHT = 1 / 8
+"""The weight of the prediction's squared change, relative to the layers' mean relative output change."""
 _LEAST = torch.finfo(torch.float32).tiny
+
+
+def preservation_loss(changes: Sequence[Tensor], prediction: Tensor, base_prediction: Tensor) -> Tensor:
+    """The layers' mean relative output change plus PREDICTION_WEIGHT times the prediction's mean squared change.
+
+    `changes` are the layers' ratios (rows,) of `relative_output_change`, and the predictions (rows, channels, h, w) are
+    those with adapters and of the base.
+    """
+    layers = torch.stack([rows.mean() for rows in changes]).mean()
+    return layers + PREDICTION_WEIGHT * (prediction.float() - base_prediction).square().mean()
 
 
 @contextmanager

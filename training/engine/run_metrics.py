@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from studio.adapters import Adapter
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from training.engine.train_state import TrainState
 
 

@@ -10,16 +10,13 @@ from torch import Tensor
 from training.data.dataset import TrainingSet
 from training.data.random_token import randomize_random_token
 from training.engine.batch_sampler import Batch, draw_batches
+from training.engine.denoising_loss import denoising_loss, min_snr_weights
 from training.engine.distributed import ProcessGroup
-from training.engine.losses import denoising_loss, min_snr_weights
 from training.engine.precision import cast_to
-from training.engine.preservation_loss import adapters_disabled, relative_output_change
+from training.engine.preservation_loss import adapters_disabled, preservation_loss, relative_output_change
 from training.engine.prompt_cache import PromptCache
 from training.engine.train_state import TrainState
 from training.engine.training_task import Task
-
-PREDICTION_WEIGHT = 1 / 8
-"""The weight of the prediction's squared change, relative to the layers' mean relative output change."""
 
 
 class LossComputer:
@@ -65,10 +62,9 @@ class LossComputer:
         loss = errors[: batch.num_instance].sum() / batch.total_instance
         if before is None:
             return loss
-        change = (predictions[0][batch.num_instance :].float() - before).square().mean()
         share = (len(batch.prompts) - batch.num_instance) / batch.total_prior
-        layers = torch.stack([rows.mean() for rows in changes]).mean()
-        return loss + task.recipe.output_preservation_weight * share * (layers + PREDICTION_WEIGHT * change)
+        preservation = preservation_loss(changes, predictions[0][batch.num_instance :], before)
+        return loss + task.recipe.output_preservation_weight * share * preservation
 
     def _errors(self, batch: Batch, predict: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The per-sample denoising loss (n,)."""

@@ -19,7 +19,7 @@ from studio.adapters import Adapter
 from studio.adapters.concept_file import TrainedConcept, build_adapters, to_bytes, trained_states
 from studio.adapters.injection import inject
 from studio.adapters.registry import create_adapters
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from studio.models.token_embeddings import add_tokens, load_tokens, remove_tokens, token_of, vectors_by_part
 from training.config.recipe import Recipe

@@ -45,7 +45,7 @@ class Settings:
     """Pictures of each prompt."""
     num_inference_steps: int = 20
     sites: tuple[str, ...] = ("attention",)
-    """The kinds of layers that are adapted (keys of studio.layers.sites.KINDS); those of the paper by default."""
+    """The kinds of layers that are adapted, keys of studio.layers.target_modules.KINDS; by default the paper's."""
 
 
 class EfficiencyStudy:

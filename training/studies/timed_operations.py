@@ -9,7 +9,7 @@ from torch import nn
 
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.adapters.injection import inject
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from training.config.recipe_resolution import parameter_groups
 from training.data.class_images import class_prompts, other_prompts

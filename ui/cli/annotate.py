@@ -74,7 +74,7 @@ def mask(
 
 
 def _files(pictures: list[Path]) -> list[Path]:
-    from concepts.images.decoding import picture_files
+    from concepts.images.upload_checks import picture_files
 
     files = [Path(file) for file in picture_files(pictures)]
     if not files:

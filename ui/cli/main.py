@@ -156,7 +156,7 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Score images by their alignment with a prompt, and with reference pictures."""
-    from concepts.images.decoding import picture_files, read_picture
+    from concepts.images.upload_checks import picture_files, read_picture
     from ui.services.workflow import summary
 
     files, others = picture_files(pictures), picture_files(reference)

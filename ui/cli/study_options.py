@@ -77,7 +77,7 @@ def numbers_from(text: str) -> list[int]:
 
 def layers_from(text: str) -> tuple[str, ...]:
     """The value of --target-modules, checked."""
-    from studio.layers.sites import CHOICES
+    from studio.layers.target_modules import CHOICES
 
     kinds = tuple(part.strip() for part in text.split(",") if part.strip())
     if unknown := next((kind for kind in kinds if kind not in CHOICES), None):

@@ -12,7 +12,7 @@ from gradio.utils import get_upload_folder
 
 from concepts import Concept, Job, LibraryError, read_picture
 from concepts.errors import StudioError
-from concepts.images.checks import inspect_pictures
+from concepts.images.near_duplicates import inspect_pictures
 from studio.models.generation_request import GenerationRequest
 from training.config.recipe import Recipe
 from ui.services.comparison import Axis, compare

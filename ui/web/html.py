@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from concepts import Concept, Job
-from concepts.images.checks import Inspected
+from concepts.images.near_duplicates import Inspected
 from concepts.samples import SAMPLES
 from studio.adapters.cost import Cost
 from training.jobs.previews import StoredPreview

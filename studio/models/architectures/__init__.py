@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from concepts.errors import StudioError
-from studio.layers.sites import Site, find_sites
+from studio.layers.target_modules import Site, find_sites
 from studio.models.architectures.stable_diffusion import sd15, sd21, sdxl
 from studio.models.architectures.toybox import toybox
 

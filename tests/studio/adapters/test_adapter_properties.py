@@ -19,8 +19,8 @@ from studio.adapters.oft import Oft
 from studio.adapters.spectral_additive import SpectralAdditive
 from studio.adapters.spectral_rotational import SpectralRotational
 from studio.adapters.vera import Vera
-from studio.layers.sites import Role, Site
 from studio.layers.svd_basis import Decomposition
+from studio.layers.target_modules import Role, Site
 
 ELSEWHERE = {"ada_link", "layer_norm"}
 """Methods that adapt neither Linear nor Conv2d; tests/studio/adapters/test_other_adapters.py tests them."""

@@ -9,8 +9,8 @@ from concepts.errors import StudioError
 from studio.adapters.concept_file import TrainedConcept, build_adapters, from_bytes, to_bytes, trained_states
 from studio.adapters.registry import create_adapters
 from studio.adapters.spectral_additive import SpectralAdditive
-from studio.layers.sites import Site
 from studio.layers.svd_basis import Decomposition
+from studio.layers.target_modules import Site
 
 CONFIG = {"rank": 4, "first_column": 8, "train_scale": True}
 

@@ -7,7 +7,7 @@ from studio.adapters.cost import cost, fit_budget, num_parameters, shapes_of
 from studio.adapters.lora import Lora
 from studio.adapters.oft import Oft
 from studio.adapters.spectral_rotational import SpectralRotational
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.architectures import ARCHITECTURES, architecture_parts, architecture_sites
 
 SITES = {"sd15": (128, 48), "sd21": (128, 92), "sdxl": (560, 176)}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from studio.adapters import ADAPTERS, SiteContext
-from studio.layers.sites import Role, find_sites
+from studio.layers.target_modules import Role, find_sites
 from studio.models.architectures import architecture_parts
 
 PARTS = architecture_parts("sd15")

@@ -9,8 +9,8 @@ from studio.adapters.injection import inject
 from studio.adapters.lora import Lora
 from studio.adapters.registry import create_adapters
 from studio.adapters.spectral_additive import SpectralAdditive
-from studio.layers.sites import Site, find_sites
 from studio.layers.svd_basis import Decomposition
+from studio.layers.target_modules import Site, find_sites
 
 Models = tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]
 

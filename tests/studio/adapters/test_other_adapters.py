@@ -11,7 +11,7 @@ from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.adapters.ada_link import AdaLink
 from studio.adapters.base import added
 from studio.adapters.injection import inject
-from studio.layers.sites import Role, Site, find_sites
+from studio.layers.target_modules import Role, Site, find_sites
 
 NORMS = {"layer": lambda: nn.LayerNorm(12), "group": lambda: nn.GroupNorm(3, 12)}
 

@@ -14,7 +14,7 @@ from studio.composition.loaded_concept import load_concept
 from studio.composition.merge import applied, merged_deltas
 from studio.composition.merge_config import MergeConfig
 from studio.composition.patching import changed, with_tokens
-from studio.layers.sites import Site, find_sites
+from studio.layers.target_modules import Site, find_sites
 from studio.models.base_model import Base, generate_latents
 from studio.models.sampling_settings import SamplingSettings
 

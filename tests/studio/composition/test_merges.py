@@ -18,8 +18,8 @@ from studio.composition.gradient_fusion_layer import gradient_fusion_delta, ridg
 from studio.composition.shared_columns import expected_overlap
 from studio.composition.svd import svd
 from studio.composition.ties import ties, trim
-from studio.layers.sites import Site
 from studio.layers.svd_basis import singular_columns
+from studio.layers.target_modules import Site
 
 WEIGHT = torch.randn(20, 24, generator=torch.Generator().manual_seed(0))
 

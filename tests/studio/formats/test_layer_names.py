@@ -15,7 +15,7 @@ from studio.formats.kohya import kohya_layers, kohya_tensors
 from studio.formats.layer_names import original_paths
 from studio.formats.lora_approximation import LoraApproximation
 from studio.layers.low_rank import LowRank
-from studio.layers.sites import Site, find_sites
+from studio.layers.target_modules import Site, find_sites
 from studio.models.architectures import architecture_parts
 from studio.models.families import SD15, SD21, SDXL, family_of
 

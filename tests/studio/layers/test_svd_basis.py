@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from concepts.errors import StudioError
 from studio.layers import svd_basis
-from studio.layers.sites import Site
 from studio.layers.svd_basis import Decomposition, SingularColumns, fingerprint, singular_columns
+from studio.layers.target_modules import Site
 
 
 def with_values(values: Tensor, rows: int, columns: int) -> Tensor:

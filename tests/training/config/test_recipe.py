@@ -3,7 +3,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from studio.layers.sites import CHOICES
+from studio.layers.target_modules import CHOICES
 from training.config.recipe import Recipe
 from training.config.recipe_fields import Places
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from studio.adapters.injection import injected
 from studio.adapters.registry import create_adapters, method_named
-from studio.layers.sites import find_sites
+from studio.layers.target_modules import find_sites
 from studio.models.base_model import Base
 from studio.models.token_embeddings import vectors_by_part
 from training.config.recipe import Recipe

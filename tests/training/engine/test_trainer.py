@@ -9,7 +9,7 @@ from concepts.errors import StudioError
 from studio.adapters.concept_file import build_adapters, to_bytes
 from studio.adapters.injection import inject
 from studio.adapters.registry import create_adapters
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import adapter_config

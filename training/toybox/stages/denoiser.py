@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from training.engine.losses import draw_timesteps
+from training.engine.denoising_loss import draw_timesteps
 from training.toybox.stages import pipeline
 from training.toybox.stages.autoencoder import LATENT_CHANNELS
 from training.toybox.stages.denoiser_batches import BATCH, Batch, BatchSampler

@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from concepts import LibraryError
-from concepts.images.checks import inspect_pictures
 from concepts.images.import_files import MAX_PICTURES
+from concepts.images.near_duplicates import inspect_pictures
 from concepts.names import check_class_word, check_name
 from concepts.samples import SAMPLES
 from training.config.presets import PRESETS

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from concepts.errors import LibraryError
-from concepts.images.decoding import MAX_BYTES, MAX_PIXELS, encode_png, picture_files, read_picture
+from concepts.images.upload_checks import MAX_BYTES, MAX_PIXELS, encode_png, picture_files, read_picture
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

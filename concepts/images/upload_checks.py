@@ -1,4 +1,4 @@
-"""Reads uploaded, untrusted pictures safely: checks format, size and integrity."""
+"""Checks uploaded, untrusted pictures while it reads them: format, size and integrity."""
 
 import warnings
 from collections.abc import Callable, Iterable

@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from concepts.errors import LibraryError
-from concepts.images.decoding import read_picture
 from concepts.images.import_files import ImportedPicture, import_picture
+from concepts.images.upload_checks import read_picture
 from concepts.storage import StoragePath
 
 SQUARE_ENOUGH = 1.15

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from training.engine.losses import denoising_loss, draw_noise, draw_timesteps, min_snr_weights
+from training.engine.denoising_loss import denoising_loss, draw_noise, draw_timesteps, min_snr_weights
 
 TIMESTEPS = torch.tensor([0, 500, 999])
 

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from concepts.errors import StudioError
-from studio.layers.sites import Site, find_sites
+from studio.layers.target_modules import Site, find_sites
 from studio.models.architectures import architecture_parts
 
 

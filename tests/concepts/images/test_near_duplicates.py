@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from concepts.images.checks import inspect_pictures
+from concepts.images.near_duplicates import inspect_pictures
 
 
 @pytest.fixture
