@@ -26,13 +26,16 @@ NAME --rank {RANK}` prints them. File sizes are those of a concept of Stable Dif
 with an equal LoRA can be exported exactly as a LoRA of that rank; one that says "with biases" only in the diffusers
 and PEFT formats, since kohya's format has no biases. The others are approximated, or exported with `--format full` only
 (`ada_link`, `bitfit`, `layer_norm`, `difffit`). `vera` at its default rank is approximated too: the rank is higher than
-that of the layers. LoCon is `lora` with convolutions among its `target_modules`, LoKr is `krona`, and LoHa `loha`."""
+that of the layers. `--format lycoris` stores every adapter of matrices, norms and biases exactly. LoCon is `lora` with
+convolutions among its `target_modules`."""
 LAYERS = {
     ("attention",): "`target_modules`",
     ("attention_kv", "feed_forward_out"): "attention keys and values, last feed-forward layer",
     ("bias",): "all with a bias",
     ("norm",): "layer and group norms",
     ("vocabulary",): "token embeddings",
+    ("cross_attention_kv",): "keys and values of cross-attention",
+    (): "none; the token alone",
 }
 """What each selection of layers is called in the table."""
 
@@ -85,7 +88,7 @@ def _adapter(name: str, adapter: type[Adapter]) -> Iterator[str]:
     if equation:
         yield f"```text\n{wrapped(equation)}\n```"
     yield from (wrapped(escaped(paragraph)) for paragraph in others)
-    rates = ", ".join(f"{part} {rate:g}" for part, rate in adapter.learning_rates.items())
+    rates = ", ".join(f"{part} {rate:g}" for part, rate in adapter.learning_rates.items()) or "the token's alone"
     yield wrapped(escaped(f"File: `{adapter.__module__.replace('.', '/')}.py`. Default learning rates: {rates}."))
     if fields := [field for field in dataclasses.fields(adapter.Config) if field.name != "first_column"]:
         yield table(("option", "value", "default", "meaning"), (_field(name, field) for field in fields))

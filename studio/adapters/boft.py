@@ -59,11 +59,13 @@ class Boft(Adapter):
 
     def _times_factor(self, rows: Tensor, index: int, change: Tensor) -> Tensor:
         """Rows (…, in) times the factor of this index, whose blocks are I + `change` (in / b, b, b)."""
-        half = 2**index * (self.config.block_size // 2)
-        brought = rows.unflatten(-1, (-1, 2, half)).transpose(-1, -2)  # (…, in / 2 half, half, 2)
-        blocks = brought.flatten(-3).unflatten(-1, (-1, self.config.block_size))
-        turned = torch.einsum("...kb,kbc->...kc", blocks, change).flatten(-2)
-        return rows + turned.unflatten(-1, (-1, half, 2)).transpose(-1, -2).flatten(-3)
+        half, apart = self.config.block_size // 2, 2**index
+        # (…, in / 2 apart half, apart, 2, half): a block is half of its features and those apart · half further on
+        pairs = rows.unflatten(-1, (-1, 2, apart, half)).transpose(-3, -2)
+        blocks = pairs.flatten(-2).flatten(-3, -2)
+        turned = torch.einsum("...kb,kbc->...kc", blocks, change)
+        turned = turned.unflatten(-1, (2, half)).unflatten(-3, (-1, apart))
+        return rows + turned.transpose(-3, -2).flatten(-4)
 
     @classmethod
     def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:

@@ -3,7 +3,7 @@
 from studio.composition.base import MergeMethod, MergeSite, merge_biases, merge_concepts
 from studio.composition.dare import dare
 from studio.composition.fedavg import fedavg
-from studio.composition.gradient_fusion_layer import gradient_fusion_delta, gradient_fusion_preserving
+from studio.composition.gradient_fusion_layer import custom_diffusion, gradient_fusion_delta, gradient_fusion_preserving
 from studio.composition.orthogonal import orthogonal
 from studio.composition.shared_columns import shared_blocks, sharing_notes
 from studio.composition.spectral import spectral
@@ -15,6 +15,7 @@ MERGES: dict[str, MergeMethod] = {
     "fedavg": fedavg,
     "gradient_fusion": gradient_fusion_delta,
     "gradient_fusion_preserving": gradient_fusion_preserving,
+    "custom_diffusion": custom_diffusion,
     "orthogonal": orthogonal,
     "ties": ties,
     "dare": dare,

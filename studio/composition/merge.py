@@ -72,7 +72,7 @@ def merged_concept(
             "Name the concepts in the prompt instead, or use studio export --format full."
         )
     rank = min(sum(map(_exact_rank, loaded.values())), base.decomposition.capacity)
-    adapter, options, states = _as_lora(concepts, deltas, rank)
+    adapter, options, states = _as_lora(concepts, deltas, rank) if deltas else ("textual_inversion", {}, {})
     return TrainedConcept(
         base=base.decomposition.fingerprint,
         adapter=adapter,
@@ -103,7 +103,7 @@ def _as_lora(
 
 def _exact_rank(concept: LoadedConcept) -> int:
     sites = concept.sites
-    return max(adapter.low_rank(sites[name].weight).rank for name, adapter in concept.modules.items())
+    return max((adapter.low_rank(sites[name].weight).rank for name, adapter in concept.modules.items()), default=0)
 
 
 @contextmanager

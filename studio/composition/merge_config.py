@@ -9,7 +9,7 @@ from studio.adapters.concept_file import TrainedConcept
 from studio.composition import MERGES
 from studio.models.layer_strengths import Strength, scaled_strength
 
-OF_ACTIVATIONS = {"gradient_fusion": False, "gradient_fusion_preserving": True}
+OF_ACTIVATIONS = {"gradient_fusion": False, "gradient_fusion_preserving": True, "custom_diffusion": True}
 """The methods that read layers' inputs, and whether outputs without a concept should be preserved."""
 PARAMETERS = ("density", "ridge", "rank")
 """What merge methods can be told, each by the name of its argument."""

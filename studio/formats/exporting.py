@@ -11,12 +11,14 @@ from typing import Any, Literal, get_args
 import torch
 
 from concepts.errors import StudioError
+from concepts.storage import atomic_write
 from studio.adapters.concept_file import TrainedConcept
 from studio.composition.merge_config import MergeConfig
 from studio.formats.diffusers import diffusers_tensors
 from studio.formats.full_checkpoint import folded, single_file_bytes, write_folder
-from studio.formats.kohya import kohya_bytes, kohya_tensors
+from studio.formats.kohya import kohya_bytes, kohya_tensors, network_bytes
 from studio.formats.lora_approximation import LoraApproximation, approximate_lora
+from studio.formats.lycoris import lycoris_tensors
 from studio.formats.peft import write_peft
 from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.formats.textual_inversion import token_bytes
@@ -142,11 +144,15 @@ def _origin(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Any
     }
 
 
+def _metadata(origin: Mapping[str, Any]) -> dict[str, str]:
+    return {METADATA: json.dumps(origin, sort_keys=True), "modelspec.trigger_phrase": " ".join(origin["tokens"])}
+
+
 def _write_plain(
     base: Base, plain: LoraApproximation, layout: str, place: Path, dtype: torch.dtype | None, origin: Mapping[str, Any]
 ) -> None:
     sites, family = base.sites_of(EVERY_MATRIX), family_of(base.parts)
-    metadata = {METADATA: json.dumps(origin, sort_keys=True), "modelspec.trigger_phrase": " ".join(origin["tokens"])}
+    metadata = _metadata(origin)
     if layout == "peft":
         place.mkdir()
         write_peft(plain, sites, place, base.name, dtype)
@@ -168,10 +174,10 @@ def _write_lycoris(
     dtype: torch.dtype | None,
     origin: Mapping[str, Any],
 ) -> None:
-    tensors = lycoris_tensors(base, concepts, config, base.sites_of(EVERY_MATRIX))
-    metadata = {METADATA: json.dumps(origin, sort_keys=True), "modelspec.trigger_phrase": " ".join(origin["tokens"])}
-    prediction = base.pipeline.scheduler.config.prediction_type
-    place.write_bytes(lycoris_bytes(cast(tensors, dtype), family_of(base.parts), prediction, metadata))
+    found = lycoris_tensors(base, concepts, config, base.sites_of(EVERY_MATRIX))
+    tensors = {key: tensor.to(dtype or torch.float32) for key, tensor in found.items()}
+    module, prediction = {"ss_network_module": "lycoris.kohya"}, base.pipeline.scheduler.config.prediction_type
+    place.write_bytes(network_bytes(tensors, module, "lycoris", family_of(base.parts), prediction, _metadata(origin)))
 
 
 def _write_full(base: Base, place: Path, output: Path, dtype: torch.dtype | None) -> None:

@@ -61,8 +61,8 @@ def lycoris_tensors(
 def _own_terms(adapter: Adapter, site: Site, strength: float) -> Terms:
     """An adapter's terms, or the difference that they make where LyCORIS has none of the kind for this layer."""
     terms = adapter.terms(site.weight, site.bias, strength)
-    undivided = "left" in terms and isinstance(site.module, nn.Conv2d) and (
-        site.module.in_channels % terms["left"].shape[1]
+    undivided = (
+        "left" in terms and isinstance(site.module, nn.Conv2d) and (site.module.in_channels % terms["left"].shape[1])
     )
     if not (undivided or {"turn_in", "turn_out", "rescale"} & terms.keys()):
         return terms

@@ -9,11 +9,13 @@ from torch.nn import functional as F
 
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.adapters.base import added
+from studio.adapters.boft import Boft
 from studio.adapters.concept_file import TrainedConcept, build_adapters, from_bytes, to_bytes, trained_states
 from studio.adapters.glora import Glora
 from studio.adapters.injection import inject
 from studio.adapters.krona import Krona
 from studio.adapters.lidb import Lidb
+from studio.adapters.lokr import Lokr
 from studio.adapters.lora import Lora
 from studio.adapters.oft import Oft
 from studio.adapters.spectral_additive import SpectralAdditive
@@ -22,11 +24,13 @@ from studio.adapters.vera import Vera
 from studio.layers.svd_basis import Decomposition
 from studio.layers.target_modules import Role, Site
 
-ELSEWHERE = {"ada_link", "layer_norm"}
+ELSEWHERE = {"ada_link", "layer_norm", "textual_inversion", "prompt_tuning"}
 """Methods that adapt neither Linear nor Conv2d; tests/studio/adapters/test_other_adapters.py tests them."""
 
 
 def default(method: type[Adapter]) -> object:
+    if method is Boft:  # the input of 12 features has no blocks of the default size
+        return Boft.Config(block_size=2, num_factors=2)
     fields = method.Config.__dataclass_fields__
     return method.Config(**({"rank": 3} if "rank" in fields else {}))
 
@@ -40,6 +44,9 @@ CASES = [
     ("vera", Vera.Config(rank=40)),
     ("lidb", Lidb.Config(rank=2, out_size=4, in_size=5, seed=3)),
     ("krona", Krona.Config(factor=3, scale=0.5)),
+    ("krona", Krona.Config(residual=True)),
+    ("lokr", Lokr.Config(rank=1, factor=2, alpha=3.0)),
+    ("boft", Boft.Config(block_size=4, num_factors=1)),
     ("glora", Glora.Config(2, "vector", "scalar", "low_rank", "none", "scalar")),
     ("glora", Glora.Config(2, "scalar", "vector", "none", "none", "none")),
     ("glora", Glora.Config(2, "none", "low_rank", "scalar", "none", "vector")),

@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 import torch
-from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, VeraConfig, get_peft_model
+from peft import BOFTConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, VeraConfig, get_peft_model
 from torch import Tensor, nn
 
 from studio.adapters.base import SiteContext
+from studio.adapters.boft import Boft
 from studio.adapters.dora import Dora
 from studio.adapters.ia3 import Ia3
 from studio.adapters.krona import Krona
 from studio.adapters.loha import Loha
+from studio.adapters.lokr import Lokr
 from studio.adapters.lora import Lora
 from studio.adapters.oft import Oft
 from studio.adapters.pissa import Pissa
@@ -159,3 +161,27 @@ def test_krona_is_lokr(model: nn.Sequential):
     ours = Krona(weight, Krona.Config(factor=4))
     ours.load_state_dict({"left": left, "right": right})
     assert close(ours.delta(weight), layer.get_delta_weight("default"))
+
+
+@pytest.mark.parametrize("alpha", [2, None])
+def test_lokr_with_a_low_rank_factor(model: nn.Sequential, alpha: int | None):
+    weight = frozen(model[0].weight)
+    config = LoKrConfig(r=2, alpha=alpha or 2, decompose_factor=4, target_modules=["0"])
+    layer = peft_layer(model, config)
+    ours = Lokr(weight, Lokr.Config(rank=2, factor=4, alpha=alpha))
+    names = {"left": "lokr_w1", "right_up": "lokr_w2_a", "right_down": "lokr_w2_b"}
+    ours.load_state_dict({own: getattr(layer, name)["default"] for own, name in names.items()})
+    assert close(ours.delta(weight), layer.get_delta_weight("default"))
+
+
+# PEFT compiles a CUDA extension for several factors, and without it warns and has one.
+@pytest.mark.filterwarnings("ignore:Failed to load the CUDA extension", "ignore:Setting boft_n_butterfly_factor")
+def test_boft_of_one_factor(model: nn.Sequential):
+    weight = frozen(model[0].weight)
+    layer = peft_layer(model, BOFTConfig(boft_block_size=4, boft_n_butterfly_factor=1, target_modules=["0"]))
+    layer.boft_s["default"].data.fill_(1.0)
+    halves = layer.boft_R["default"].detach()
+    rows, columns = torch.triu_indices(4, 4, 1)
+    ours = Boft(weight, Boft.Config(block_size=4, num_factors=1))
+    ours.load_state_dict({"skew": ((halves - halves.mT) / 2)[..., rows, columns]})
+    assert close(ours.delta(weight), merged(layer)[0])
