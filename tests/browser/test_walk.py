@@ -29,7 +29,7 @@ def train(page: Page, name: str) -> None:
     page.get_by_label("Concepts").click()
     page.get_by_role("option", name=name).click()
     page.keyboard.press("Tab")
-    page.get_by_label("Method").click()
+    page.get_by_label("Adapter").click()
     page.get_by_role("option", name="svdiff").click()
     expect(page.locator("#train-purpose")).to_contain_text("singular values only")
     page.get_by_label("Rank or budget").fill("")
@@ -61,7 +61,7 @@ def generate_both(page: Page, one: str, other: str) -> None:
     """Generates two concepts, each in its half."""
     tab(page, "Generate")
     page.locator("#prompt textarea").fill(f"a photo of <{one}> and <{other}>")
-    page.get_by_role("button", name="Places").click()
+    page.get_by_role("button", name="Regions").click()
     canvas = page.locator("#boxes svg")
     draw(canvas, (0.02, 0.02), (0.9, 0.45))
     expect(canvas.locator("rect")).to_have_count(1)
