@@ -110,8 +110,8 @@ def _full_svd_seconds(sites: dict[str, Site]) -> float:
 def main(
     rank: Annotated[int, typer.Option(help="The rank of all methods that have one.")] = 8,
     size: Annotated[list[int] | None, typer.Option(help="Sides of square layers; 320, 640 and 1280 if unset.")] = None,
-    rounds: Annotated[int, typer.Option(help="Rounds; every contender once in each.")] = 31,
-    memory: Annotated[bool, typer.Option(help="Also measure each contender's peak memory.")] = True,
+    rounds: Annotated[int, typer.Option(help="Rounds; every method once in each.")] = 31,
+    memory: Annotated[bool, typer.Option(help="Also measure each method's peak memory.")] = True,
     set_up: Annotated[bool, typer.Option(help="Also measure the set-up of the singular columns.")] = True,
     output: Annotated[Path, typer.Option(help="Where the table and the plot go.")] = RESULTS,
 ) -> None:

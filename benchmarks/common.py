@@ -9,7 +9,7 @@ from concepts.storage import atomic_write
 from training.reporting.timing import Timing
 
 RESULTS = Path(__file__).parent / "results"
-TIMING_COLUMNS = ("median seconds", "median ratio", "middle half of the ratios")
+TIMING_COLUMNS = ("median seconds", "median ratio", "interquartile range of the ratios")
 
 
 def plot_ratios(path: Path, groups: Mapping[str, Sequence[Timing]], reference: str) -> None:

@@ -142,12 +142,12 @@ def fusion_table(iterations: int, few: int) -> str:
         ("text encoder", (768, 768), iterations), ("keys and values", (320, 768), iterations),
         ("keys and values", (1280, 768), iterations), ("other attention", (640, 640), few),
     )  # fmt: skip
-    columns = ("part", "layer", "closed form, s", "objective", "L-BFGS steps", "L-BFGS, s", "its objective", "times")
+    columns = ("part", "layer", "closed form, s", "objective", "L-BFGS steps", "L-BFGS, s", "its objective", "speed-up")
     return table(columns, [fusion_row(*layer) for layer in layers])
 
 
 def ridge_table(shape: tuple[int, int] = (320, 768)) -> str:
-    """What the ridge costs in fit and saves in size."""
+    """The squared error and the norm of the delta for several ridges."""
     weight = torch.randn(*shape)
     adapters, xs = (
         adapters_for("gradient_fusion", weight, "ridge"),
@@ -160,7 +160,7 @@ def ridge_table(shape: tuple[int, int] = (320, 768)) -> str:
         parts = zip(adapters, xs, strict=True)
         fit = sum(float(((a.delta(weight) - delta) @ x.mT).double().square().sum()) for a, x in parts)
         rows.append([f"{ridge:g}", f"{fit:.6g}", f"{delta.norm():.4g}"])
-    return table(("ridge", "misfit", "size of the delta"), rows)
+    return table(("ridge", "squared error", "norm of the delta"), rows)
 
 
 def main(

@@ -88,7 +88,7 @@ def main(
         f"interleaved rounds; ratios are to {SAME} in the same round, which has our precision (bfloat16 autocast where "
         "the machine has it). The two generate the same pictures but for rounding: they differ by "
         f"{' and '.join(apart)} of 255 on average.\n\n"
-        + table(("batch", "by", "seconds a picture", *TIMING_COLUMNS), rows)
+        + table(("batch", "implementation", "seconds a picture", *TIMING_COLUMNS), rows)
     )
     write_results(results, "generation", text, SAME, groups)
 

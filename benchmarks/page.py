@@ -28,7 +28,7 @@ from training.reporting.timing import machine
 
 TABS = ("Concepts", "Train", "Generate", "Compare", "Score")
 USABLE, SWITCH = 3.0, 0.3
-"""The bars, in seconds."""
+"""The limits, in seconds."""
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -116,8 +116,8 @@ def main(
         ["switch of tabs while a training runs", str(len(switches)), f"{np.median(switches):.3f}",
          f"{max(switches):.3f}", f"{SWITCH}"],
     ]  # fmt: skip
-    columns = ("what", "times", "median seconds", "longest", "bar")
-    text = f"# The page\n\n{machine()} Headless Chromium on the same machine.\n\n{table(columns, rows)}"
+    columns = ("what", "repeats", "median seconds", "longest", "limit")
+    text = f"# The web UI\n\n{machine()} Headless Chromium on the same machine.\n\n{table(columns, rows)}"
     results.mkdir(parents=True, exist_ok=True)
     atomic_write(results / "page.md", text.encode())
     typer.echo(text)

@@ -98,7 +98,7 @@ ASKED = ("page_of_the_list", "page_of_an_owner", "search_by_name", "lease", "col
 def scaling(
     server: Annotated[Path | None, typer.Option(help="Where the databases stay; a temporary folder if unset.")] = None,
     rows: Annotated[list[int], typer.Option(help="How many concepts.")] = [10_000, 1_000_000],  # noqa: B006
-    repeats: Annotated[int, typer.Option(help="How often each question is asked; 0 only makes the rows.")] = 200,
+    repeats: Annotated[int, typer.Option(help="Number of queries of each kind; 0 only makes the rows.")] = 200,
 ) -> None:
     """Make a library of each size, ask, and compare."""
     sizes = sorted(rows)
@@ -134,7 +134,7 @@ def _answers(asked: dict[int, Questions], repeats: int) -> dict[int, dict[str, n
 
 def _document(found: dict[int, dict[str, np.ndarray]], repeats: int, sizes_summary: str) -> str:
     sizes = sorted(found)
-    columns = ["question", *(f"{size:,}: median, 95%" for size in sizes), "ratio of the 95%", "holds"]
+    columns = ["query", *(f"{size:,}: p50, p95" for size in sizes), "p95 ratio", "target met"]
     lines = []
     for name in ASKED:
         p95 = [float(np.quantile(found[size][name], 0.95)) for size in sizes]
@@ -143,7 +143,7 @@ def _document(found: dict[int, dict[str, np.ndarray]], repeats: int, sizes_summa
         holds = "yes" if p95[-1] <= BAR_SECONDS and ratio <= BAR_RATIO else "no"
         lines.append([name.replace("_", " "), *cells, f"{ratio:.2f}", holds])
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    note = f"{repeats} answers each, in turns, from a PostgreSQL with {MEMORY} of shared buffers, warm; "
+    note = f"{repeats} queries each, in turns, from a PostgreSQL with {MEMORY} of shared buffers, warm; "
     note += f"{os.cpu_count()} cores, load averages {load} at the end. {sizes_summary}."
     return f"{table(columns, lines)}\n\n{note}\n"
 

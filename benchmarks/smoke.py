@@ -27,7 +27,10 @@ from training.reporting.timing import machine
 from ui.cli.demo_run import RECIPE
 from ui.services.workflow import PREVIEWS, Trained, Workflow, summary
 
-COLUMNS = ("method", "trained", "loss at start", "loss at end", "image alignment", "the base's", "seconds", "smoke bar")
+COLUMNS = (
+    "method", "trained parameters", "loss at start", "loss at end", "image alignment", "image alignment of the base",
+    "seconds", "smoke test",
+)  # fmt: skip
 
 
 def started(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def measured(trained: Trained, seconds: float) -> dict[str, Any]:
 
 
 def prepare(workflow: Workflow, name: str) -> None:
-    """Generates the prior pictures, which all methods share, so that none of them is measured with it."""
+    """Generates the class images, which all methods share, so that none of them is measured with it."""
     concept, cache = workflow.library.concept(name), workflow.library.local / "priors"
     examples = [Example(picture) for picture in workflow.pictures(concept)]
     build_training_set(workflow.base, examples, concept.class_word, Recipe(), cache)
@@ -89,7 +92,7 @@ def as_table(document: Mapping[str, Any]) -> str:
             rows.append([method, row["refused"], *[""] * (len(COLUMNS) - 2)])
             continue
         numbers = (row["first_loss"], row["last_loss"], row["image_alignment"], document["base_image_alignment"])
-        outcome = "passed" if passed(row, document["base_image_alignment"]) else "missed"
+        outcome = "passed" if passed(row, document["base_image_alignment"]) else "failed"
         cells = [f"{row['parameters']:,}", *(f"{n:.4f}" for n in numbers), f"{row['seconds']:.0f}", outcome]
         rows.append([method, *cells])
     settings = document["settings"]

@@ -1,6 +1,6 @@
 """Time of our loop's step at Stable Diffusion 1.5's size as a ratio to diffusers' train_dreambooth_lora, in one run.
 
-`uv run python -m benchmarks.training`; the weights are random, and the latents are there already.
+`uv run python -m benchmarks.training`; the weights are random, and the latents are cached.
 """
 
 from collections.abc import Callable
@@ -143,9 +143,9 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 12,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     side: Annotated[int, typer.Option(min=8, help="Side of the latents; Stable Diffusion 1.5 generates 64.")] = 32,
-    batch: Annotated[int, typer.Option(min=2, help="Pictures in a step, half of them prior pictures.")] = 2,
+    batch: Annotated[int, typer.Option(min=2, help="Batch size, half of it class images.")] = 2,
     rank: Annotated[int, typer.Option(min=1, help="The LoRA's rank.")] = 8,
-    precision: Annotated[str, typer.Option(help="Of the products: bfloat16 or float32.")] = "bfloat16",
+    precision: Annotated[str, typer.Option(help="Mixed precision: bfloat16 or float32.")] = "bfloat16",
     results: Annotated[Path, typer.Option(help="Where the table and the plot go.")] = RESULTS,
 ) -> None:
     """Measure, and write training.md and training.png."""
@@ -158,13 +158,13 @@ def main(
     })  # fmt: skip
     timings = measure(device, side, recipe, rounds)
     text = (
-        f"# A training step at Stable Diffusion 1.5's size\n\n{machine()} On {device}, random weights, latents "
-        f"{side}x{side} at hand ({8 * side} pixels), LoRA of rank {rank} at all attention sites of UNet and text "
-        f"encoder, batch {batch} with half of it prior pictures, {precision} products, AdamW, {rounds} interleaved "
-        f"rounds; ratios are to {REFERENCE} in the same round: diffusers' train_dreambooth_lora, which keeps frozen "
-        f"weights in {precision}, here without its data loader and logs. "
+        f"# A training step at Stable Diffusion 1.5's size\n\n{machine()} On {device}, random weights, cached "
+        f"latents {side}x{side} ({8 * side} pixels), LoRA of rank {rank} in all attention layers of UNet and text "
+        f"encoder, batch {batch} with half of it class images, mixed_precision {precision}, AdamW, {rounds} "
+        f"interleaved rounds; ratios are to {REFERENCE} in the same round: diffusers' train_dreambooth_lora, which "
+        f"keeps frozen weights in {precision}, here without its data loader and logs. "
         f"{PRESERVING} is our default loss, which also evaluates the frozen layers.\n\n"
-        + table(("by", *TIMING_COLUMNS), [[t.name, *t.cells()] for t in timings])
+        + table(("implementation", *TIMING_COLUMNS), [[t.name, *t.cells()] for t in timings])
     )
     write_results(results, "training", text, REFERENCE, {"a training step": timings})
 

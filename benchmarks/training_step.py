@@ -114,8 +114,8 @@ def main(
     counts = {name: f"{sum(p.numel() for p in parameters):,}" for name, (_, parameters) in models.items()}
     rows = [[timing.name, counts[timing.name], *timing.cells()] for timing in timings]
     text = (
-        f"# A training step on toybox\n\n{machine()} Rank {RANK} at all {len(models[REFERENCE][0].sites)} attention "
-        f"sites of UNet and text encoder, batch {batch_size}, forward, backward and AdamW, {rounds} interleaved "
+        f"# A training step on toybox\n\n{machine()} Rank {RANK} in all {len(models[REFERENCE][0].sites)} attention "
+        f"layers of UNet and text encoder, batch {batch_size}, forward, backward and AdamW, {rounds} interleaved "
         f"rounds; ratios are to {REFERENCE} in the same round.\n\n"
         + table(("adapter", "trained parameters", *TIMING_COLUMNS), rows)
     )

@@ -12,7 +12,7 @@ from studio.models.layer_strengths import Strength, scaled_strength
 OF_ACTIVATIONS = {"gradient_fusion": False, "gradient_fusion_preserving": True, "custom_diffusion": True}
 """The methods that read layers' inputs, and whether outputs without a concept should be preserved."""
 PARAMETERS = ("density", "ridge", "rank")
-"""What merge methods can be told, each by the name of its argument."""
+"""The parameters of merge methods, each by the name of its argument."""
 
 
 def default_method(concepts: Mapping[str, TrainedConcept]) -> str:
@@ -45,7 +45,7 @@ class MergeConfig:
 
     @property
     def parameters(self) -> dict[str, float]:
-        """What is told to the method beside the concepts."""
+        """The method's parameters that are set, by name."""
         return {name: value for name in PARAMETERS if (value := getattr(self, name)) is not None}
 
     def strengths_for(self, concepts: Mapping[str, TrainedConcept]) -> dict[str, Strength]:

@@ -41,7 +41,7 @@ def trim(delta: Tensor, density: float) -> Tensor:
 
 
 def _order_statistic(values: Tensor, place: int) -> float:
-    """What stands at this place, from 0, when values (n,) are sorted. NumPy selects 50 times faster than torch."""
+    """The value at this index, from 0, of the sorted values (n,). NumPy selects 50 times faster than torch."""
     if values.device.type == "cpu":
         return float(np.partition(values.detach().numpy(), place)[place])
     return values.kthvalue(place + 1).values.item()

@@ -29,11 +29,11 @@ def train(page: Page, name: str) -> None:
     page.get_by_label("Concepts").click()
     page.get_by_role("option", name=name).click()
     page.keyboard.press("Tab")
-    page.get_by_label("Method").click()
+    page.get_by_label("Adapter").click()
     page.get_by_role("option", name="svdiff").click()
     expect(page.locator("#train-purpose")).to_contain_text("singular values only")
     page.get_by_label("Rank or budget").fill("")
-    expect(page.locator("#cost").get_by_text("numbers, a file of")).to_be_visible()
+    expect(page.locator("#cost").get_by_text("trained parameters, a file of")).to_be_visible()
     page.get_by_role("button", name="Every option").click()
     for option, value in SMALL.items():
         page.locator(f"#train-{option}").locator("input, textarea").fill(value)
@@ -53,7 +53,7 @@ def see_it_learned(page: Page, name: str, reload: Callable[[Page], None]) -> Non
     expect(page.locator("#previews img").first).to_be_visible()
     expect(page.locator("#alignment")).to_be_visible()
     expect(job.locator(".state")).to_have_text("done", timeout=LONG)
-    expect(page.locator("#outcome")).to_contain_text(f"{name} is learned")
+    expect(page.locator("#outcome")).to_contain_text(f"{name} is trained")
     assert page.locator("#curve").screenshot() != before
 
 
@@ -61,7 +61,7 @@ def generate_both(page: Page, one: str, other: str) -> None:
     """Generates two concepts, each in its half."""
     tab(page, "Generate")
     page.locator("#prompt textarea").fill(f"a photo of <{one}> and <{other}>")
-    page.get_by_role("button", name="Places").click()
+    page.get_by_role("button", name="Regions").click()
     canvas = page.locator("#boxes svg")
     draw(canvas, (0.02, 0.02), (0.9, 0.45))
     expect(canvas.locator("rect")).to_have_count(1)

@@ -14,8 +14,8 @@ BASELINES = ("lora+fedavg", "lora+fedavg+average", "orthogonal+orthogonal", "ort
 LIMITS = (
     ("alone_identity_worst", "identity accuracy of the worst of 3 concepts, one at a time", 0.85, True),
     ("region_identity_worst", "identity accuracy of the worst of 3 regions", 0.70, True),
-    ("leak_class_word", "leak to the class word (cosine distance)", 0.05, False),
-    ("leak_unrelated", "leak to unrelated prompts (cosine distance)", 0.02, False),
+    ("leak_class_word", "leakage to the class word (cosine distance)", 0.05, False),
+    ("leak_unrelated", "leakage to unrelated prompts (cosine distance)", 0.02, False),
 )
 """A metric, its description, its limit, and whether higher is better."""
 COMPARED = {"alone_image_alignment": "one at a time", "region_image_alignment": "by region"}
@@ -42,7 +42,7 @@ def evaluate_claims(rows: Rows) -> list[dict[str, Any]]:
         shared = sorted(own.keys() & by_pair[baseline].keys())
         for measure, words in COMPARED.items() if shared else ():
             differences = [own[seed][measure] - by_pair[baseline][seed][measure] for seed in shared]
-            claim = f"image alignment {words}, less that of {baseline}: above its spread"
+            claim = f"image alignment {words}, minus that of {baseline}: above its standard deviation"
             lines.append(_line(claim, differences, _beyond_spread))
     return lines
 

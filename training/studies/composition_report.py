@@ -14,16 +14,16 @@ from training.studies.summaries import summarised, with_spread
 
 MEASURES = {
     "alone_identity": "identity accuracy, one at a time",
-    "alone_identity_worst": "that of the worst concept",
+    "alone_identity_worst": "identity accuracy of the worst concept",
     "region_identity": "identity accuracy by region",
-    "region_identity_worst": "that of the worst region",
+    "region_identity_worst": "identity accuracy of the worst region",
     "alone_image_alignment": "image alignment, one at a time",
     "region_image_alignment": "image alignment by region",
     "alone_text_alignment": "text alignment, one at a time",
-    "leak_class_word": "leak to the class word (cosine distance)",
-    "leak_class_word_pixels": "leak to the class word (pixels)",
-    "leak_unrelated": "leak to unrelated prompts (cosine distance)",
-    "leak_unrelated_pixels": "leak to unrelated prompts (pixels)",
+    "leak_class_word": "leakage to the class word (cosine distance)",
+    "leak_class_word_pixels": "leakage to the class word (pixels)",
+    "leak_unrelated": "leakage to unrelated prompts (cosine distance)",
+    "leak_unrelated_pixels": "leakage to unrelated prompts (pixels)",
     "merge_seconds": "seconds to merge",
 }
 MEASURES_KEPT = tuple(MEASURES)[:7]
@@ -80,7 +80,7 @@ def placements(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 compared = {"pair": f"{top['pair']} − {row['variant']}"}
                 found.append(compared | {measure: top[measure] - row[measure] for measure in PLACEMENT_MEASURES})
     return [
-        {"top columns less others": line["pair"], "rows": line["n"]}
+        {"top columns minus others": line["pair"], "rows": line["n"]}
         | {MEASURES[measure]: with_spread(line, measure) for measure in PLACEMENT_MEASURES}
         for line in summarised(found, ("pair",), PLACEMENT_MEASURES)
     ]
@@ -111,20 +111,21 @@ def composition_page(
     text = (
         f"Sample concepts trained separately for {settings['steps']} steps at rank {settings['rank']}, then merged. "
         "Identity accuracy is the share of pictures whose nearest reference set, among all twelve sample concepts, is "
-        f"the concept's own; alignment and leak are cosines in the embedding of {backbone}. Values are means over the "
-        "seeds, of training and generating alike, ± their standard deviation. A pair reads ADAPTER+MERGE; average "
-        "is strengths of 1/k, and unmerged applies each concept's adapters separately, inside its region only."
+        f"the concept's own; alignment is a cosine and leakage a cosine distance in the embedding of {backbone}. "
+        "Values are means over the seeds, of training and generating alike, ± their standard deviation. A pair is "
+        "written ADAPTER+MERGE; average is strengths of 1/k, and unmerged applies each concept's adapters separately, "
+        "inside its region only."
     )
     sections = [
-        Section("What holds", claims_summary(claims), rows=claims),
-        Section("Measures by number of concepts", text, [plots(lines)]),
+        Section("Claims", claims_summary(claims), rows=claims),
+        Section("Metrics by number of concepts", text, [plots(lines)]),
         Section(
-            "How many concepts fit",
+            "How many concepts can be merged",
             f"Before the mean identity accuracy falls below {MIN_IDENTITY}.",
             rows=merge_capacity(lines),
         ),
         Section("Identity and alignment", "", rows=[_cells(line, kept) for line in lines]),
-        Section("Leak and time", "", rows=[_cells(line, leaked) for line in lines]),
+        Section("Leakage and time", "", rows=[_cells(line, leaked) for line in lines]),
     ]
     if compared := placements(rows):
         words = (

@@ -57,9 +57,9 @@ def cost_page(rows: Rows, settings: Mapping[str, Any]) -> Page:
     how = (
         f"{settings['machine']} Each adapter in its default size. A step is a whole training step with the default "
         f"recipe, batch 8, including preservation loss and token; times are medians of {settings['rounds']} "
-        f"rounds, and the ratio is to {REFERENCE} in the same round, with the middle half of the ratios. Set-up makes "
-        "the adapters and, where they need them, the singular columns, later read from a cache. Peak memory is "
-        "what a step adds in a separate process. Throughput is pictures per second of "
+        f"rounds, and the ratio is to {REFERENCE} in the same round, with the interquartile range of the ratios. "
+        "Set-up makes the adapters and, where they need them, the singular columns, later read from a cache. Peak "
+        "memory is what a step adds in a separate process. Throughput is pictures per second of "
         f"{settings['num_inference_steps']} denoising steps in a batch of {settings['pictures']}, timed once; unmerged "
         "applies the adapters beside the frozen layers, where their changes are matrices."
     )
@@ -86,7 +86,7 @@ def cost_page(rows: Rows, settings: Mapping[str, Any]) -> Page:
 
 def _on_base(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "adapter": row["adapter"], "rank": _formatted(row["rank"], ""), "trained": f"{row['trained']:,}",
+        "adapter": row["adapter"], "rank": _formatted(row["rank"], ""), "trained parameters": f"{row['trained']:,}",
         "as published": f"{row['published']:,}", "changed": f"{row['changed']:,}", "bytes": f"{row['bytes']:,}",
         "set-up s": row["set_up_seconds"], "step s": row["step_seconds"],
         f"ratio to {REFERENCE}": f"{row['step_ratio']:.2f} ({row['step_ratio_low']:.2f} to "
@@ -99,7 +99,7 @@ def _on_base(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_layers(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "adapter": row["adapter"], "trained": f"{row['trained']:,}", "as published": f"{row['published']:,}",
+        "adapter": row["adapter"], "trained parameters": f"{row['trained']:,}", "as published": f"{row['published']:,}",
         "bytes": f"{row['bytes']:,}", "set-up s": row["set_up_seconds"], "step s": row["step_seconds"],
         "forward merged s": row["merged_seconds"], "forward unmerged s": row["unmerged_seconds"],
         "peak MB": _formatted(row["peak_megabytes"]),

@@ -133,7 +133,7 @@ def _rates(trainings: Rows, settings: Mapping[str, Any]) -> list[dict[str, Any]]
         line[f"{row['rate']:g}"] = "diverged" if row["diverged"] else row["image_alignment"]
     wanted = [f"{rate:g}" for rate in settings["rates"]]
     return [
-        {**line, **{rate: line.get(rate, "") for rate in wanted}, "taken": f"{taken[key]:g}" if key in taken else ""}
+        {**line, **{rate: line.get(rate, "") for rate in wanted}, "chosen": f"{taken[key]:g}" if key in taken else ""}
         for key, line in found.items()
     ]
 

@@ -79,7 +79,7 @@ def pull(workflow: Workflow, repository: str, name: str | None = None, endpoint:
     """Downloads a concept that `push` uploaded into the library, under another name if one is given.
 
     Raises StudioError for a repository without a concept, or of another base, and LibraryError for a name that is
-    taken. Columns that it shares with a concept of the library are entered in the ledger.
+    taken. Columns that it shares with a concept of the library are recorded.
     """
     record, trained = _fetched(repository, endpoint)
     chosen, word = name or record["name"], record["class_word"]

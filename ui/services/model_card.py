@@ -41,7 +41,7 @@ def model_card(
 def _use(token: str, repository: str, lora: Export | None) -> str:
     ours = f'In Concept Studio: `studio pull {repository}`, then `studio generate "a photo of {token}"`.'
     if lora is None:
-        return f"## Use\n\n{ours} No LoRA can hold what it changes, so that other tools need a whole checkpoint."
+        return f"## Use\n\n{ours} No LoRA can represent what it changes, so other tools need a full checkpoint."
     mean = " Its token is the mean of the layers' own vectors, which only the studio reads." if lora.averaged else ""
     exact = "" if lora.error < 1e-6 else f" The LoRA is an approximation, with a relative error of {lora.error:.2f}."
     return "\n".join([

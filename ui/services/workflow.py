@@ -100,7 +100,7 @@ class Workflow(ImageGenerator):
         return recipe.model_copy(update={"threads": recipe.threads or get_num_threads()})
 
     def claim(self, name: str, trained: TrainedConcept) -> ColumnBlock | None:
-        """Enters the columns of a concept that was trained elsewhere in the ledger; the block tells what overlaps.
+        """Records the columns of a concept that was trained elsewhere; the block says what overlaps.
 
         None where its method has no columns of its own.
         """

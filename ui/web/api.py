@@ -58,13 +58,13 @@ class Endpoints:
         return _job(job)
 
     def job(self, identifier: str) -> dict[str, Any]:
-        """A training: where it stands, with the loss of every step."""
+        """A training job: its state and step, with the loss of every step."""
         self._hands.ensure_running()
         job = self._library.jobs.job(identifier)
         return {**_job(job), "losses": self._library.jobs.losses(job.id)}
 
     def cancel(self, identifier: str) -> dict[str, Any]:
-        """Gives a training up."""
+        """Cancels a training."""
         return _job(self._library.jobs.cancel(identifier))
 
     def generate(
@@ -102,7 +102,7 @@ class Endpoints:
         ], _file(file)
 
     def export(self, name: str, layout: str = "kohya") -> list[dict[str, Any]]:
-        """A trained concept for other tools: kohya, diffusers or peft; its learned word is a file of its own."""
+        """A trained concept for other tools: kohya, diffusers or peft; its token is a textual inversion file."""
         files, _ = export_for_download(self._workflow, name, layout)
         return [_file(file) for file in files]
 

@@ -53,7 +53,7 @@ class RequestFilter:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
         if origin and urlsplit(origin).netloc != headers.get("host"):
-            return PlainTextResponse("Open the studio's own page.", 403)
+            return PlainTextResponse("Requests from other sites are refused. Open the web UI itself.", 403)
         if not _OPEN.fullmatch(scope["path"]):
             return PlainTextResponse("There is nothing here.", 404)
         if scope["method"] == "POST" and scope["path"].startswith("/login") and self._too_often(scope):
@@ -93,8 +93,8 @@ def _refused_event(body: bytes) -> PlainTextResponse | None:
     try:
         fetches = _names_an_address(json.loads(body))
     except (ValueError, RecursionError):
-        return PlainTextResponse("Send what the page itself sends.", 400)
-    return PlainTextResponse("Upload the file: no address is fetched.", 403) if fetches else None
+        return PlainTextResponse("The request is not valid JSON.", 400)
+    return PlainTextResponse("URLs are not fetched. Upload the file.", 403) if fetches else None
 
 
 def _names_an_address(value: Any) -> bool:

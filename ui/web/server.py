@@ -24,7 +24,8 @@ MOST_UPLOAD = "128mb"
 MOST_WAITING = 200
 _HOUR = 3600
 _HEADER = """
-<div class="top"><h1>Concept Studio</h1><p>Teach a model new things from a few pictures, and generate them together.</p>
+<div class="top"><h1>Concept Studio</h1>
+<p>Teach a model new concepts from a few pictures, and generate them together.</p>
 <button type="button" class="small-button" aria-label="Switch between light and dark">◐</button></div>
 """
 _DARK = "element.querySelector('button').onclick = () => document.body.classList.toggle('dark');"

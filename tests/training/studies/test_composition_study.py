@@ -144,7 +144,7 @@ def test_the_report_has_how_many_concepts_fit_and_whether_the_top_columns_are_be
     assert bottom["identity accuracy, one at a time"] == "fewer than 2"
     assert bottom["identity accuracy by region"] == "2, not 4", "what was not measured does not count"
     (line,) = placements(rows)
-    assert line["top columns less others"] == "spectral_additive+spectral − bottom_columns"
+    assert line["top columns minus others"] == "spectral_additive+spectral − bottom_columns"
     assert line["identity accuracy, one at a time"] == "0.400"
 
 
@@ -162,12 +162,12 @@ def test_the_claims_are_evaluated_at_three_concepts_seed_by_seed():
     assert (worst["holds"], worst["seeds"]) == ("yes", 2)
     assert worst["mean"] == pytest.approx(0.85)
     assert found["identity accuracy of the worst of 3 regions"]["holds"] == "no"
-    assert found["leak to unrelated prompts (cosine distance)"]["holds"] == "yes"
-    ahead = found["image alignment one at a time, less that of lora+fedavg"]
+    assert found["leakage to unrelated prompts (cosine distance)"]["holds"] == "yes"
+    ahead = found["image alignment one at a time, minus that of lora+fedavg"]
     assert ahead["holds"] == "yes"
     assert ahead["mean"] == pytest.approx(0.105)
     assert ahead["standard deviation"] == pytest.approx(0.005 * 2**0.5)
-    assert found["image alignment by region, less that of lora+fedavg"]["holds"] == "no"
-    single = found["image alignment one at a time, less that of orthogonal+orthogonal"]
+    assert found["image alignment by region, minus that of lora+fedavg"]["holds"] == "no"
+    single = found["image alignment one at a time, minus that of orthogonal+orthogonal"]
     assert (single["holds"], single["standard deviation"]) == ("undecided with one seed", None)
     assert "Not evaluated" in claims_summary(evaluate_claims(rest))

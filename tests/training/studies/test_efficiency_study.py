@@ -91,7 +91,7 @@ def test_the_page_has_plots_a_grid_tables_and_the_command(study: EfficiencyStudy
     assert len((study.folder / "efficiency.csv").read_text().splitlines()) == 1 + len(rows)
     text = page.publish(tmp_path / "docs", "studio study efficiency --seeds 2").read_text()
     pictures = [line for line in text.splitlines() if line.startswith("![")]
-    assert text.count("Made again by `studio study efficiency --seeds 2`") == len(pictures) == 2
+    assert text.count("Reproduce with `studio study efficiency --seeds 2`") == len(pictures) == 2
     for line in pictures:
         assert (tmp_path / "docs" / line.rpartition("(")[2].rstrip(")")).stat().st_size > 1000
 

@@ -88,7 +88,7 @@ function draw() {
   root.replaceChildren();
   if (!names.includes(chosen)) { chosen = names[0] || null; corner = null; }
   if (!names.length) {
-    root.textContent = "Name a concept in the prompt to give it a place in the picture.";
+    root.textContent = "Name a concept in the prompt to give it a region.";
     return;
   }
   drawNames(root);

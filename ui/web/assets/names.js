@@ -25,7 +25,7 @@ function draw() {
   const begun = unfinished(), names = props.value || [];
   fitting = begun ? names.filter((name) => name.toLowerCase().startsWith(begun[1].toLowerCase())) : names;
   bar.replaceChildren();
-  if (!names.length) bar.textContent = "No concept is trained yet: the tab Train teaches one. Any other prompt can be generated.";
+  if (!names.length) bar.textContent = "No concept is trained yet: train one in the tab Train. Any other prompt can be generated.";
   for (const name of fitting.slice(0, 24)) {
     const button = document.createElement("button");
     button.type = "button";

@@ -14,7 +14,7 @@ from ui.web.thumbnails import fitted
 
 _HINT = (
     "Paint over what is to be learned; where nothing is painted, the whole picture counts. For a training that uses "
-    "captions and masks, open Every option in the tab Train, choose Captions: files, and tick Masked."
+    "captions and masks, open Every option in the tab Train, choose Captions: files, and tick Masked loss."
 )
 _CLICKED = """
 element.addEventListener('click', (event) => {
@@ -58,7 +58,7 @@ def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
 def _form() -> tuple[gr.Textbox, gr.HTML, gr.Button]:
     """Caption, brush and button."""
     caption = gr.Textbox(
-        "", label="Caption", lines=2, info="What this picture shows; the class word in it becomes the concept.",
+        "", label="Caption", lines=2, info="What this picture shows; the class word in it is replaced by the token.",
         placeholder="a dog asleep on a red sofa", elem_id="caption",
     )  # fmt: skip
     gr.HTML(html.note(_HINT))

@@ -16,7 +16,7 @@ _PROMPTS = 25
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
 _EMPTY = (
     "Choose a trained concept: four pictures of each of DreamBench's 25 prompts are generated and scored, one prompt "
-    "after the other. Others can generate meanwhile."
+    "after the other. Other users can generate images meanwhile."
 )
 
 

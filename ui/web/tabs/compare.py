@@ -115,7 +115,7 @@ def _form(workflow: Workflow) -> list[Any]:
     """Prompt, both axes with their values, seed, steps and guidance."""
     prompt = gr.Textbox(
         label="Prompt", lines=2, placeholder="a photo of {} on the beach", elem_id="compare-prompt",
-        info="{} is where the concepts of an axis stand; <name> stands everywhere.",
+        info="{} is replaced by each concept of an axis; <name> stays in every prompt.",
     )  # fmt: skip
     axes = [*_axis(workflow, prompt, "Across", "concept"), *_axis(workflow, prompt, "Down", "strength")]
     with gr.Row():

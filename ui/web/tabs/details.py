@@ -46,12 +46,12 @@ def detail_events(
 
     def remove(name: str) -> tuple[Any, ...]:
         removed = library.remove_concept(name, permanent=False)
-        told = html.note(f"Removed {removed}. It keeps its columns until it is removed for good.")
-        return cards(), told, gr.Column(visible=False), gr.Button(f"Undo: bring {removed} back", visible=True), removed
+        told = html.note(f"Removed {removed}. Its columns stay allocated until it is removed permanently.")
+        return cards(), told, gr.Column(visible=False), gr.Button(f"Undo: restore {removed}", visible=True), removed
 
     def restore(name: str) -> tuple[Any, ...]:
         concept = library.restore_concept(name)
-        told = html.note(f"{concept.name} is back with all it had.", "good")
+        told = html.note(f"Restored {concept.name}.", "good")
         return cards(), told, gr.Button(visible=False)
 
     opened, group, problem, removed = details["opened"], details["group"], details["problem"], gr.State("")

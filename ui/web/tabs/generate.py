@@ -18,8 +18,8 @@ from ui.web.tabs.generation_form import MAX_SLIDERS, given, inputs, requests_of,
 
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
 _EMPTY = (
-    "Write a prompt and press Generate: pictures come here one after the other, and stay. Names of trained concepts "
-    "stand below the prompt; the tab Train teaches more."
+    "Write a prompt and press Generate: images appear here one after the other, and are kept. Names of trained "
+    "concepts are shown below the prompt; train more in the tab Train."
 )
 
 
@@ -61,7 +61,7 @@ def _strengths_and_boxes() -> dict[str, Any]:
             for _ in range(MAX_SLIDERS)
         ]
     }
-    with gr.Accordion("Places", open=False, elem_id="places"):
+    with gr.Accordion("Regions", open=False, elem_id="places"):
         form["layout"] = gr.Radio(["free", "side by side", "one above the other"], value="free", label="Layout",
                                   info="Or draw: choose a name, then click two corners.")  # fmt: skip
         form["boxes"] = gr.HTML(

@@ -28,7 +28,7 @@ SETTINGS = (
 )  # fmt: skip
 """The settings whose controls hold their values as they are."""
 _OPTIONAL = ("density", "ridge", "rank", "method", "scheduler")
-_METHODS = [("what suits the concepts", ""), *((name, name) for name in (*MERGES, UNMERGED))]
+_METHODS = [("automatic", ""), *((name, name) for name in (*MERGES, UNMERGED))]
 _SCHEDULERS = [("the base's own", ""), *((name, name) for name in SCHEDULERS)]
 _KINDS = list(dict.fromkeys(kind for known in KNOWN_MODELS.values() for kind in known))
 
@@ -94,8 +94,9 @@ def _merge_controls(names: list[str]) -> dict[str, Any]:
             form[name] = control(GenerationRequest, name, "generate", value="", min_width=100)
     form["average"] = control(GenerationRequest, "average", "generate")
     form["part_strengths"] = gr.Textbox(
-        label="Strengths by part or block", placeholder="rex=unet:0.8,text_encoder:0.5,unet.up_blocks.1:0.2", lines=2,
-        info="One concept a line, parts and blocks named as in diffusers.", elem_id="generate-strengths",
+        label="Strengths by component or block", lines=2,
+        placeholder="rex=unet:0.8,text_encoder:0.5,unet.up_blocks.1:0.2",
+        info="One concept a line, components and blocks named as in diffusers.", elem_id="generate-strengths",
     )  # fmt: skip
     form["concepts"] = gr.Dropdown(
         names, value=[], multiselect=True, label="Other concepts", elem_id="generate-concepts",
@@ -110,7 +111,7 @@ def _control_slot(number: int) -> list[Any]:
         kind = gr.Dropdown(_KINDS, value=_KINDS[0], allow_custom_value=True, label="Kind", info=info["kind"])
         image = gr.File(label="Image", height=100, elem_id=f"generate-control-{number}")
     with gr.Row():
-        model = gr.Textbox(label="Model", max_lines=1, info="A model of the hub; the usual one if empty.")
+        model = gr.Textbox(label="Model", max_lines=1, info="A Hugging Face Hub model ID; the default one if empty.")
         scale = gr.Slider(0, 2, 1, step=0.05, label="Conditioning scale", info=info["conditioning_scale"])
     return [kind, image, model, scale]
 

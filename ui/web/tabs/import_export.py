@@ -27,7 +27,7 @@ def export_panel(workflow: Workflow, opened: gr.State) -> None:
 
     def export(name: str, chosen: str) -> tuple[str, Any]:
         made, notes = export_for_download(workflow, name, chosen)
-        told = " ".join(["Click a size to download. The learned word is the file that ends in .tokens.", *notes])
+        told = " ".join(["Click a size to download. The token is the file that ends in .tokens.safetensors.", *notes])
         return html.note(told, "good"), gr.File(value=[str(file) for file in made], visible=True)
 
     listen(button.click, export, [opened, layout], [message, files], problem, model=True)
@@ -69,7 +69,7 @@ def _import_form() -> tuple[list[Any], list[Any], gr.Button]:
     word_problem = gr.HTML(elem_classes="spot")
     trigger = gr.Textbox(
         "", label="Trigger words", placeholder="drgn dragon", max_lines=1,
-        info="What <name> stands for without a textual inversion; what the file says if unset.",
+        info="What <name> stands for without a textual inversion; the trigger words in the file if unset.",
     )  # fmt: skip
     button = gr.Button("Import", size="sm")
     return [file, tokens, name, word, trigger], [name_problem, word_problem, file_problem], button

@@ -15,8 +15,8 @@ from ui.web.tabs.events import MOST_LISTED, FieldError, about, listen, problem_s
 
 _MOST = 64
 _EMPTY = (
-    "Drop pictures and write what they should show. Scores are cosines in the embedding of one CLIP model, whose name "
-    "stands beside them."
+    "Drop pictures and write what they should show. Scores are cosine similarities of the embeddings of one CLIP "
+    "model, which the table names."
 )
 
 

@@ -32,7 +32,7 @@ _PARTS = [part for part in reversed(Recipe.__mro__) if issubclass(part, Group) a
 _ADAPTER = Recipe.model_fields["adapter"].default
 _SEVERAL = "One or several: they are trained one after another."
 _VARIANTS = (
-    "Trains the same pictures with other methods and ranks as well. Each becomes a concept of its own, named as "
+    "Trains the same pictures with other adapters and ranks as well. Each becomes a concept of its own, named as "
     "rex-lora or rex-r4; the axes adapter and rank of the tab Compare put them side by side."
 )
 _PRESET = "standard"
@@ -58,7 +58,7 @@ def _form() -> dict[str, Any]:
             choices=[], multiselect=True, allow_custom_value=True, label="Concepts", elem_id="train-names",
             info=_SEVERAL,
         ),
-        "adapter": gr.Dropdown(list(ADAPTERS), value=_ADAPTER, label="Method",
+        "adapter": gr.Dropdown(list(ADAPTERS), value=_ADAPTER, label="Adapter",
                                elem_id="train-method"),
         "purpose": gr.HTML(html.note(GOOD_FOR[_ADAPTER]), elem_classes="spot", elem_id="train-purpose"),
         "preset": gr.Radio(list(PRESETS), value=_PRESET, label="Preset", info=_STEPS),
@@ -70,7 +70,7 @@ def _form() -> dict[str, Any]:
     form["cost"] = gr.HTML(elem_classes="spot", elem_id="cost")
     form |= _several()
     with gr.Accordion("Every option", open=False):
-        form["options"] = gr.Textbox(label="Options of the method", placeholder="alpha=4", lines=2,
+        form["options"] = gr.Textbox(label="Options of the adapter", placeholder="alpha=4", lines=2,
                                      elem_id="train-options", info="NAME=VALUE, one a line.")  # fmt: skip
         form["others"] = [option for part in _PARTS for option in _options(part)]
     form["train"] = gr.Button("Train", variant="primary", elem_id="train")
@@ -84,7 +84,7 @@ def _several() -> dict[str, Any]:
     with gr.Accordion("Several trainings, to compare", open=False):
         gr.HTML(html.note(_VARIANTS))
         adapters = gr.Dropdown(
-            list(ADAPTERS), multiselect=True, label="Other methods", elem_id="train-adapters",
+            list(ADAPTERS), multiselect=True, label="Other adapters", elem_id="train-adapters",
             info="Each at its own size, or at the ranks below.",
         )  # fmt: skip
         ranks = gr.Textbox(
