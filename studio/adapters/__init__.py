@@ -18,11 +18,13 @@ from studio.adapters.lora_xs import LoraXs
 from studio.adapters.oft import Oft
 from studio.adapters.orthogonal import Orthogonal
 from studio.adapters.pissa import Pissa
+from studio.adapters.prefix_tuning import PrefixTuning
 from studio.adapters.selective import BitFit, DiffFit, NormTuning
 from studio.adapters.sequential import Hydra, SeqLora
 from studio.adapters.spectral_additive import SpectralAdditive
 from studio.adapters.spectral_rotational import SpectralRotational
 from studio.adapters.svdiff import Svdiff
+from studio.adapters.t_lora import TLora
 from studio.adapters.token_only import PromptTuning, TextualInversion
 from studio.adapters.vera import Vera
 
@@ -41,6 +43,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "hydra": Hydra,
     "dora": Dora,
     "pissa": Pissa,
+    "t_lora": TLora,
     "loha": Loha,
     "lokr": Lokr,
     "krona": Krona,
@@ -55,6 +58,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "custom_diffusion": CustomDiffusion,
     "textual_inversion": TextualInversion,
     "prompt_tuning": PromptTuning,
+    "prefix_tuning": PrefixTuning,
 }
 
 READABLE: dict[str, type[Adapter]] = {**ADAPTERS, "imported": Imported}

@@ -121,6 +121,23 @@ class Adapter(nn.Module):
         if self.low_rank_hook:
             self.low_rank_hook(hidden, factors)
 
+    @property
+    def acts_on_output(self) -> bool:
+        """Whether the change is made to the layer's output in every forward pass, by `change_output`, so that merged
+        weights cannot have it.
+        """
+        return False
+
+    def change_output(self, output: Tensor, x: Tensor, strength: float = 1.0) -> Tensor:
+        """The output (…, out) of the layer for x (…, in) with this concept's change, where `acts_on_output`."""
+        raise NotImplementedError
+
+    def gated(self, hidden: Tensor) -> Tensor:
+        """The hidden activations (n, …, r) of `factors` that act now; all of them, but for a method that
+        `acts_on_output`.
+        """
+        return hidden
+
     def penalty(self) -> Tensor | None:
         """A scalar that training adds to the loss, if the method has one."""
         return None

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from concepts.errors import StudioError
 from studio.adapters.base import Adapter, SiteContext
 from studio.layers.rotations import cayley_change, skew, skew_size
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class Boft(Adapter):

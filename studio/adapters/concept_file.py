@@ -54,24 +54,48 @@ def to_bytes(concept: TrainedConcept, dtype: torch.dtype = torch.float32) -> byt
     Parameters of one name and shape are stacked, since hundreds of small tensors would cost more header than
     data.
     """
-    sites = sorted(concept.adapters)
-    stacks = _stacks(concept, sites)
-    tokens = [(token, part) for token in sorted(concept.tokens) for part in sorted(concept.tokens[token])]
+    header = _header(concept)
+    sites, tokens = header["sites"], header["tokens"]
     tensors = {
         key: torch.stack([concept.adapters[sites[index]][stack["name"]] for index in stack["sites"]])
-        for key, stack in stacks.items()
+        for key, stack in header["stacks"].items()
     } | {f"token:{index}": concept.tokens[token][part] for index, (token, part) in enumerate(tokens)}
-    header = {
+    stored = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in tensors.items()}
+    return save(stored, {_KEY: _text(header)})
+
+
+def file_size(concept: TrainedConcept) -> int:
+    """The length of `to_bytes` in float32 of a concept without tokens, from the shapes alone: its tensors may be on the
+    meta device.
+    """
+    header, end = _header(concept), 0
+    entries: dict[str, Any] = {"__metadata__": {_KEY: _text(header)}}
+    for key, stack in header["stacks"].items():
+        shape = concept.adapters[header["sites"][stack["sites"][0]]][stack["name"]].shape
+        begin, end = end, end + 4 * len(stack["sites"]) * shape.numel()
+        stacked = [len(stack["sites"]), *shape]
+        entries[key] = {"dtype": "F32", "shape": stacked, "data_offsets": [begin, end]}
+    length = len(json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + length + -length % 8 + end
+
+
+def _header(concept: TrainedConcept) -> dict[str, Any]:
+    """What the file's metadata says beside the tensors."""
+    sites = sorted(concept.adapters)
+    tokens = [(token, part) for token in sorted(concept.tokens) for part in sorted(concept.tokens[token])]
+    return {
         "base": concept.base,
         "adapter": concept.adapter,
         "config": concept.config,
         "metadata": concept.metadata,
         "sites": sites,
-        "stacks": stacks,
+        "stacks": _stacks(concept, sites),
         "tokens": tokens,
     }
-    stored = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in tensors.items()}
-    return save(stored, {_KEY: json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)})
+
+
+def _text(header: dict[str, Any]) -> str:
+    return json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _stacks(concept: TrainedConcept, sites: list[str]) -> dict[str, dict[str, Any]]:

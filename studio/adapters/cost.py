@@ -9,7 +9,7 @@ import torch
 
 from concepts.errors import StudioError
 from studio.adapters import Adapter, SiteContext
-from studio.adapters.concept_file import TrainedConcept, to_bytes
+from studio.adapters.concept_file import TrainedConcept, file_size
 from studio.adapters.registry import method_named
 from studio.layers.target_modules import Role, Site
 
@@ -96,12 +96,12 @@ def _on_meta(adapter: str, config: Any, shape: tuple[int, ...], role: Role, name
 
 
 def _file_bytes(adapter: str, config: Any, sites: Mapping[str, Site]) -> int:
-    """The length of a file whose tensors are all zero."""
-    states = {}
-    for name, site in sites.items():
-        built = _on_meta(adapter, config, tuple(site.weight.shape), site.role, name)
-        states[name] = {key: torch.zeros(tensor.shape) for key, tensor in built.state_dict().items()}
-    return len(to_bytes(TrainedConcept("0" * 16, adapter, asdict(config), states)))
+    """The length of a concept's file, from shapes alone."""
+    states = {
+        name: _on_meta(adapter, config, tuple(site.weight.shape), site.role, name).state_dict()
+        for name, site in sites.items()
+    }
+    return file_size(TrainedConcept("0" * 16, adapter, asdict(config), states))
 
 
 def _exact_rank(adapter: str, config: Any, shapes: Shapes) -> int | None:
@@ -110,8 +110,9 @@ def _exact_rank(adapter: str, config: Any, shapes: Shapes) -> int | None:
         if role in ("norm", "output"):
             return None  # no LoRA can represent it
         weight = torch.empty(*shape, device="meta")
-        factors = _on_meta(adapter, config, shape, role).factors(weight)
-        if factors is None or factors.rank > min(shape):
+        built = _on_meta(adapter, config, shape, role)
+        factors = built.factors(weight)
+        if factors is None or factors.rank > min(shape) or (built.acts_on_output and not factors.rank):
             return None
         ranks.append(factors.rank)
     return max(ranks, default=0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.adapters.base import Adapter, SiteContext
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class Full(Adapter):

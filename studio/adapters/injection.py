@@ -56,6 +56,8 @@ class AdaptedConv2d(nn.Conv2d):
             return output
         down = factors.down.to(input.dtype).unflatten(1, self.weight.shape[1:])
         hidden = self._conv_forward(input, down, None)
+        if self.adapter.acts_on_output:
+            hidden = self.adapter.gated(hidden.movedim(1, -1)).movedim(-1, 1)
         self.adapter.call_hook(hidden.movedim(1, -1).flatten(0, -2), factors)
         return output + F.conv2d(hidden, factors.up.to(input.dtype)[:, :, None, None])
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from studio.adapters.base import Adapter, SiteContext, check_range
 from studio.adapters.krona import divided
 from studio.adapters.lora import alpha_scale, gaussian, kaiming
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class Lokr(Adapter):

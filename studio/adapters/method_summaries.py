@@ -15,6 +15,7 @@ GOOD_FOR = {
     "hydra": "lora and seq_lora in parallel.",
     "dora": "LoRA with a trained magnitude for each row, often better at low rank.",
     "pissa": "LoRA that starts from the top singular vectors of the weight.",
+    "t_lora": "LoRA whose rank falls with the noise, against overfitting to few pictures.",
     "loha": "A Hadamard product of two low-rank products (LyCORIS): rank r² from the parameters of 2r.",
     "lokr": "A Kronecker product whose second factor has low rank (LyCORIS).",
     "krona": "A change of full rank as a Kronecker product of whole matrices; no rank.",
@@ -29,4 +30,5 @@ GOOD_FOR = {
     "custom_diffusion": "Trains the whole keys and values of cross-attention; merges in closed form.",
     "textual_inversion": "Trains the token's embedding and no layer: the smallest file.",
     "prompt_tuning": "Trains a soft prompt of several embeddings and no layer.",
+    "prefix_tuning": "Trains keys and values that are added in each cross-attention.",
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from studio.adapters.base import Adapter
-from studio.layers.sites import Role
+from studio.layers.target_modules import Role
 
 
 class TextualInversion(Adapter):

@@ -78,4 +78,3 @@ def ridge_solution(matrix: Tensor, target: Tensor) -> Tensor:
     kept = values > _RANK_TOLERANCE * values[-1]
     vectors = vectors[:, kept]
     return (((target.double() @ vectors) / values[kept]) @ vectors.mT).float()
-

@@ -22,6 +22,16 @@ class LoadedConcept(TrainedConcept):
     kind_sites: Mapping[str, Site] = field(default_factory=dict)
 
     @property
+    def weight_adapters(self) -> dict[str, Adapter]:
+        """The adapters that change weights or biases, which a merge can have, by site name."""
+        return {name: adapter for name, adapter in self.modules.items() if not adapter.acts_on_output}
+
+    @property
+    def output_adapters(self) -> dict[str, Adapter]:
+        """The adapters that change their layer's output in every forward pass, by site name."""
+        return {name: adapter for name, adapter in self.modules.items() if adapter.acts_on_output}
+
+    @property
     def sites(self) -> dict[str, Site]:
         """The sites that the concept changes, by name."""
         return {name: self.kind_sites[name] for name in self.modules}

@@ -1,6 +1,6 @@
 """Merges concepts into a base for generation: adds tokens, merges weights, and restores the base afterwards."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,6 +16,12 @@ from studio.composition import MERGES, MergeMethod, merge_biases, merge_concepts
 from studio.composition.gradient_fusion_model import fused_deltas
 from studio.composition.loaded_concept import LoadedConcept, load_concepts, sites_of
 from studio.composition.merge_config import OF_ACTIVATIONS, MergeConfig
+from studio.composition.output_changes import (
+    OutputChange,
+    output_changes,
+    outputs_changed,
+    refuse_output_changes,
+)
 from studio.composition.patching import Layers, changed_layers, swapped, with_tokens
 from studio.layers.low_rank import thin
 from studio.layers.target_modules import Site
@@ -39,11 +45,11 @@ def merged_deltas(
 def merged_changes(
     base: Base, concepts: Mapping[str, TrainedConcept], config: MergeConfig
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The merged changes of weights (out, in) and of biases (out,), by site name."""
+    """The merged changes of weights (out, in) and of biases (out,), by site name; `output_changes` has the rest."""
     name, acting = config.method_for(concepts), config.strengths_for(concepts)
     method: MergeMethod = partial(MERGES[name], **config.parameters) if config.parameters else MERGES[name]
     loaded = load_concepts(base, concepts)
-    adapters, sites = {name: concept.modules for name, concept in loaded.items()}, sites_of(loaded)
+    adapters, sites = {name: concept.weight_adapters for name, concept in loaded.items()}, sites_of(loaded)
     biases = merge_biases(sites, adapters, acting)
     if name in OF_ACTIVATIONS and len(concepts) > 1:
         adapted = {name: site for name, site in sites.items() if any(name in own for own in adapters.values())}
@@ -64,6 +70,7 @@ def merged_concept(
     if len(set(tokens)) < len(tokens):
         raise StudioError("Two of these concepts have the same token. Merge each concept once.")
     config, loaded = config or MergeConfig(), load_concepts(base, concepts)
+    refuse_output_changes(loaded)
     deltas, biases = merged_changes(base, loaded, config)
     sites = sites_of(loaded)
     if biases or any(sites[name].role in ("norm", "output") for name in deltas):
@@ -125,6 +132,7 @@ class _Entry:
     config: tuple[object, ...]
     sites: Mapping[str, Site]
     layers: Layers
+    outputs: Sequence[OutputChange]
 
     def matches(self, concepts: Mapping[str, TrainedConcept], config: tuple[object, ...]) -> bool:
         same = self.concepts.keys() == concepts.keys() and all(self.concepts[n] is concepts[n] for n in concepts)
@@ -149,6 +157,7 @@ class MergeCache:
                 merged = self._merged(concepts, config)
                 stack.enter_context(with_tokens(self.base, concepts))
                 stack.enter_context(swapped(merged.sites, merged.layers))
+                stack.enter_context(outputs_changed(merged.outputs))
             yield self.base
 
     def _merged(self, concepts: Mapping[str, TrainedConcept], config: MergeConfig) -> _Entry:
@@ -157,7 +166,8 @@ class MergeCache:
         if entry is None:
             loaded = load_concepts(self.base, concepts)
             sites, (deltas, biases) = sites_of(loaded), merged_changes(self.base, loaded, config)
-            entry = _Entry(dict(concepts), wanted, sites, changed_layers(sites, deltas, biases))
+            outputs = output_changes(loaded, config.strengths_for(concepts))
+            entry = _Entry(dict(concepts), wanted, sites, changed_layers(sites, deltas, biases), outputs)
         rest = [other for other in self._entries if other is not entry]
         self._entries = [entry, *rest][: self.size]
         return entry

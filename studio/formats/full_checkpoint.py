@@ -13,6 +13,7 @@ from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import load_concepts, sites_of
 from studio.composition.merge import merged_changes
 from studio.composition.merge_config import MergeConfig
+from studio.composition.output_changes import refuse_output_changes
 from studio.composition.patching import changed
 from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.formats.single_file_keys import original_tensors
@@ -30,6 +31,7 @@ def folded(
     output is merged into the key and value projections. Afterwards the base is restored.
     """
     loaded = load_concepts(base, concepts)
+    refuse_output_changes(loaded)
     deltas, biases = merged_changes(base, loaded, config)
     sites = sites_of(loaded)
     outputs = {name: deltas.pop(name) for name in list(deltas) if sites[name].role == "output"}

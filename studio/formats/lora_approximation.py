@@ -11,6 +11,7 @@ from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import LoadedConcept, load_concepts, sites_of
 from studio.composition.merge import merged_changes
 from studio.composition.merge_config import MergeConfig
+from studio.composition.output_changes import refuse_unexportable
 from studio.layers.low_rank import LowRank, thin
 from studio.models.base_model import Base
 from studio.models.layer_strengths import Strength, strength_at
@@ -61,6 +62,7 @@ def approximate_lora(
             "No LoRA can represent changes of norms, biases or embeddings, which this concept has. Export "
             "it with --format full."
         )
+    refuse_unexportable(loaded)
     if len(concepts) == 1:
         ((name, concept),) = loaded.items()
         pieces, biases = _of_one(concept, config.strengths_for(concepts)[name], rank)

@@ -11,8 +11,9 @@ from studio.adapters.concept_file import TrainedConcept
 from studio.composition.loaded_concept import load_concepts, sites_of
 from studio.composition.merge import merged_changes
 from studio.composition.merge_config import MergeConfig
+from studio.composition.output_changes import refuse_unexportable
 from studio.formats.layer_names import kohya_names
-from studio.layers.sites import Site
+from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from studio.models.families import family_of
 from studio.models.layer_strengths import strength_at
@@ -38,6 +39,7 @@ def lycoris_tensors(
         raise StudioError(
             "No file of layers can store changes of embeddings, which this concept has. Export it with --format full."
         )
+    refuse_unexportable(loaded)
     if len(loaded) == 1:
         ((name, concept),) = loaded.items()
         strength = config.strengths_for(concepts)[name]

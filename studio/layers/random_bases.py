@@ -44,3 +44,11 @@ def gaussian_columns(seed: int, rows: int, columns: int, count: int) -> Singular
     """
     generator = torch.Generator().manual_seed(seed)
     return singular_columns(torch.randn(rows, columns, generator=generator) / columns**0.5, count)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # cached tensors must also work in training
+def smallest_singular_values(rows: int, columns: int, count: int) -> Tensor:
+    """The `count` smallest singular values, falling, of a standard Gaussian matrix (rows, columns) of seed 0."""
+    matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
+    return torch.linalg.svdvals(matrix)[-count:]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from studio.layers.svd_basis import Decomposition
 from studio.layers.target_modules import Site, find_sites
+from studio.layers.timesteps import record_timesteps
 from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, token_ids
@@ -48,6 +49,7 @@ class Base:
             part.requires_grad_(False).eval()
         self.attention_blocks = attention_blocks(pipeline.unet)
         read_own_parts(pipeline.unet)
+        record_timesteps(pipeline.unet, pipeline.scheduler.config.num_train_timesteps)
 
     @property
     def parts(self) -> dict[str, nn.Module]:

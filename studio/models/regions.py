@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
+from weakref import WeakKeyDictionary
 
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from concepts.errors import StudioError
 
@@ -52,10 +54,23 @@ def crop(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.
     return picture.crop((round(columns[0]), round(rows[0]), round(columns[1]), round(rows[1])))
 
 
+@dataclass(frozen=True, eq=False)
+class Appended:
+    """Keys or values that a concept appends to those of a prompt: how many, and the concept's tokens."""
+
+    count: int
+    tokens: tuple[str, ...]
+
+
+APPENDED: WeakKeyDictionary[nn.Module, list[Appended]] = WeakKeyDictionary()
+"""What the key and value projections of cross-attention append at present, in order."""
+
+
 class RegionProcessor(AttnProcessor2_0):
     """Attention in which each position attends to the tokens of its regions, or to the prompt's outside all of them.
 
     The context holds the prompt's tokens, then each region's, the same number each: (batch, n × (1 + regions), d).
+    What a concept appends is seen where its token is: in the regions whose prompts have it, else outside all regions.
     `aspect` is the picture's width by its height.
     """
 
@@ -63,12 +78,18 @@ class RegionProcessor(AttnProcessor2_0):
         super().__init__()
         self.regions, self.aspect = tuple(regions), aspect
 
-    def mask(self, positions: int, tokens: int) -> Tensor:
-        """The attention bias: 0 where a position attends to a token and -inf elsewhere, (1, positions, tokens)."""
+    def mask(self, positions: int, tokens: int, appended: Sequence[Appended] = ()) -> Tensor:
+        """The attention bias: 0 where a position attends to a token and -inf elsewhere, (1, positions, tokens + n)
+        for n appended ones.
+        """
         cells = grid(positions, self.aspect)
         inside = torch.stack([region.covers(*cells).flatten() for region in self.regions])
         attends = torch.cat([~inside.any(0, keepdim=True), inside]).T
         visible = attends.repeat_interleave(tokens // (1 + len(self.regions)), 1)
+        for rows in appended:
+            own = [i for i, r in enumerate(self.regions, 1) if any(token in r.prompt for token in rows.tokens)]
+            seen = attends[:, own or [0]].any(1, keepdim=True)
+            visible = torch.cat([visible, seen.expand(-1, rows.count)], 1)
         return torch.zeros(visible.shape).masked_fill(~visible, float("-inf"))[None]
 
     def __call__(
@@ -80,10 +101,21 @@ class RegionProcessor(AttnProcessor2_0):
         temb: Tensor | None = None,
     ) -> Tensor:
         """(batch, positions, d) to the same shape; self-attention is unchanged."""
-        if encoder_hidden_states is not None:
-            mask = self.mask(hidden_states.shape[1], encoder_hidden_states.shape[1])
-            attention_mask = mask.to(hidden_states).repeat(len(hidden_states), 1, 1)
-        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        if encoder_hidden_states is None:
+            return super().__call__(attn, hidden_states, None, attention_mask, temb)
+        positions, tokens = hidden_states.shape[1], encoder_hidden_states.shape[1]
+        mask = self.mask(positions, tokens, APPENDED.get(attn.to_k, ())).to(hidden_states)
+        # Not diffusers' own, which takes no mask that is longer than the context
+        query, key, value = (
+            project(states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for project, states in (
+                (attn.to_q, hidden_states),
+                (attn.to_k, encoder_hidden_states),
+                (attn.to_v, encoder_hidden_states),
+            )
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype))
+        return attn.to_out[0](attended.transpose(1, 2).flatten(2))
 
 
 @contextmanager

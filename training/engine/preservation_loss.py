@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.adapters.injection import AdaptedConv2d, AdaptedLinear
+from studio.adapters.prefix_tuning import PrefixTuning
 from studio.layers.low_rank import LowRank
 from studio.layers.target_modules import Site
 
@@ -28,8 +29,8 @@ def preservation_loss(changes: Sequence[Tensor], prediction: Tensor, base_predic
     `changes` are the layers' ratios (rows,) of `relative_output_change`, and the predictions (rows, channels, h, w) are
     those with adapters and of the base.
     """
-    layers = torch.stack([rows.mean() for rows in changes]).mean()
-    return layers + PREDICTION_WEIGHT * (prediction.float() - base_prediction).square().mean()
+    change = PREDICTION_WEIGHT * (prediction.float() - base_prediction).square().mean()
+    return torch.stack([rows.mean() for rows in changes]).mean() + change if changes else change
 
 
 @contextmanager
@@ -56,6 +57,8 @@ def relative_output_change(sites: Mapping[str, Site], first: int) -> Iterator[li
     with ExitStack() as undo:
         for site in hookable_sites(sites):
             layer = getattr(site.parent, site.attribute)
+            if isinstance(layer.adapter, PrefixTuning):
+                continue  # its output has more rows than the frozen layer's
             products: list[tuple[Tensor, LowRank]] = []
             if isinstance(layer, AdaptedLinear | AdaptedConv2d):
                 undo.callback(setattr, layer.adapter, "low_rank_hook", layer.adapter.low_rank_hook)

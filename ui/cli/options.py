@@ -45,7 +45,8 @@ MethodOption = Annotated[
     typer.Option(
         "--method",
         help="The merge method: spectral, fedavg, gradient_fusion, gradient_fusion_preserving, custom_diffusion, "
-        "orthogonal, ties, dare or svd; if unset, spectral if every concept's adapter is spectral_additive, else fedavg.",
+        "orthogonal, ties, dare or svd; if unset, spectral if every concept's adapter is spectral_additive, else "
+        "fedavg.",
     ),
 ]
 AverageOption = Annotated[bool, typer.Option("--average", help="Divide all strengths by the number of concepts.")]

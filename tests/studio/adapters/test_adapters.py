@@ -6,10 +6,12 @@ import torch
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.adapters.ada_lora import AdaLora
+from studio.adapters.boft import Boft
 from studio.adapters.concept_file import trained_states
 from studio.adapters.glora import Glora
 from studio.adapters.krona import Krona
 from studio.adapters.lidb import Lidb
+from studio.adapters.lokr import Lokr
 from studio.adapters.lora import Lora
 from studio.adapters.lora_xs import LoraXs
 from studio.adapters.oft import Oft
@@ -368,3 +370,46 @@ def test_the_bases_columns_are_used_and_not_saved():
     assert adapter.state_dict().keys() == {"change_u", "change_v"}
     with pytest.raises(StudioError, match="6 are stored"):
         SpectralAdditive(weight, SpectralAdditive.Config(2, first_column=5), SiteContext(columns))
+
+
+def test_butterfly_factors_are_the_product_written_out_and_connect_all_features():
+    torch.manual_seed(0)
+    weight, config = torch.randn(6, 16), Boft.Config(block_size=4, num_factors=3)
+    adapter = Boft(weight, config)
+    torch.nn.init.normal_(adapter.skew)
+    # Factor i brings together blocks of half the size, 2, that are 1, 2 and 4 such halves apart
+    orders = [
+        list(range(16)),
+        [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15],
+        [0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15],
+    ]
+    rotation = torch.eye(16)
+    for order, changes in zip(orders, adapter.rotation_changes(), strict=True):
+        factor = torch.zeros(16, 16)
+        turned = torch.block_diag(*(torch.eye(4) + changes))
+        factor[torch.tensor(order)[:, None], torch.tensor(order)] = turned
+        rotation = rotation @ factor
+    torch.testing.assert_close(adapter.delta(weight), weight @ rotation - weight, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(16), rtol=1e-5, atol=1e-5)
+    assert (rotation.abs() > 1e-9).all()
+
+
+@pytest.mark.parametrize(("size", "count"), [(3, 1), (8, 1), (4, 3), (0, 1), (2, 0)])
+def test_butterfly_blocks_that_do_not_fit_are_refused(size: int, count: int):
+    with pytest.raises(StudioError, match=r"impossible at unet\.x\. Choose an even block_size .* divides 12"):
+        Boft.check((8, 12), Boft.Config(block_size=size, num_factors=count), "unet.x")
+
+
+def test_krona_adds_the_input_in_square_layers_only():
+    weight, x = torch.randn(8, 8), torch.randn(3, 8)
+    adapter = Krona(weight, Krona.Config(residual=True))
+    torch.nn.init.constant_(adapter.residual, 0.5)
+    torch.testing.assert_close(adapter(x, weight, None), x @ weight.mT + 0.5 * x)
+    assert not hasattr(Krona(torch.randn(8, 12), Krona.Config(residual=True)), "residual")
+
+
+def test_lokr_of_a_high_rank_has_a_whole_second_matrix_without_the_scale():
+    weight = torch.randn(8, 12)
+    adapter = Lokr(weight, Lokr.Config(rank=40, factor=2, alpha=1.0))
+    torch.nn.init.normal_(adapter.left)
+    torch.testing.assert_close(adapter.delta(weight), torch.kron(adapter.left, adapter.right))

@@ -14,7 +14,7 @@ from studio.adapters.singular_columns import with_sampled_columns
 from studio.adapters.spectral_additive import SpectralAdditive
 from studio.composition import MERGES, MergeSite, merge_concepts, shared_blocks, sharing_notes
 from studio.composition.dare import dare
-from studio.composition.gradient_fusion_layer import gradient_fusion_delta, ridge_solution
+from studio.composition.gradient_fusion_layer import custom_diffusion, gradient_fusion_delta, ridge_solution
 from studio.composition.shared_columns import expected_overlap
 from studio.composition.svd import svd
 from studio.composition.ties import ties, trim
@@ -308,3 +308,23 @@ def test_svd_is_the_best_of_its_rank(others: list[Adapter]):
         best = (u[:, :rank] * s[:rank]) @ v[:rank]
         torch.testing.assert_close(svd(site, rank), best, rtol=1e-3, atol=1e-3)
     assert torch.linalg.matrix_rank(svd(site), rtol=1e-4) == (5 if isinstance(others[1], Lora) else 20)
+
+
+def test_custom_diffusion_is_the_papers_closed_form():
+    """Kumari et al., 2023, section 3.2: W = W0 + vᵀ d with d = C (C_regᵀ C_reg)⁻¹ and vᵀ = (V − W0 Cᵀ) (d Cᵀ)⁻¹."""
+    torch.manual_seed(0)
+    adapters = [lora_adapter(4), full_adapter(2)]
+    named = [inputs(seed, count=3) for seed in (5, 6)]
+    regular = inputs(7, count=100)
+    grams = [rows.mT @ rows for rows in named]
+    merged = custom_diffusion(MergeSite(WEIGHT, adapters, [1.0, 0.5], grams, preserved=regular.mT @ regular))
+    targets, wanted = torch.cat(named).double(), []
+    for adapter, strength, rows in zip(adapters, [1.0, 0.5], named, strict=True):
+        wanted.append(strength * adapter.delta(WEIGHT).double() @ rows.mT.double())
+    covariance = regular.mT.double() @ regular.double()
+    d = targets @ covariance.inverse()
+    expected = torch.cat(wanted, 1) @ (d @ targets.mT).inverse() @ d
+    assert ((merged - expected).norm() / expected.norm()).item() < 0.02
+    for rows, outputs in zip(named, wanted, strict=True):
+        kept = merged.double() @ rows.mT.double()
+        assert ((kept - outputs).norm() / outputs.norm()).item() < 0.01

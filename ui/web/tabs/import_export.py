@@ -13,7 +13,12 @@ from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.tabs.events import listen, problem_spot, refusal
 
-_LAYOUTS = [("kohya: ComfyUI, A1111, Forge", "kohya"), ("diffusers", "diffusers"), ("PEFT", "peft"), ("LyCORIS: exact", "lycoris")]
+_LAYOUTS = [
+    ("kohya: ComfyUI, A1111, Forge", "kohya"),
+    ("diffusers", "diffusers"),
+    ("PEFT", "peft"),
+    ("LyCORIS: exact", "lycoris"),
+]
 
 
 def export_panel(workflow: Workflow, opened: gr.State) -> None:
