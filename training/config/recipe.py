@@ -21,6 +21,8 @@ class Recipe(Validation, Tokens, Pictures, Loss, Optimization, AdapterOptions):
                 "early_stopping_patience and keep_best need the scores of validation images, so validation_steps "
                 "must be set"
             )
+        if self.noise_offset and self.multires_noise_iterations:
+            raise ValueError("noise_offset and multires_noise_iterations exclude each other; set one of them")
         if not self.train_token and (self.layerwise_token or self.freeze_token_after or self.token_lr):
             raise ValueError("train_token is false, so layerwise_token, freeze_token_after and token_lr must be unset")
         if self.num_prior_in_batch >= self.batch_size:

@@ -114,6 +114,30 @@ class Loss(Group):
     noise_offset: float = Field(
         default=0.0, ge=0, le=1, description="Noise offset per channel, for very dark or bright images."
     )
+    multires_noise_iterations: int | None = Field(
+        title="Multi-resolution noise iterations",
+        default=None,
+        ge=1,
+        le=10,
+        description="Multi-resolution noise: how many coarser resolutions are added, usually 6 to 10; off if unset. "
+        "Instead of noise_offset.",
+    )
+    multires_noise_discount: float = Field(
+        title="Multi-resolution noise discount",
+        default=0.3,
+        gt=0,
+        le=1,
+        description="Factor of each coarser resolution of multi-resolution noise; 0.8 is common for 6 to 10 of them.",
+    )
+    loss_type: Literal["l2", "huber", "smooth_l1"] = Field(
+        default="l2",
+        description="The denoising loss: l2 (squared error), or kohya's pseudo-Huber losses, which give outliers less "
+        "weight.",
+    )
+    huber_c: float = Field(default=0.1, gt=0, le=1, description="The threshold of huber and smooth_l1.")
+    huber_schedule: Literal["snr", "exponential", "constant"] = Field(
+        default="snr", description="How the threshold of huber and smooth_l1 falls with the timestep."
+    )
     prior_ratio: float = Field(
         default=0.375,
         ge=0,

@@ -10,7 +10,7 @@ from training.config.recipe import Recipe
 from training.data.captions import caption_of
 from training.data.class_images import any_prompt
 from training.data.dataset import Sample, TrainingSet
-from training.engine.denoising_loss import draw_noise, draw_timesteps
+from training.engine.denoising_loss import draw_noise, draw_timesteps, multires_noise
 from training.engine.distributed import ProcessGroup
 from training.engine.training_task import Task
 
@@ -66,7 +66,7 @@ def draw_batches(
         for row in range(len(instance) + 1, len(samples)):
             samples[row] = every[draw(1, len(every))[0]]
             prompts[row] = any_prompt(task.class_word, generator, recipe.random_token_ratio)
-    noises = _noises(samples, recipe.noise_offset, generator)
+    noises = _noises(samples, recipe, generator)
     # Shuffled, so that concept and class images get timesteps of the whole schedule.
     sampled = draw_timesteps(len(samples), timesteps, generator)[torch.randperm(len(samples), generator=generator)]
     weights = [_weight(sample, recipe) for sample in samples]
@@ -95,12 +95,16 @@ def _by_shape(samples: Sequence[Sample], indices: Sequence[int]) -> list[list[in
     return list(groups.values())
 
 
-def _noises(samples: Sequence[Sample], offset: float, generator: torch.Generator) -> dict[int, Tensor]:
-    """Unit noise of each sample's shape, by its index."""
+def _noises(samples: Sequence[Sample], recipe: Recipe, generator: torch.Generator) -> dict[int, Tensor]:
+    """Unit noise of each sample's shape, by its index; with an offset or coarser noise by the recipe."""
     noises: dict[int, Tensor] = {}
     for group in _by_shape(samples, range(len(samples))):
         shape = torch.Size((len(group), *samples[group[0]].latents.shape))
-        noises.update(zip(group, draw_noise(shape, offset, generator), strict=True))
+        drawn = draw_noise(shape, recipe.noise_offset, generator)
+        if recipe.multires_noise_iterations:
+            iterations, discount = recipe.multires_noise_iterations, recipe.multires_noise_discount
+            drawn = multires_noise(drawn, iterations, discount, generator)
+        noises.update(zip(group, drawn, strict=True))
     return noises
 
 

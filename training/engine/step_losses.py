@@ -10,7 +10,7 @@ from torch import Tensor
 from training.data.dataset import TrainingSet
 from training.data.random_token import randomize_random_token
 from training.engine.batch_sampler import Batch, draw_batches
-from training.engine.denoising_loss import denoising_loss, min_snr_weights
+from training.engine.denoising_loss import RobustLoss, denoising_loss, min_snr_weights
 from training.engine.distributed import ProcessGroup
 from training.engine.precision import cast_to
 from training.engine.preservation_loss import adapters_disabled, preservation_loss, relative_output_change
@@ -68,8 +68,12 @@ class LossComputer:
 
     def _errors(self, batch: Batch, predict: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The per-sample denoising loss (n,)."""
-        errors = denoising_loss(self._scheduler, predict, batch.latents, batch.noise, batch.timesteps, batch.weights)
-        gamma = self._task.recipe.snr_gamma
+        recipe = self._task.recipe
+        form = RobustLoss(recipe.loss_type, recipe.huber_c, recipe.huber_schedule)
+        errors = denoising_loss(
+            self._scheduler, predict, batch.latents, batch.noise, batch.timesteps, batch.weights, form
+        )
+        gamma = recipe.snr_gamma
         return errors if gamma is None else errors * min_snr_weights(self._scheduler, batch.timesteps, gamma)
 
     @torch.no_grad()

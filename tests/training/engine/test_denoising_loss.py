@@ -4,7 +4,14 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from training.engine.denoising_loss import denoising_loss, draw_noise, draw_timesteps, min_snr_weights
+from training.engine.denoising_loss import (
+    RobustLoss,
+    denoising_loss,
+    draw_noise,
+    draw_timesteps,
+    min_snr_weights,
+    multires_noise,
+)
 
 TIMESTEPS = torch.tensor([0, 500, 999])
 
@@ -108,3 +115,47 @@ def test_min_snr_weights_are_finite_where_there_is_no_signal():
     for kind in ("epsilon", "v_prediction", "sample"):
         scheduler = DDPMScheduler(prediction_type=kind, rescale_betas_zero_snr=True)
         assert min_snr_weights(scheduler, TIMESTEPS, 5.0).isfinite().all()
+
+
+def robust_loss(error: float, form: RobustLoss, timestep: int) -> float:
+    """The loss of a constant error of the noise."""
+    scheduler = DDPMScheduler(num_train_timesteps=1000)
+    latents, noise = torch.zeros(1, 2, 4, 4), torch.randn(1, 2, 4, 4)
+    timesteps = torch.tensor([timestep])
+    return denoising_loss(scheduler, lambda _n, _t: noise + error, latents, noise, timesteps, form=form).item()
+
+
+@pytest.mark.parametrize("error", [0.01, 0.5, 4.0])
+def test_huber_losses_are_kohyas(error: float):
+    c = 0.2
+    root = (error**2 + c**2) ** 0.5 - c
+    assert robust_loss(error, RobustLoss("huber", c, "constant"), 300) == pytest.approx(2 * c * root, rel=1e-4)
+    assert robust_loss(error, RobustLoss("smooth_l1", c, "constant"), 300) == pytest.approx(2 * root, rel=1e-4)
+    assert robust_loss(error, RobustLoss(), 300) == pytest.approx(error**2, rel=1e-4)
+
+
+def test_the_hubers_threshold_follows_the_timestep():
+    scheduler, timesteps = DDPMScheduler(num_train_timesteps=1000), torch.tensor([0, 500, 999])
+    exponential = RobustLoss("huber", 0.1, "exponential").thresholds(scheduler, timesteps)
+    assert exponential.tolist() == pytest.approx([1.0, 0.1**0.5, 0.1**0.999], rel=1e-5)
+    kept = scheduler.alphas_cumprod[timesteps]
+    sigma = ((1 - kept) / kept) ** 0.5
+    by_snr = RobustLoss("huber", 0.1, "snr").thresholds(scheduler, timesteps)
+    torch.testing.assert_close(by_snr, 0.9 / (1 + sigma) ** 2 + 0.1, rtol=1e-4, atol=1e-5)
+
+
+def test_multi_resolution_noise_has_unit_variance_and_more_of_the_coarse():
+    generator = torch.Generator().manual_seed(0)
+    plain = torch.randn(64, 4, 16, 16, generator=generator)
+    noise = multires_noise(plain, 6, 0.8, generator)
+    torch.testing.assert_close(noise.std((1, 2, 3)), torch.ones(64), rtol=1e-5, atol=1e-5)
+    assert noise.mean((2, 3)).var() > 10 * plain.mean((2, 3)).var()
+    neighbours = (noise[..., 1:] * noise[..., :-1]).mean()
+    assert neighbours > 0.2
+    assert (plain[..., 1:] * plain[..., :-1]).mean().abs() < 0.05
+
+
+def test_a_discount_of_nothing_leaves_the_noise():
+    plain = torch.randn(2, 4, 8, 8)
+    noise = multires_noise(plain, 3, 1e-6, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(noise, plain / plain.std((1, 2, 3), keepdim=True), rtol=1e-4, atol=1e-4)
