@@ -177,4 +177,4 @@ def test_a_killed_training_ends_in_the_same_bytes(tiny_folder: Path, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_training_killed_at_40_moments_ends_in_the_same_bytes(tiny_folder: Path, tmp_path):
-    assert_resumed(killed(str(tiny_folder), tmp_path, 40, 16, 2), 40)
+    assert_resumed(killed(str(tiny_folder), tmp_path, 40, 10, 2), 40)
