@@ -10,6 +10,7 @@ MEANINGS = {
     "t_lora.rank": "The rank r at timestep 0.",
     "t_lora.min_rank": "The rank r_min at the noisiest timestep. If unset, half of the rank.",
     "t_lora.alpha": "The product is scaled by alpha / rank. If unset, alpha is the rank.",
+    "t_lora.seed": "The seed of the random matrix.",
     "num_virtual_tokens": "The number n of keys and values (PEFT: `num_virtual_tokens`).",
     "loha.rank": "The rank of each of the two products (LyCORIS: `network_dim`).",
     "loha.alpha": "The product is scaled by alpha / rank. If unset, alpha is the rank.",

@@ -24,10 +24,10 @@ COUNTS = f"""\
 The numbers are trained parameters at rank {RANK}, for adapters that have a rank, as `studio adapters --architecture
 NAME --rank {RANK}` prints them. File sizes are those of a concept of Stable Diffusion 1.5 without its token. An adapter
 with an equal LoRA can be exported exactly as a LoRA of that rank; one that says "with biases" only in the diffusers
-and PEFT formats, since kohya's format has no biases. The others are approximated, or exported with `--format full` only
-(`ada_link`, `bitfit`, `layer_norm`, `difffit`). `vera` at its default rank is approximated too: the rank is higher than
-that of the layers. `--format lycoris` stores every adapter of matrices, norms and biases exactly. LoCon is `lora` with
-convolutions among its `target_modules`."""
+and PEFT formats, since kohya's format has no biases. The others are approximated; `--format lycoris` stores every
+change of matrices, norms and biases exactly, `ada_link` needs `--format full`, and `prefix_tuning` has no export.
+`vera` at its default rank is approximated too: the rank is higher than that of the layers. A method with 0 trains the
+token alone. LoCon is `lora` with convolutions among its `target_modules`."""
 LAYERS = {
     ("attention",): "`target_modules`",
     ("attention_kv", "feed_forward_out"): "attention keys and values, last feed-forward layer",

@@ -30,7 +30,6 @@ class PrefixTuning(Adapter):
 
     config: Config
     learning_rates: ClassVar = {"unet": 1e-2, "text_encoder": 1e-2}
-    no_decay: ClassVar = frozenset({"rows"})
 
     def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)

@@ -20,7 +20,8 @@ class TLora(Adapter):
     """LoRA whose rank falls with the noise: at timestep t of T, W' = W + (α / r) (B S Mₜ A − B₀ S₀ Mₜ A₀).
 
     Mₜ keeps the first ⌊(r − r_min) (T − t) / T⌋ + r_min of the r components. B (out, r), S (r) and A (r, in) start at
-    B₀, S₀ and A₀, the last r singular triplets of a random matrix (Ortho-LoRA), whose part is subtracted. In the text
+    B₀, S₀ and A₀, the last r singular triplets of a random matrix (Ortho-LoRA), whose part is subtracted; their changes
+    are trained and stored, which start at 0, and the random matrix follows from the seed. In the text
     encoder, which has no timestep, all components act. Merged concepts keep their own rank at each timestep; what is
     exported is the LoRA of t = 0, of rank 2r. Trains r (in + out + 1) parameters. Source: Soboleva et al., 2025,
     "T-LoRA", sections 3.2 and 3.3.
@@ -28,15 +29,17 @@ class TLora(Adapter):
 
     @dataclass(frozen=True)
     class Config:
-        """The rank r at t = 0; the rank at t = T, None means half of r; and alpha, None means r."""
+        """The rank r at t = 0; the rank at t = T, None means half of r; alpha, None means r; and the seed of the random
+        matrix.
+        """
 
         rank: int = 8
         min_rank: int | None = None
         alpha: float | None = None
+        seed: int = 0
 
     config: Config
     learning_rates: ClassVar = {"unet": 2e-3, "text_encoder": 5e-4}
-    no_decay: ClassVar = frozenset({"up", "values", "down"})
     start_up: Tensor
     start_values: Tensor
     start_down: Tensor
@@ -44,10 +47,11 @@ class TLora(Adapter):
     def __init__(self, weight: Tensor, config: Config, context: SiteContext | None = None):
         super().__init__(weight, config, context)
         self.by_timestep = context is not None and context.name.startswith("unet.")
-        up, values, down = _last_triplets(tuple(weight.shape), config.rank, context, weight.device)
+        start = SiteContext(seed=config.seed, name=context.name if context else "")
+        up, values, down = _last_triplets(tuple(weight.shape), config.rank, start, weight.device)
         for name, tensor in (("up", up), ("values", values), ("down", down)):
             self.register_buffer(f"start_{name}", tensor, persistent=False)
-            setattr(self, name, nn.Parameter(tensor.clone()))
+            setattr(self, name, nn.Parameter(torch.zeros_like(tensor)))
 
     @property
     def acts_on_output(self) -> bool:
@@ -55,10 +59,11 @@ class TLora(Adapter):
         return self.by_timestep
 
     def factors(self, weight: Tensor, strength: float = 1.0) -> LowRank:
-        """The change at t = 0, as factors of rank 2r; the strength scales the delta."""
+        """The change at t = 0, as factors of rank 2r, exactly zero at the start; the strength scales the delta."""
         scale = strength * alpha_scale(self.config)
-        up = torch.cat([scale * self.up * self.values, -scale * self.start_up * self.start_values], 1)
-        return LowRank(up, torch.cat([self.down, self.start_down]))
+        change = self.up * (self.start_values + self.values) + self.start_up * self.values  # of B S
+        up = torch.cat([scale * change, scale * self.start_up * self.start_values], 1)
+        return LowRank(up, torch.cat([self.start_down + self.down, self.down]))
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The layer's output with the components of the current timesteps; x is (n, …, in)."""
@@ -96,7 +101,7 @@ class TLora(Adapter):
 
 
 def _last_triplets(
-    shape: tuple[int, ...], rank: int, context: SiteContext | None, device: torch.device
+    shape: tuple[int, ...], rank: int, context: SiteContext, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The last `rank` singular triplets of a random matrix (out, in) of N(0, 1 / r): (out, r), (r,) and (r, in).
 
@@ -108,7 +113,7 @@ def _last_triplets(
         return empty[:, :rank], empty[0, :rank], empty[:rank]
     sides = []
     for name, size in zip(("up", "down"), shape, strict=True):
-        generator = context.generator(name) if context else None
+        generator = context.generator(name)
         sides.append(torch.linalg.qr(torch.randn(size, rank, generator=generator)).Q.to(device))
     values = smallest_singular_values(*shape, rank) / rank**0.5
     return sides[0], values.to(device), sides[1].mT.contiguous()

@@ -12,7 +12,7 @@ class TextualInversion(Adapter):
     """Trains the embedding of the concept's token, and no layer.
 
     The recipe's `num_vectors` and `token_lr` apply. It is saved, merged and exported as an embedding file alone.
-    Source: Gal et al., 2023, "An image is worth one word", Eq. 2.
+    Source: Gal et al., 2022, "An image is worth one word", Eq. 2.
     """
 
     @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """The merge methods, which merge several concepts into one weight. To add one, write its file and add a line here."""
 
 from studio.composition.base import MergeMethod, MergeSite, merge_biases, merge_concepts
+from studio.composition.custom_diffusion import custom_diffusion
 from studio.composition.dare import dare
 from studio.composition.fedavg import fedavg
-from studio.composition.gradient_fusion_layer import custom_diffusion, gradient_fusion_delta, gradient_fusion_preserving
+from studio.composition.gradient_fusion_layer import gradient_fusion_delta, gradient_fusion_preserving
 from studio.composition.orthogonal import orthogonal
 from studio.composition.shared_columns import shared_blocks, sharing_notes
 from studio.composition.spectral import spectral

@@ -1,5 +1,7 @@
 """Gradient fusion of one layer, in closed form: regularized least squares."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,8 +10,6 @@ from studio.composition.base import MergeSite, weighted_sum
 
 RIDGE = 1e-4
 """Relative to the mean of the Gram matrix's diagonal; `benchmarks/composition.py` compares other values."""
-CONSTRAINED = 1e-4
-"""The weight of what is preserved beside the concepts' own inputs in `custom_diffusion`."""
 _RANK_TOLERANCE = 1e-10
 
 
@@ -21,28 +21,17 @@ def gradient_fusion_delta(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     times the mean diagonal entry of the Gram matrices' sum. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, which uses
     L-BFGS and no X₀. A single concept is unchanged, and concepts without inputs at the layer are summed.
     """
-    return _least_squares(site, ridge, 1.0)
+    return _least_squares(site, ridge)
 
 
 def gradient_fusion_preserving(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     """Gradient fusion in which the outputs for prompts that name no concept should not change: with X₀ of
     `gradient_fusion_delta`, which the whole model's merge then gives; not in the source.
     """
-    return _least_squares(site, ridge, 1.0)
+    return _least_squares(site, ridge)
 
 
-def custom_diffusion(site: MergeSite, ridge: float = CONSTRAINED) -> Tensor:
-    """The change that keeps prompts without a concept as they are and gives each concept's own inputs its own outputs:
-    argmin over D of |D X₀|² such that D Xᵢ = λᵢ Δᵢ Xᵢ for every concept.
-
-    It is the least squares problem of `gradient_fusion_delta` with a vanishing weight, `ridge`, of X₀. Source: Kumari
-    et al., 2023, "Custom Diffusion", Eq. 4, there for keys and values of cross-attention; here for any layer.
-    """
-    return _least_squares(site, ridge / 100, ridge)
-
-
-def _least_squares(site: MergeSite, ridge: float, preserved_weight: float) -> Tensor:
-    """The solution for a ridge relative to the Gram matrices' diagonal, and a weight of what is preserved."""
+def _least_squares(site: MergeSite, ridge: float) -> Tensor:
     if len(site.adapters) == 1:
         return weighted_sum(site)
     if site.grams is None:
@@ -54,15 +43,21 @@ def _least_squares(site: MergeSite, ridge: float, preserved_weight: float) -> Te
     if not gram.any():
         return weighted_sum(site)
     if site.preserved is not None:
-        gram = gram + preserved_weight * site.preserved
-    target = torch.zeros(site.weight.shape, device=gram.device)
-    for low_rank, strength, adapter, own in zip(site.factors(), site.strengths, site.adapters, site.grams, strict=True):
+        gram = gram + site.preserved
+    target = wanted_products(site, site.grams)
+    rho = ridge * gram.diagonal().mean()
+    return ridge_solution(gram + rho * torch.eye(len(gram), device=gram.device), target)
+
+
+def wanted_products(site: MergeSite, grams: Sequence[Tensor]) -> Tensor:
+    """Σᵢ λᵢ Δᵢ Gᵢ (out, in) of the concepts' Gram matrices (in, in)."""
+    target = torch.zeros(site.weight.shape, device=grams[0].device)
+    for low_rank, strength, adapter, own in zip(site.factors(), site.strengths, site.adapters, grams, strict=True):
         if low_rank is None:
             target.addmm_(adapter.delta(site.weight), own, alpha=strength)
         else:
             target.addmm_(low_rank.up, low_rank.down @ own)
-    rho = ridge * gram.diagonal().mean()
-    return ridge_solution(gram + rho * torch.eye(len(gram), device=gram.device), target)
+    return target
 
 
 def ridge_solution(matrix: Tensor, target: Tensor) -> Tensor:

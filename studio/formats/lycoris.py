@@ -62,6 +62,9 @@ def lycoris_tensors(
 
 def _own_terms(adapter: Adapter, site: Site, strength: float) -> Terms:
     """An adapter's terms, or the difference that they make where LyCORIS has none of the kind for this layer."""
+    if site.role == "norm":
+        change = adapter.bias_delta(site.weight, site.bias, strength)
+        return {"difference": adapter.delta(site.weight, strength)} | ({} if change is None else {"bias": change})
     terms = adapter.terms(site.weight, site.bias, strength)
     undivided = (
         "left" in terms and isinstance(site.module, nn.Conv2d) and (site.module.in_channels % terms["left"].shape[1])

@@ -24,7 +24,7 @@ from studio.adapters.vera import Vera
 from studio.layers.svd_basis import Decomposition
 from studio.layers.target_modules import Role, Site
 
-ELSEWHERE = {"ada_link", "layer_norm", "textual_inversion", "prompt_tuning"}
+ELSEWHERE = {"ada_link", "layer_norm", "textual_inversion", "prompt_tuning", "prefix_tuning"}
 """Methods that adapt neither Linear nor Conv2d; tests/studio/adapters/test_other_adapters.py tests them."""
 
 

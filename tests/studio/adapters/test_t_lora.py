@@ -33,7 +33,9 @@ def test_each_row_has_the_rank_of_its_own_timestep():
     CURRENT.fractions = torch.tensor([0.0, 0.4, 0.6, 1.0])
     output = adapter(x, weight, None)
     for row, rank in enumerate((4, 3, 2, 2)):
-        up, down = adapter.up[:, :rank] * adapter.values[:rank], adapter.down[:rank]
+        up = (adapter.start_up + adapter.up) * (adapter.start_values + adapter.values)
+        down = adapter.start_down + adapter.down
+        up, down = up[:, :rank], down[:rank]
         start = adapter.start_up[:, :rank] * adapter.start_values[:rank] @ adapter.start_down[:rank]
         delta = 0.5 * (up @ down - start)
         torch.testing.assert_close(output[row], x[row] @ (weight + delta).mT, rtol=1e-4, atol=1e-4)

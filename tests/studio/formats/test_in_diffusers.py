@@ -19,8 +19,10 @@ from studio.composition.merge_config import MergeConfig
 from studio.formats.exporting import export
 from studio.models.base_model import Base, load_base
 
-NO_LORA = ("ada_link", "bitfit", "layer_norm", "difffit", "textual_inversion", "prompt_tuning")
-AS_LORA = [name for name in ADAPTERS if name not in NO_LORA]
+NO_LORA = ("ada_link", "bitfit", "layer_norm", "difffit")
+ELSEWHERE = ("textual_inversion", "prompt_tuning", "prefix_tuning", "t_lora")
+"""tests/studio/formats/test_lycoris.py and tests/studio/composition/test_output_changes.py test these."""
+AS_LORA = [name for name in ADAPTERS if name not in (*NO_LORA, *ELSEWHERE)]
 WITH_BIASES = ("seq_lora", "hydra", "ia3", "glora")
 PIXEL = 1e-3
 
