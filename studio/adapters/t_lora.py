@@ -51,7 +51,9 @@ class TLora(Adapter):
         up, values, down = _last_triplets(tuple(weight.shape), config.rank, start, weight.device)
         for name, tensor in (("up", up), ("values", values), ("down", down)):
             self.register_buffer(f"start_{name}", tensor, persistent=False)
-            setattr(self, name, nn.Parameter(torch.zeros_like(tensor)))
+        self.up = nn.Parameter(torch.zeros_like(up))
+        self.values = nn.Parameter(torch.zeros_like(values))
+        self.down = nn.Parameter(torch.zeros_like(down))
 
     @property
     def acts_on_output(self) -> bool:

@@ -8,18 +8,9 @@ from studio.adapters.base import Adapter
 from studio.layers.target_modules import Role
 
 
-class TextualInversion(Adapter):
-    """Trains the embedding of the concept's token, and no layer.
+class _TokenOnly(Adapter):
+    """The part that both share: no layers."""
 
-    The recipe's `num_vectors` and `token_lr` apply. It is saved, merged and exported as an embedding file alone.
-    Source: Gal et al., 2022, "An image is worth one word", Eq. 2.
-    """
-
-    @dataclass(frozen=True)
-    class Config:
-        """Textual inversion has no options of its own."""
-
-    config: Config
     learning_rates: ClassVar = {}
 
     @classmethod
@@ -42,7 +33,19 @@ class TextualInversion(Adapter):
         """There is no layer that it could not fit."""
 
 
-class PromptTuning(TextualInversion):
+class TextualInversion(_TokenOnly):
+    """Trains the embedding of the concept's token, and no layer.
+
+    The recipe's `num_vectors` and `token_lr` apply. It is saved, merged and exported as an embedding file alone.
+    Source: Gal et al., 2022, "An image is worth one word", Eq. 2.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Textual inversion has no options of its own."""
+
+
+class PromptTuning(_TokenOnly):
     """Trains a soft prompt of n embeddings at the text encoder's input, and no layer.
 
     The soft prompt stands in a prompt where the concept is named, and not before the whole prompt as in the paper, so
@@ -56,5 +59,3 @@ class PromptTuning(TextualInversion):
         """The number n of embeddings, in place of the recipe's `num_vectors`."""
 
         num_vectors: int = 8
-
-    config: Config

@@ -104,7 +104,10 @@ class RegionProcessor(AttnProcessor2_0):
         if encoder_hidden_states is None:
             return super().__call__(attn, hidden_states, None, attention_mask, temb)
         positions, tokens = hidden_states.shape[1], encoder_hidden_states.shape[1]
-        mask = self.mask(positions, tokens, APPENDED.get(attn.to_k, ())).to(hidden_states)
+        assert attn.to_k, "cross-attention has keys"
+        assert attn.to_v, "cross-attention has values"
+        assert attn.to_out, "cross-attention has an output projection"
+        mask = self.mask(positions, tokens, APPENDED.get(attn.to_k, [])).to(hidden_states)
         # Not diffusers' own, which takes no mask that is longer than the context
         query, key, value = (
             project(states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
