@@ -44,7 +44,8 @@ class Result:
 class Concept:
     """A concept as it was when it was read; `created` is in UTC, and the pictures are PNG files.
 
-    `captions` and `masks` are those of the pictures, None where there is none. A variant has the pictures of the
+    `captions` and `masks` are those of the pictures, None where there is none, and `repeats` says how often each counts
+    in training. A variant has the pictures of the
     concept with the id `source_id`.
     """
 
@@ -57,6 +58,7 @@ class Concept:
     result: Result | None
     captions: tuple[str | None, ...] = ()
     masks: tuple[StoragePath | None, ...] = ()
+    repeats: tuple[int, ...] = ()
     source_id: str | None = None
 
 
@@ -74,6 +76,7 @@ def concept_of(record: ConceptRecord, root: StoragePath, shared: Overlaps, detai
         result=record.result and result_of(record.result, root, details),
         captions=tuple(picture.caption for picture in pictures),
         masks=tuple(mask_file(folder, picture) if picture.masked else None for picture in pictures),
+        repeats=tuple(picture.repeats for picture in pictures),
         source_id=record.source_id,
     )
 

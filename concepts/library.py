@@ -107,7 +107,8 @@ class Library:
         `import_picture` has decoded are not decoded again.
 
         A picture's caption is in a text file of its name beside it. Its loss mask is in a picture beside it whose name
-        ends in -mask or -masklabel, white where the loss counts, or follows from the picture's transparency.
+        ends in -mask or -masklabel, white where the loss counts, or follows from the picture's transparency. A folder
+        named as kohya's, "10_rex", says how often its pictures count.
 
         The name is a label: 1 to 40 letters, digits, _ and -, beginning with a letter, unique whatever the
         case. The class word is what the thing is ("dog", "tea pot").

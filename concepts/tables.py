@@ -47,7 +47,9 @@ class Record(DeclarativeBase):
 
 
 class PictureRecord(Record):
-    """One picture of a concept, its caption, and whether it has a mask; both files are named by the id."""
+    """One picture of a concept, its caption, whether it has a mask, and how often it counts; both files are named by
+    the id.
+    """
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("concept_id", "position"),)
@@ -56,6 +58,7 @@ class PictureRecord(Record):
     position: Mapped[int]
     caption: Mapped[str | None] = mapped_column(Text)
     masked: Mapped[bool] = mapped_column(default=False, server_default=false())
+    repeats: Mapped[int] = mapped_column(default=1, server_default="1")
 
 
 class ColumnRecord(Record):

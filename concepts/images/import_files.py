@@ -1,6 +1,7 @@
-"""Imports a picture with the files beside it: its caption, and its mask."""
+"""Imports a picture with the files beside it, its caption and its mask, and with what its folder's name says."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +27,22 @@ MAX_CAPTION = 2000
 """The longest caption, in bytes."""
 
 
+_REPEATED = re.compile(r"(\d{1,4})_(.*)")
+"""kohya's names of folders: repeats, name and class word."""
+
+
 @dataclass(frozen=True, eq=False)
 class ImportedPicture:
-    """A picture's file, decoded: upright, with the mask of what in it counts, white, and its caption, if it has any."""
+    """A picture's file, decoded: upright, with the mask of what in it counts, white, and its caption, if it has any.
+
+    `repeats` is how often it counts in training, relative to the concept's other pictures.
+    """
 
     file: Path
     image: Image.Image
     mask: Image.Image | None = None
     caption: str | None = None
+    repeats: int = 1
 
 
 def pictures_to_import(pictures: Sequence[Path | str | ImportedPicture]) -> list[Path | ImportedPicture]:
@@ -60,7 +69,19 @@ def import_picture(file: Path, name: str) -> ImportedPicture:
             f"The mask of {file.name} has the size {mask.size}, and the picture {image.size}. Give a mask "
             "of the picture's size."
         )
-    return ImportedPicture(file, image, mask, read_caption(file))
+    return ImportedPicture(file, image, mask, read_caption(file), repeats_of(file.parent.name))
+
+
+def repeats_of(folder: str) -> int:
+    """The repeats that a folder's name begins with, as in kohya's "10_rex dog"; 1 for any other name."""
+    match = _REPEATED.match(folder)
+    return max(1, int(match[1])) if match else 1
+
+
+def class_word_of(folders: Iterable[str]) -> str | None:
+    """The class word of folders named as kohya's, "10_rex dog": "dog"; None if they name none, or several."""
+    found = {match[2].partition(" ")[2].strip() for folder in folders if (match := _REPEATED.match(folder))} - {""}
+    return found.pop() if len(found) == 1 else None
 
 
 def store_picture(folder: StoragePath, picture: Path | ImportedPicture, position: int) -> PictureRecord:
@@ -69,7 +90,9 @@ def store_picture(folder: StoragePath, picture: Path | ImportedPicture, position
     Raises LibraryError as `import_picture` does.
     """
     given = picture if isinstance(picture, ImportedPicture) else import_picture(picture, str(picture))
-    record = PictureRecord(id=new_id(), position=position, caption=given.caption, masked=given.mask is not None)
+    record = PictureRecord(
+        id=new_id(), position=position, caption=given.caption, masked=given.mask is not None, repeats=given.repeats
+    )
     atomic_write(folder / f"{record.id}.png", encode_png(given.image))
     if given.mask:
         atomic_write(mask_file(folder, record), encode_png(given.mask))

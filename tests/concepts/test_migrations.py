@@ -138,6 +138,8 @@ def stored(engine: Engine) -> Rows:
 def migrated(version: str) -> Rows:
     """What must be there in the end of a library that had ROWS when it was of this version."""
     rows = {name: [dict(row) for row in own] for name, own in ROWS.items()}
+    if version < "0007":
+        _set(rows["images"], repeats=1)
     if version < "0005":
         rows["leftovers"] = []
         _set(rows["concepts"], owner="")

@@ -7,6 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field
 CAPTIONS = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "a rendering of {}", "{}")
 """The default caption templates of a concept's pictures; {} stands for its token."""
 
+STYLE_CAPTIONS = (
+    "a painting in the style of {}", "a picture in the style of {}", "an image in the style of {}",
+    "a drawing in the style of {}", "a rendering in the style of {}", "in the style of {}",
+)  # fmt: skip
+"""The default caption templates of a style."""
+
+
+def is_style(class_word: str) -> bool:
+    """Whether the class word says that the concept is a style: it is "style"."""
+    return class_word.strip().lower() == "style"
+
+
 Places = Literal[
     "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "feed_forward_out",
     "up_convolution", "inner_convolution", "convolution",
@@ -157,6 +169,12 @@ class Loss(Group):
         description="Probability that a prompt of the output preservation loss names a random token instead of a "
         "thing.",
     )
+    class_data_dir: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of your own images of the class (kohya: reg_data_dir), used instead of generated ones; a "
+        "caption is in a text file beside an image.",
+    )
     num_class_images: int = Field(
         default=48,
         ge=2,
@@ -194,7 +212,10 @@ class Pictures(Group):
         "class word is replaced by the token; a caption with neither gets the token in front.",
     )
     templates: tuple[str, ...] = Field(
-        default=CAPTIONS, min_length=1, description="Caption templates; {} stands for the token."
+        default=CAPTIONS,
+        min_length=1,
+        description="Caption templates; {} stands for the token. For the class word style the default is 'a painting "
+        "in the style of {}' and the like.",
     )
     shuffle_caption: bool = Field(
         default=False, description="Shuffle the comma-separated parts of a caption at every step."

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -61,9 +62,12 @@ def _listed(names: list[str]) -> str:
 
 
 def resolve_recipe(base: Base, recipe: Recipe) -> Recipe:
-    """The recipe with this base's defaults: with the layers that it adapts, and instead of `max_parameters` the size
-    that fits, as rank and options; StudioError if none fits.
+    """The recipe with this base's defaults: with the layers that it adapts, an absolute `class_data_dir`, and instead
+    of `max_parameters` the size that fits, as rank and options; StudioError if none fits.
     """
+    if recipe.class_data_dir:
+        folder = Path(recipe.class_data_dir).expanduser().absolute()
+        recipe = recipe.model_copy(update={"class_data_dir": str(folder)})
     if recipe.target_modules is None and method_named(recipe.adapter).kinds(adapter_config(recipe)) == ("attention",):
         recipe = recipe.model_copy(update={"target_modules": base.default_target_modules})
     if recipe.max_parameters is None:

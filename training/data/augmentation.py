@@ -18,11 +18,14 @@ MAX_ASPECT_RATIO = 2.0
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of the concept, with its caption and its loss mask (a grey picture of its size), if it has them."""
+    """A picture of the concept, with its caption and its loss mask (a grey picture of its size), if it has them; and
+    how often it counts.
+    """
 
     picture: Image.Image
     caption: str | None = None
     mask: Image.Image | None = None
+    repeats: int = 1
 
 
 def check_examples(examples: Sequence[Example], recipe: Recipe) -> None:

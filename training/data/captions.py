@@ -5,7 +5,19 @@ import re
 import torch
 
 from training.config.recipe import Recipe
+from training.config.recipe_fields import CAPTIONS, STYLE_CAPTIONS, is_style
 from training.data.dataset import Sample
+
+
+def templates_of(recipe: Recipe, class_word: str) -> tuple[str, ...]:
+    """The recipe's caption templates; a style's default ones where they are unset."""
+    return STYLE_CAPTIONS if is_style(class_word) and recipe.templates == CAPTIONS else recipe.templates
+
+
+def validation_prompt_of(recipe: Recipe, class_word: str) -> str:
+    """The recipe's validation prompt; for a style, a style's where it is unset."""
+    unset = recipe.validation_prompt == Recipe.model_fields["validation_prompt"].default
+    return STYLE_CAPTIONS[0] if is_style(class_word) and unset else recipe.validation_prompt
 
 
 def caption_of(
@@ -18,14 +30,19 @@ def caption_of(
 
 
 def named(caption: str, token: str, class_word: str) -> str:
-    """A caption with the concept's token: unchanged if it has it, else replacing {} or the class word, or prepended."""
+    """A caption with the concept's token: unchanged if it has it, else replacing {} or the class word, or prepended.
+
+    For a style, whose captions describe the rest, "in the style of" the token is appended where it is not named.
+    """
     caption, class_word = " ".join(caption.split()), " ".join(class_word.split())
     if token.lower() in caption.lower():
         return caption
     if "{}" in caption:
         return caption.replace("{}", token)
     replaced, count = re.subn(rf"\b{re.escape(class_word)}\b", lambda _: token, caption, count=1, flags=re.IGNORECASE)
-    return replaced if count else f"{token}, {caption}" if caption else token
+    if count or not caption:
+        return replaced if count else token
+    return f"{caption}, in the style of {token}" if is_style(class_word) else f"{token}, {caption}"
 
 
 def _shuffled(caption: str, generator: torch.Generator) -> str:

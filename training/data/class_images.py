@@ -15,7 +15,7 @@ from torch import Tensor
 from concepts.storage import atomic_write
 from studio.models.base_model import Base, generate_latents
 from studio.models.sampling_settings import SamplingSettings
-from training.config.recipe_fields import CAPTIONS
+from training.config.recipe_fields import CAPTIONS, is_style
 from training.data.random_token import RANDOM_TOKEN
 
 _CONTEXTS = (
@@ -44,15 +44,23 @@ def any_prompt(class_word: str, generator: torch.Generator, random_token_ratio: 
     kind = int(torch.randint(10, (1,), generator=generator))
     if kind == 0:
         return ""
-    thing = chosen((class_word, chosen(_OTHER_THINGS), chosen(_OTHER_THINGS)))
+    own = chosen(_OTHER_THINGS) if is_style(class_word) else class_word
+    thing = chosen((own, chosen(_OTHER_THINGS), chosen(_OTHER_THINGS)))
     is_random = float(torch.rand((), generator=generator)) < random_token_ratio
     text = chosen(CAPTIONS).format(RANDOM_TOKEN if is_random else f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}")
     return text if kind < 6 else text + chosen(_CONTEXTS)
 
 
 def class_prompts(class_word: str, count: int) -> list[str]:
-    """Prompts of the class word in various contexts."""
-    return [f"a photo of a {class_word}{_CONTEXTS[index % len(_CONTEXTS)]}" for index in range(count)]
+    """Prompts of the class word in various contexts; of other things for a style."""
+    if is_style(class_word):
+        return other_prompts(class_word, count)
+    return [f"{plain_prompt(class_word)}{_CONTEXTS[index % len(_CONTEXTS)]}" for index in range(count)]
+
+
+def plain_prompt(class_word: str) -> str:
+    """The prompt of the class word alone; for a style, of any painting."""
+    return "a painting" if is_style(class_word) else f"a photo of a {class_word}"
 
 
 def other_prompts(class_word: str, count: int) -> list[str]:
@@ -63,11 +71,9 @@ def other_prompts(class_word: str, count: int) -> list[str]:
     ]
 
 
-def prior_steps(num_class_images: int) -> int:
-    """How often `build_training_set` calls `on_step` if no class image is cached."""
-    first = num_class_images // 2
-    batches = sum(-(-count // _SETTINGS.batch_size) for count in (first, num_class_images - first))
-    return batches * _SETTINGS.num_inference_steps
+def prior_steps(*counts: int) -> int:
+    """How often `class_latents` calls `on_step` for so many prompts, each time that none is cached."""
+    return sum(-(-count // _SETTINGS.batch_size) for count in counts) * _SETTINGS.num_inference_steps
 
 
 def class_latents(

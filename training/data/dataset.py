@@ -9,10 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from concepts.errors import StudioError
+from concepts.images.import_files import read_caption
+from concepts.images.upload_checks import picture_files, read_picture
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.data.augmentation import Example, cuts
-from training.data.class_images import class_latents, class_prompts, other_prompts
+from training.data.class_images import class_latents, class_prompts, other_prompts, plain_prompt
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,37 @@ def build_training_set(
     cache: Path | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> TrainingSet:
-    """Encodes the pictures, and generates the class images or loads them from `cache`.
+    """Encodes the pictures, and generates the class images or loads them from `cache`, or those of the class from the
+    recipe's `class_data_dir`. A picture with repeats is in the set so many times.
 
-    `on_step` is called for every denoising step while class images are generated.
+    `on_step` is called for every denoising step while class images are generated. Raises StudioError for a folder of
+    class images that cannot be used.
     """
-    of_class = class_prompts(class_word, recipe.num_class_images // 2)
-    others = other_prompts(class_word, recipe.num_class_images - len(of_class))
+    given = recipe.class_data_dir and class_examples(Path(recipe.class_data_dir), class_word)
+    of_class, others = prior_prompts(recipe, class_word)
     return TrainingSet(
         _encoded(base, examples, recipe),
-        *(_prior(base, texts, recipe.prior_seed, cache, on_step) for texts in (of_class, others)),
+        _encoded(base, given, recipe) if given else _prior(base, of_class, recipe.prior_seed, cache, on_step),
+        _prior(base, others, recipe.prior_seed, cache, on_step),
     )
+
+
+def prior_prompts(recipe: Recipe, class_word: str) -> tuple[list[str], list[str]]:
+    """The prompts of the class images that are generated, of the class and of other things."""
+    count = recipe.num_class_images // 2
+    of_class = [] if recipe.class_data_dir else class_prompts(class_word, count)
+    return of_class, other_prompts(class_word, recipe.num_class_images - count)
+
+
+def class_examples(folder: Path, class_word: str) -> list[Example]:
+    """The class images in a folder, with the captions in the text files beside them, else "a photo of a CLASS".
+
+    Raises StudioError for a folder that does not exist or has no pictures, and for a picture that cannot be read.
+    """
+    if not folder.is_dir():
+        raise StudioError(f"class_data_dir {folder} is no folder. Give a folder of class images, or leave it out.")
+    files = picture_files([folder])
+    return [Example(read_picture(file, str(file)), read_caption(file) or plain_prompt(class_word)) for file in files]
 
 
 def _prior(
@@ -73,7 +97,7 @@ def _encoded(base: Base, examples: Sequence[Example], recipe: Recipe) -> list[Sa
             example, cut = variants[number]
             mask = _mask(cut.of(example.mask), vae_factor, base) if recipe.masked_loss and example.mask else None
             samples[number] = Sample(latent, example.caption, mask)
-    return [samples[number] for number in range(len(variants))]
+    return [samples[number] for number, (example, _) in enumerate(variants) for _ in range(example.repeats)]
 
 
 def _mask(mask: Image.Image, factor: int, base: Base) -> Tensor:

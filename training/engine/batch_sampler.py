@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from training.config.recipe import Recipe
-from training.data.captions import caption_of
+from training.data.captions import caption_of, templates_of
 from training.data.class_images import any_prompt
 from training.data.dataset import Sample, TrainingSet
 from training.engine.denoising_loss import draw_noise, draw_timesteps, multires_noise
@@ -51,7 +51,8 @@ def draw_batches(
 
     prior = recipe.num_prior_in_batch
     instance = [data.concept[i] for i in draw(recipe.batch_size - prior, len(data.concept))]
-    templates = [recipe.templates[i] for i in draw(len(instance), len(recipe.templates))]
+    every_template = templates_of(recipe, task.class_word)
+    templates = [every_template[i] for i in draw(len(instance), len(every_template))]
     prompts = [
         caption_of(sample, template, task.token, task.class_word, recipe, generator)
         for sample, template in zip(instance, templates, strict=True)

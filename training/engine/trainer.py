@@ -13,8 +13,9 @@ from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import new_config, parameter_groups, resolve_recipe
 from training.data.augmentation import Example, check_examples
+from training.data.captions import validation_prompt_of
 from training.data.class_images import prior_steps
-from training.data.dataset import TrainingSet, build_training_set
+from training.data.dataset import TrainingSet, build_training_set, prior_prompts
 from training.engine.checkpoints import Checkpoints
 from training.engine.distributed import ProcessGroup
 from training.engine.optimizers import check_optimizer
@@ -145,7 +146,7 @@ def train_concept(
 def _prepared(task: Task, cache: Path | None, callbacks: Callbacks) -> TrainingSet:
     """The training set; reports the progress of generating class images."""
     recipe, base = task.recipe, task.base
-    generating = prior_steps(recipe.num_class_images)
+    generating = prior_steps(*map(len, prior_prompts(recipe, task.class_word)))
     done = iter(range(1, generating + 1))
 
     def generated() -> None:
@@ -201,7 +202,7 @@ def _preview(task: Task, train_state: TrainState, callbacks: Callbacks, offload_
     ):
         pictures = generate(
             base,
-            recipe.validation_prompt.replace("{}", task.token),
+            validation_prompt_of(recipe, task.class_word).replace("{}", task.token),
             range(recipe.num_validation_images),
             PREVIEW_SETTINGS,
         )

@@ -56,7 +56,7 @@ class Task:
             ]).encode()
         )  # fmt: skip
         for example in self.examples:
-            digest.update(f"{example.caption}".encode())
+            digest.update(f"{example.caption} {example.repeats}".encode())
             for picture in (example.picture, example.mask):
                 digest.update(b"" if picture is None else f"{picture.mode} {picture.size}".encode() + picture.tobytes())
         if self.start is not None:

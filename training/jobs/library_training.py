@@ -19,6 +19,7 @@ from studio.metrics.clip import Scorer
 from studio.models.base_model import Base, generate
 from studio.models.token_embeddings import token_of
 from training.config.recipe import Recipe
+from training.config.recipe_fields import STYLE_CAPTIONS, is_style
 from training.config.recipe_resolution import adapter_config, kinds_of_recipe, resolve_recipe
 from training.data.augmentation import Example
 from training.engine.distributed import ProcessGroup
@@ -133,10 +134,13 @@ def _store(
     lease: Lease | None,
 ) -> Trained:
     """Generates and scores previews of the trained concept, and stores all of it."""
-    trained, prompt = training.concept, "a photo of {}"
+    trained, style = training.concept, is_style(concept.class_word)
+    prompt, plain = (
+        (STYLE_CAPTIONS[0], "a painting") if style else ("a photo of {}", f"a photo of a {concept.class_word}")
+    )
     with MergeCache(base, 1).applied({concept.name: trained}, MergeConfig()):
         previews = generate(base, prompt.format(token_of(concept.name)), range(PREVIEWS))
-    scores = aligned(scorer, previews, prompt.format(f"a {concept.class_word}"), pictures_of(concept))
+    scores = aligned(scorer, previews, plain, pictures_of(concept))
     trained.metadata["scores"] = summary(scores)
     details = {
         "base": trained.base,
@@ -203,9 +207,11 @@ def pictures_of(concept: Concept) -> list[Image.Image]:
 
 
 def examples_of(concept: Concept) -> list[Example]:
-    """A concept's own pictures, with their captions and masks."""
+    """A concept's own pictures, with their captions, masks and repeats."""
     masks = [None if mask is None else read_picture(mask, str(mask)).convert("L") for mask in concept.masks]
-    return [Example(*parts) for parts in zip(pictures_of(concept), concept.captions, masks, strict=True)]
+    return [
+        Example(*parts) for parts in zip(pictures_of(concept), concept.captions, masks, concept.repeats, strict=True)
+    ]
 
 
 def aligned(

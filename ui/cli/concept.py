@@ -22,13 +22,23 @@ def add(
     name: Name,
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them; 3 to 10 are best.")],
     class_word: Annotated[
-        str, typer.Option("--class", help="The class word, a word that the base knows, such as dog.")
-    ],
+        str | None,
+        typer.Option(
+            "--class",
+            help="The class word, a word that the base knows, such as dog; style for a style. If unset, that of a "
+            "folder named as kohya's, 10_rex dog.",
+        ),
+    ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     as_json: JsonOption = False,
 ) -> None:
     """Add a concept with its pictures."""
-    concept = library_at(library).add_concept(name, class_word, pictures)
+    from concepts.images.import_files import class_word_of
+
+    chosen = class_word or class_word_of(path.resolve().name for path in pictures)
+    if chosen is None:
+        raise typer.BadParameter("Give the class word with --class, such as --class dog.")
+    concept = library_at(library).add_concept(name, chosen, pictures)
     report(
         described(concept), as_json, lambda: typer.echo(f"Added {concept.name}; now run: studio train {concept.name}")
     )
@@ -171,6 +181,7 @@ def described(concept: "Concept") -> dict[str, Any]:
         "pictures": [str(path) for path in concept.pictures],
         "captions": list(concept.captions),
         "masks": [mask and str(mask) for mask in concept.masks],
+        "repeats": list(concept.repeats),
         "columns": columns,
         "trained": trained,
     }

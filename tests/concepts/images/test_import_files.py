@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from concepts import LibraryError
-from concepts.images.import_files import MAX_CAPTION, read_caption, read_mask
+from concepts.images.import_files import MAX_CAPTION, class_word_of, read_caption, read_mask, repeats_of
 
 
 @pytest.fixture
@@ -74,3 +74,35 @@ def test_a_mask_of_another_size_is_refused(library, folder: Path, unchanged):
     unchanged()
     with pytest.raises(LibraryError, match=r"The mask of c\.png has the size \(64, 64\), and the picture \(80, 64\)"):
         library.add_concept("rex", "dog", [folder])
+
+
+@pytest.mark.parametrize(
+    ("folder", "repeats"), [("10_rex dog", 10), ("3_rex", 3), ("0_rex", 1), ("rex", 1), ("rex_10", 1), ("12345_rex", 1)]
+)
+def test_a_folder_named_as_kohyas_says_the_repeats(folder: str, repeats: int):
+    assert repeats_of(folder) == repeats
+
+
+@pytest.mark.parametrize(
+    ("folders", "word"),
+    [
+        (["10_rex dog"], "dog"),
+        (["10_rex teddy bear", "2_rex teddy bear"], "teddy bear"),
+        (["10_rex dog", "5_rex cat"], None),
+        (["10_rex"], None),
+        (["rex dog"], None),
+        ([], None),
+    ],
+)
+def test_a_folder_named_as_kohyas_says_the_class_word(folders: list[str], word: str | None):
+    assert class_word_of(folders) == word
+
+
+def test_repeats_are_kept_in_the_library(library, folder: Path):
+    often = folder.rename(folder.with_name("7_rex dog"))
+    other = folder.with_name("back")
+    other.mkdir()
+    Image.new("RGB", (80, 64), "green").save(other / "d.png")
+    concept = library.add_concept("rex", "dog", [often, other])
+    assert concept.repeats == (7, 7, 7, 1)
+    assert library.concept("rex").repeats == concept.repeats

@@ -3,6 +3,7 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
 
+from concepts.errors import LibraryError, StudioError
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.data.augmentation import Example
@@ -100,19 +101,19 @@ def test_half_of_the_prior_pictures_are_of_the_class(base: Base, pictures: list[
 def test_the_number_of_generation_steps_is_known_beforehand(base: Base, pictures: list[Image.Image], count: int):
     steps = []
     build_training_set(base, pictures, "dog", count, on_step=lambda: steps.append(1))
-    assert len(steps) == prior_steps(count)
+    assert len(steps) == prior_steps(count // 2, count - count // 2)
 
 
 def test_prior_pictures_are_generated_once(base: Base, pictures: list[Image.Image], tmp_path):
     steps = []
     cache = tmp_path / "not" / "yet"
     first = build_training_set(base, pictures, "dog", 4, cache, lambda: steps.append(1))
-    assert len(steps) == prior_steps(4)
+    assert len(steps) == prior_steps(2, 2)
     again = build_training_set(base, pictures[:1], "dog", 4, cache, lambda: steps.append(1))
-    assert len(steps) == prior_steps(4)
+    assert len(steps) == prior_steps(2, 2)
     assert same_priors(first, again)
     build_training_set(base, pictures, "cat", 4, cache, lambda: steps.append(1))
-    assert len(steps) > prior_steps(4)
+    assert len(steps) > prior_steps(2, 2)
 
 
 def test_another_base_has_prior_pictures_of_its_own(base: Base, pictures: list[Image.Image], tmp_path):
@@ -137,3 +138,31 @@ def test_a_damaged_cache_is_generated_again(base: Base, pictures: list[Image.Ima
     again = build_training_set(base, pictures, "dog", 4, tmp_path)
     assert same_priors(first, again)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == whole
+
+
+def test_repeats_say_how_often_a_picture_is_in_the_set(base: Base, pictures: list[Image.Image]):
+    examples = [Example(pictures[0], "often", repeats=3), Example(pictures[1], "once")]
+    data = build_training_set(base, examples, "dog", 2, random_flip=True)
+    assert [sample.caption for sample in data.concept] == ["often"] * 3 + ["once"] + ["often"] * 3 + ["once"]
+
+
+def test_class_images_of_a_folder_replace_the_generated_ones(base: Base, pictures: list[Image.Image], tmp_path):
+    for index, picture in enumerate(pictures):
+        picture.resize((80, 64)).convert("RGB").save(tmp_path / f"{index}.png")
+    (tmp_path / "1.txt").write_text("a dog on the grass")
+    steps = []
+    data = build_training_set(base, pictures, "dog", 6, on_step=lambda: steps.append(1), class_data_dir=str(tmp_path))
+    assert [sample.caption for sample in data.class_prior] == ["a photo of a dog", "a dog on the grass"]
+    assert len(data.other_prior) == 3
+    assert len(steps) == prior_steps(3)
+    for folder, message in ((tmp_path / "not there", "is no folder"), (tmp_path / "empty", "has no pictures")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises((StudioError, LibraryError), match=message):
+            build_training_set(base, pictures, "dog", 2, class_data_dir=str(folder))
+
+
+def test_a_styles_class_images_show_other_things(base: Base, pictures: list[Image.Image]):
+    data = build_training_set(base, pictures, "style", 4)
+    captions = [sample.caption for sample in (*data.class_prior, *data.other_prior)]
+    assert len(captions) == 4
+    assert not any("style" in (caption or "") for caption in captions)
