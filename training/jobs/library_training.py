@@ -22,6 +22,7 @@ from training.config.recipe import Recipe
 from training.config.recipe_fields import STYLE_CAPTIONS, is_style
 from training.config.recipe_resolution import adapter_config, kinds_of_recipe, resolve_recipe
 from training.data.augmentation import Example
+from training.data.class_images import plain_prompt
 from training.engine.distributed import ProcessGroup
 from training.engine.trainer import Preview, Progress, Training, never_stop, train_concept
 from training.engine.training_task import on_threads
@@ -135,9 +136,7 @@ def _store(
 ) -> Trained:
     """Generates and scores previews of the trained concept, and stores all of it."""
     trained, style = training.concept, is_style(concept.class_word)
-    prompt, plain = (
-        (STYLE_CAPTIONS[0], "a painting") if style else ("a photo of {}", f"a photo of a {concept.class_word}")
-    )
+    prompt, plain = STYLE_CAPTIONS[0] if style else "a photo of {}", plain_prompt(concept.class_word)
     with MergeCache(base, 1).applied({concept.name: trained}, MergeConfig()):
         previews = generate(base, prompt.format(token_of(concept.name)), range(PREVIEWS))
     scores = aligned(scorer, previews, plain, pictures_of(concept))
@@ -209,9 +208,8 @@ def pictures_of(concept: Concept) -> list[Image.Image]:
 def examples_of(concept: Concept) -> list[Example]:
     """A concept's own pictures, with their captions, masks and repeats."""
     masks = [None if mask is None else read_picture(mask, str(mask)).convert("L") for mask in concept.masks]
-    return [
-        Example(*parts) for parts in zip(pictures_of(concept), concept.captions, masks, concept.repeats, strict=True)
-    ]
+    described = zip(pictures_of(concept), concept.captions, masks, concept.repeats, strict=True)
+    return [Example(*parts) for parts in described]
 
 
 def aligned(
