@@ -88,7 +88,7 @@ def _make_concept(
     base: Base, name: str, adapter: str = "spectral_additive", seed: int = 1, size: float = 0.1, **options: Any
 ) -> TrainedConcept:
     config = method_named(adapter).Config(**{"rank": 4, **options})
-    adapters = create_adapters(adapter, config, base.sites, base.decomposition)
+    adapters = create_adapters(adapter, config, base.sites_of(method_named(adapter).kinds(config)), base.decomposition)
     generator = torch.Generator().manual_seed(seed)
     for parameter in (p for site in adapters.values() for p in site.parameters()):
         torch.nn.init.normal_(parameter, std=size, generator=generator)

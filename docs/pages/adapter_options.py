@@ -58,7 +58,10 @@ MEANINGS = {
     "ada_lora.orthogonality": "The weight of the penalty (PEFT: `orth_reg_weight`).",
     "ada_lora.warm_up": "The fraction of the steps before pruning begins (PEFT: `tinit`, in steps).",
     "ada_lora.final": "The fraction of the steps after pruning has ended (PEFT: `tfinal`, in steps).",
-    "ada_link.position": "Adapt the text encoder's input or its output.",
+    "ada_link.position": "What is adapted: the text encoder's input or output, the latents after the UNet's first "
+    "convolution, or text and latents.",
+    "ada_link.activation": "The non-linearity φ.",
+    "ada_link.dropout": "The share of E's features that are zero in a training step.",
 }
 """By option, or by adapter and option where the meaning differs."""
 

@@ -107,9 +107,16 @@ def _adapted(frozen: nn.Module, adapter: Adapter) -> Adapted:
 def change_output(site: Site, change: Callable[[Tensor], Tensor]) -> Callable[[], None]:
     """Replace the output (…, d) of the module at an "output" site; call the returned function to undo it.
 
-    It hooks the module that is there now, so add new tokens, which replace the embedding, before.
+    A convolution's output (n, d, h, w) is changed as (n, h, w, d). It hooks the module that is there now, so add new
+    tokens, which replace the embedding, before.
     """
-    return getattr(site.parent, site.attribute).register_forward_hook(lambda _m, _i, output: change(output)).remove
+
+    def changed(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        if isinstance(site.module, nn.Conv2d):
+            return change(output.movedim(1, -1)).movedim(-1, 1)
+        return change(output)
+
+    return getattr(site.parent, site.attribute).register_forward_hook(changed).remove
 
 
 def _insert(site: Site, adapter: Adapter) -> Callable[[], None]:

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
 from concepts.errors import StudioError
 from studio.adapters import Adapter
+from studio.adapters.injection import change_output
 from studio.adapters.prefix_tuning import PrefixTuning
 from studio.composition.loaded_concept import LoadedConcept
 from studio.layers.target_modules import Site
@@ -39,6 +41,9 @@ def outputs_changed(changes: Sequence[OutputChange]) -> Iterator[None]:
     """While open, the layers that are at the sites now change their outputs, concept after concept."""
     with ExitStack() as undo:
         for change in changes:
+            if change.site.role == "output":
+                undo.callback(change_output(change.site, partial(_of_output, change)))
+                continue
             layer = getattr(change.site.parent, change.site.attribute)
             undo.callback(layer.register_forward_hook(_hook(change)).remove)
             if isinstance(change.adapter, PrefixTuning) and change.strength:
@@ -46,6 +51,10 @@ def outputs_changed(changes: Sequence[OutputChange]) -> Iterator[None]:
                 APPENDED.setdefault(layer, []).append(rows)
                 undo.callback(APPENDED[layer].remove, rows)
         yield
+
+
+def _of_output(change: OutputChange, output: Tensor) -> Tensor:
+    return change.adapter.change_output(output, output, change.strength)
 
 
 def _hook(change: OutputChange):

@@ -28,7 +28,8 @@ def folded(
     """While open, the concepts' changes, also of embeddings, are merged into the base's weights; yields their tokens.
 
     A change of the token embeddings is applied to the vocabulary and to the new tokens; one of the text encoder's
-    output is merged into the key and value projections. Afterwards the base is restored.
+    output is merged into the key and value projections, and one of the latents' first features into the UNet's first
+    convolution. Afterwards the base is restored.
     """
     loaded = load_concepts(base, concepts)
     refuse_output_changes(loaded)
@@ -38,7 +39,11 @@ def folded(
     embeddings = [
         (sites[name].module, d) for name, d in outputs.items() if isinstance(sites[name].module, nn.Embedding)
     ]
-    text_outputs = [delta for name, delta in outputs.items() if not isinstance(sites[name].module, nn.Embedding)]
+    text_outputs = [delta for name, delta in outputs.items() if isinstance(sites[name].module, nn.LayerNorm)]
+    for name in [name for name in outputs if isinstance(sites[name].module, nn.Conv2d)]:
+        first = base.sites_of(("convolution",))[name]
+        sites, deltas = {**sites, name: first}, {**deltas, name: outputs[name] @ first.weight}
+        biases = biases if first.bias is None else {**biases, name: outputs[name] @ first.bias}
     for delta in text_outputs:
         projections = base.sites_of(("cross_attention_kv",))
         deltas |= {name: _with_input_change(site, deltas.get(name), delta) for name, site in projections.items()}

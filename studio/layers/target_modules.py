@@ -2,7 +2,8 @@
 
 A site is a layer whose frozen weight is seen as a matrix (out, in): a convolution's is flattened to
 (out, in * kernel height * kernel width), a norm's is (features, 1), and where the output of the text
-encoder or of its token embedding is adapted, the weight is the identity (d, d) after that output.
+encoder, of its token embedding or of the UNet's first convolution is adapted, the weight is the identity
+(d, d) after that output.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPTextEmbeddings, CLIPTextModel
@@ -49,7 +51,8 @@ class Site:
     def weight(self) -> Tensor:
         """The frozen weight as a matrix (out, in): a view, not a copy, except of an output's identity."""
         if self.role == "output":
-            return torch.eye(self.module.weight.shape[-1], device=self.module.weight.device)
+            width = self.module.weight.shape[0 if isinstance(self.module, nn.Conv2d) else -1]
+            return torch.eye(width, device=self.module.weight.device)
         return self.module.weight[:, None] if self.role == "norm" else self.module.weight.flatten(1)
 
     @property
@@ -195,6 +198,12 @@ def _text_output(module: nn.Module) -> Chosen:
         yield module.final_layer_norm, "output"
 
 
+def _latent_input(module: nn.Module) -> Chosen:
+    """The UNet's first convolution: the features of the noisy latents."""
+    if isinstance(module, UNet2DConditionModel):
+        yield module.conv_in, "output"
+
+
 Selector = Callable[[nn.Module], Chosen]
 
 KINDS: dict[str, Selector] = {
@@ -212,6 +221,7 @@ KINDS: dict[str, Selector] = {
     "bias": _bias,
     "vocabulary": _vocabulary,
     "text_output": _text_output,
+    "latent_input": _latent_input,
 }
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from studio.adapters.injection import geometry
 from studio.layers.low_rank import LowRank
+from studio.layers.target_modules import Site
 
 Shares = Callable[[int], Tensor]
 """From the number of positions to how far each concept acts at each of them, (positions, concepts)."""
@@ -160,14 +161,30 @@ class RoutedConv2d(nn.Conv2d):
         return F.conv2d(padded, kernels, None, self.stride, self.padding if zeros else 0, self.dilation, groups)
 
 
-Routed = RoutedLinear | RoutedConv2d
+class RoutedOutput:
+    """What the current route adds to a module's output (n, …, d), as a product of that output itself."""
+
+    def __init__(self) -> None:
+        self.route: BatchedLora | None = None
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """(n, …, d) to the same shape."""
+        if self.route is None:
+            return output
+        rows = output.flatten(1, -2)
+        return self.route.add_to(rows, rows).view_as(output)
 
 
-def routed(frozen: nn.Module) -> Routed | None:
-    """The layer with a place for routes; None for one that is more than a matrix."""
-    match frozen:
+Routed = RoutedLinear | RoutedConv2d | RoutedOutput
+
+
+def routed(site: Site) -> Routed | None:
+    """The site's layer with a place for routes; None for one that is more than a matrix."""
+    if site.role == "output":
+        return RoutedOutput()
+    match site.module:
         case nn.Linear():
-            return RoutedLinear(frozen)
+            return RoutedLinear(site.module)
         case nn.Conv2d():
-            return RoutedConv2d(frozen)
+            return RoutedConv2d(site.module)
     return None

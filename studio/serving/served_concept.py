@@ -17,7 +17,7 @@ class ServedConcept:
     def __init__(self, name: str, concept: LoadedConcept):
         self.concept, self.sites = concept, concept.sites
         for site in self.sites.values():
-            if site.role == "output" or routed(site.module) is None or concept.modules[site.name].acts_on_output:
+            if routed(site) is None or concept.modules[site.name].acts_on_output:
                 raise StudioError(
                     f"{name} cannot be used unmerged, since it changes {site.name}, but not as a weight matrix. "
                     "Use another --method."

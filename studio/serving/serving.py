@@ -1,7 +1,7 @@
 """One base that serves many concepts without merging them: each request, and each picture of a batch, has its own."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from concepts.errors import StudioError
 from studio.adapters.concept_file import TrainedConcept
+from studio.adapters.injection import change_output
 from studio.composition.loaded_concept import load_concept
 from studio.layers.target_modules import Site
 from studio.models.base_model import Base
@@ -19,7 +20,7 @@ from studio.models.regions import Region, grid, in_regions
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import load_tokens, remove_tokens
-from studio.serving.routing import Routed, Shares, batched_lora_of, routed
+from studio.serving.routing import Routed, RoutedOutput, Shares, batched_lora_of, routed
 from studio.serving.served_concept import ServedConcept
 
 
@@ -61,7 +62,7 @@ class Serving:
             raise
 
     def load(self, name: str, concept: TrainedConcept) -> None:
-        """Make a concept ready. StudioError for one of another base, or that changes other layers than matrices."""
+        """Make a concept ready. StudioError for one of another base, or that changes norms."""
         if name in self._loaded:
             self.unload(name)
         served = ServedConcept(name, load_concept(self.base, concept))
@@ -75,7 +76,7 @@ class Serving:
             raise
         self._loaded[name] = served
         for site_name, site in served.sites.items():
-            if site_name not in self._layers and (layer := routed(site.module)):
+            if site_name not in self._layers and (layer := routed(site)):
                 self._layers[site_name] = site, layer
 
     def unload(self, name: str) -> None:
@@ -198,14 +199,15 @@ class Serving:
     @contextmanager
     def _routed(self) -> Iterator[None]:
         """While open, the routed layers stand in the model."""
-        try:
+        with ExitStack() as undo:
             for site, layer in self._layers.values():
-                setattr(site.parent, site.attribute, layer)
+                undo.callback(setattr, layer, "route", None)
+                if isinstance(layer, RoutedOutput):
+                    undo.callback(change_output(site, layer))
+                else:
+                    undo.callback(setattr, site.parent, site.attribute, site.module)
+                    setattr(site.parent, site.attribute, layer)
             yield
-        finally:
-            for site, layer in self._layers.values():
-                setattr(site.parent, site.attribute, site.module)
-                layer.route = None
 
 
 def _shares_in_space(names: Sequence[str], regions: Mapping[str, Region], aspect: float) -> Shares:

@@ -153,10 +153,11 @@ def test_a_full_checkpoint(
     assert np.abs(our_picture(base, concepts) - their_picture(pipeline)).max() < PIXEL
 
 
-def test_the_output_of_the_text_encoder_is_folded(
-    base: Base, tmp_path: Path, random_concept, our_picture, their_picture
+@pytest.mark.parametrize("position", ["output", "latents", "input_and_latents"])
+def test_a_link_of_text_or_latents_is_folded(
+    base: Base, position: str, tmp_path: Path, random_concept, our_picture, their_picture
 ):
-    concepts = {"rex": random_concept(base, "ada_link", position="output")}
+    concepts = {"rex": random_concept(base, "ada_link", position=position)}
     made = export(base, concepts, "full", tmp_path / "rex")
     pipeline = StableDiffusionPipeline.from_pretrained(made.path, safety_checker=None)
     pipeline.load_textual_inversion(str(made.tokens["<rex>"]))

@@ -246,3 +246,20 @@ def test_what_cannot_be_served_is_refused_and_leaves_no_trace(base: Base, three,
     ):
         Serving(base, {"tom": norms})
     assert state_of(base) == before
+
+
+@pytest.mark.parametrize("position", ["input", "output", "latents", "input_and_latents"])
+def test_several_links_are_served_in_one_batch(base: Base, make_concept, position):
+    concepts = {
+        name: make_concept(base, name, "ada_link", seed, position=position) for name, seed in (("a", 1), ("b", 2))
+    }
+    requests = [Request("a <a>", 0, {"a": 1.0}), Request("a <b>", 1, {"b": 0.5}), Request("a cat", 2)]
+    with Serving(base, concepts) as serving:
+        served = latents(serving, requests)
+    alone = []
+    for request in requests:
+        own = {name: concepts[name] for name in request.concepts}
+        with applied(base, own, strengths=request.concepts):
+            alone.append(generate_latents(base, [request.prompt], [request.seed], QUICK)[0])
+    torch.testing.assert_close(served, torch.stack(alone), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(served[0], served[2], atol=1e-2)
