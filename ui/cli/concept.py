@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, outline, report
+from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, outline, report
 from ui.services.open_library import library_at
 
 if TYPE_CHECKING:
@@ -63,34 +63,22 @@ def list_concepts(
 @app.command("show")
 def show_concept(
     name: Name,
-    analyse: Annotated[
-        bool,
-        typer.Option(
-            "--analyse",
-            help="Plot the subspace similarity of its update and the base's weight in every layer as a heat map, and "
-            "measure its leakage: how much it changes images of prompts that do not name it.",
-        ),
-    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--output",
-            help="A PNG file for plots of the training, or, with --analyse, for the heat map, by default "
-            "NAME-analysis.png in the current folder.",
+            help="A PNG file for plots of the training.",
         ),
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
-    base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Show a concept's pictures, singular columns, training result and scores."""
     concept = library_at(library).concept(name)
     document = described(concept)
     if concept.result and "rates" in concept.result.details:
-        document["training"] = _training_summary(concept.result.details, name, None if analyse else output)
-    if analyse:
-        document["analysis"] = _analysed(name, output or Path(f"{name}-analysis.png"), library, base)
+        document["training"] = _training_summary(concept.result.details, name, output)
     report(document, as_json, lambda: typer.echo("\n".join(outline(document))))
 
 
@@ -104,18 +92,6 @@ def _training_summary(details: dict[str, Any], name: str, plots: Path | None) ->
 
     training_curves(details, name).save(plots, format="PNG")
     return {**statistics, "plots": str(plots)}
-
-
-def _analysed(name: str, file: Path, library: str, base: str) -> dict[str, Any]:
-    from ui.services.adapter_analysis import analysis_of, heat_map
-    from ui.services.workflow import Workflow
-
-    workflow = Workflow(library, base)
-    found = {**analysis_of(workflow.base, workflow.loaded(name)), "leak": workflow.leak(name)}
-    if not found["similarity"]:
-        return found  # no matrix is adapted, so there is no heat map
-    heat_map(found, name).save(file)
-    return {**found, "heat_map": str(file)}
 
 
 @app.command()

@@ -13,6 +13,7 @@ from concepts.environment import DATABASE_VARIABLE
 from concepts.errors import StudioError
 from ui.cli import (
     adapters,
+    analyse,
     annotate,
     base,
     batch,
@@ -58,6 +59,7 @@ app.add_typer(jobs.app, name="jobs")
 app.command()(jobs.worker)
 app.command()(batch.batch)
 app.command()(adapters.adapters)
+app.command()(analyse.analyse)
 app.command()(ui.ui)
 app.command()(generate.generate)
 app.command()(train.train)

@@ -44,9 +44,12 @@ def test_a_budget_decides_the_size_and_a_training_goes_on(studio, library: Libra
     assert after
     assert after.path.read_bytes() != stored
     picture = tmp_path / "map.png"
-    shown = json.loads(studio("concept", "show", "idle", "--analyse", "-o", picture, *common).out)["analysis"]
-    assert len(shown["similarity"]) == 40
-    assert all(0 <= value <= 1 for row in shown["similarity"].values() for value in row if value is not None)
+    shown = json.loads(studio("analyse", "idle", "-o", picture, *common).out)
+    assert len(shown["layers"]) == 40
+    rows = [layer["similarity"] for layer in shown["layers"].values()]
+    assert all(0 <= value <= 1 for row in rows for value in row if value is not None)
+    assert shown["rank"] <= 5
+    assert shown["spectrum"] < 1e-4
     assert shown["base_parameters"] > 100 * shown["parameters"]
     discount = math.exp(-math.log10(shown["parameters"] / shown["base_parameters"] + 1))
     assert shown["pe_score"] == pytest.approx(after.scores["image_alignment"] * discount)
@@ -77,3 +80,14 @@ def test_what_cannot_be_trained_is_refused(
 
 def test_budgets_are_written_as_people_write_them():
     assert [number_from(text) for text in ("20000", "20k", "1.5M")] == [20_000, 20_000, 1_500_000]
+
+
+def test_what_cannot_be_analysed_is_refused(studio, library: Library, tiny_folder: Path):
+    common = ["--library", library.root, "--base", tiny_folder]
+    studio("train", "idle", "--adapter", "lora", "--rank", 2, *QUICK, *common)
+    outcome = studio("analyse", "idle", "--layer", "unet.nowhere", *common)
+    assert outcome.status == 2
+    assert "does not change the matrix unet.nowhere. Choose one of" in outcome.err
+    outcome = studio("analyse", "idle", "idle", *common)
+    assert outcome.status == 2
+    assert "Only concepts of spectral_rotational make a chain" in outcome.err
