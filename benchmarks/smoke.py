@@ -43,9 +43,8 @@ def started(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def base_alignment(workflow: Workflow, name: str) -> float:
-    """The image alignment of what the base generates for the class word, with the previews' words and seeds."""
-    concept = workflow.library.concept(name)
-    prompt = f"a photo of a {concept.class_word}"
+    """The image alignment of what the base generates for the sample's full description, with the previews' seeds."""
+    prompt, concept = f"a photo of {SAMPLES[name].description}", workflow.library.concept(name)
     pictures = workflow.generate(GenerationRequest(prompt=prompt, num_images=PREVIEWS))
     return summary(workflow.score(pictures, prompt, workflow.pictures(concept)))["image_alignment"]
 
@@ -100,7 +99,8 @@ def as_table(document: Mapping[str, Any]) -> str:
         f"# Every method on one concept\n\n{document['machine']} `{settings['concept']}` on {settings['base']}, "
         f"{settings['steps']} steps, learning rates and sizes as each method has them by default. Losses are means "
         f"over the first and the last tenth of the steps; image alignment is that of {PREVIEWS} previews by "
-        f"{document['backbone']}, beside what the base generates for the class word. Seconds include the previews.\n\n"
+        f"{document['backbone']}, beside what the untouched base generates for the sample's full description. Seconds "
+        "include the previews.\n\n"
         f"{table(COLUMNS, rows)}\n"
     )
 

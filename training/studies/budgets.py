@@ -1,28 +1,40 @@
 """The sizes that the efficiency study compares: from each method's smallest to about four times LoRA of rank 1."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from studio.adapters.cost import Shapes, num_parameters, sizes_of
+from torch import nn
+
+from studio.adapters import ADAPTERS
+from studio.adapters.cost import Shapes, num_parameters, shapes_of, sizes_of
 from studio.adapters.registry import method_named
+from studio.layers.target_modules import find_sites
+from training.config.recipe_resolution import DEFAULT_TOKEN_LR
 
 METHODS = (
     "lora", "oft", "vera", "svdiff", "lidb", "spectral_rotational", "spectral_additive", "lora_xs", "hydra",
 )  # fmt: skip
 """The methods of the Spectral Adapter paper's Figure 6, with LoRA-XS and Hydra."""
+OTHERS = tuple(name for name in ADAPTERS if name not in METHODS)
+"""All other methods, each at one size, on one concept and seed, with its default learning rates."""
 MAX_BUDGET, TOLERANCE = 4, 1.05
 """The largest budget in multiples of LoRA of rank 1, and the tolerance factor above it."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A method in one of its sizes: its options and its number of trained parameters."""
+    """A method in one of its sizes: its options and its number of trained parameters.
+
+    `rate` is the UNet's learning rate where it is not searched.
+    """
 
     method: str
     options: dict[str, Any]
     trained: int
+    rate: float | None = None
 
     def __str__(self) -> str:
         """The name in files."""
@@ -61,6 +73,24 @@ def budgets(method: str, shapes: Shapes) -> list[Size]:
         fitting = sum(size.trained <= target * (1 + 1e-9) for size in within) - 1
         chosen.append(min(max(fitting, chosen[-1] + 1), last))
     return [within[index] for index in chosen]
+
+
+def default_size(method: str, parts: Mapping[str, nn.Module], chosen: Sequence[str]) -> Size:
+    """A method in its default size, at its own layers or, where it leaves that open, at those of the kinds `chosen`,
+    with its default learning rate; a method without layers trains the token at the token's own rate.
+    """
+    adapter = method_named(method)
+    config = adapter.Config()
+    shapes = shapes_of(find_sites(parts, own_kinds(method) or chosen)) if adapter.kinds(config) else Counter()
+    rate = adapter.learning_rates.get("unet", DEFAULT_TOKEN_LR)
+    return Size(method, _own_options(method, config), num_parameters(method, config, shapes), rate)
+
+
+def own_kinds(method: str) -> tuple[str, ...]:
+    """The kinds of layers that a method fixes; none where a recipe chooses them."""
+    adapter = method_named(method)
+    kinds = adapter.kinds(adapter.Config())
+    return () if kinds == ("attention",) else kinds
 
 
 def nearest_to_a_tenth(sizes: Sequence[Size], shapes: Shapes, count: int) -> list[Size]:

@@ -19,7 +19,7 @@ from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
 from training.engine.train_state import DivergenceError
 from training.engine.trainer import train_concept
-from training.studies.budgets import METHODS, Size, budgets, nearest_to_a_tenth
+from training.studies.budgets import METHODS, OTHERS, Size, budgets, default_size, nearest_to_a_tenth, own_kinds
 from training.studies.merged_and_unmerged import Merged
 from training.studies.rows import Row, Rows
 from training.studies.scoring import ConceptScorer, ConceptScores
@@ -62,10 +62,19 @@ class EfficiencyStudy:
         """The shapes of the layers that are adapted."""
         return shapes_of(self.base.sites_of(self.settings.sites))
 
-    def sizes(self, methods: Sequence[str] = METHODS, count: int = 4) -> list[Size]:
-        """The sizes to compare, each method's smallest first; fewer than four are nearest to a tenth of LoRA's."""
-        each = [nearest_to_a_tenth(budgets(method, self.shapes), self.shapes, count) for method in methods]
-        return [size for column in zip_longest(*each) for size in column if size]
+    def sizes(self, methods: Sequence[str] = (*METHODS, *OTHERS), count: int = 4) -> list[Size]:
+        """The sizes to compare, each method's smallest first; fewer than four are nearest to a tenth of LoRA's. Methods
+        beyond METHODS have their default size, and come last.
+        """
+        searched = [method for method in methods if method in METHODS]
+        each = [nearest_to_a_tenth(budgets(method, self.shapes), self.shapes, count) for method in searched]
+        others = [default_size(m, self.base.parts, self.settings.sites) for m in methods if m not in METHODS]
+        return [size for column in zip_longest(*each) for size in column if size] + others
+
+    def trainings(self, sizes: Sequence[Size], concepts: int, seeds: int) -> int:
+        """The number of rows of a run, each of which is a training or the base's."""
+        once = sum(size.rate is not None for size in sizes)
+        return once + (len(sizes) - once) * (concepts * seeds + len(self.settings.rates)) + concepts * seeds
 
     def run(
         self,
@@ -85,9 +94,14 @@ class EfficiencyStudy:
         for seed in seeds:
             for concept in concepts:
                 yield self.rows.row(f"base-{concept}-{seed}", lambda c=concept, s=seed: self._base_row(c, s))
+                first = (concept, seed) == (concepts[0], seeds[0])
                 for size in sizes:
+                    if size.rate is not None:
+                        if first:
+                            yield self.row("compared", size, concept, seed, size.rate, self.settings.steps)
+                        continue
                     searched = self.search(size)
-                    if (concept, seed) == (concepts[0], seeds[0]):
+                    if first:
                         yield from searched
                     yield self.row("compared", size, concept, seed, best_rate(searched), self.settings.steps)
 
@@ -99,6 +113,8 @@ class EfficiencyStudy:
 
     def _found(self, size: Size, rows: Sequence[Row]) -> list[Row]:
         own = self.settings
+        if size.rate is not None:
+            return [row | {"kind": "compared"} for row in rows]
         searched = [r for r in rows if (r["concept"], r["seed"], r["steps"]) == (CONCEPTS[0], 0, own.search_steps)]
         if len(searched) < len(own.rates):
             return []
@@ -125,8 +141,9 @@ class EfficiencyStudy:
         options = dict(size.options)
         recipe = Recipe.model_validate({
             "adapter": size.method, "rank": options.pop("rank", None), "options": options, "seed": seed,
-            "steps": steps, "target_modules": self.settings.sites, "unet_lr": rate,
-            "text_encoder_lr": rate * TEXT_SHARE, "batch_size": self.settings.batch_size,
+            "steps": steps, "target_modules": None if own_kinds(size.method) else self.settings.sites,
+            **({} if size.rate is not None else {"unet_lr": rate, "text_encoder_lr": rate * TEXT_SHARE}),
+            "batch_size": self.settings.batch_size,
             "output_preservation_weight": 0.0, "num_class_images": self.settings.num_class_images,
         })  # fmt: skip
         try:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from training.reporting.html_report import Section, picture_of
+from training.studies.budgets import METHODS, OTHERS
 from training.studies.efficiency import CONCEPTS
 from training.studies.efficiency_criteria import evaluate_claims
 from training.studies.study_page import Page
@@ -30,10 +31,16 @@ def summary(rows: Rows) -> list[dict[str, Any]]:
 
 
 def plots(lines: Rows, base: Rows) -> Image.Image:
-    """Each metric by trained parameters, one line per method, with the spread as error bars; the base is dashed."""
+    """Each metric by trained parameters, one line per method of METHODS, with the spread as error bars, and a labelled
+    point for each of the others; the base is dashed.
+    """
     figure = Figure(figsize=(15, 5), layout="constrained")
     for axes, (measure, title) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
-        for marker, method in zip(MARKERS, dict.fromkeys(line["method"] for line in lines), strict=False):
+        for line in (line for line in lines if line["method"] in OTHERS and line["trained"]):
+            axes.plot(line["trained"], line[measure], marker=".", color="#888888")
+            axes.annotate(line["method"], (line["trained"], line[measure]), fontsize=6, color="#555555")
+        searched = dict.fromkeys(line["method"] for line in lines if line["method"] in METHODS)
+        for marker, method in zip(MARKERS, searched, strict=False):
             own = [line for line in lines if line["method"] == method]
             axes.errorbar(
                 [line["trained"] for line in own], [line[measure] for line in own],
@@ -42,7 +49,8 @@ def plots(lines: Rows, base: Rows) -> Image.Image:
             )  # fmt: skip
         axes.axhline(mean_of([row[measure] for row in base]), color="#888888", linestyle="--", linewidth=0.8)
         axes.set(title=title, xlabel="trained parameters", xscale="log")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
+    if handles := figure.axes[0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="outside right upper", fontsize=9)
     return picture_of(figure)
 
 
@@ -82,11 +90,12 @@ def efficiency_page(folder: Path, rows: Rows, settings: Mapping[str, Any], backb
         f"Scored by {backbone} on {4 * settings['pictures']} pictures per training. Values are means over concepts and "
         f"seeds ± their standard deviation. A training with its pictures took {seconds:.0f} s; {diverged} of "
         f"{len(trainings)} diverged. "
+        "Grey points are methods in their default size with their default learning rates, on one concept and seed. "
         "Dashed are the base's pictures of the class word. The concept's token is trained with every method, and "
         "not counted."
     )
     searched = (
-        f"Every size of every method was trained on {CONCEPTS[0]} for {settings['search_steps']} steps with each of "
+        f"Every size of these methods was trained on {CONCEPTS[0]} for {settings['search_steps']} steps with each of "
         "these learning rates of the UNet, a quarter of it for the text encoder; the one of highest image alignment "
         "was chosen. Where that is the first or the last of them, the best may lie beyond."
     )

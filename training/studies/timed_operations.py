@@ -20,8 +20,11 @@ from training.engine.train_state import TrainState
 from training.engine.training_task import Task
 
 TOKENS = 1024
-NO_LAYER = {"ada_link", "layer_norm"}
-"""Methods that adapt neither a Linear nor a Conv2d."""
+NO_LAYER = {
+    "ada_link": "it adapts embeddings", "layer_norm": "it adapts norms",
+    "textual_inversion": "it trains the token alone", "prompt_tuning": "it trains the token alone",
+}  # fmt: skip
+"""Methods that adapt neither a Linear nor a Conv2d, with what they do instead."""
 
 
 def random_set(base: Base, side: int) -> TrainingSet:
