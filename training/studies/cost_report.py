@@ -10,6 +10,7 @@ from PIL import Image
 from training.reporting.html_report import Section, picture_of
 from training.studies.cost import ARCHITECTURE, REFERENCE, sizes_at_stable_diffusion, widths
 from training.studies.study_page import Page
+from training.studies.timed_operations import NO_LAYER
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -63,13 +64,14 @@ def cost_page(rows: Rows, settings: Mapping[str, Any]) -> Page:
         f"{settings['num_inference_steps']} denoising steps in a batch of {settings['pictures']}, timed once; unmerged "
         "applies the adapters beside the frozen layers, where their changes are matrices."
     )
+    left_out = ", ".join(f"{name} ({reason})" for name, reason in NO_LAYER.items())
     beyond = (
         "No Stable Diffusion was run here: one square layer of random weights of each width, with 1,024 tokens, "
         "float32, was timed, and multiplied by how many attention layers Stable Diffusion 1.5 has of that width. A "
         "step is forward and backward; merged and unmerged are forward alone, merged being the frozen layer itself. "
         "Real layers process 77 to 4,096 tokens, so the sums compare adapters, and do not predict a step's time. "
         "Trained parameters and bytes are exact, for all layers that the method adapts there. Peak memory is "
-        "that of a step of one layer of the widest."
+        f"that of a step of one layer of the widest. Not timed here: {left_out}."
     )
     sections = []
     if base:
