@@ -7,13 +7,17 @@ from torch import Tensor, nn
 
 
 class CurrentTimesteps:
-    """`fractions` are the timesteps, (n,) or (1,), divided by their number, from 0 (no noise) to 1; None before the
-    first forward pass.
+    """`fractions` are the timesteps, (n,) or (1,), divided by their number, from 0 (no noise) to 1; None outside a
+    forward pass.
 
-    They stay until the next pass, so that gradient checkpointing recomputes activations with them.
+    Where gradients are computed they stay until `clear`, since gradient checkpointing recomputes activations with them.
     """
 
     fractions: Tensor | None = None
+
+    def clear(self) -> None:
+        """Forget the timesteps."""
+        self.fractions = None
 
 
 CURRENT = CurrentTimesteps()
@@ -26,4 +30,9 @@ def record_timesteps(unet: nn.Module, num_train_timesteps: int) -> None:
         timesteps = inputs[1] if len(inputs) > 1 else options["timestep"]
         CURRENT.fractions = torch.as_tensor(timesteps).detach().float().reshape(-1) / num_train_timesteps
 
+    def forget(_unet: nn.Module, _inputs: tuple[Any, ...], _output: object) -> None:
+        if not torch.is_grad_enabled():
+            CURRENT.clear()
+
     unet.register_forward_pre_hook(record, with_kwargs=True)
+    unet.register_forward_hook(forget)

@@ -127,7 +127,7 @@ class Loss(Group):
         default=0.0, ge=0, le=1, description="Noise offset per channel, for very dark or bright images."
     )
     multires_noise_iterations: int | None = Field(
-        title="Multi-resolution noise iterations",
+        title="Multires noise iterations",
         default=None,
         ge=1,
         le=10,
@@ -135,7 +135,7 @@ class Loss(Group):
         "Instead of noise_offset.",
     )
     multires_noise_discount: float = Field(
-        title="Multi-resolution noise discount",
+        title="Multires noise discount",
         default=0.3,
         gt=0,
         le=1,

@@ -20,6 +20,7 @@ from studio.adapters.concept_file import TrainedConcept, build_adapters, to_byte
 from studio.adapters.injection import inject
 from studio.adapters.registry import create_adapters
 from studio.layers.target_modules import Site
+from studio.layers.timesteps import CURRENT
 from studio.models.base_model import Base
 from studio.models.token_embeddings import add_tokens, load_tokens, remove_tokens, token_of, vectors_by_part
 from training.config.recipe import Recipe
@@ -113,6 +114,7 @@ class Task:
                 add_random_token(text_encoders, self.token)
                 undo.callback(remove_random_token, text_encoders)
             undo.callback(inject(self.sites, adapters).eject)
+            undo.callback(CURRENT.clear)
             if self.base.device.type == "cpu":  # the backward pass of SDPA is several times slower there
                 undo.enter_context(_eager_attention(self.base))
             if self.recipe.low_memory:
