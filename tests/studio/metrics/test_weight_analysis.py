@@ -64,7 +64,7 @@ def test_a_chain_of_rotations_stays_orthonormal():
     assert max(drift for drift, _ in drifts) < 1e-5
     assert max(spectrum for _, spectrum in drifts) < 1e-5
     with pytest.raises(StudioError, match="Only concepts of spectral_rotational"):
-        [*rotation_drift([trained("lora", rank=2)], WEIGHT)]
+        list(rotation_drift([trained("lora", rank=2)], WEIGHT))
 
 
 def test_the_drift_is_seen_where_columns_are_not_rotated():
