@@ -7,8 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from ui.cli.options import BaseOption, JsonOption
+from ui.cli.study_ablations import ablations
 from ui.cli.study_options import (
+    AdapterOption,
+    InferenceStepsOption,
+    OnlyReportOption,
     OnRow,
+    OutputOption,
+    PriorOption,
+    PublishOption,
+    QuickOption,
     finish,
     layers_from,
     numbers_from,
@@ -19,32 +27,7 @@ from ui.cli.study_options import (
 )
 
 app = typer.Typer(help="Benchmark adapters and merge methods on the sample concepts.", no_args_is_help=True)
-
-OutputOption = Annotated[
-    Path, typer.Option("-o", "--output", help="The study's folder; results that it already has are reused.")
-]
-AdapterOption = Annotated[
-    list[str] | None, typer.Option("--adapter", help="An adapter to measure; repeatable; all of the study if unset.")
-]
-InferenceStepsOption = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
-PriorOption = Annotated[int, typer.Option(min=2, help="Number of class images of each training.")]
-QuickOption = Annotated[
-    bool,
-    typer.Option(
-        "--quick",
-        help="Smaller defaults, for under 15 minutes on two CPU cores; options that are given keep their values.",
-    ),
-]
-PublishOption = Annotated[
-    Path | None,
-    typer.Option(help="Also write the report as a Markdown page with figures into this folder, such as docs/studies."),
-]
-OnlyReportOption = Annotated[
-    bool,
-    typer.Option(
-        "--only-report", help="Do not train; write the report from the results so far, for example of a stopped study."
-    ),
-]
+app.command()(ablations)
 
 
 @app.callback()

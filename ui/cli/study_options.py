@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,32 @@ from ui.cli.options import progress_bar, report
 
 if TYPE_CHECKING:
     from training.studies.study_page import Page
+
+OutputOption = Annotated[
+    Path, typer.Option("-o", "--output", help="The study's folder; results that it already has are reused.")
+]
+AdapterOption = Annotated[
+    list[str] | None, typer.Option("--adapter", help="An adapter to measure; repeatable; all of the study if unset.")
+]
+InferenceStepsOption = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
+PriorOption = Annotated[int, typer.Option(min=2, help="Number of class images of each training.")]
+QuickOption = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="Smaller defaults, for under 15 minutes on two CPU cores; options that are given keep their values.",
+    ),
+]
+PublishOption = Annotated[
+    Path | None,
+    typer.Option(help="Also write the report as a Markdown page with figures into this folder, such as docs/studies."),
+]
+OnlyReportOption = Annotated[
+    bool,
+    typer.Option(
+        "--only-report", help="Do not train; write the report from the results so far, for example of a stopped study."
+    ),
+]
 
 OnRow = Callable[[dict[str, Any]], None]
 """Called with each row of a study when it is done."""
