@@ -1,4 +1,4 @@
-"""What every method costs on a model, as a table; `python -m studio.adapters.cost_table` stores those that ship."""
+"""What every method costs on a model and what it can do, as a table; `python -m studio.adapters.cost_table` stores those that ship."""
 
 import json
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS
 from studio.adapters.cost import cost
 from studio.bundled import ADAPTER_COSTS
+from studio.formats.method_capabilities import capabilities
 from studio.layers.target_modules import Site, find_sites
 from studio.models.architectures import ARCHITECTURES, architecture_parts
 from studio.models.loading import default_target_modules
@@ -20,7 +21,8 @@ from studio.models.loading import default_target_modules
 def cost_table(
     parts: Mapping[str, nn.Module], target_modules: tuple[str, ...] = ("attention",), rank: int | None = None
 ) -> dict[str, dict[str, Any]]:
-    """For every method its options, the number of its sites, and its `Cost`; or, as "refused", why it does not fit.
+    """For every method its options, the number of its sites, its `Cost` and its `capabilities`; or, as "refused", why it
+    does not fit.
 
     `target_modules` are the kinds of layers for the methods that have none of their own, and `rank` replaces the
     default of the methods that have one.
@@ -38,7 +40,8 @@ def cost_table(
 def _row(name: str, config: Any, sites: Mapping[str, Site]) -> dict[str, Any]:
     row = {"options": asdict(config), "sites": len(sites)}
     try:
-        return {**row, **asdict(cost(name, config, sites))}
+        found = cost(name, config, sites)
+        return {**row, **asdict(found), **capabilities(name, config, found.exact_rank)}
     except StudioError as error:
         return {**row, "refused": str(error)}
 

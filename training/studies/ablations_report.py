@@ -50,7 +50,8 @@ def _text(rows: Rows, settings: Mapping[str, Any], backbone: str) -> str:
     return (
         f"{', '.join(concepts)}, {len(seeds)} seed(s), {settings['steps']} steps with each adapter's default learning "
         f"rates{budget}; without the preservation loss. Scored by {backbone} on {4 * settings['pictures']} pictures "
-        f"per training. Values are means over concepts and seeds ± their standard deviation; the token is counted.{similar}"
+        "per training. Values are means over concepts and seeds ± their standard deviation; the token is counted."
+        f"{similar}"
     )
 
 

@@ -6,10 +6,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, report, workflow_of
+from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, outline, report, workflow_of
 
 
 def adapters(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="An adapter to describe: equation, source, merge methods and exports; all if unset."),
+    ] = None,
     architecture: Annotated[
         str | None,
         typer.Option(help="Count for toybox, sd15, sd21 or sdxl, without loading weights; for --base if unset."),
@@ -23,15 +27,20 @@ def adapters(
 ) -> None:
     """List every adapter with its trained parameters, its file size, and the rank of the LoRA that equals it.
 
-    No rank means that a LoRA can only approximate the adapter.
+    No rank means that a LoRA can only approximate the adapter. With a name, that adapter alone is described.
     """
     from studio.bundled import stored_cost_table
 
     known = architecture or ("toybox" if base == "toybox" else None)
     stored = stored_cost_table(known) if known and rank is None else None
     rows = stored or _counted(known, rank, library, base)
-    document = {"architecture": architecture or base, "adapters": rows}
-    report(document, as_json, lambda: _show(document))
+    if name is not None and name not in rows:
+        raise typer.BadParameter(f"There is no adapter {name!r}. Choose from {', '.join(rows)}.")
+    document = {"architecture": architecture or base, "adapters": rows if name is None else {name: rows[name]}}
+    if name is None:
+        report(document, as_json, lambda: _show(document))
+    else:
+        report(document, as_json, lambda: typer.echo("\n".join(outline({name: rows[name]}))))
 
 
 def _counted(architecture: str | None, rank: int | None, library: str, base: str) -> dict[str, dict[str, Any]]:

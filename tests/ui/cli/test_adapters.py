@@ -23,6 +23,13 @@ def test_every_method_is_listed_with_what_it_costs(studio):
     assert listed["adapters"]["dora"]["exact_rank"] is None
     refused = json.loads(studio("adapters", "--architecture", "sd15", "--rank", 7, "--json").out)["adapters"]
     assert "divides" in refused["oft"]["refused"]
+    described = studio("adapters", "lora", "--architecture", "sd15")
+    assert described.status == 0
+    assert "W' = W + (alpha / r) B A" in described.out
+    assert "Hu et al., 2021" in described.out
+    unknown = studio("adapters", "lorra")
+    assert unknown.status == 2
+    assert "There is no adapter 'lorra'. Choose from lora" in unknown.err
     shown = studio("adapters", "--architecture", "toybox")
     assert shown.status == 0
     assert all(name[:6] in shown.out for name in ADAPTERS)
