@@ -1,4 +1,7 @@
-"""What every method costs on a model and what it can do, as a table; `python -m studio.adapters.cost_table` stores those that ship."""
+"""What every method costs on a model, and what it can do, as a table.
+
+`python -m studio.adapters.cost_table` stores the tables that ship.
+"""
 
 import json
 from collections.abc import Mapping
@@ -21,8 +24,8 @@ from studio.models.loading import default_target_modules
 def cost_table(
     parts: Mapping[str, nn.Module], target_modules: tuple[str, ...] = ("attention",), rank: int | None = None
 ) -> dict[str, dict[str, Any]]:
-    """For every method its options, the number of its sites, its `Cost` and its `capabilities`; or, as "refused", why it
-    does not fit.
+    """For every method its options, the number of its sites, its `Cost` and its `capabilities`; or, as "refused", why
+    it does not fit.
 
     `target_modules` are the kinds of layers for the methods that have none of their own, and `rank` replaces the
     default of the methods that have one.
