@@ -13,7 +13,7 @@ from studio.layers.target_modules import Role
 
 
 class Ia3(Adapter):
-    """Rescales keys, values and the feed-forward's inner activation.
+    """Rescales keys, values and the feed-forward's inner activation: W' = diag(l) W and b' = l b, or W₂' = W₂ diag(l).
 
     On keys and values W' = diag(l) W and b' = l b with l (out,). In a feed-forward network W₂ φ(W₁ x), where φ includes
     the gate of a GEGLU block, W₂ (l ⊙ φ(W₁ x)): W₂' = W₂ diag(l) with l (in,), the inner width. l starts at 1. Trains

@@ -84,9 +84,9 @@ class NormTuning(BitFit):
 
 
 class DiffFit(BitFit):
-    """Trains biases, the weights of norms, and a scale γ of every attention and feed-forward branch.
+    """Trains biases, norms, and a scale of every attention and feed-forward branch: W' = γ W and b' = γ (b + change).
 
-    A branch's last layer has its scale: W' = γ W and b' = γ (b + change), γ = 1 at the start. Trains out parameters
+    γ, of a branch's last layer, is 1 at the start; the weights of norms have a change too. Trains out parameters
     per layer, twice as many for a norm and one more for a branch. Source: Xie et al., 2023, "DiffFit", section 3.2.
     """
 

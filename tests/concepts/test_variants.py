@@ -74,5 +74,6 @@ def _downgraded(file: Path) -> None:
     with sqlite3.connect(file) as connection:
         connection.execute("DROP INDEX ix_concepts_source")
         connection.execute("ALTER TABLE concepts DROP COLUMN source_id")
+        connection.execute("ALTER TABLE images DROP COLUMN repeats")
         connection.execute("UPDATE alembic_version SET version_num = '0005'")
     connection.close()

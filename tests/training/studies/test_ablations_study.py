@@ -14,7 +14,7 @@ from training.studies.ablations_report import TITLES, ablations_page
 
 @pytest.fixture
 def study(base: Base, tmp_path: Path) -> AblationStudy:
-    settings = Settings(base.decomposition.fingerprint, 4000, 2, 2, 1, 1)
+    settings = Settings(base.decomposition.fingerprint, 6000, 2, 2, 1, 1)
     return AblationStudy(tmp_path / "study", base, load_scorer(), settings)
 
 
@@ -22,7 +22,7 @@ def study(base: Base, tmp_path: Path) -> AblationStudy:
 def test_every_variant_is_a_recipe_and_hydras_have_one_budget(study: AblationStudy, group: str, variant: str):
     recipe = study.recipe(group, variant, 0)
     if group.startswith("hydra"):
-        assert recipe.max_parameters == 4000
+        assert recipe.max_parameters == 6000
         assert resolve_recipe(study.base, recipe).rank
 
 
@@ -30,14 +30,14 @@ def test_a_group_is_measured_once_and_reported(study: AblationStudy, monkeypatch
     before = state_of(study.base)
     rows = study.run(["hydra"], ["azura"], [0])
     assert [row["variant"] for row in rows] == ["parallel", "sequential", "both"]
-    assert all(0 < row["trained"] <= 4000 + 32 for row in rows)
+    assert all(0 < row["trained"] <= 6000 + 32 for row in rows)
     assert rows[2].keys() - rows[0].keys() <= {"similarity_parallel", "similarity_sequential"}
     assert state_of(study.base) == before
     monkeypatch.setattr(ablations, "train_concept", None)
     assert study.run(["hydra"], ["azura"], [0]) == rows, "what was there is not trained again"
     page = ablations_page(study.folder, rows, asdict(study.settings), "toybox-clip")
     assert [section.heading for section in page.sections] == [TITLES["hydra"]]
-    assert "at most 4,000 parameters" in page.sections[0].text
+    assert "at most 6,000 parameters" in page.sections[0].text
     text = page.publish(tmp_path / "docs", "studio study ablations").read_text()
     assert text.count("Reproduce with `studio study ablations`") == 1
     assert len((tmp_path / "docs" / "ablations.csv").read_text().splitlines()) == 4
