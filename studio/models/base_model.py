@@ -17,7 +17,7 @@ from studio.layers.target_modules import Site, find_sites
 from studio.layers.timesteps import record_timesteps
 from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
-from studio.models.prompt_encoding import PromptEmbeds, encode, token_ids
+from studio.models.prompt_encoding import PromptEmbeds, encode, matched, token_ids
 from studio.models.regions import Region, in_regions
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings, check_seeds
@@ -95,7 +95,9 @@ class Base:
         return autocast(self.device)
 
     def token_ids(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts as padded token ids (n, tokens), truncated to the tokenizer's maximum length."""
+        """Prompts as padded token ids (n, tokens), in as many windows of the tokenizer's length as the longest one
+        needs.
+        """
         return token_ids(self.text_encoders["text_encoder"], prompts)
 
     def encode(self, prompts: Sequence[str]) -> PromptEmbeds:
@@ -179,10 +181,12 @@ def generate(
     check_seeds(seeds)
     with base.autocast(), in_regions(base.pipeline.unet, regions, settings.aspect(base)):
         # The context of cross-attention: the prompt's tokens, then each region's.
-        prompt_embeds = base.encode([prompt, *(region.prompt for region in regions)]).concat(1 + len(regions))
+        rows = base.encode([prompt, *(region.prompt for region in regions)])
+        wanted, unwanted = matched(rows, 1 + len(regions), base.encode_negative_prompts([settings.negative_prompt]))
         pictures: list[Image.Image] = []
         for batch in _batches(seeds, settings.batch_size):
-            pictures += _denoise(base, prompt_embeds.repeated(len(batch)), batch, settings, "pil", on_step)
+            count = len(batch)
+            pictures += denoise(base, wanted.repeated(count), unwanted.repeated(count), batch, settings, "pil", on_step)
         return pictures
 
 
@@ -221,27 +225,15 @@ def _sample_each(
 ) -> list[Any]:
     check_seeds(seeds)
     with base.autocast():
-        return [
-            _denoise(base, base.encode(texts), batch, settings, output, on_step)
-            for texts, batch in zip(
-                _batches(prompts, settings.batch_size), _batches(seeds, settings.batch_size), strict=True
-            )
-        ]
+        unwanted = base.encode_negative_prompts([settings.negative_prompt])
+        made = []
+        for texts, batch in zip(
+            _batches(prompts, settings.batch_size), _batches(seeds, settings.batch_size), strict=True
+        ):
+            wanted, others = matched(base.encode(texts), 1, unwanted)
+            made.append(denoise(base, wanted, others.repeated(len(batch)), batch, settings, output, on_step))
+        return made
 
 
 def _batches(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [values[start : start + size] for start in range(0, len(values), size)]
-
-
-def _denoise(
-    base: Base,
-    prompt_embeds: PromptEmbeds,
-    seeds: Sequence[int],
-    settings: SamplingSettings,
-    output: str,
-    on_step: Callable[[], None],
-) -> Any:
-    negative_prompt_embeds = (
-        base.encode_negative_prompts([settings.negative_prompt]).repeated(len(seeds)).match_length(prompt_embeds)
-    )
-    return denoise(base, prompt_embeds, negative_prompt_embeds, seeds, settings, output, on_step)

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import gcd
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from studio.models.prompt_windows import framed, window_ids
 from studio.models.token_embeddings import TextEncoders, expand_tokens, layers_of
 
 
@@ -29,9 +32,15 @@ class PromptEmbeds:
         pooled = None if self.pooled is None else self.pooled.repeat(count, 1)
         return PromptEmbeds(self.context.repeat(count, 1, 1), pooled)
 
-    def match_length(self, other: "PromptEmbeds") -> "PromptEmbeds":
-        """The context repeated along the tokens, so that it has as many as `other`."""
-        return PromptEmbeds(self.context.repeat(1, other.context.shape[1] // self.context.shape[1], 1), self.pooled)
+    def lengthened(self, times: int) -> "PromptEmbeds":
+        """The context `times` times in a row, which attention reads as it reads the context itself."""
+        return PromptEmbeds(self.context.repeat(1, times, 1), self.pooled)
+
+    def with_windows(self, padding: "PromptEmbeds", count: int) -> "PromptEmbeds":
+        """The context followed by `padding`'s, one empty prompt's (1, tokens, d), so that it has `count` windows."""
+        missing = count - self.context.shape[1] // padding.context.shape[1]
+        filler = padding.context.expand(len(self.context), -1, -1)
+        return PromptEmbeds(torch.cat([self.context, *[filler] * missing], 1), self.pooled)
 
     def zeros(self) -> "PromptEmbeds":
         """Zeros of the same shape."""
@@ -40,42 +49,65 @@ class PromptEmbeds:
         )
 
 
+def matched(rows: PromptEmbeds, count: int, unwanted: PromptEmbeds) -> tuple[PromptEmbeds, PromptEmbeds]:
+    """Prompts, every `count` of them as one row by `concat`, and negative prompts (n, tokens, d) of the same length.
+
+    Contexts of other lengths, as windows of long prompts make them, are repeated as a whole.
+    """
+    own, other = rows.context.shape[1] * count, unwanted.context.shape[1]
+    wanted = rows.lengthened(other // gcd(own, other)).concat(count)
+    return wanted, unwanted.lengthened(wanted.context.shape[1] // other)
+
+
 def joined(rows: Sequence[PromptEmbeds]) -> PromptEmbeds:
-    """The rows of all, concatenated."""
+    """The rows of all, concatenated; their contexts have one length."""
     pooled = [row.pooled for row in rows if row.pooled is not None]
     return PromptEmbeds(torch.cat([row.context for row in rows]), torch.cat(pooled) if pooled else None)
 
 
 def token_ids(tokenizer_and_encoder: tuple[Any, Any], prompts: Sequence[str], layer: int = 0) -> Tensor:
-    """Prompts as padded token ids (n, tokens) for this layer, truncated to the tokenizer's maximum length."""
+    """Prompts as padded token ids (n, windows × length) for this layer, in as many windows of the tokenizer's maximum
+    length as the longest needs. StudioError for a prompt that is longer than `prompt_windows` allows.
+    """
     tokenizer, encoder = tokenizer_and_encoder
-    texts = [expand_tokens(encoder, prompt, layer) for prompt in prompts]
-    ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return ids.to(encoder.device)
+    written = partial(expand_tokens, encoder, layer=layer)
+    windows = [window_ids(tokenizer, prompt, written) for prompt in prompts]
+    count = max(map(len, windows))
+    return torch.tensor([framed(tokenizer, own, count) for own in windows], device=encoder.device)
+
+
+def window_count(tokenizer_and_encoder: tuple[Any, Any], prompt: str) -> int:
+    """How many windows a prompt needs."""
+    tokenizer, encoder = tokenizer_and_encoder
+    return len(window_ids(tokenizer, prompt, partial(expand_tokens, encoder)))
 
 
 def encode(text_encoders: TextEncoders, prompts: Sequence[str]) -> PromptEmbeds:
     """One text encoder's last hidden states; for SDXL's two, both's penultimate hidden states concatenated, and the
-    second's pooled, projected embeddings (Podell et al., 2023, section 2.1).
+    second's pooled, projected embeddings (Podell et al., 2023, section 2.1), those of the first window. The windows of
+    a long prompt are encoded by themselves, and follow one another in the context.
 
     Where a token has vectors by layer, the context is by layer too (`studio.models.layerwise_context`), and the pooled
     embeddings are the layers' mean.
     """
     layers = max(layers_of(encoder) for _, encoder in text_encoders.values())
     encoded = layers if layers > 1 and _differ_by_layer(text_encoders, prompts) else 1
+    ids = [torch.cat([token_ids(pair, prompts, layer) for layer in range(encoded)]) for pair in text_encoders.values()]
+    windows = ids[0].shape[1] // next(iter(text_encoders.values()))[0].model_max_length
     outputs = [
-        pair[1](
-            torch.cat([token_ids(pair, prompts, layer) for layer in range(encoded)]),
-            output_hidden_states=len(text_encoders) > 1,
-        )
-        for pair in text_encoders.values()
+        pair[1](own.unflatten(1, (windows, -1)).flatten(0, 1), output_hidden_states=len(text_encoders) > 1)
+        for pair, own in zip(text_encoders.values(), ids, strict=True)
     ]
     if len(outputs) == 1:
-        return PromptEmbeds(_by_layer(outputs[0].last_hidden_state, encoded, layers))
-    context = torch.cat([output.hidden_states[-2] for output in outputs], -1)
-    return PromptEmbeds(
-        _by_layer(context, encoded, layers), outputs[-1].text_embeds.unflatten(0, (encoded, -1)).mean(0)
-    )
+        return PromptEmbeds(_by_layer(_in_a_row(outputs[0].last_hidden_state, windows), encoded, layers))
+    context = _in_a_row(torch.cat([output.hidden_states[-2] for output in outputs], -1), windows)
+    pooled = outputs[-1].text_embeds.unflatten(0, (encoded, -1, windows))[:, :, 0].mean(0)
+    return PromptEmbeds(_by_layer(context, encoded, layers), pooled)
+
+
+def _in_a_row(contexts: Tensor, windows: int) -> Tensor:
+    """Contexts of windows (n × windows, length, d) as (n, windows × length, d)."""
+    return contexts.unflatten(0, (-1, windows)).flatten(1, 2)
 
 
 def _differ_by_layer(text_encoders: TextEncoders, prompts: Sequence[str]) -> bool:

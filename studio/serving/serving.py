@@ -15,7 +15,7 @@ from studio.composition.loaded_concept import load_concept
 from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from studio.models.layer_strengths import Strength
-from studio.models.prompt_encoding import PromptEmbeds
+from studio.models.prompt_encoding import PromptEmbeds, matched
 from studio.models.regions import Region, grid, in_regions
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
@@ -151,11 +151,11 @@ class Serving:
             rows += [self._everywhere(request), *({name: self._strength(request, name)} for name in request.regions)]
         for part in self.base.text_encoders:
             self._route(rows, part)
-        wanted = self.base.encode(prompts).concat(len(prompts) // len(requests))
+        encoded = self.base.encode(prompts)
         for part in self.base.text_encoders:
             self._route([self._everywhere(request) for request in requests], part)
         unwanted = self.base.encode_negative_prompts([negative] * len(requests))
-        return wanted, unwanted.match_length(wanted)
+        return matched(encoded, len(prompts) // len(requests), unwanted)
 
     def use(self, requests: Sequence[Request], aspect: float = 1.0) -> None:
         """Have the UNet's layers adapt a batch of these requests of one layout and one width by height."""

@@ -41,10 +41,13 @@ class PromptCache:
             with encoders_on_device(self._base, self._low_memory), torch.no_grad():
                 # One by one, so that an embedding does not depend on the other prompts of a batch
                 known = known | {prompt: self._base.encode([prompt]) for prompt in missing}
+                known = known | {"": known.get("") or self._base.encode([""])}
         self._kept = {
             prompt: embeds for prompt, embeds in known.items() if RANDOM_TOKEN not in prompt
         }  # its vectors change
-        return joined([known[prompt] for prompt in prompts])
+        length = known[""].context.shape[1]
+        count = max(known[prompt].context.shape[1] for prompt in prompts) // length
+        return joined([known[prompt].with_windows(known[""], count) for prompt in prompts])
 
 
 @contextmanager
