@@ -18,6 +18,7 @@ from studio.layers.timesteps import record_timesteps
 from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, matched, token_ids
+from studio.models.prompt_weights import PromptSyntax
 from studio.models.regions import Region, in_regions
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings, check_seeds
@@ -100,18 +101,18 @@ class Base:
         """
         return token_ids(self.text_encoders["text_encoder"], prompts)
 
-    def encode(self, prompts: Sequence[str]) -> PromptEmbeds:
-        """The prompt embeddings."""
-        return encode(self.text_encoders, prompts)
+    def encode(self, prompts: Sequence[str], syntax: PromptSyntax = "plain") -> PromptEmbeds:
+        """The prompt embeddings; `syntax` says how weights and BREAK are read."""
+        return encode(self.text_encoders, prompts, syntax)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """The prompt embeddings for cross-attention, (n, tokens, d) or by layer (n, tokens, layers × d)."""
         return self.encode(prompts).context
 
-    def encode_negative_prompts(self, prompts: Sequence[str]) -> PromptEmbeds:
+    def encode_negative_prompts(self, prompts: Sequence[str], syntax: PromptSyntax = "plain") -> PromptEmbeds:
         """The negative prompt embeddings; zeros for empty prompts where the pipeline's configuration has them."""
         zeros = not any(prompts) and self.pipeline.config.get("force_zeros_for_empty_prompt", False)
-        return self.encode(prompts).zeros() if zeros else self.encode(prompts)
+        return self.encode(prompts).zeros() if zeros else self.encode(prompts, syntax)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, prompts: PromptEmbeds) -> Tensor:
         """The UNet's prediction for noisy latents (n, channels, h, w) at timesteps (n,): noise or velocity, by its
@@ -181,8 +182,9 @@ def generate(
     check_seeds(seeds)
     with base.autocast(), in_regions(base.pipeline.unet, regions, settings.aspect(base)):
         # The context of cross-attention: the prompt's tokens, then each region's.
-        rows = base.encode([prompt, *(region.prompt for region in regions)])
-        wanted, unwanted = matched(rows, 1 + len(regions), base.encode_negative_prompts([settings.negative_prompt]))
+        rows = base.encode([prompt, *(region.prompt for region in regions)], settings.prompt_syntax)
+        negative = base.encode_negative_prompts([settings.negative_prompt], settings.prompt_syntax)
+        wanted, unwanted = matched(rows, 1 + len(regions), negative)
         pictures: list[Image.Image] = []
         for batch in _batches(seeds, settings.batch_size):
             count = len(batch)
@@ -225,12 +227,12 @@ def _sample_each(
 ) -> list[Any]:
     check_seeds(seeds)
     with base.autocast():
-        unwanted = base.encode_negative_prompts([settings.negative_prompt])
+        unwanted = base.encode_negative_prompts([settings.negative_prompt], settings.prompt_syntax)
         made = []
         for texts, batch in zip(
             _batches(prompts, settings.batch_size), _batches(seeds, settings.batch_size), strict=True
         ):
-            wanted, others = matched(base.encode(texts), 1, unwanted)
+            wanted, others = matched(base.encode(texts, settings.prompt_syntax), 1, unwanted)
             made.append(denoise(base, wanted, others.repeated(len(batch)), batch, settings, output, on_step))
         return made
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from concepts.errors import StudioError
+from studio.models.prompt_names import read_names
 from studio.models.sampling_settings import SEEDS, SamplingSettings, check_seeds
 
 RENAMED = {"number": "num_images", "steps": "num_inference_steps", "guidance": "guidance_scale"}
@@ -15,7 +16,7 @@ RENAMED = {"number": "num_images", "steps": "num_inference_steps", "guidance": "
 RENAMED_METHODS = {"gradient": "gradient_fusion_preserving"}
 Box = tuple[float, float, float, float]
 """Top, left, bottom, right; fractions of the image's sides, or pixels if one is more than 1."""
-_WORDS = ("prompt", "negative_prompt", "method", "scheduler")
+_WORDS = ("prompt", "negative_prompt", "prompt_syntax", "method", "scheduler")
 """Settings that an image keeps as they are; the others are kept as JSON."""
 
 
@@ -38,7 +39,7 @@ class ControlInput(BaseModel):
 class GenerationRequest(SamplingSettings):
     """A prompt with all that decides its images, except the base and what the concepts were trained to be."""
 
-    prompt: str = Field(description="What to generate; a concept is written <NAME>.")
+    prompt: str = Field(description="What to generate; a concept is written <NAME>, or <NAME:0.8> with a strength.")
     concepts: tuple[str, ...] = Field(default=(), description="Concepts to use although the prompt does not name them.")
     strengths: dict[str, float | dict[str, float]] = Field(
         default={},
@@ -68,6 +69,18 @@ class GenerationRequest(SamplingSettings):
         description="The seed of the first image; each further image has the next seed.",
     )
     num_images: int = Field(title="Images", default=4, ge=1, description="Number of images.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_read(cls, values: Any) -> Any:
+        """The prompt with names as <NAME>, and the strengths that it gives; StudioError for two of one concept."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("prompt"), str):
+            return values
+        prompt, found = read_names(values["prompt"])
+        given = {name.lower(): strength for name, strength in (values.get("strengths") or {}).items()}
+        if twice := next((name for name, s in found.items() if given.get(name.lower(), s) != s), None):
+            raise StudioError(f"{twice} has one strength in the prompt and another as an option. Give one of them.")
+        return {**values, "prompt": prompt, "strengths": {**(values.get("strengths") or {}), **found}}
 
     @model_validator(mode="after")
     def _has_seeds(self) -> Self:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio.models.prompt_windows import framed, window_ids
+from studio.models.prompt_weights import PromptSyntax, sections_of
+from studio.models.prompt_windows import framed, windows_of
 from studio.models.token_embeddings import TextEncoders, expand_tokens, layers_of
 
 
@@ -65,44 +66,64 @@ def joined(rows: Sequence[PromptEmbeds]) -> PromptEmbeds:
     return PromptEmbeds(torch.cat([row.context for row in rows]), torch.cat(pooled) if pooled else None)
 
 
-def token_ids(tokenizer_and_encoder: tuple[Any, Any], prompts: Sequence[str], layer: int = 0) -> Tensor:
+def token_ids(
+    tokenizer_and_encoder: tuple[Any, Any], prompts: Sequence[str], layer: int = 0, syntax: PromptSyntax = "plain"
+) -> Tensor:
     """Prompts as padded token ids (n, windows × length) for this layer, in as many windows of the tokenizer's maximum
     length as the longest needs. StudioError for a prompt that is longer than `prompt_windows` allows.
     """
+    return _ids_and_weights(tokenizer_and_encoder, prompts, layer, syntax)[0]
+
+
+def _ids_and_weights(
+    tokenizer_and_encoder: tuple[Any, Any], prompts: Sequence[str], layer: int, syntax: PromptSyntax
+) -> tuple[Tensor, Tensor]:
+    """`token_ids`, and the weight of each token, of the same shape."""
     tokenizer, encoder = tokenizer_and_encoder
     written = partial(expand_tokens, encoder, layer=layer)
-    windows = [window_ids(tokenizer, prompt, written) for prompt in prompts]
+    windows = [windows_of(tokenizer, sections_of(prompt, syntax), written) for prompt in prompts]
     count = max(map(len, windows))
-    return torch.tensor([framed(tokenizer, own, count) for own in windows], device=encoder.device)
+    rows = [framed(tokenizer, own, count) for own in windows]
+    ids, weights = (torch.tensor([row[index] for row in rows], device=encoder.device) for index in (0, 1))
+    return ids, weights
 
 
-def window_count(tokenizer_and_encoder: tuple[Any, Any], prompt: str) -> int:
-    """How many windows a prompt needs."""
-    tokenizer, encoder = tokenizer_and_encoder
-    return len(window_ids(tokenizer, prompt, partial(expand_tokens, encoder)))
-
-
-def encode(text_encoders: TextEncoders, prompts: Sequence[str]) -> PromptEmbeds:
+def encode(text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSyntax = "plain") -> PromptEmbeds:
     """One text encoder's last hidden states; for SDXL's two, both's penultimate hidden states concatenated, and the
     second's pooled, projected embeddings (Podell et al., 2023, section 2.1), those of the first window. The windows of
-    a long prompt are encoded by themselves, and follow one another in the context.
+    a long prompt are encoded by themselves, and follow one another in the context. Weights multiply the hidden states
+    of their tokens, whose mean over the window is then what it was before, as in A1111.
 
     Where a token has vectors by layer, the context is by layer too (`studio.models.layerwise_context`), and the pooled
     embeddings are the layers' mean.
     """
     layers = max(layers_of(encoder) for _, encoder in text_encoders.values())
-    encoded = layers if layers > 1 and _differ_by_layer(text_encoders, prompts) else 1
-    ids = [torch.cat([token_ids(pair, prompts, layer) for layer in range(encoded)]) for pair in text_encoders.values()]
-    windows = ids[0].shape[1] // next(iter(text_encoders.values()))[0].model_max_length
-    outputs = [
-        pair[1](own.unflatten(1, (windows, -1)).flatten(0, 1), output_hidden_states=len(text_encoders) > 1)
-        for pair, own in zip(text_encoders.values(), ids, strict=True)
-    ]
-    if len(outputs) == 1:
-        return PromptEmbeds(_by_layer(_in_a_row(outputs[0].last_hidden_state, windows), encoded, layers))
-    context = _in_a_row(torch.cat([output.hidden_states[-2] for output in outputs], -1), windows)
-    pooled = outputs[-1].text_embeds.unflatten(0, (encoded, -1, windows))[:, :, 0].mean(0)
-    return PromptEmbeds(_by_layer(context, encoded, layers), pooled)
+    encoded = layers if layers > 1 and _differ_by_layer(text_encoders, prompts, syntax) else 1
+    contexts, pooled = [], None
+    for tokenizer, encoder in text_encoders.values():
+        parts = [_ids_and_weights((tokenizer, encoder), prompts, layer, syntax) for layer in range(encoded)]
+        ids, weights = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        windows = ids.shape[1] // tokenizer.model_max_length
+        output = encoder(_by_window(ids, windows), output_hidden_states=len(text_encoders) > 1)
+        states = output.last_hidden_state if len(text_encoders) == 1 else output.hidden_states[-2]
+        contexts.append(_in_a_row(_weighted(states, _by_window(weights, windows)), windows))
+        if len(text_encoders) > 1:
+            pooled = output.text_embeds.unflatten(0, (encoded, -1, windows))[:, :, 0].mean(0)
+    return PromptEmbeds(_by_layer(torch.cat(contexts, -1), encoded, layers), pooled)
+
+
+def _weighted(states: Tensor, weights: Tensor) -> Tensor:
+    """Hidden states (n, length, d) times their weights (n, length), with each row's mean as before."""
+    if bool((weights == 1).all()):
+        return states
+    scaled = states * weights[..., None].to(states.dtype)
+    before, after = (each.float().mean((1, 2), keepdim=True) for each in (states, scaled))
+    return scaled * (before / after).to(states.dtype)
+
+
+def _by_window(rows: Tensor, windows: int) -> Tensor:
+    """Rows (n, windows × length) as (n × windows, length)."""
+    return rows.unflatten(1, (windows, -1)).flatten(0, 1)
 
 
 def _in_a_row(contexts: Tensor, windows: int) -> Tensor:
@@ -110,9 +131,12 @@ def _in_a_row(contexts: Tensor, windows: int) -> Tensor:
     return contexts.unflatten(0, (-1, windows)).flatten(1, 2)
 
 
-def _differ_by_layer(text_encoders: TextEncoders, prompts: Sequence[str]) -> bool:
+def _differ_by_layer(text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSyntax) -> bool:
     """Whether any of the prompts has a token by layer, whose ids differ between layers."""
-    return any(not torch.equal(token_ids(r, prompts, 0), token_ids(r, prompts, 1)) for r in text_encoders.values())
+    return any(
+        not torch.equal(token_ids(pair, prompts, 0, syntax), token_ids(pair, prompts, 1, syntax))
+        for pair in text_encoders.values()
+    )
 
 
 def _by_layer(contexts: Tensor, encoded: int, layers: int) -> Tensor:

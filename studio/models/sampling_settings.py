@@ -6,6 +6,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from concepts.errors import StudioError
+from studio.models.prompt_weights import PromptSyntax
 from studio.models.scheduler_names import SCHEDULERS
 
 MAX_GUIDANCE_SCALE = 100
@@ -48,6 +49,10 @@ class SamplingSettings(BaseModel):
         description="Guidance rescale (Lin et al., 2023, section 3.4), 0 to 1; 0 in diffusers.",
     )  # fmt: skip
     negative_prompt: str = Field(default="", description="What the image should not show.")
+    prompt_syntax: PromptSyntax = Field(
+        default="plain",
+        description="plain, or a1111: (a cat:1.3) weighs words, BREAK begins another window, \\( writes a bracket.",
+    )
     size: tuple[int, int] | None = Field(
         default=None, description="Width and height in pixels; the base's training size if unset."
     )

@@ -132,7 +132,7 @@ class Serving:
         self, requests: Sequence[Request], settings: SamplingSettings, output: str, on_step: Callable[[], None]
     ) -> Sequence[Image.Image]:
         regions = list(requests[0].regions.values())
-        wanted, unwanted = self._contexts_of(requests, settings.negative_prompt)
+        wanted, unwanted = self._contexts_of(requests, settings)
         aspect = settings.aspect(self.base)
         self.use(requests, aspect)
         with in_regions(self.base.pipeline.unet, regions, aspect):
@@ -140,7 +140,9 @@ class Serving:
                 self.base, wanted, unwanted, [request.seed for request in requests], settings, output, on_step
             )
 
-    def _contexts_of(self, requests: Sequence[Request], negative: str) -> tuple[PromptEmbeds, PromptEmbeds]:
+    def _contexts_of(
+        self, requests: Sequence[Request], settings: SamplingSettings
+    ) -> tuple[PromptEmbeds, PromptEmbeds]:
         """What the UNet reads with and without guidance, n rows of tokens × (1 + regions) each.
 
         The text encoder adapts each prompt by its own concepts: a region's by its own, the rest by the others.
@@ -151,10 +153,10 @@ class Serving:
             rows += [self._everywhere(request), *({name: self._strength(request, name)} for name in request.regions)]
         for part in self.base.text_encoders:
             self._route(rows, part)
-        encoded = self.base.encode(prompts)
+        encoded = self.base.encode(prompts, settings.prompt_syntax)
         for part in self.base.text_encoders:
             self._route([self._everywhere(request) for request in requests], part)
-        unwanted = self.base.encode_negative_prompts([negative] * len(requests))
+        unwanted = self.base.encode_negative_prompts([settings.negative_prompt] * len(requests), settings.prompt_syntax)
         return matched(encoded, len(prompts) // len(requests), unwanted)
 
     def use(self, requests: Sequence[Request], aspect: float = 1.0) -> None:

@@ -70,6 +70,10 @@ def generate(
         float, typer.Option(help="Guidance rescale (Lin et al., 2023), 0 to 1; 0 in diffusers.")
     ] = 0.5,
     negative_prompt: Annotated[str, typer.Option(help="The negative prompt.")] = "",
+    prompt_syntax: Annotated[
+        str,
+        typer.Option(help="plain, or a1111: (a cat:1.3) weighs words, BREAK begins another window, \\( is a bracket."),
+    ] = "plain",
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels; the base's training size if unset.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images sampled at once.")] = 4,
     region: Annotated[
@@ -103,7 +107,8 @@ def generate(
         "concepts": tuple(concept), "method": method, "density": density, "ridge": ridge, "rank": rank,
         "average": average, "strengths": strengths_from(strength), "num_images": num_images, "seed": seed,
         "scheduler": scheduler, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
-        "guidance_rescale": guidance_rescale, "negative_prompt": negative_prompt, "size": size_from(size),
+        "guidance_rescale": guidance_rescale, "negative_prompt": negative_prompt,
+        "prompt_syntax": prompt_syntax, "size": size_from(size),
         "batch_size": batch_size, "regions": regions_from(region),
         "control": control_inputs(control, control_model, conditioning_scale),
     }  # fmt: skip

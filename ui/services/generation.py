@@ -20,6 +20,7 @@ from studio.composition.merge_config import MergeConfig, refuse_parameters
 from studio.models.base_model import Base, generate, load_base
 from studio.models.generation_request import GenerationRequest
 from studio.models.layer_strengths import Strength, check_strength
+from studio.models.prompt_weights import uses_syntax
 from studio.models.regions import Region
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Request, Serving
@@ -30,6 +31,10 @@ UNMERGED = "unmerged"
 """In place of a merge method: concepts act on their own as an image is sampled, one with a region inside it alone."""
 Sampler = Callable[[Sequence[int], Callable[[], None]], list[Image.Image]]
 """From seeds, and what is to be called after every denoising step of a batch, to one image a seed."""
+LITERAL = (
+    "The prompt has weights, BREAK or escapes as in A1111, which are read as they stand. Use --prompt-syntax a1111, on "
+    "the page the prompt syntax a1111, to apply them."
+)
 _KEPT = 16
 _NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
 
@@ -140,6 +145,8 @@ class ImageGenerator:
         with control_applied(self.base, request.control), session(request, concepts, config, regions) as sample:
             for note in () if request.method == UNMERGED else sharing_notes(concepts):
                 on_note(note)
+            if request.prompt_syntax == "plain" and uses_syntax(f"{request.prompt} {request.negative_prompt}"):
+                on_note(LITERAL)
             yield sample
 
     def _concepts_of(self, request: GenerationRequest) -> dict[str, LoadedConcept]:

@@ -6,7 +6,8 @@ import torch
 from concepts.errors import StudioError
 from studio.models.base_model import Base, generate
 from studio.models.prompt_encoding import PromptEmbeds, joined, matched
-from studio.models.prompt_windows import MAX_WINDOWS, window_ids
+from studio.models.prompt_weights import sections_of
+from studio.models.prompt_windows import MAX_WINDOWS, windows_of
 from studio.models.regions import Region
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import add_tokens, vectors_by_part
@@ -68,7 +69,7 @@ def test_a_concept_of_several_vectors_is_not_cut(base: Base, length: int):
 def test_a_prompt_beyond_all_windows_is_refused(base: Base, length: int):
     tokenizer = base.pipeline.tokenizer
     most = MAX_WINDOWS * (length - 2)
-    assert len(window_ids(tokenizer, " ".join(["dog"] * most), str)) == MAX_WINDOWS
+    assert len(windows_of(tokenizer, sections_of(" ".join(["dog"] * most), "plain"), str)) == MAX_WINDOWS
     with pytest.raises(StudioError, match=rf"The prompt has {most + 1} tokens, more than {most}\. Shorten it: dog dog"):
         base.encode([" ".join(["dog"] * (most + 1))])
 

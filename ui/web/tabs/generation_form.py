@@ -24,7 +24,7 @@ MAX_CONTROL = 2
 """Control images of one request."""
 SETTINGS = (
     "num_images", "seed", "method", "density", "ridge", "rank", "average", "scheduler", "num_inference_steps",
-    "guidance_scale", "guidance_rescale", "negative_prompt", "batch_size", "concepts",
+    "guidance_scale", "guidance_rescale", "negative_prompt", "prompt_syntax", "batch_size", "concepts",
 )  # fmt: skip
 """The settings whose controls hold their values as they are."""
 _OPTIONAL = ("density", "ridge", "rank", "method", "scheduler")
@@ -71,6 +71,7 @@ def _sampling_controls() -> dict[str, Any]:
     for name, (least, most, step) in bounds.items():
         form[name] = control(GenerationRequest, name, "generate", minimum=least, maximum=most, step=step)
     form["negative_prompt"] = control(GenerationRequest, "negative_prompt", "generate")
+    form["prompt_syntax"] = control(GenerationRequest, "prompt_syntax", "generate")
     with gr.Row():
         form["size"] = gr.Textbox(
             label="Size", placeholder="256x128", max_lines=1, min_width=100, elem_id="generate-size",
