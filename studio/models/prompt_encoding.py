@@ -91,8 +91,8 @@ def _ids_and_weights(
 def encode(text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSyntax = "plain") -> PromptEmbeds:
     """One text encoder's last hidden states; for SDXL's two, both's penultimate hidden states concatenated, and the
     second's pooled, projected embeddings (Podell et al., 2023, section 2.1), those of the first window. The windows of
-    a long prompt are encoded by themselves, and follow one another in the context. Weights multiply the hidden states
-    of their tokens, whose mean over the window is then what it was before, as in A1111.
+    a long prompt are encoded by themselves, and follow one another in the context. Weights scale the difference of
+    their tokens' hidden states from those of the empty prompt, as in ComfyUI.
 
     Where a token has vectors by layer, the context is by layer too (`studio.models.layerwise_context`), and the pooled
     embeddings are the layers' mean.
@@ -100,25 +100,27 @@ def encode(text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSy
     layers = max(layers_of(encoder) for _, encoder in text_encoders.values())
     encoded = layers if layers > 1 and _differ_by_layer(text_encoders, prompts, syntax) else 1
     contexts, pooled = [], None
-    for tokenizer, encoder in text_encoders.values():
+    for index, (tokenizer, encoder) in enumerate(text_encoders.values(), 1):
         parts = [_ids_and_weights((tokenizer, encoder), prompts, layer, syntax) for layer in range(encoded)]
         ids, weights = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         windows = ids.shape[1] // tokenizer.model_max_length
         output = encoder(_by_window(ids, windows), output_hidden_states=len(text_encoders) > 1)
-        states = output.last_hidden_state if len(text_encoders) == 1 else output.hidden_states[-2]
-        contexts.append(_in_a_row(_weighted(states, _by_window(weights, windows)), windows))
-        if len(text_encoders) > 1:
+        states = _states(output, len(text_encoders))
+        if bool((weights != 1).any()):
+            empty = encoder(token_ids((tokenizer, encoder), [""]), output_hidden_states=len(text_encoders) > 1)
+            states = torch.lerp(
+                _states(empty, len(text_encoders)).expand_as(states), states,
+                _by_window(weights, windows)[..., None].to(states.dtype),
+            )  # fmt: skip
+        contexts.append(_in_a_row(states, windows))
+        if index == len(text_encoders) > 1:
             pooled = output.text_embeds.unflatten(0, (encoded, -1, windows))[:, :, 0].mean(0)
     return PromptEmbeds(_by_layer(torch.cat(contexts, -1), encoded, layers), pooled)
 
 
-def _weighted(states: Tensor, weights: Tensor) -> Tensor:
-    """Hidden states (n, length, d) times their weights (n, length), with each row's mean as before."""
-    if bool((weights == 1).all()):
-        return states
-    scaled = states * weights[..., None].to(states.dtype)
-    before, after = (each.float().mean((1, 2), keepdim=True) for each in (states, scaled))
-    return scaled * (before / after).to(states.dtype)
+def _states(output: Any, encoders: int) -> Tensor:
+    """The hidden states (n, length, d) that the context takes of an encoder, the only one or one of two."""
+    return output.last_hidden_state if encoders == 1 else output.hidden_states[-2]
 
 
 def _by_window(rows: Tensor, windows: int) -> Tensor:

@@ -17,6 +17,8 @@ def sentence(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
+    if isinstance(cause := first.get("ctx", {}).get("error"), StudioError):
+        return str(cause)
     place = ".".join(map(str, first["loc"])) or "recipe"
     if bound := _BOUNDS.get(first["type"]):
         limits = {name: _number(value) for name, value in first.get("ctx", {}).items()}

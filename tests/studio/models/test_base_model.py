@@ -93,7 +93,7 @@ def test_settings_outside_their_range_are_refused(options: dict[str, Any]):
 
 
 def test_prompts_are_encoded_as_diffusers_encodes_them(base: Base):
-    prompts = ["a cat on the beach", "a cat " * 100]
+    prompts = ["a cat on the beach", "a cat " * 12]
     ids = base.token_ids(prompts)
     assert ids.shape == (2, base.pipeline.tokenizer.model_max_length)
     ours = base.encode_prompts(prompts)

@@ -1,6 +1,7 @@
 """Names in prompts, as people of other tools write them."""
 
 import pytest
+from pydantic import ValidationError
 
 from concepts.errors import StudioError
 from studio.models.generation_request import GenerationRequest
@@ -47,5 +48,6 @@ def test_a_request_has_the_names_and_strengths_of_its_prompt():
     assert request.prompt == "a <rex> and <milo>"
     assert request.strengths == {"rex": 0.8, "milo": 0.5}
     assert GenerationRequest(prompt="a <rex:0.8>", strengths={"Rex": 0.8}).prompt == "a <rex>"
-    with pytest.raises(StudioError, match="rex has one strength in the prompt and another as an option"):
+    with pytest.raises(ValidationError, match="rex has one strength in the prompt and another as an option") as caught:
         GenerationRequest(prompt="a <rex:0.8>", strengths={"rex": 0.5})
+    assert isinstance(caught.value.errors()[0].get("ctx", {})["error"], StudioError)

@@ -34,3 +34,12 @@ def test_a_wrong_option_is_a_sentence(model, values, field, expected):
 
 def test_other_refusals_are_as_they_were_written():
     assert sentence(LibraryError("Give it a name.")) == "Give it a name."
+
+
+def test_an_error_of_ours_inside_a_validation_is_told_as_it_is():
+    with pytest.raises(ValidationError) as caught:
+        GenerationRequest(prompt="a <my dog>")
+    assert sentence(caught.value) == (
+        "<my dog> names no concept. A name has no blanks and no other characters than letters, digits, _ and -: write "
+        "<my-dog>."
+    )
