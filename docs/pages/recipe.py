@@ -7,9 +7,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from docs.pages.markdown import code, escaped, page, paragraphs, table, type_name
+from training.config.loss_fields import Loss
 from training.config.presets import PRESETS
 from training.config.recipe import Recipe
-from training.config.recipe_fields import AdapterOptions, Loss, Optimization, Pictures, Tokens, Validation
+from training.config.recipe_fields import AdapterOptions, Optimization, Pictures, Tokens, Validation
 
 GROUPS = (AdapterOptions, Optimization, Loss, Pictures, Tokens, Validation)
 _BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}

@@ -148,10 +148,7 @@ def _convolution(module: nn.Module) -> Chosen:
 
 
 def _inner_convolution(module: nn.Module) -> Chosen:
-    """The convolutions of a UNet's blocks, and the projections around their transformers.
-
-    Without the first and the last convolution, which have too few channels for most ranks.
-    """
+    """The convolutions of a UNet's blocks, and the projections around their transformers; not conv_in and conv_out."""
     match module:
         case ResnetBlock2D():
             yield from _matrices((module.conv1, module.conv2, module.conv_shortcut))
@@ -223,7 +220,6 @@ KINDS: dict[str, Selector] = {
     "text_output": _text_output,
     "latent_input": _latent_input,
 }
-
 
 CHOICES = (
     "attention", "attention_kv", "cross_attention_kv", "text_attention", "feed_forward", "feed_forward_out",

@@ -2,7 +2,8 @@
 
 from pydantic import model_validator
 
-from training.config.recipe_fields import AdapterOptions, Loss, Optimization, Pictures, Tokens, Validation
+from training.config.loss_fields import Loss
+from training.config.recipe_fields import AdapterOptions, Optimization, Pictures, Tokens, Validation
 
 
 class Recipe(Validation, Tokens, Pictures, Loss, Optimization, AdapterOptions):

@@ -4,8 +4,8 @@ import re
 
 import torch
 
+from training.config.caption_templates import CAPTIONS, STYLE_CAPTIONS, is_style
 from training.config.recipe import Recipe
-from training.config.recipe_fields import CAPTIONS, STYLE_CAPTIONS, is_style
 from training.data.dataset import Sample
 
 

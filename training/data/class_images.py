@@ -15,7 +15,7 @@ from torch import Tensor
 from concepts.storage import atomic_write
 from studio.models.base_model import Base, generate_latents
 from studio.models.sampling_settings import SamplingSettings
-from training.config.recipe_fields import CAPTIONS, is_style
+from training.config.caption_templates import CAPTIONS, is_style
 from training.data.random_token import RANDOM_TOKEN
 
 _CONTEXTS = (

@@ -18,8 +18,8 @@ from studio.composition.merge_config import MergeConfig
 from studio.metrics.clip import Scorer
 from studio.models.base_model import Base, generate
 from studio.models.token_embeddings import token_of
+from training.config.caption_templates import STYLE_CAPTIONS, is_style
 from training.config.recipe import Recipe
-from training.config.recipe_fields import STYLE_CAPTIONS, is_style
 from training.config.recipe_resolution import adapter_config, kinds_of_recipe, resolve_recipe
 from training.data.augmentation import Example
 from training.data.class_images import plain_prompt

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from training.config.caption_templates import CAPTIONS, STYLE_CAPTIONS
 from training.config.recipe import Recipe
-from training.config.recipe_fields import CAPTIONS, STYLE_CAPTIONS
 from training.data.captions import named, templates_of, validation_prompt_of
 from training.data.class_images import any_prompt, class_prompts
 

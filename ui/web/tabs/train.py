@@ -12,9 +12,9 @@ from concepts import LibraryError
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
 from studio.adapters.method_summaries import GOOD_FOR
+from training.config.option_group import Group
 from training.config.presets import PRESETS
 from training.config.recipe import Recipe
-from training.config.recipe_fields import Group
 from training.jobs.variants import trainings_of
 from ui.services.error_messages import USER_ERRORS
 from ui.services.parsing import number_from, pairs, parsed
