@@ -110,9 +110,9 @@ def _exact_rank(adapter: str, config: Any, shapes: Shapes) -> int | None:
         if role in ("norm", "output"):
             return None  # no LoRA can represent it
         weight = torch.empty(*shape, device="meta")
-        built = _on_meta(adapter, config, shape, role)
+        built = _on_meta(adapter, config, shape, role, "unet.layer")
         factors = built.factors(weight)
-        if factors is None or factors.rank > min(shape) or (built.acts_on_output and not factors.rank):
+        if factors is None or factors.rank > min(shape) or built.acts_on_output:
             return None
         ranks.append(factors.rank)
     return max(ranks, default=0)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from concepts.errors import StudioError
 from studio.adapters import Adapter
 from studio.adapters.base import added
+from studio.layers.low_rank import LowRank
 from studio.layers.target_modules import Site
 
 _GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
@@ -52,14 +53,17 @@ class AdaptedConv2d(nn.Conv2d):
             return self._conv_forward(input, weight.view_as(self.weight), bias)
         bias = added(self.bias, self.adapter.bias_delta(matrix, self.bias), self.weight.dtype)
         output = self._conv_forward(input, self.weight, bias)
-        if factors.rank == 0:
-            return output
-        down = factors.down.to(input.dtype).unflatten(1, self.weight.shape[1:])
-        hidden = self._conv_forward(input, down, None)
-        if self.adapter.acts_on_output:
-            hidden = self.adapter.gated(hidden.movedim(1, -1)).movedim(-1, 1)
-        self.adapter.call_hook(hidden.movedim(1, -1).flatten(0, -2), factors)
-        return output + F.conv2d(hidden, factors.up.to(input.dtype)[:, :, None, None])
+        return add_convolved(self, output, input, self.adapter, factors) if factors.rank else output
+
+
+def add_convolved(layer: nn.Conv2d, output: Tensor, input: Tensor, adapter: Adapter, factors: LowRank) -> Tensor:
+    """A convolution's output (n, out, h', w') for an input (n, in, h, w) with an adapter's low-rank change added."""
+    down = factors.down.to(input.dtype).unflatten(1, layer.weight.shape[1:])
+    hidden = layer._conv_forward(input, down, None)
+    if adapter.acts_on_output:
+        hidden = adapter.gated(hidden.movedim(1, -1)).movedim(-1, 1)
+    adapter.call_hook(hidden.movedim(1, -1).flatten(0, -2), factors)
+    return output + F.conv2d(hidden, factors.up.to(input.dtype)[:, :, None, None])
 
 
 class AdaptedLayerNorm(nn.LayerNorm):

@@ -18,9 +18,9 @@ class Lokr(Adapter):
     """A Kronecker product with a low-rank factor: W' = W + (α / r) W₁ ⊗ (W₂ₐ W₂ᵦ).
 
     The sides of W₁ (out₁, in₁) are the largest divisors of out and in up to `factor`; W₂ₐ is (out / out₁, r) and W₂ᵦ
-    (r, in / in₁). Where r reaches the shorter side of the second matrix it is whole, W₂, without the scale, as in
-    LyCORIS. W₁ starts at 0, the rest is random, as in PEFT. Trains the parameters of both. Source: Yeh et al., 2024,
-    "LyCORIS", section 3.3, after Edalati et al., 2022, "KronA".
+    (r, in / in₁). Where r reaches the shorter side of the second matrix it is whole, W₂, without the scale; in LyCORIS
+    from half of the longer side on. W₁ starts at 0, the rest is random. Trains the parameters of both. Source: Yeh et
+    al., 2024, "LyCORIS", section 3.3, after Edalati et al., 2022, "KronA".
     """
 
     @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class TLora(Adapter):
 def _last_triplets(
     shape: tuple[int, ...], rank: int, context: SiteContext, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The last `rank` singular triplets of a random matrix (out, in) of N(0, 1 / r): (out, r), (r,) and (r, in).
+    """The last `rank` singular triplets of a random matrix (out, in) of N(0, 1 / r²): (out, r), (r,) and (r, in).
 
     A Gaussian matrix' singular vectors are uniformly distributed and independent of its singular values, so both are
     drawn by themselves, without its SVD; the values are the same for all layers of one shape.
@@ -117,5 +117,5 @@ def _last_triplets(
     for name, size in zip(("up", "down"), shape, strict=True):
         generator = context.generator(name)
         sides.append(torch.linalg.qr(torch.randn(size, rank, generator=generator)).Q.to(device))
-    values = smallest_singular_values(*shape, rank) / rank**0.5
+    values = smallest_singular_values(*shape, rank) / rank
     return sides[0], values.to(device), sides[1].mT.contiguous()

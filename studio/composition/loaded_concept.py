@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from concepts.errors import StudioError
 from studio.adapters import Adapter
 from studio.adapters.concept_file import TrainedConcept, build_adapters, kinds_of
 from studio.layers.target_modules import Site
@@ -56,5 +57,15 @@ def load_concepts(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[st
 
 
 def sites_of(concepts: Mapping[str, LoadedConcept]) -> dict[str, Site]:
-    """All sites of the kinds that these concepts adapt, by name."""
+    """All sites of the kinds that these concepts adapt, by name. StudioError where one adapts a layer's weight and
+    another its output, which cannot be merged.
+    """
+    roles: dict[str, str] = {}
+    for concept in concepts.values():
+        for name in concept.modules:
+            role = "output" if concept.kind_sites[name].role == "output" else "weight"
+            if roles.setdefault(name, role) != role:
+                raise StudioError(
+                    f"One of these concepts changes the weight of {name}, and another its output. Use one of them."
+                )
     return {name: site for concept in concepts.values() for name, site in concept.kind_sites.items()}

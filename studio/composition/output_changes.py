@@ -1,6 +1,6 @@
 """Changes of layers' outputs, which no merged weight can have: they act beside the merged weights in generation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from concepts.errors import StudioError
 from studio.adapters import Adapter
-from studio.adapters.injection import change_output
+from studio.adapters.injection import add_convolved, change_output
 from studio.adapters.prefix_tuning import PrefixTuning
 from studio.composition.loaded_concept import LoadedConcept
 from studio.layers.target_modules import Site
@@ -57,8 +57,12 @@ def _of_output(change: OutputChange, output: Tensor) -> Tensor:
     return change.adapter.change_output(output, output, change.strength)
 
 
-def _hook(change: OutputChange):
-    def changed(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _hook(change: OutputChange) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def changed(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if isinstance(layer, nn.Conv2d):
+            factors = change.adapter.factors(layer.weight.flatten(1), change.strength)
+            assert factors is not None, "what changes a convolution's output has factors"
+            return add_convolved(layer, output, inputs[0], change.adapter, factors)
         return change.adapter.change_output(output, inputs[0], change.strength)
 
     return changed

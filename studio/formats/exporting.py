@@ -106,8 +106,10 @@ def _export_token(concepts: Mapping[str, TrainedConcept], layout: str, output: P
     tokens = {token: parts for concept in concepts.values() for token, parts in concept.tokens.items()}
     if len(tokens) > 1:
         raise StudioError("These concepts are tokens alone, and each is a file of its own. Export one at a time.")
-    if output.suffix != ".safetensors":
-        raise StudioError(f"This concept is a token alone. Give --output a .safetensors file instead of {output}.")
+    if layout == "peft":
+        raise StudioError(
+            "This concept is a token alone, which PEFT's format cannot store. Export it with --format kohya."
+        )
     _check_free([output])
     ((token, parts),) = tokens.items()
     atomic_write(output, token_bytes(token, parts, "a1111" if layout in _A1111 else "diffusers"))

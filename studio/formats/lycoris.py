@@ -1,4 +1,6 @@
-"""LyCORIS' layout: each layer's change in its method's own tensors, exactly, for ComfyUI, A1111 and Forge."""
+"""LyCORIS' layout: each layer's change in its method's own tensors, exactly, for ComfyUI, Forge and, where biases do
+not change, A1111.
+"""
 
 from collections.abc import Mapping
 
@@ -30,8 +32,9 @@ def lycoris_tensors(
     """One concept's tensors by key, or the differences of several merged ones; `every_site` are all of the base's
     matrices and norms.
 
-    LoRA, LoHa, LoKr and DoRA keep their own tensors, changes of biases and norms are stored too, and whatever else may
-    have any rank is a difference. Raises StudioError for a concept that changes embeddings.
+    LoRA, LoHa and Kronecker products keep their own tensors, LoKr's second matrix as a whole; changes of biases and
+    norms are stored too, and whatever else may have any rank is a difference. Raises StudioError for a concept that
+    changes embeddings.
     """
     loaded = load_concepts(base, concepts)
     sites, names = sites_of(loaded), kohya_names(every_site, family_of(base.parts))
@@ -69,7 +72,8 @@ def _own_terms(adapter: Adapter, site: Site, strength: float) -> Terms:
     undivided = (
         "left" in terms and isinstance(site.module, nn.Conv2d) and (site.module.in_channels % terms["left"].shape[1])
     )
-    if not (undivided or {"turn_in", "turn_out", "rescale"} & terms.keys()):
+    # DoRA's magnitudes of rows are read in another way by each tool
+    if not (undivided or {"turn_in", "turn_out", "rescale", "magnitude"} & terms.keys()):
         return terms
     kept = {"bias": terms["bias"]} if "bias" in terms else {}
     return {"difference": adapter.delta(site.weight, strength), **kept}
@@ -91,11 +95,10 @@ def _layer(terms: Terms, site: Site) -> dict[str, Tensor]:
     if "left" in terms:
         right = terms["right"]
         tensors["lokr_w1"] = terms["left"]
+        tensors["alpha"] = torch.tensor(1.0)  # LyCORIS wants one, and ignores it for whole matrices
         tensors["lokr_w2"] = right.unflatten(1, (-1, *kernel[1:])) if convolution else right
     if "difference" in terms:
         tensors["w_norm" if norm else "diff"] = terms["difference"].reshape(site.module.weight.shape)
-    if "magnitude" in terms:
-        tensors["dora_scale"] = terms["magnitude"][..., None, None] if convolution else terms["magnitude"]
     if "bias" in terms:
         tensors["b_norm" if norm else "diff_b"] = terms["bias"]
     return tensors

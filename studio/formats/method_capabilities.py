@@ -1,6 +1,7 @@
 """What is known of every method beside its cost: its equation and source, what merges it, and where it exports to."""
 
 import inspect
+import re
 from typing import Any
 
 from studio.adapters import Adapter
@@ -21,7 +22,7 @@ def capabilities(adapter: str, config: Any, exact_rank: int | None) -> dict[str,
     method = method_named(adapter)
     text = " ".join(inspect.cleandoc(method.__doc__ or "").split())
     first = inspect.cleandoc(method.__doc__ or "").split("\n\n")[0].partition(": ")[2]
-    source = text.partition("Source: ")[2].partition(". ")[0]
+    source = re.split(r"(?<!Eq)\. ", text.partition("Source: ")[2])[0]
     return {
         "equation": " ".join(first.split()) or None,
         "source": source.rstrip(".") or None,
@@ -38,7 +39,9 @@ def _merges(adapter: str, method: type[Adapter], config: Any) -> list[str]:
         return ["concatenation"]
     if issubclass(method, TLora):
         return ["sum, by timestep"]
-    if {"norm", "bias", "vocabulary", "text_output"} & set(kinds):
+    if getattr(config, "activation", "none") != "none":
+        return ["sum, in generation"]
+    if {"norm", "bias", "vocabulary", "text_output", "latent_input"} & set(kinds):
         return ["fedavg", "ties", "dare", "svd"]
     own = [_OWN_MERGE[adapter]] if adapter in _OWN_MERGE else []
     return [*own, *WEIGHT_MERGES]
@@ -53,7 +56,9 @@ def _exports(method: type[Adapter], config: Any, exact_rank: int | None) -> tupl
         return ("no",) * 5
     if issubclass(method, TLora):
         return ("approximated",) * 4 + ("no",)
-    if kinds & {"vocabulary", "text_output"}:
+    if getattr(config, "activation", "none") != "none":
+        return ("no",) * 5
+    if kinds & {"vocabulary", "text_output", "latent_input"}:
         return ("no", "no", "no", "no", "exact")
     if kinds & {"norm", "bias"}:
         return ("no", "no", "no", "exact", "exact")

@@ -99,7 +99,7 @@ def rotation_drift(adapters: Sequence[Adapter], weight: Tensor) -> Iterator[tupl
 
     Each rotation continues from the columns that the one before left (Zhang and Pilanci, 2024, Lemma 4.1: they stay
     orthonormal, so that no new SVD is needed). The columns are computed in float32. Raises StudioError for a method
-    that does not rotate.
+    that does not rotate, and for columns other than top ones or a trained scale.
     """
     u, s, vt = torch.linalg.svd(weight.float(), full_matrices=False)
     u, v = u.clone(), vt.mT.clone()
@@ -107,8 +107,9 @@ def rotation_drift(adapters: Sequence[Adapter], weight: Tensor) -> Iterator[tupl
     for adapter in adapters:
         if not isinstance(adapter, SpectralRotational):
             raise StudioError("Only concepts of spectral_rotational make a chain of rotations. Give one name instead.")
-        first = adapter.config.first_column
-        block = slice(first, first + adapter.config.rank)
+        if adapter.config.columns not in ("top", "sampled") or adapter.config.train_scale:
+            raise StudioError("A chain of rotations is of top singular columns without a trained scale.")
+        block = torch.tensor(adapter.config.used)
         change_u, change_v = adapter.rotation_change().unbind()
         u[:, block] += u[:, block] @ change_u
         v[:, block] += v[:, block] @ change_v

@@ -9,8 +9,8 @@ from concepts.errors import StudioError
 
 Strength = float | Mapping[str, float]
 """One number for every layer, or numbers by the beginning of the layers' names, as {"unet": 0.8, "text_encoder": 0.5,
-"unet.up_blocks.1": 0.2}. The longest beginning that fits a layer counts; what none fits has strength 1. The names are
-those of diffusers' models, and so are the parts of its `set_adapters`.
+"unet.up_blocks.1": 0.2}; "" is for every layer. The longest beginning that fits a layer counts; what none fits has
+strength 1. The names are those of diffusers' models, and so are the parts of its `set_adapters`.
 """
 
 
@@ -30,7 +30,7 @@ def scaled_strength(strength: Strength, factor: float) -> Strength:
 
 def check_strength(parts: Mapping[str, nn.Module], strength: Strength) -> None:
     """Raises StudioError for the name of a part or block that the base does not have. `parts` are a base's, by name."""
-    for key in strength if isinstance(strength, Mapping) else ():
+    for key in filter(None, strength if isinstance(strength, Mapping) else ()):  # "" is for every layer
         part, _, block = key.partition(".")
         if part not in parts or not _has(parts[part], block):
             raise StudioError(

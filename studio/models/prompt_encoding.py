@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import gcd
+from math import lcm
 from typing import Any
 
 import torch
@@ -53,11 +53,12 @@ class PromptEmbeds:
 def matched(rows: PromptEmbeds, count: int, unwanted: PromptEmbeds) -> tuple[PromptEmbeds, PromptEmbeds]:
     """Prompts, every `count` of them as one row by `concat`, and negative prompts (n, tokens, d) of the same length.
 
-    Contexts of other lengths, as windows of long prompts make them, are repeated as a whole.
+    Contexts of other lengths, as windows of long prompts make them, are repeated as a whole, each prompt's of a row to
+    the same length, so that a region that reads its part of a row reads all of the negative prompt.
     """
-    own, other = rows.context.shape[1] * count, unwanted.context.shape[1]
-    wanted = rows.lengthened(other // gcd(own, other)).concat(count)
-    return wanted, unwanted.lengthened(wanted.context.shape[1] // other)
+    own, other = rows.context.shape[1], unwanted.context.shape[1]
+    length = lcm(own, other)
+    return rows.lengthened(length // own).concat(count), unwanted.lengthened(count * length // other)
 
 
 def joined(rows: Sequence[PromptEmbeds]) -> PromptEmbeds:
@@ -107,14 +108,13 @@ def encode(text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSy
         output = encoder(_by_window(ids, windows), output_hidden_states=len(text_encoders) > 1)
         states = _states(output, len(text_encoders))
         if bool((weights != 1).any()):
-            empty = encoder(token_ids((tokenizer, encoder), [""]), output_hidden_states=len(text_encoders) > 1)
-            states = torch.lerp(
-                _states(empty, len(text_encoders)).expand_as(states), states,
-                _by_window(weights, windows)[..., None].to(states.dtype),
-            )  # fmt: skip
+            nothing = token_ids((tokenizer, encoder), [""] * len(prompts))
+            empty = _states(encoder(nothing, output_hidden_states=len(text_encoders) > 1), len(text_encoders))
+            share = _by_window(weights, windows)[..., None].to(states.dtype)
+            states = torch.lerp(empty.repeat(windows * encoded, 1, 1), states, share)
         contexts.append(_in_a_row(states, windows))
         if index == len(text_encoders) > 1:
-            pooled = output.text_embeds.unflatten(0, (encoded, -1, windows))[:, :, 0].mean(0)
+            pooled = output.text_embeds.unflatten(0, (windows, encoded, -1))[0].mean(0)
     return PromptEmbeds(_by_layer(torch.cat(contexts, -1), encoded, layers), pooled)
 
 
@@ -124,13 +124,15 @@ def _states(output: Any, encoders: int) -> Tensor:
 
 
 def _by_window(rows: Tensor, windows: int) -> Tensor:
-    """Rows (n, windows × length) as (n × windows, length)."""
-    return rows.unflatten(1, (windows, -1)).flatten(0, 1)
+    """Rows (n, windows × length) as (windows × n, length): the first windows of all rows, then the second ones, so that
+    each window of a batch has the rows in their order.
+    """
+    return rows.unflatten(1, (windows, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _in_a_row(contexts: Tensor, windows: int) -> Tensor:
-    """Contexts of windows (n × windows, length, d) as (n, windows × length, d)."""
-    return contexts.unflatten(0, (-1, windows)).flatten(1, 2)
+    """Contexts of windows (windows × n, length, d) as (n, windows × length, d)."""
+    return contexts.unflatten(0, (windows, -1)).transpose(0, 1).flatten(1, 2)
 
 
 def _differ_by_layer(text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSyntax) -> bool:

@@ -1,5 +1,6 @@
 """How concepts are named in prompts: <rex>, and the forms of other tools whose meaning is plain."""
 
+import math
 import re
 
 from concepts.errors import StudioError
@@ -25,7 +26,8 @@ def read_names(prompt: str) -> tuple[str, dict[str, Strength]]:
             raise StudioError(f"{match[0]} names no concept. {_advice(name)}")
         if numbers:
             given = _strength(match[0], numbers)
-            if strengths.setdefault(name, given) != given:
+            known = next((known for known in strengths if known.lower() == name.lower()), name)
+            if strengths.setdefault(known, given) != given:
                 raise StudioError(f"{name} has two strengths in the prompt. Give one.")
         return f"<{name}>"
 
@@ -35,13 +37,17 @@ def read_names(prompt: str) -> tuple[str, dict[str, Strength]]:
 def _strength(written: str, numbers: list[str]) -> Strength:
     try:
         values = [float(number) for number in numbers]
+        if not all(map(math.isfinite, values)):
+            raise ValueError
     except ValueError as error:
         raise StudioError(f"{written} has no number as its strength. Write <rex:0.8>.") from error
     if len(values) > 2:
         raise StudioError(
             f"{written} has too many numbers. Write <rex:0.8>, or <rex:0.8:0.5> for text encoder and UNet."
         )
-    return values[0] if len(values) == 1 else {"text_encoder": values[0], "unet": values[1]}
+    if len(values) == 1:
+        return values[0]
+    return {"": values[0], "unet": values[1]}  # of every text encoder, and of the UNet
 
 
 def _advice(name: str) -> str:

@@ -87,7 +87,8 @@ class RegionProcessor(AttnProcessor2_0):
         attends = torch.cat([~inside.any(0, keepdim=True), inside]).T
         visible = attends.repeat_interleave(tokens // (1 + len(self.regions)), 1)
         for rows in appended:
-            own = [i for i, r in enumerate(self.regions, 1) if any(token in r.prompt for token in rows.tokens)]
+            prompts = [region.prompt.lower() for region in self.regions]
+            own = [i for i, prompt in enumerate(prompts, 1) if any(t.lower() in prompt for t in rows.tokens)]
             seen = attends[:, own or [0]].any(1, keepdim=True)
             visible = torch.cat([visible, seen.expand(-1, rows.count)], 1)
         return torch.zeros(visible.shape).masked_fill(~visible, float("-inf"))[None]

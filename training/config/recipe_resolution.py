@@ -65,6 +65,12 @@ def resolve_recipe(base: Base, recipe: Recipe) -> Recipe:
     """The recipe with this base's defaults: with the layers that it adapts, an absolute `class_data_dir`, and instead
     of `max_parameters` the size that fits, as rank and options; StudioError if none fits.
     """
+    if not method_named(recipe.adapter).kinds(adapter_config(recipe)) and (
+        not recipe.train_token or recipe.freeze_token_after
+    ):
+        raise StudioError(
+            f"{recipe.adapter} trains the token and nothing else. Leave train_token and freeze_token_after out."
+        )
     if recipe.class_data_dir:
         folder = Path(recipe.class_data_dir).expanduser().absolute()
         recipe = recipe.model_copy(update={"class_data_dir": str(folder)})

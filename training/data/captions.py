@@ -1,11 +1,15 @@
 """Captions of training pictures."""
 
 import re
+from collections.abc import Sequence
 
 import torch
 
+from concepts.errors import StudioError
+from studio.models.base_model import Base
 from training.config.caption_templates import CAPTIONS, STYLE_CAPTIONS, is_style
 from training.config.recipe import Recipe
+from training.data.augmentation import Example
 from training.data.dataset import Sample
 
 
@@ -43,6 +47,15 @@ def named(caption: str, token: str, class_word: str) -> str:
     if count or not caption:
         return replaced if count else token
     return f"{caption}, in the style of {token}" if is_style(class_word) else f"{token}, {caption}"
+
+
+def check_lengths(base: Base, examples: Sequence[Example], recipe: Recipe) -> None:
+    """Raises StudioError, naming the picture, for a caption in a file that is longer than all windows of a prompt."""
+    for number, example in enumerate(examples, 1) if recipe.captions == "files" else ():
+        try:
+            base.token_ids([example.caption or ""])
+        except StudioError as error:
+            raise StudioError(f"The caption of picture {number} is too long. {error}") from error
 
 
 def _shuffled(caption: str, generator: torch.Generator) -> str:

@@ -52,9 +52,7 @@ def any_prompt(class_word: str, generator: torch.Generator, random_token_ratio: 
 
 
 def class_prompts(class_word: str, count: int) -> list[str]:
-    """Prompts of the class word in various contexts; of other things for a style."""
-    if is_style(class_word):
-        return other_prompts(class_word, count)
+    """Prompts of the class word in various contexts."""
     return [f"{plain_prompt(class_word)}{_CONTEXTS[index % len(_CONTEXTS)]}" for index in range(count)]
 
 

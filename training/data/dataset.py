@@ -13,6 +13,7 @@ from concepts.errors import StudioError
 from concepts.images.import_files import read_caption
 from concepts.images.upload_checks import picture_files, read_picture
 from studio.models.base_model import Base
+from training.config.caption_templates import is_style
 from training.config.recipe import Recipe
 from training.data.augmentation import Example, cuts
 from training.data.class_images import class_latents, class_prompts, other_prompts, plain_prompt
@@ -62,6 +63,9 @@ def build_training_set(
 def prior_prompts(recipe: Recipe, class_word: str) -> tuple[list[str], list[str]]:
     """The prompts of the class images that are generated, of the class and of other things."""
     count = recipe.num_class_images // 2
+    if is_style(class_word):  # which has no class of things
+        prompts = other_prompts(class_word, recipe.num_class_images)
+        return ([] if recipe.class_data_dir else prompts[:count]), prompts[count:]
     of_class = [] if recipe.class_data_dir else class_prompts(class_word, count)
     return of_class, other_prompts(class_word, recipe.num_class_images - count)
 

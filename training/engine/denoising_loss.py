@@ -98,23 +98,23 @@ def draw_noise(shape: torch.Size, offset: float, generator: torch.Generator) -> 
 
 
 def multires_noise(noise: Tensor, iterations: int, discount: float, generator: torch.Generator) -> Tensor:
-    """Noise (n, channels, h, w) plus noise of `iterations` coarser resolutions, the i-th times discount^i, of unit
-    standard deviation again, on the CPU.
+    """Noise (n, channels, h, w) plus noise of `iterations` resolutions, the i-th, from 0, times discount^i and coarser
+    by r^i for a random r from 2 to 4, until one pixel is left; of unit standard deviation again, on the CPU.
 
-    Each is coarser by another random factor from 2 to 4 than the one before, until one pixel is left. Source: Whitaker,
+    Source: Whitaker,
     2023, "Multi-resolution noise for diffusion model training" (blog); kohya's `multires_noise_iterations` and
     `multires_noise_discount`.
     """
     height, width = noise.shape[-2:]
-    total, factor = noise, 1.0
-    for index in range(1, iterations + 1):
-        factor *= 2 + 2 * float(torch.rand((), generator=generator))
+    total = noise
+    for index in range(iterations):
+        factor = (2 + 2 * float(torch.rand((), generator=generator))) ** index
         size = max(1, int(height / factor)), max(1, int(width / factor))
         coarse = torch.randn(*noise.shape[:2], *size, generator=generator)
         total = total + discount**index * F.interpolate(coarse, (height, width), mode="bilinear")
-        if size == (1, 1):
+        if 1 in size:
             break
-    return total / total.std((1, 2, 3), keepdim=True)
+    return total / total.std()
 
 
 def draw_timesteps(count: int, last: int, generator: torch.Generator) -> Tensor:

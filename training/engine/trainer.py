@@ -13,7 +13,7 @@ from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import new_config, parameter_groups, resolve_recipe
 from training.data.augmentation import Example, check_examples
-from training.data.captions import validation_prompt_of
+from training.data.captions import check_lengths, validation_prompt_of
 from training.data.class_images import prior_steps
 from training.data.dataset import TrainingSet, build_training_set, prior_prompts
 from training.engine.checkpoints import Checkpoints
@@ -121,6 +121,7 @@ def train_concept(
     examples = [picture if isinstance(picture, Example) else Example(picture) for picture in pictures]
     check_examples(examples, recipe)
     check_optimizer(recipe, base.device)
+    check_lengths(base, examples, recipe)
     cast_to(recipe.mixed_precision, base)  # checked before anything is generated
     task = Task(base, name, class_word, examples, recipe, config, start)
     callbacks, process_group = Callbacks(on_progress, on_preview, stop, score), ProcessGroup.from_env()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from studio.models.token_embeddings import add_tokens, load_tokens, remove_token
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import kinds_of_recipe
 from training.data.augmentation import Example
+from training.data.dataset import class_examples
 from training.data.random_token import add_random_token, remove_random_token
 from training.engine.precision import cast_once
 from training.engine.preservation_loss import hookable_sites
@@ -56,7 +58,8 @@ class Task:
                 self.recipe.model_dump(), asdict(self.config),
             ]).encode()
         )  # fmt: skip
-        for example in self.examples:
+        folder = self.recipe.class_data_dir
+        for example in (*self.examples, *(class_examples(Path(folder), self.class_word) if folder else ())):
             digest.update(f"{example.caption} {example.repeats}".encode())
             for picture in (example.picture, example.mask):
                 digest.update(b"" if picture is None else f"{picture.mode} {picture.size}".encode() + picture.tobytes())

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, outline, report, workflow_of
 
@@ -54,7 +54,9 @@ def _counted(architecture: str | None, rank: int | None, library: str, base: str
 
 
 def _show(document: dict[str, Any]) -> None:
-    table = Table("adapter", "layers", "trained", "as in the paper", "file", "rank of an equal LoRA")
+    table = Table(
+        Column("adapter", no_wrap=True), "layers", "trained", "as in the paper", "file", "rank of an equal LoRA"
+    )
     table.title = f"adapters of {document['architecture']}"
     for name, row in document["adapters"].items():
         if "refused" in row:

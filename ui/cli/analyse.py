@@ -50,7 +50,10 @@ def analyse(
         report({"chain": chain}, as_json, lambda: typer.echo("\n".join(outline({"chain": chain}))))
         return
     document = _analysed(workflow, names[0], output or Path(f"{names[0]}-analysis.png"), layer)
-    shown = {key: value for key, value in document.items() if key != "layers"}
+    shown = {
+        key: round(value, 4) if isinstance(value, float) else value
+        for key, value in document.items() if key not in ("layers", "directions")
+    }  # fmt: skip
     report(document, as_json, lambda: typer.echo("\n".join(outline(shown))))
 
 

@@ -113,6 +113,27 @@ def test_a_prefix_acts_in_its_region_alone(base: Base, concept):
     assert moved[half:].max() < 1e-5
 
 
+def test_a_convolution_generates_as_it_was_trained(base: Base):
+    config = method_named("t_lora").Config()
+    sites = base.sites_of(("attention", "up_convolution"))
+    adapters = create_adapters("t_lora", config, sites, base.decomposition)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in (p for each in adapters.values() for p in each.parameters()):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    metadata = {"recipe": Recipe(adapter="t_lora", target_modules=("attention", "up_convolution")).model_dump()}
+    rex = TrainedConcept(
+        base.decomposition.fingerprint, "t_lora", asdict(config), trained_states(adapters), {}, metadata
+    )
+    plain = pixels(generate(base, "a dog", [0], SETTINGS))
+    with injected(sites, build_adapters(rex, sites, base.decomposition)):
+        expected = pixels(generate(base, "a dog", [0], SETTINGS))
+    with applied(base, {"rex": rex}):
+        found = pixels(generate(base, "a dog", [0], SETTINGS))
+    assert np.abs(found - expected).max() <= 1
+    assert np.abs(found - plain).mean() > 0.5
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_training_moves_it_and_leaves_the_base(base: Base, method: str, tmp_path: Path, state_of):
     small: dict[str, Any] = {"steps": 2, "batch_size": 4, "num_class_images": 4, "lr_warmup_steps": 0}

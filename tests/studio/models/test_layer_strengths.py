@@ -28,7 +28,8 @@ def test_the_longest_name_that_fits_counts(layer: str, expected: float):
 def test_parts_and_blocks_that_the_base_lacks_are_refused(base: Base):
     check_strength(base.parts, {"unet": 1.0, "text_encoder": 0.0, "unet.mid_block": 1.0})
     check_strength(base.parts, 0.5)
-    for key in ("unet.mid_blocks", "vae", "unet.up_blocks.9", ""):
+    check_strength(base.parts, {"": 0.5, "unet": 1.0})
+    for key in ("unet.mid_blocks", "vae", "unet.up_blocks.9"):
         with pytest.raises(StudioError, match="Give a strength for unet or text_encoder"):
             check_strength(base.parts, {key: 1.0})
 

@@ -17,7 +17,7 @@ from studio.models.prompt_names import read_names
         ("a <lora:rex:0.8>", "a <rex>", {"rex": 0.8}),
         ("a <lora:rex>", "a <rex>", {}),
         ("a <LyCO: rex : 0.5 > and <milo>", "a <rex> and <milo>", {"rex": 0.5}),
-        ("a <lora:rex:0.8:0.5>", "a <rex>", {"rex": {"text_encoder": 0.8, "unet": 0.5}}),
+        ("a <lora:rex:0.8:0.5>", "a <rex>", {"rex": {"": 0.8, "unet": 0.5}}),
         ("a <rex:0.8>, <rex:0.8>", "a <rex>, <rex>", {"rex": 0.8}),
         ("2 < 3, i <3 dogs", "2 < 3, i <3 dogs", {}),
         ("", "", {}),
@@ -35,6 +35,8 @@ def test_names_are_read_where_the_meaning_is_plain(written: str, read: str, stre
         ("a <3>", "names no concept"),
         ("a <rex:big>", "has no number as its strength. Write <rex:0.8>"),
         ("a <rex:1:2:3>", "has too many numbers"),
+        ("a <rex:nan>", "has no number as its strength"),
+        ("a <Rex:1> and <rex:0.5>", "Rex has two strengths|rex has two strengths"),
         ("a <rex:1> and <rex:0.5>", "rex has two strengths in the prompt"),
     ],
 )

@@ -89,6 +89,7 @@ def test_contexts_are_repeated_as_a_whole():
     assert wanted.context.shape == others.context.shape == (1, 48, 3)
     assert torch.equal(wanted.context[0, :24], rows.context[0].repeat(3, 1))
     assert torch.equal(others.context[0], unwanted.context[0].repeat(4, 1))
+    assert torch.equal(wanted.context[0, 24:], rows.context[1].repeat(3, 1))
     same, others = matched(rows, 1, PromptEmbeds(torch.randn(1, 8, 3)))
     assert torch.equal(same.context, rows.context)
     assert others.context.shape == (1, 8, 3)

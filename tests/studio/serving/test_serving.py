@@ -263,3 +263,17 @@ def test_several_links_are_served_in_one_batch(base: Base, make_concept, positio
             alone.append(generate_latents(base, [request.prompt], [request.seed], QUICK)[0])
     torch.testing.assert_close(served, torch.stack(alone), rtol=1e-3, atol=1e-3)
     assert not torch.allclose(served[0], served[2], atol=1e-2)
+
+
+@pytest.mark.parametrize("syntax", ["plain", "a1111"])
+def test_long_prompts_of_a_batch_have_their_own_concepts(base: Base, three, syntax):
+    room = base.pipeline.tokenizer.model_max_length - 2
+    long = " ".join(["dog"] * (2 * room))
+    settings = QUICK.model_copy(update={"prompt_syntax": syntax})
+    requests = [
+        Request(f"{long} and <rex>", 0, {"rex": 1.0}), Request(f"a (red:1.3) <tom> {long}", 1, {"tom": 1.0}),
+    ]  # fmt: skip
+    with Serving(base, three) as serving:
+        together = latents(serving, requests, settings)
+        alone = [latents(serving, [request], settings)[0] for request in requests]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=1e-3, atol=1e-3)

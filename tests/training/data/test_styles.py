@@ -6,7 +6,8 @@ import torch
 from training.config.caption_templates import CAPTIONS, STYLE_CAPTIONS
 from training.config.recipe import Recipe
 from training.data.captions import named, templates_of, validation_prompt_of
-from training.data.class_images import any_prompt, class_prompts
+from training.data.class_images import any_prompt
+from training.data.dataset import prior_prompts
 
 
 @pytest.mark.parametrize(
@@ -35,4 +36,6 @@ def test_templates_and_validation_prompt_are_a_styles_where_they_are_unset():
 def test_no_prompt_without_the_concept_says_style():
     generator = torch.Generator().manual_seed(0)
     assert not any("style" in any_prompt("style", generator) for _ in range(500))
-    assert not any("style" in prompt for prompt in class_prompts("style", 30))
+    of_class, others = prior_prompts(Recipe(num_class_images=30), "style")
+    assert len({*of_class, *others}) == len(of_class) + len(others) == 30
+    assert not any("style" in prompt for prompt in (*of_class, *others))
