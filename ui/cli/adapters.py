@@ -58,11 +58,11 @@ def _show(document: dict[str, Any]) -> None:
         Column("adapter", no_wrap=True), "layers", "trained", "as in the paper", "file", "rank of an equal LoRA"
     )
     table.title = f"adapters of {document['architecture']}"
-    for name, row in document["adapters"].items():
+    for adapter, row in document["adapters"].items():
         if "refused" in row:
-            table.add_row(name, row["refused"])
+            table.add_row(adapter, row["refused"])
             continue
         size = f"{row['file_bytes'] / 1000:,.1f} kB"
         rank = "none" if row["exact_rank"] is None else str(row["exact_rank"])
-        table.add_row(name, str(row["sites"]), f"{row['trained']:,}", f"{row['published']:,}", size, rank)
+        table.add_row(adapter, str(row["sites"]), f"{row['trained']:,}", f"{row['published']:,}", size, rank)
     Console().print(table)
