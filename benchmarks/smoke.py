@@ -122,7 +122,9 @@ def main(
         workflow.library.add_concept(concept, sample.class_word, sample.pictures)
         prepare(workflow, concept)
         fingerprint = workflow.base.decomposition.fingerprint
-        settings = {"concept": concept, "base": base, "fingerprint": fingerprint, "steps": steps}
+        settings = {
+            "concept": concept, "base": base, "fingerprint": fingerprint, "steps": steps, "control": "description"
+        }  # fmt: skip
         document = started(results, settings)
         if "base_image_alignment" not in document:
             alignment = base_alignment(workflow, concept)
