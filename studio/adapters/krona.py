@@ -56,10 +56,8 @@ class Krona(Adapter):
         return {"left": strength * self.config.scale * self.left, "right": self.right}
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Multiplies by A and by B in turn, (A ⊗ B) vec(X) = vec(A X Bᵀ), without building the product."""
-        parts = F.linear(x.unflatten(-1, (-1, self.right.shape[1])), self.right.to(x.dtype))
-        left = (self.config.scale * self.left).to(parts.dtype)
-        output = F.linear(x, weight, bias) + (left @ parts).flatten(-2)
+        """The frozen output and the Kronecker product's, without building the product."""
+        output = F.linear(x, weight, bias) + times_kronecker(x, self.config.scale * self.left, self.right)
         return output + self.residual.to(x.dtype) * x if hasattr(self, "residual") else output
 
     @classmethod
@@ -78,6 +76,12 @@ class Krona(Adapter):
     def check(cls, shape: tuple[int, ...], config: Config, name: str = "") -> None:
         """Any factor from 1 to 65536 fits: the sides of A always divide out and in."""
         check_range("factor", config.factor, 1, 65536, name)
+
+
+def times_kronecker(x: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """x (…, in) times (A ⊗ B)ᵀ, (…, out): by B and by A in turn, (A ⊗ B) vec(X) = vec(A X Bᵀ)."""
+    parts = F.linear(x.unflatten(-1, (-1, right.shape[1])), right.to(x.dtype))
+    return (left.to(parts.dtype) @ parts).flatten(-2)
 
 
 def divided(side: int, most: int) -> tuple[int, int]:

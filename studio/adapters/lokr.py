@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studio.adapters.base import Adapter, SiteContext, check_range
-from studio.adapters.krona import divided
+from studio.adapters.krona import divided, times_kronecker
 from studio.adapters.lora import alpha_scale, gaussian, kaiming
 from studio.layers.target_modules import Role
 
@@ -60,10 +60,8 @@ class Lokr(Adapter):
         return {"left": strength * self.scale * self.left, "right": self.second()}
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Multiplies by both matrices in turn, (A ⊗ B) vec(X) = vec(A X Bᵀ), without building the product."""
-        second = self.second().to(x.dtype)
-        parts = F.linear(x.unflatten(-1, (-1, second.shape[1])), second)
-        return F.linear(x, weight, bias) + ((self.scale * self.left).to(parts.dtype) @ parts).flatten(-2)
+        """The frozen output and the Kronecker product's, without building the product."""
+        return F.linear(x, weight, bias) + times_kronecker(x, self.scale * self.left, self.second())
 
     @classmethod
     def num_parameters(cls, shape: tuple[int, ...], config: Config, role: Role = "matrix") -> int:
