@@ -1,6 +1,5 @@
 """`studio ui`: the web UI."""
 
-import os
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,8 @@ def ui(
         str, typer.Option(help="The address to listen on; --auth is required unless it is a loopback address.")
     ] = ("127.0.0.1"),
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="The port; the first free one from 7860 if unset.")
+        int | None,
+        typer.Option(min=0, max=65535, help="The port, 0 for any free one; the first free one from 7860 if unset."),
     ] = None,
     auth: Annotated[
         str | None, typer.Option(envvar="STUDIO_AUTH", help="NAME:PASSWORD, which the browser asks for.")
@@ -26,19 +26,32 @@ def ui(
     api: Annotated[
         bool, typer.Option("--api", help="Also serve the API, for gradio_client and other programs.")
     ] = False,
+    allowed_host: Annotated[
+        list[str],
+        typer.Option("--allowed-host", help="The name by which a proxy's visitors reach the page, without the port."),
+    ] = [],  # noqa: B006
+    root_path: Annotated[
+        str,
+        typer.Option(
+            help="Where a proxy serves the page: a path, /studio, or the whole URL, where it does not pass on the Host."
+        ),
+    ] = "",
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Start the web UI and print its address."""
     login = login_from(host, auth)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from ui.web.launch_environment import free_port, private_folder
+
+    port = free_port(host, port)
+    private_folder()  # before Gradio is imported
     errors.print("Loading …")
     from ui.services.workflow import Workflow
-    from ui.web.server import serve
+    from ui.web.server import Address, serve
 
     folder = str(Path(base).resolve()) if Path(base).exists() else base
-    page = serve(Workflow(library, folder), host, port, login, api)
+    page = serve(Workflow(library, folder), Address(host, port, login, allowed_host, root_path), api)
     report({"address": page.local_url}, as_json, lambda: typer.echo(f"Open {page.local_url} in a browser."))
     try:
         threading.Event().wait()

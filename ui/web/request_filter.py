@@ -1,15 +1,16 @@
 """Which requests reach the page: only those that the page itself makes, from the page itself."""
 
 import json
+import logging
 import re
 import time
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,25 +25,36 @@ _EVENT = re.compile(r"/gradio_api/queue/join/?")
 MOST_EVENT = 8 * 2**20
 """Bytes of what an event of the page may hold; files are uploaded apart from it."""
 _LOGINS, _MINUTE = 10, 60.0
+_TOLD = 20
+"""Refused names that are logged."""
+_log = logging.getLogger(__name__)
 
 
-def filter_requests(host: str) -> list[Middleware]:
-    """The middleware of a page that is served on this address."""
-    hosts = ["127.0.0.1", "localhost", "[::1]"] if host in LOOPBACK else ["*"]
-    return [Middleware(TrustedHostMiddleware, allowed_hosts=hosts), Middleware(RequestFilter)]
+def filter_requests(host: str, allowed_hosts: Sequence[str] = ()) -> list[Middleware]:
+    """The middleware of a page that is served on this address, by its own names and the allowed ones of a proxy."""
+    return [Middleware(RequestFilter, any_host=host not in LOOPBACK, allowed_hosts=allowed_hosts)]
 
 
 class RequestFilter:
     """Closes what Gradio opens beside the page (fetching URLs, proxying, direct calls), refuses other sites' pages and
     files that the server would have to fetch, and slows the guessing of passwords.
+
+    `allowed_hosts` are names without a port. A request must come by one of them or by a loopback name, unless
+    `any_host` says that the page has a login; a page that sends it must have the same name, or an allowed one.
     """
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp, any_host: bool, allowed_hosts: Sequence[str]):
         self._app = app
+        self._any_host = any_host
+        self._allowed = {name.lower() for name in allowed_hosts}
+        self._told: set[str] = set()
         self._tries: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_LOGINS))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or hands it on."""
+        """Answers a request, or hands it on; the page has no websockets."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
         refusal = self._refusal(scope) if scope["type"] == "http" else None
         if refusal is None and scope["type"] == "http" and _EVENT.fullmatch(scope["path"]):
             body = await _body(receive)
@@ -51,20 +63,42 @@ class RequestFilter:
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        if origin and urlsplit(origin).netloc != headers.get("host"):
-            return PlainTextResponse("Requests from other sites are refused. Open the web UI itself.", 403)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._any_host and _name_of(f"//{host}") not in {*LOOPBACK, *self._allowed}:
+            return self._unknown("Requests for other hosts", f"//{host}", 400)
+        if origin and origin.partition("//")[2] != host and _name_of(origin) not in self._allowed:
+            return self._unknown("Requests from other sites", origin, 403)
         if not _OPEN.fullmatch(scope["path"]):
             return PlainTextResponse("There is nothing here.", 404)
         if scope["method"] == "POST" and scope["path"].startswith("/login") and self._too_often(scope):
             return PlainTextResponse("Wait a minute, then log in again.", 429)
         return None
 
+    def _unknown(self, what: str, address: str, status: int) -> PlainTextResponse:
+        """The refusal, which is also logged once a name: a browser shows none of it."""
+        name = _name_of(address)
+        reason = (
+            f"{what} are refused, such as {name or address}. If a proxy serves the page there, start studio ui with "
+            f"--allowed-host {name or 'NAME'}."
+        )
+        if name not in self._told and len(self._told) < _TOLD:
+            self._told.add(name)
+            _log.warning("%s", reason)
+        return PlainTextResponse(reason, status)
+
     def _too_often(self, scope: Scope) -> bool:
         tries = self._tries[(scope.get("client") or ("", 0))[0]]
         full = len(tries) == _LOGINS and time.monotonic() - tries[0] < _MINUTE
         tries.append(time.monotonic())
         return full
+
+
+def _name_of(address: str) -> str:
+    """The host of an address in lower case, without its port; empty where it cannot be read."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 async def _body(receive: Receive) -> bytes:

@@ -1,9 +1,10 @@
 """The studio in the browser: the page, and how it is served safely."""
 
 import os
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -11,6 +12,7 @@ from ui.services.gallery import FOLDER, adopt_former
 from ui.services.workflow import Workflow
 from ui.web.api import open_api
 from ui.web.assets import asset
+from ui.web.launch_environment import bypass_proxies, free_port, private_folder
 from ui.web.request_filter import filter_requests
 from ui.web.tabs.compare import compare_tab
 from ui.web.tabs.concepts import concepts_tab
@@ -52,25 +54,41 @@ def build(workflow: Workflow, api: bool = False) -> gr.Blocks:
     return page.queue(api_open=False, max_size=MOST_WAITING, default_concurrency_limit=1)
 
 
-def serve(
-    workflow: Workflow, host: str, port: int | None, auth: tuple[str, str] | None, api: bool = False
-) -> gr.Blocks:
+@dataclass(frozen=True)
+class Address:
+    """Where the page is served, and by which names a proxy before it is reached.
+
+    `root_path` is the path, or the whole URL, below which the proxy serves the page; a URL's host is an allowed one. A
+    login is a name and a password.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    login: tuple[str, str] | None = None
+    allowed_hosts: Sequence[str] = ()
+    root_path: str = ""
+
+
+def serve(workflow: Workflow, address: Address, api: bool = False) -> gr.Blocks:
     """Serves the page from an empty folder of its own, and returns at once; `close()` ends it. `api` opens the verbs to
     other programs, behind the same login.
 
-    Served are the page, what it uploads and what its events show, which are pictures of the library.
+    Served are the page, what it uploads and what its events show, which are pictures of the library. Raises StudioError
+    for an address that cannot be listened on.
     """
     root = workflow.library.local
     adopt_former(root)
-    work = Path(tempfile.mkdtemp(prefix="concept-studio-"))
-    os.environ["GRADIO_TEMP_DIR"] = str(work / "cache")
-    tempfile.tempdir = str(work)  # what an event returns from there is served, so nobody else's files may lie there
-    (work / "empty").mkdir()
-    os.chdir(work / "empty")  # Gradio takes no file below here whose name begins with a dot, as an upload's may
+    bypass_proxies(address.host)
+    empty = private_folder() / "empty"
+    empty.mkdir(exist_ok=True)
+    os.chdir(empty)  # Gradio takes no file below here whose name begins with a dot, as an upload's may
     page = build(workflow, api)
-    options: dict[str, Any] = {"app_kwargs": {"middleware": filter_requests(host), "docs_url": None, "redoc_url": None}}
+    outside = urlsplit(address.root_path).hostname
+    filters = filter_requests(address.host, [*address.allowed_hosts, *([outside] if outside else [])])
+    options: dict[str, Any] = {"app_kwargs": {"middleware": filters, "docs_url": None, "redoc_url": None}}
     page.launch(
-        server_name=host, server_port=port, auth=auth, prevent_thread_lock=True, quiet=True, share=False,
+        server_name=address.host, server_port=free_port(address.host, address.port), auth=address.login,
+        root_path=address.root_path, prevent_thread_lock=True, quiet=True, share=False,
         inbrowser=False, show_error=False, footer_links=[], run_history=False, enable_monitoring=False,
         max_file_size=MOST_UPLOAD, allowed_paths=[str(root / FOLDER)], ssr_mode=False, mcp_server=False, pwa=False,
         theme=theme(), css=asset("page.css"), state_session_capacity=200, **options,

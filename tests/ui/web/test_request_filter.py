@@ -10,10 +10,11 @@ from ui.cli.ui import login_from
 from ui.web.request_filter import MOST_EVENT, filter_requests
 
 
-def client(host: str = "127.0.0.1") -> TestClient:
+def client(host: str = "127.0.0.1", *allowed: str) -> TestClient:
     """The request filter before an application that answers everything."""
     answer = Route("/{path:path}", lambda _: PlainTextResponse("in"), methods=["GET", "POST"])
-    return TestClient(Starlette(routes=[answer], middleware=filter_requests(host)), base_url="http://127.0.0.1:7860")
+    application = Starlette(routes=[answer], middleware=filter_requests(host, allowed))
+    return TestClient(application, base_url="http://127.0.0.1:7860")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,18 @@ def test_other_sites_and_other_names_are_refused():
     assert page.post("/gradio_api/upload", headers={"origin": "null"}).status_code == 403
     assert page.get("/", headers={"host": "evil.example"}).status_code == 400
     assert client("0.0.0.0").get("/", headers={"host": "studio.example"}).text == "in"
+
+
+def test_names_of_a_proxy_are_allowed_and_refusals_tell_how(caplog):
+    page, proxied = client(), client("127.0.0.1", "Studio.example")
+    for headers in ({"origin": "https://studio.example"}, {"host": "studio.example:8080"}):
+        assert proxied.post("/gradio_api/upload", headers=headers).text == "in"
+        for _ in range(2):
+            assert "start studio ui with --allowed-host studio.example" in page.post("/login", headers=headers).text
+        assert proxied.get("/", headers=dict.fromkeys(headers, "https://evil.example")).status_code in (400, 403)
+    assert caplog.text.count("--allowed-host studio.example") == 1
+    for odd in ("http://[", "null", "//"):
+        assert page.post("/login", headers={"origin": odd}).status_code == 403
 
 
 @pytest.mark.parametrize(
