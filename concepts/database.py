@@ -1,5 +1,6 @@
 """The library's database, SQLite or PostgreSQL: transactions, and the migrations to the newest schema."""
 
+import shutil
 import sqlite3
 import weakref
 import zlib
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from concepts.environment import DATABASE_VARIABLE
 from concepts.errors import LibraryError, UnavailableError
+from concepts.read_only import copy_database, is_read_only
 from concepts.storage import StoragePath
 
 BUSY_SECONDS = 60.0
@@ -28,13 +30,20 @@ _one_migration_per_process = Lock()
 class Database:
     """The database of the library at `root`: the file studio.sqlite there, or the one at `url`.
 
-    Threads may share it. Every failure is a LibraryError.
+    Threads may share it. Every failure is a LibraryError. Where this user cannot write to the folder, a copy is read,
+    and nothing is written.
     """
 
     def __init__(self, root: StoragePath, url: str | None = None):
         self.root, self.url = root, url
+        self.read_only = url is None and isinstance(root, Path) and is_read_only(root)
         with translate_database_errors(root):
-            engine = open_database(_located(root, url))
+            location = _located(root, url)
+            if self.read_only:
+                copy = copy_database(Path(str(location.database)))
+                weakref.finalize(self, shutil.rmtree, copy.parent, ignore_errors=True)
+                location = sqlite_url(copy)
+            engine = open_database(location)
         self._reading = sessionmaker(engine)
         self._writing = sessionmaker(engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False)
         # SQLite's own lock is not fair: a thread can starve while others write in a tight loop
@@ -49,7 +58,15 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that is committed in the end, or leaves all as it was."""
+        """A transaction that is committed in the end, or leaves all as it was.
+
+        Raises UnavailableError where the library can only be read.
+        """
+        if self.read_only:
+            raise UnavailableError(
+                f"The library at {self.root} can only be read by this user. Change its permissions, or copy it to a "
+                "folder that can be written to."
+            )
         with translate_database_errors(self.root), self._write_lock, self._writing.begin() as session:
             yield session
 

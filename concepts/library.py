@@ -45,7 +45,8 @@ class Library:
     in the user's cache. The database is an SQLite file in the folder, or PostgreSQL at the URL
     `database`. A change is either wholly in the database or not at all, and a file is removed only when no row names
     it. Every method raises LibraryError for input that it rejects, which leaves the library unchanged, and
-    UnavailableError for a disk, an object store or a database that fails.
+    UnavailableError for a disk, an object store or a database that fails, and for changes to a folder that this user
+    can only read.
     """
 
     def __init__(self, root: StoragePath | str, database: str | None = None):

@@ -61,7 +61,9 @@ def keep(session: Session, folder: StoragePath) -> None:
 
 
 def sweep(root: StoragePath, database: Database) -> None:
-    """Removes folders that were noted more than a day ago."""
+    """Removes folders that were noted more than a day ago, unless the library can only be read."""
+    if database.read_only:
+        return
     with database.reading() as session:
         old = LeftoverRecord.since < now(session) - timedelta(seconds=AGE_SECONDS)
         places = session.scalars(select(LeftoverRecord.place).where(old).order_by(LeftoverRecord.since).limit(_AT_ONCE))

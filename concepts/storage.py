@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from upath import UPath
 
 from concepts.errors import LibraryError, UnavailableError
+from concepts.read_only import is_read_only
 
 TEMPORARY = re.compile(r"\.[a-z0-9_]+\.tmp")
 """Names of temporary files and folders, renamed once they are complete."""
@@ -39,8 +41,8 @@ def storage_path(where: StoragePath | str) -> StoragePath:
 
 
 def local_folder(root: StoragePath) -> Path:
-    """The folder of this machine for a library's caches: its own, or one in the user's cache."""
-    if isinstance(root, Path):
+    """The folder of this machine for a library's caches: its own, or one in the user's cache where it cannot be."""
+    if isinstance(root, Path) and not is_read_only(root):
         return root
     return cache_folder() / "libraries" / hashlib.sha256(str(root).encode()).hexdigest()[:16]
 
@@ -100,6 +102,22 @@ def make_folder(path: StoragePath, exist_ok: bool = False) -> None:
         return
     path.mkdir(parents=True, exist_ok=exist_ok)
     _sync_folder(path.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Tries to write below a folder of this machine, or where it will be made, and leaves nothing there.
+
+    Raises OSError (read-only, no permission, disk full, a file in its place).
+    """
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing) as tried:
+            tried.write(bytes(4096))
+            tried.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def entries(folder: StoragePath) -> list[StoragePath]:

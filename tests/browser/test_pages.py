@@ -114,7 +114,7 @@ def test_two_concepts_are_generated_in_boxes(open_page: Callable[..., Page], add
     expect(page.locator("#generated .grid-container button img")).to_have_count(2)
     files = {*(trained.local / "generated").glob("*.png")} - before
     assert len(files) == 2
-    kept = {request.seed: request for request in map(settings_of, files)}
+    kept = {request.seed: request for request, _ in map(settings_of, files)}
     assert set(kept) == {5, 6}
     assert kept[5].method == "unmerged"
     assert set(kept[5].regions) == {"rex", "azura"}

@@ -118,7 +118,7 @@ def test_the_whole_way(
     assert [step for step, _ in result.details["alignments"]] == [10, 20, 30, 40]
     generate_both(page, "brun", "rex")
     photograph(page, screenshots, "generated")
-    assert settings_of(latest(trained.local)[0]).prompt == "a photo of <brun> and <rex>"
+    assert settings_of(latest(trained.local)[0])[0].prompt == "a photo of <brun> and <rex>"
     score(page, "brun", SAMPLES["bruno"].pictures[4])
     photograph(page, screenshots, "scored")
     compare(page, "brun", "rex")

@@ -21,6 +21,7 @@ from studio.models.token_embeddings import token_of
 from training.config.caption_templates import STYLE_CAPTIONS, is_style
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import adapter_config, kinds_of_recipe, resolve_recipe
+from training.config.stored_recipe import stored_recipe
 from training.data.augmentation import Example
 from training.data.class_images import plain_prompt
 from training.engine.distributed import ProcessGroup
@@ -73,7 +74,7 @@ def train_in_library(
     training, process_group = _train(library, base, scorer, concept, recipe, first_column, on_progress, start, stop)
     if process_group.is_main_process:
         with on_threads(recipe.threads):
-            trained = _store(library, base, scorer(), concept, recipe, training, lease)
+            trained = _store(library, base, scorer(), concept, recipe, training, start, lease)
         remove(library.checkpoints(concept))
         process_group.wait()
         return trained
@@ -132,11 +133,16 @@ def _store(
     concept: Concept,
     recipe: Recipe,
     training: Training,
+    start: TrainedConcept | None,
     lease: Lease | None,
 ) -> Trained:
     """Generates and scores previews of the trained concept, and stores all of it."""
-    trained, style = training.concept, is_style(concept.class_word)
-    prompt, plain = STYLE_CAPTIONS[0] if style else "a photo of {}", plain_prompt(concept.class_word)
+    trained, total = training.concept, len(training.losses) + (total_steps(start) if start else 0)
+    trained.metadata["total_steps"] = total
+    prompt, plain = (
+        STYLE_CAPTIONS[0] if is_style(concept.class_word) else "a photo of {}",
+        plain_prompt(concept.class_word),
+    )
     with MergeCache(base, 1).applied({concept.name: trained}, MergeConfig()):
         previews = generate(base, prompt.format(token_of(concept.name)), range(PREVIEWS))
     scores = aligned(scorer, previews, plain, pictures_of(concept))
@@ -148,10 +154,17 @@ def _store(
         "parameters": sum(t.numel() for state in trained.adapters.values() for t in state.values()),
         "scores": trained.metadata["scores"],
         "recipe": recipe.model_dump(),
+        "total_steps": total,
         **training.record.plain(),
     }
     result = library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)), lease)
     return Trained(result, training.losses, previews, trained)
+
+
+def total_steps(concept: TrainedConcept) -> int:
+    """The steps of all trainings, each continued by the next, that made a concept."""
+    recipe = stored_recipe(concept.metadata["recipe"])
+    return int(concept.metadata.get("total_steps", recipe.steps))
 
 
 def order_of(base: Base, name: str, recipe: Recipe, column: int | None = None, **options: Any) -> Order:

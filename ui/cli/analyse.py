@@ -14,6 +14,7 @@ from ui.cli.options import (
     progress_bar,
     report,
     workflow_of,
+    writable,
 )
 
 
@@ -25,7 +26,10 @@ def analyse(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The PNG file of the plots; NAME-analysis.png if unset.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", callback=writable, help="The PNG file of the plots; NAME-analysis.png if unset."
+        ),
     ] = None,
     layer: Annotated[
         str | None,

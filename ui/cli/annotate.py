@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from concepts.errors import StudioError
-from ui.cli.options import JsonOption, progress_bar, report
+from ui.cli.options import JsonOption, progress_bar, report, writable
 
 Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")]
 
@@ -42,7 +42,9 @@ def caption(
 
 def mask(
     pictures: Pictures,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the masked pictures.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", callback=writable, help="The folder for the masked pictures.")
+    ],
     subject: Annotated[
         str, typer.Option("--class", help="The subject to segment, such as dog; rembg ignores it.")
     ] = "",

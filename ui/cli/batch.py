@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from concepts.errors import StudioError
-from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, errors, progress_bar, report
+from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, errors, progress_bar, report, writable
 from ui.services.open_library import library_at
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def batch(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="The folder for results and report; if unset, dogs-results beside dogs.toml."
+            "-o",
+            "--output",
+            callback=writable,
+            help="The folder for results and report; if unset, dogs-results beside dogs.toml.",
         ),
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, outline, report
+from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, outline, report, writable
 from ui.services.open_library import library_at
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def show_concept(
         typer.Option(
             "-o",
             "--output",
+            callback=writable,
             help="A PNG file for plots of the training.",
         ),
     ] = None,
@@ -85,7 +86,11 @@ def show_concept(
 def _training_summary(details: dict[str, Any], name: str, plots: Path | None) -> dict[str, Any]:
     """Statistics of the concept's training; plots of the steps are written to a file if one is given."""
     keys = ("seconds", "pictures_per_second", "peak_bytes", "trained", "changed", "alignments")
-    statistics = {"steps": len(details["losses"]), "loss": details["losses"][-1], **{key: details[key] for key in keys}}
+    steps = len(details["losses"])
+    statistics = {
+        "steps": steps, "total_steps": details.get("total_steps", steps), "loss": details["losses"][-1],
+        **{key: details[key] for key in keys},
+    }  # fmt: skip
     if plots is None:
         return statistics
     from training.reporting.html_report import training_curves

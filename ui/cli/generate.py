@@ -22,17 +22,18 @@ from ui.cli.options import (
     notify,
     progress_bar,
     report,
+    writable,
 )
 from ui.services.parsing import prompts_from, regions_from, size_from, strengths_from
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from studio.models.generation_request import GenerationRequest
     from ui.services.generation import ImageGenerator
+    from ui.services.image_files import OutputFolder
 
 
 def generate(
+    context: typer.Context,
     prompt: Annotated[
         str | None, typer.Argument(help="The prompt; concepts are written <NAME>.", show_default=False)
     ] = None,
@@ -90,9 +91,13 @@ def generate(
         list[str],
         typer.Option("--conditioning-scale", help="KIND=SCALE, the strength of the control image; 1 if unset."),
     ] = [],  # noqa: B006
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for the images.")] = Path(
-        "studio-pictures"
-    ),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", callback=writable, help="The folder for the images.")
+    ] = Path("studio-pictures"),
+    like: Annotated[
+        Path | None,
+        typer.Option(help="A PNG file of the studio or of A1111, whose settings are used where no option is given."),
+    ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -100,9 +105,11 @@ def generate(
     """Generate images of a prompt, or of each prompt in --prompts, with the concepts that it names."""
     from studio.models.generation_request import GenerationRequest
     from ui.services.control import control_inputs
+    from ui.services.gallery import FOLDER
+    from ui.services.image_files import OutputFolder
 
-    if (prompt is None) == (prompts is None):
-        raise StudioError("Give either a prompt, or --prompts FILE with one prompt per line.")
+    if (prompt is not None and prompts is not None) or (prompt, prompts, like) == (None, None, None):
+        raise StudioError("Give either a prompt, or --prompts FILE with one prompt per line, or --like IMAGE.")
     settings: dict[str, Any] = {
         "concepts": tuple(concept), "method": method, "density": density, "ridge": ridge, "rank": rank,
         "average": average, "strengths": strengths_from(strength), "num_images": num_images, "seed": seed,
@@ -112,30 +119,59 @@ def generate(
         "batch_size": batch_size, "regions": regions_from(region),
         "control": control_inputs(control, control_model, conditioning_scale),
     }  # fmt: skip
-    texts = prompts_from(prompts) if prompts else [str(prompt)]
-    requests = [GenerationRequest(prompt=text, **settings) for text in texts]
-    files = _generate(image_generator_of(library, base), requests, output, {"base": base})
-    asked = {"prompt": prompt} if prompts is None else {"prompts": texts}
+    if like is not None:
+        settings = {**_settings_of(like), **{key: settings[key] for key in _given(context) if key in settings}}
+    texts = prompts_from(prompts) if prompts else [prompt or settings["prompt"]]
+    requests = [GenerationRequest(**{**settings, "prompt": text}) for text in texts]
+    image_generator = image_generator_of(library, base)
+    folder = OutputFolder(output, image_generator.library.local / FOLDER)
+    files = _generate(image_generator, requests, folder, {"base": base})
+    folder.check()
+    asked = {"prompt": texts[0]} if prompts is None else {"prompts": texts}
     report({**asked, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))
 
 
+_OPTIONS = {
+    "concept": "concepts", "strength": "strengths", "region": "regions",
+    "control": "control", "control_model": "control", "conditioning_scale": "control",
+}  # fmt: skip
+"""Parameters of the command that have another name in a GenerationRequest."""
+
+
+def _given(context: typer.Context) -> list[str]:
+    """The fields of a request for which an option was given, rather than left to its default."""
+    return [_OPTIONS.get(name, name) for name in context.params if _was_given(context, name)]
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _settings_of(file: Path) -> dict[str, Any]:
+    """A picture's settings; what A1111 set and has no place here is told."""
+    from ui.services.gallery import settings_of
+
+    request, ignored = settings_of(file)
+    if ignored:
+        notify(f"These settings of {file.name} are not used: {', '.join(ignored)}.")
+    return request.model_dump()
+
+
 def _generate(
-    image_generator: "ImageGenerator", requests: "list[GenerationRequest]", folder: Path, kept: dict[str, Any]
+    image_generator: "ImageGenerator",
+    requests: "list[GenerationRequest]",
+    folder: "OutputFolder",
+    further: dict[str, str],
 ) -> list[str]:
-    """Writes every image as soon as it is sampled, with its settings and what else is `kept`; the files."""
+    """Saves every image as soon as it is sampled, with its settings, under a name of the prompt; the files."""
+    from ui.services.gallery import with_settings
+
     files = []
     with progress_bar() as bar:
         task = bar.add_task("generating", total=sum(request.total_steps for request in requests), note="")
         for request in requests:
+            stem = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
             for seed, image in image_generator.generate_each(request, lambda: bar.advance(task), notify):
-                files.append(_write(folder, request, seed, image, kept))
+                files.append(str(folder.save(f"{stem}-{seed}", with_settings(image, request, seed, further))))
     return files
-
-
-def _write(folder: Path, request: "GenerationRequest", seed: int, image: "Image.Image", kept: dict[str, Any]) -> str:
-    """Writes an image with its settings into a folder, under a name of the prompt; the file."""
-    from ui.services.image_files import png_bytes, save_new
-
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
-    return str(save_new(folder, f"{stem}-{seed}", png_bytes(image, {**request.text(seed), **kept})))

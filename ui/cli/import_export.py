@@ -18,13 +18,17 @@ from ui.cli.options import (
     notify,
     report,
     workflow_of,
+    writable,
 )
 from ui.services.parsing import strengths_from
 
 
 def export(
     names: Annotated[list[str], typer.Argument(help="The concepts to export; several are merged.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="A .safetensors file, or a folder for peft and full.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", callback=writable, help="A .safetensors file, or a folder for peft and full."),
+    ],
     layout: Annotated[str, typer.Option("--format", help="kohya, diffusers, peft, lycoris, or full.")] = "kohya",
     rank: Annotated[
         int | None,

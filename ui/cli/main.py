@@ -43,7 +43,9 @@ from ui.cli.options import (
     notify,
     report,
     workflow_of,
+    writable,
 )
+from ui.cli.surroundings import check_surroundings
 from ui.services.parsing import strengths_from
 
 app = typer.Typer(
@@ -87,6 +89,7 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own progress bars, which would mix with ours
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
+        check_surroundings(sys.argv[1:])
         app()
     except Exception as error:
         from ui.services.error_messages import USER_ERRORS, sentence
@@ -100,9 +103,9 @@ def main() -> None:
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder for images and report.")] = Path(
-        "studio-demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", callback=writable, help="The folder for images and report.")
+    ] = Path("studio-demo"),
     library: Annotated[
         str | None, typer.Option("--library", help="The library to use; a new one in the output folder if unset.")
     ] = None,
@@ -119,7 +122,9 @@ def demo(
 @app.command()
 def merge(
     names: Annotated[list[str], typer.Argument(help="The concepts to merge.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write, NAME.safetensors.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", callback=writable, help="The file to write, NAME.safetensors.")
+    ],
     method: MethodOption = None,
     average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006 (Typer wants a plain list)

@@ -62,6 +62,19 @@ MergeRankOption = Annotated[
 ]
 DEFAULT_LIBRARY = "~/.concept-studio"
 
+
+def writable(path: Path | None) -> Path | None:
+    """The callback of an output option: an output that cannot be written is refused before any work begins.
+
+    A path with a suffix is a file. Raises OSError.
+    """
+    from concepts.storage import check_writable
+
+    if path is not None:
+        check_writable(path.parent if path.suffix else path)
+    return path
+
+
 errors = Console(stderr=True, highlight=False)
 """The console for stderr: everything but results."""
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from concepts.errors import StudioError
-from ui.cli.options import progress_bar, report
+from ui.cli.options import progress_bar, report, writable
 
 if TYPE_CHECKING:
     from training.studies.study_page import Page
 
 OutputOption = Annotated[
-    Path, typer.Option("-o", "--output", help="The study's folder; results that it already has are reused.")
+    Path,
+    typer.Option(
+        "-o", "--output", callback=writable, help="The study's folder; results that it already has are reused."
+    ),
 ]
 AdapterOption = Annotated[
     list[str] | None, typer.Option("--adapter", help="An adapter to measure; repeatable; all of the study if unset.")

@@ -1,8 +1,12 @@
-"""The error messages of invalid input."""
+"""The error messages of invalid input, and of a machine that fails."""
+
+import errno
+from pathlib import Path
 
 from pydantic_core import ValidationError
 
 from concepts.errors import StudioError
+from concepts.storage import TEMPORARY
 
 USER_ERRORS = (StudioError, ValidationError, OSError)
 """What the verbs raise for bad input, for options that cannot be, and for a machine that fails."""
@@ -12,8 +16,26 @@ _BOUNDS = {
 }  # fmt: skip
 
 
+_OF_SYSTEM = {
+    errno.ENOSPC: "No room is left on the disk of {place}. Free some, or choose another folder.",
+    errno.EDQUOT: "The quota of the disk of {place} is used up. Free some room, or choose another folder.",
+    errno.EROFS: "{place} is on a read-only disk. Choose another folder.",
+    errno.EACCES: "{place} may not be opened by this user. Change its permissions, or choose another.",
+    errno.EPERM: "{place} may not be opened by this user. Change its permissions, or choose another.",
+    errno.ENOENT: "{place} does not exist. Check the path.",
+    errno.ENOTDIR: "{place} is, or is below, a file where a folder is needed. Choose another path.",
+    errno.EEXIST: "{place} exists already, as a file. Choose another path.",
+    errno.EISDIR: "{place} is a folder. Give a file.",
+    errno.ENAMETOOLONG: "The name {place} is too long for this disk. Choose a shorter one.",
+    errno.EMFILE: "Too many files are open. Close other programs, or raise the limit (ulimit -n).",
+    errno.EIO: "The disk of {place} fails (input/output error). Check the disk.",
+}
+
+
 def sentence(error: Exception) -> str:
     """The error message that a person reads."""
+    if isinstance(error, OSError):
+        return _of_system(error)
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
@@ -25,6 +47,17 @@ def sentence(error: Exception) -> str:
         return f"{place} must be {bound.format(**limits)}, not {first['input']}."
     said = first["msg"].removeprefix("Value error, ").rstrip(".")
     return f"Invalid {place}: {said[:1].lower()}{said[1:]}."
+
+
+def _of_system(error: OSError) -> str:
+    """An error of the operating system, with what to do; a temporary file is told by its folder."""
+    message = _OF_SYSTEM.get(error.errno or 0)
+    if message is None:
+        return str(error)
+    path = Path(str(error.filename)) if error.filename is not None else None
+    if path and TEMPORARY.fullmatch(path.name):
+        path = path.parent
+    return message.format(place=path or "the files that are written")
 
 
 def field_of(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ from PIL import Image
 from concepts.errors import StudioError
 from concepts.storage import atomic_write
 from concepts.tables import new_id
+from studio.formats.a1111_parameters import KEY, parameters_text, read_parameters
 from studio.models.generation_request import GenerationRequest, request_from_text
 from training.reporting.image_grid import png_bytes
 
@@ -33,12 +34,20 @@ def adopt_former(root: Path) -> None:
         (root / FORMER_FOLDER).rename(root / FOLDER)
 
 
-def keep(root: Path, picture: Image.Image, text: Mapping[str, str]) -> Path:
-    """Stores a picture with its settings under a generated name, and returns its path."""
+def with_settings(
+    picture: Image.Image, request: GenerationRequest, seed: int, further: Mapping[str, str] | None = None
+) -> bytes:
+    """A generated picture as a PNG file with its settings inside: our own record, A1111's text, and what is further."""
+    text = {**request.text(seed), KEY: parameters_text(request, seed, picture.size)}
+    return png_bytes(picture, {**text, **(further or {})})
+
+
+def keep(root: Path, data: bytes) -> Path:
+    """Stores a picture's PNG file under a generated name, and returns its path."""
     folder = root / FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"{new_id()}.png"
-    atomic_write(path, png_bytes(picture, text))
+    atomic_write(path, data)
     return path
 
 
@@ -48,12 +57,19 @@ def latest(root: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)[:_SHOWN]]
 
 
-def settings_of(path: Path) -> GenerationRequest:
-    """The settings inside a PNG file. Raises StudioError for a file that has none."""
+def settings_of(path: Path) -> tuple[GenerationRequest, list[str]]:
+    """The settings inside a PNG file, of the studio or of A1111, and the names of those that have no place here.
+
+    Raises StudioError for a file that has none, and ValidationError for values out of range.
+    """
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            return request_from_text({str(key): value for key, value in picture.info.items()})
+            text = {str(key): value for key, value in picture.info.items()}
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise StudioError(
             "The file has no generation settings in its metadata. Choose a PNG file that Concept Studio generated."
         ) from error
+    if KEY not in text or "num_inference_steps" in text:
+        return request_from_text(text), []
+    values, ignored = read_parameters(str(text[KEY]))
+    return GenerationRequest(**values), ignored

@@ -19,7 +19,7 @@ from ui.services.comparison import Axis, compare
 from ui.services.comparison_files import as_picture
 from ui.services.control import refuse_local_models
 from ui.services.error_messages import USER_ERRORS, sentence
-from ui.services.gallery import check_number, keep
+from ui.services.gallery import check_number, keep, with_settings
 from ui.services.import_export import export_for_download
 from ui.services.workflow import Workflow, summary
 from ui.web.tabs.events import MODEL
@@ -76,7 +76,7 @@ class Endpoints:
         requests = [_requested(each, settings or {}) for each in prompts or [prompt]]
         check_number(sum(request.num_images for request in requests))
         return [
-            _file(keep(self._library.local, image, request.text(seed)))
+            _file(keep(self._library.local, with_settings(image, request, seed)))
             for request in requests
             for seed, image in self._workflow.generate_each(request)
         ]

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from concepts.errors import StudioError
 from studio.models.generation_request import ControlInput, GenerationRequest, request_from_text
 from training.reporting.image_grid import png_bytes
-from ui.services.gallery import keep, latest, settings_of
+from ui.services.gallery import keep, latest, settings_of, with_settings
 
 WHOLE = GenerationRequest(
     prompt='a photo of <rex> and <milo>, "quoted"', concepts=("lora",), method="ties",
@@ -17,11 +17,12 @@ WHOLE = GenerationRequest(
 
 
 def test_a_picture_keeps_its_settings(tmp_path):
-    path = keep(tmp_path, Image.new("RGB", (8, 8)), WHOLE.text(9))
+    picture = Image.new("RGB", (8, 8))
+    path = keep(tmp_path, with_settings(picture, WHOLE, 9))
     assert path.parent == tmp_path / "generated"
-    assert settings_of(path) == WHOLE.model_copy(update={"seed": 9, "num_images": 1})
-    plain = keep(tmp_path, Image.new("RGB", (8, 8)), GenerationRequest(prompt="a cat").text(0))
-    assert settings_of(plain) == GenerationRequest(prompt="a cat", num_images=1)
+    assert settings_of(path) == (WHOLE.model_copy(update={"seed": 9, "num_images": 1}), [])
+    plain = keep(tmp_path, with_settings(picture, GenerationRequest(prompt="a cat"), 0))
+    assert settings_of(plain) == (GenerationRequest(prompt="a cat", num_images=1), [])
     assert latest(tmp_path) == [plain, path]
 
 

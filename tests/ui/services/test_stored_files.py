@@ -74,7 +74,7 @@ def test_a_trained_file_goes_on(library: Library, base: Base):
 
 
 def test_the_settings_in_a_picture_are_read():
-    assert settings_of(FILES / "generated.png") == GenerationRequest(
+    assert settings_of(FILES / "generated.png")[0] == GenerationRequest(
         prompt="a <rex>", method="gradient_fusion_preserving", seed=5, num_images=1, num_inference_steps=3,
         guidance_scale=2.5, negative_prompt="rain", strengths={"rex": 0.5},
     )  # fmt: skip
@@ -86,4 +86,4 @@ def test_generated_pictures_get_their_present_folder(tmp_path: Path):
     adopt_former(tmp_path)
     adopt_former(tmp_path)
     assert [path.name for path in (tmp_path / FOLDER).iterdir()] == ["generated.png"]
-    assert settings_of(tmp_path / FOLDER / "generated.png").seed == 5
+    assert settings_of(tmp_path / FOLDER / "generated.png")[0].seed == 5

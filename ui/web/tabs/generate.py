@@ -8,7 +8,7 @@ import gradio as gr
 
 from concepts import LibraryError
 from studio.models.generation_request import GenerationRequest
-from ui.services.gallery import keep, latest, settings_of
+from ui.services.gallery import keep, latest, settings_of, with_settings
 from ui.services.generation import names_written
 from ui.services.workflow import Workflow
 from ui.web import html
@@ -145,7 +145,7 @@ def _generate_events(workflow: Workflow, page: gr.Blocks, form: dict[str, Any], 
         with about("prompt", (LibraryError,)):
             for request in requests:
                 for seed, picture in workflow.generate_each(request, step, notes.append):
-                    generated.append(str(keep(folder, picture, request.text(seed))))
+                    generated.append(str(keep(folder, with_settings(picture, request, seed))))
                     yield [*generated], [*generated], html.note(" ".join(dict.fromkeys(notes)))
 
     def generated_before() -> tuple[list[str], list[str], str]:
@@ -162,10 +162,12 @@ def _generate_events(workflow: Workflow, page: gr.Blocks, form: dict[str, Any], 
 def _settings_events(form: dict[str, Any], results: dict[str, Any]) -> None:
     def select(generated: list[str], event: gr.SelectData) -> tuple[str, str, Any]:
         path = generated[int(event.index)]
-        return path, html.note(_summary(settings_of(Path(path)))), gr.Button(visible=True)
+        return path, html.note(_summary(settings_of(Path(path))[0])), gr.Button(visible=True)
 
     def back(path: str) -> list[Any]:
-        request = settings_of(Path(path))
+        request, ignored = settings_of(Path(path))
+        if ignored:
+            gr.Info(f"Not taken from the image: {', '.join(ignored)}.")
         return shown(request, names_written(request.prompt)[:MAX_SLIDERS])
 
     chosen, problem = results["chosen"], results["problem"]

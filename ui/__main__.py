@@ -1,0 +1,5 @@
+"""`python -m ui` is `studio`."""
+
+from ui.cli.main import main
+
+main()
