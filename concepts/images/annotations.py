@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from concepts.concept import mask_file, pictures_folder
 from concepts.database import Database
 from concepts.errors import LibraryError
-from concepts.images.import_files import MAX_CAPTION
+from concepts.images.import_files import MAX_CAPTION, check_mask
 from concepts.images.upload_checks import encode_png
 from concepts.names import find
 from concepts.storage import StoragePath, atomic_write, read_file, remove
@@ -46,7 +46,8 @@ class Annotations:
             folder = pictures_folder(self._root, concept)
             file = mask_file(folder, record)
             if mask is not None:
-                _check(mask, folder / f"{record.id}.png")
+                with Image.open(io.BytesIO(read_file(folder / f"{record.id}.png"))) as whole:
+                    check_mask(mask, whole.size)
                 atomic_write(file, encode_png(mask.convert("L")))
             record.masked = mask is not None
         if mask is None:
@@ -60,14 +61,3 @@ def _picture(session: Session, name: str, number: int) -> tuple[ConceptRecord, P
             f'"{concept.name}" has {len(concept.pictures)} pictures and no picture {number + 1}. Choose one of them.'
         )
     return concept, concept.pictures[number]
-
-
-def _check(mask: Image.Image, picture: StoragePath) -> None:
-    with Image.open(io.BytesIO(read_file(picture))) as whole:
-        size = whole.size
-    if mask.size != size:
-        raise LibraryError(
-            f"The mask has the size {mask.size}, and the picture {size}. Give a mask of the picture's size."
-        )
-    if mask.convert("L").getbbox() is None:
-        raise LibraryError("The mask is empty. Mark a part of the picture in it.")

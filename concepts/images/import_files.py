@@ -9,17 +9,11 @@ from PIL import Image
 
 from concepts.concept import mask_file
 from concepts.errors import LibraryError
-from concepts.images.upload_checks import (
-    MASK_ENDINGS,
-    SUFFIXES,
-    encode_png,
-    picture_files,
-    read_alpha,
-    read_picture,
-    read_with_alpha,
-)
+from concepts.images.picture_files import captions_beside, existing, masks_beside, picture_files
+from concepts.images.upload_checks import encode_png, read_alpha, read_picture, read_with_alpha
 from concepts.storage import StoragePath, atomic_write
 from concepts.tables import PictureRecord, new_id
+from concepts.text_files import read_text
 
 MAX_PICTURES = 100
 """The most pictures of one concept."""
@@ -60,16 +54,27 @@ def pictures_to_import(pictures: Sequence[Path | str | ImportedPicture]) -> list
 def import_picture(file: Path, name: str) -> ImportedPicture:
     """Decodes a picture, once, with what lies beside it.
 
-    Raises LibraryError, naming `name`, for what cannot be read, and for a mask of another size than the picture.
+    Raises LibraryError, naming `name`, for what cannot be read, for a mask of another size than the picture, for an
+    empty mask, and for a picture that is wholly transparent.
     """
     image, alpha = read_with_alpha(file, name)
-    mask = _drawn_mask(file) or alpha
-    if mask and mask.size != image.size:
-        raise LibraryError(
-            f"The mask of {file.name} has the size {mask.size}, and the picture {image.size}. Give a mask "
-            "of the picture's size."
-        )
+    mask = _drawn_mask(file)
+    if mask is None and alpha is not None and alpha.getbbox() is None:
+        raise LibraryError(f"{name} is transparent everywhere. Leave it out, or save it without transparency.")
+    mask = mask or alpha
+    if mask:
+        check_mask(mask, image.size, f" of {file.name}")
     return ImportedPicture(file, image, mask, read_caption(file), repeats_of(file.parent.name))
+
+
+def check_mask(mask: Image.Image, size: tuple[int, int], of: str = "") -> None:
+    """Raises LibraryError for a mask of another size than its picture's, and for one without white."""
+    if mask.size != size:
+        raise LibraryError(
+            f"The mask{of} has the size {mask.size}, and the picture {size}. Give a mask of the picture's size."
+        )
+    if mask.convert("L").getbbox() is None:
+        raise LibraryError(f"The mask{of} is empty. Mark a part of the picture in it.")
 
 
 def repeats_of(folder: str) -> int:
@@ -100,22 +105,14 @@ def store_picture(folder: StoragePath, picture: Path | ImportedPicture, position
 
 
 def read_caption(picture: Path) -> str | None:
-    """The text in the .txt file of the picture's name; None if there is none or it is empty.
+    """The text in the .txt or .caption file of the picture's name; None if there is none or it is empty.
 
     Raises LibraryError for a file that is too long or not text.
     """
-    file = picture.with_suffix(".txt")
-    if not file.is_file():
+    file = next(filter(existing, captions_beside(picture)), None)
+    if file is None:
         return None
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_CAPTION + 1)
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LibraryError(f"The caption {file} could not be read ({error}). Save it as plain text.") from error
-    if len(data) > MAX_CAPTION:
-        raise LibraryError(f"The caption {file} is too long. Shorten it to {MAX_CAPTION} bytes.")
-    return " ".join(text.split()) or None
+    return " ".join(read_text(file, "The caption", MAX_CAPTION).split()) or None
 
 
 def read_mask(picture: Path) -> Image.Image | None:
@@ -124,9 +121,5 @@ def read_mask(picture: Path) -> Image.Image | None:
 
 
 def _drawn_mask(picture: Path) -> Image.Image | None:
-    for ending in MASK_ENDINGS:
-        for suffix in sorted(SUFFIXES):
-            file = picture.with_name(f"{picture.stem}{ending}{suffix}")
-            if file.is_file():
-                return read_picture(file, str(file)).convert("L")
-    return None
+    file = next(filter(existing, masks_beside(picture)), None)
+    return None if file is None else read_picture(file, str(file)).convert("L")

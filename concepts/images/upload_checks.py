@@ -1,8 +1,9 @@
 """Checks uploaded, untrusted pictures while it reads them: format, size and integrity."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -10,13 +11,12 @@ from typing import TypeVar
 from PIL import Image, ImageCms, ImageOps
 
 from concepts.errors import LibraryError, UnavailableError
+from concepts.images.png_chunks import without_large_chunks
 from concepts.storage import StoragePath, wrap_storage_errors
 
 T = TypeVar("T")
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-MASK_ENDINGS = ("-mask", "-masklabel")
-"""Endings of the names of mask files; the second is OneTrainer's."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+HEIF_SUFFIXES = frozenset({".heic", ".heif"})
 MIN_SIDE = 64
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20  # more than MAX_PIXELS take as PNG, so that what is stored can be read again
@@ -25,9 +25,9 @@ MAX_BYTES = 256 * 2**20  # more than MAX_PIXELS take as PNG, so that what is sto
 def read_picture(source: StoragePath | bytes, name: str) -> Image.Image:
     """The picture in a file, or in a file's bytes, as it is meant to be seen: RGB, upright, on white.
 
-    Reads JPEG, PNG, WEBP, GIF, BMP and TIFF; of an animation, the first frame. EXIF orientation is applied, colours
-    of an embedded profile become sRGB, transparency is composited on white, 16-bit greys are scaled to 8, and all
-    metadata is dropped.
+    Reads JPEG, PNG, WEBP, GIF, BMP, TIFF and AVIF, and HEIC where pillow-heif is installed; of an animation, the first
+    frame. EXIF orientation is applied, colours of an embedded profile become sRGB, transparency is composited on white,
+    16-bit greys are scaled to 8, and all metadata is dropped, also what is too large for Pillow.
 
     Raises LibraryError, naming `name`: not a picture, damaged or truncated, under 64 pixels a side, over 64
     million pixels or over 256 MiB.
@@ -68,33 +68,6 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def picture_files(sources: Iterable[Path | str]) -> list[Path]:
-    """The files that `sources` mean, each once and in order; a folder stands for its own pictures, by name.
-
-    In a folder, files without a picture's ending (captions, notes), masks and hidden files are passed over. Raises
-    LibraryError for a path that does not exist and for a folder without pictures.
-    """
-    try:
-        files = [file.resolve() for source in sources for file in _expanded(Path(source).expanduser())]
-    except (OSError, RuntimeError) as error:  # no permission; no such user behind ~
-        raise LibraryError(f"The pictures could not be listed ({error}). Check the paths.") from error
-    return list(dict.fromkeys(files))
-
-
-def _expanded(source: Path) -> list[Path]:
-    if not source.is_dir():
-        return [source]
-    pictures = sorted(file for file in source.iterdir() if _looks_like_picture(file))
-    if not pictures:
-        raise LibraryError(f"The folder {source} has no pictures. Choose a folder with JPEG, PNG or WEBP files.")
-    return pictures
-
-
-def _looks_like_picture(file: Path) -> bool:
-    is_mask = file.stem.endswith(MASK_ENDINGS)
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not is_mask and file.is_file()
-
-
 def _read_file(path: StoragePath, name: str) -> bytes:
     try:
         with wrap_storage_errors(path):
@@ -109,12 +82,29 @@ def _read_file(path: StoragePath, name: str) -> bytes:
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
+    formats = (*FORMATS, "HEIF") if _reads_heif() else FORMATS
     try:
-        return Image.open(BytesIO(data), formats=FORMATS)
+        return Image.open(BytesIO(without_large_chunks(data)), formats=formats)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise _too_big(name) from None
     except Exception as error:  # decoders answer hostile bytes with errors of every kind
-        raise LibraryError(f"{name} is not a picture. Give a {', '.join(FORMATS)} file.") from error
+        if Path(name).suffix.lower() in HEIF_SUFFIXES and not _reads_heif():
+            raise LibraryError(
+                f"{name} is a HEIC picture, for which pillow-heif is not installed. Run uv sync --extra heic, or save "
+                "it as JPEG."
+            ) from error
+        raise LibraryError(f"{name} is not a picture. Give a {', '.join(formats)} file.") from error
+
+
+@cache
+def _reads_heif() -> bool:
+    """Whether the optional pillow-heif is installed; Pillow then opens HEIC files, too."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def _check_size(image: Image.Image, name: str) -> None:

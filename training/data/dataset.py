@@ -11,7 +11,8 @@ from torch import Tensor
 
 from concepts.errors import StudioError
 from concepts.images.import_files import read_caption
-from concepts.images.upload_checks import picture_files, read_picture
+from concepts.images.picture_files import picture_files
+from concepts.images.upload_checks import read_picture
 from studio.models.base_model import Base
 from training.config.caption_templates import is_style
 from training.config.recipe import Recipe

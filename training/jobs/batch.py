@@ -10,7 +10,7 @@ from PIL import Image
 
 from concepts import Concept, Job, Library, LibraryError, Order, read_picture
 from concepts.images.import_files import read_caption, read_mask
-from concepts.images.upload_checks import picture_files
+from concepts.images.picture_files import picture_files
 from concepts.storage import StoragePath, read_file
 from studio.models.base_model import Base
 from training.config.recipe_resolution import resolve_recipe

@@ -139,10 +139,8 @@ def _store(
     """Generates and scores previews of the trained concept, and stores all of it."""
     trained, total = training.concept, len(training.losses) + (total_steps(start) if start else 0)
     trained.metadata["total_steps"] = total
-    prompt, plain = (
-        STYLE_CAPTIONS[0] if is_style(concept.class_word) else "a photo of {}",
-        plain_prompt(concept.class_word),
-    )
+    prompt = STYLE_CAPTIONS[0] if is_style(concept.class_word) else "a photo of {}"
+    plain = plain_prompt(concept.class_word)
     with MergeCache(base, 1).applied({concept.name: trained}, MergeConfig()):
         previews = generate(base, prompt.format(token_of(concept.name)), range(PREVIEWS))
     scores = aligned(scorer, previews, plain, pictures_of(concept))

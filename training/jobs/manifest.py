@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from concepts.errors import StudioError
 from concepts.names import check_words
+from concepts.text_files import read_text
 from training.config.recipe import Recipe
 
 SHORT = {"adapter": "{}", "rank": "r{}", "seed": "s{}"}
@@ -67,8 +68,8 @@ class Run:
 def read_manifest(path: Path) -> Manifest:
     """The manifest in a TOML file. Raises StudioError, with the key, for an invalid one."""
     try:
-        return Manifest.model_validate(tomllib.loads(path.read_text()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return Manifest.model_validate(tomllib.loads(read_text(path, "The manifest")))
+    except tomllib.TOMLDecodeError as error:
         raise StudioError(f"The manifest {path} could not be read ({error}). Give a TOML file.") from error
     except ValidationError as error:
         raise _refusal(str(path), error) from error

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from concepts.errors import StudioError
-from ui.cli.options import JsonOption, progress_bar, report, writable
+from ui.cli.options import JsonOption, pictures_in, progress_bar, report, writable
 
 Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")]
 
@@ -76,9 +76,7 @@ def mask(
 
 
 def _files(pictures: list[Path]) -> list[Path]:
-    from concepts.images.upload_checks import picture_files
-
-    files = [Path(file) for file in picture_files(pictures)]
+    files = pictures_in(pictures)
     if not files:
         raise StudioError("The folder has no pictures. Give at least one.")
     return files

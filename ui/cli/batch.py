@@ -9,7 +9,16 @@ import typer
 from rich.table import Table
 
 from concepts.errors import StudioError
-from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, errors, progress_bar, report, writable
+from ui.cli.options import (
+    DEFAULT_LIBRARY,
+    JsonOption,
+    LibraryOption,
+    errors,
+    pictures_in,
+    progress_bar,
+    report,
+    writable,
+)
 from ui.services.open_library import library_at
 
 if TYPE_CHECKING:
@@ -48,6 +57,8 @@ def batch(
 
     read = read_manifest(manifest)
     runs = runs_of(read, manifest.resolve().parent)
+    for folder in dict.fromkeys(run.pictures for run in runs):
+        pictures_in([folder])
     work = _executor(executor, workers, ray_address, gpus)
     opened = library_at(library)
     label = hashlib.sha256(str(manifest.resolve()).encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, outline, report, writable
+from ui.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption, outline, pictures_in, report, writable
 from ui.services.open_library import library_at
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add(
     chosen = class_word or class_word_of(path.resolve().name for path in pictures)
     if chosen is None:
         raise typer.BadParameter("Give the class word with --class, such as --class dog.")
-    concept = library_at(library).add_concept(name, chosen, pictures)
+    concept = library_at(library).add_concept(name, chosen, pictures_in(pictures))
     report(
         described(concept), as_json, lambda: typer.echo(f"Added {concept.name}; now run: studio train {concept.name}")
     )

@@ -41,6 +41,7 @@ from ui.cli.options import (
     StrengthOption,
     errors,
     notify,
+    pictures_in,
     report,
     workflow_of,
     writable,
@@ -163,10 +164,10 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Score images by their alignment with a prompt, and with reference pictures."""
-    from concepts.images.upload_checks import picture_files, read_picture
+    from concepts.images.upload_checks import read_picture
     from ui.services.workflow import summary
 
-    files, others = picture_files(pictures), picture_files(reference)
+    files, others = pictures_in(pictures), pictures_in(reference)
     workflow = workflow_of(library, "toybox", backbone=backbone)
     loaded, references = ([read_picture(f, str(f)) for f in group] for group in (files, others))
     if not loaded:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,6 +107,16 @@ def outline(document: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 def notify(text: str) -> None:
     """Prints a note on stderr."""
     errors.print(f"Note: {text}", markup=False, soft_wrap=True)
+
+
+def pictures_in(paths: Sequence[Path]) -> list[Path]:
+    """The pictures that files and folders mean; what a folder holds besides is told."""
+    from concepts.images.picture_files import list_pictures
+
+    listing = list_pictures(paths)
+    if note := listing.note():
+        notify(note)
+    return listing.pictures
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from concepts.errors import StudioError
+from concepts.text_files import read_text
 from ui.cli.concept import Name, described
 from ui.cli.options import (
     DEFAULT_LIBRARY,
@@ -123,8 +124,8 @@ def read_recipe(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_text(file, "The recipe"))
+    except tomllib.TOMLDecodeError as error:
         raise StudioError(
             f"The recipe {file} could not be read ({error}). Give --recipe a TOML file such as studio recipe prints."
         ) from error

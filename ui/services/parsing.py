@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from concepts.errors import StudioError
+from concepts.text_files import read_text
 
 _BOX = re.compile(r"([\w-]+):(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+)")
 
@@ -50,10 +51,7 @@ def _number(text: str, option: str) -> float:
 
 def prompts_from(file: Path) -> list[str]:
     """The prompts in a text file, one a line. Raises StudioError where there are none, or no text."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudioError(f"{file.name} cannot be read. Give a text file with one prompt per line.") from error
+    lines = read_text(file, "The file of prompts").splitlines()
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise StudioError(f"{file.name} has no prompts. Write one prompt per line.")

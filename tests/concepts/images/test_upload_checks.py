@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from concepts.errors import LibraryError
-from concepts.images.upload_checks import MAX_BYTES, MAX_PIXELS, encode_png, picture_files, read_picture
+from concepts.images.upload_checks import MAX_BYTES, MAX_PIXELS, encode_png, read_picture
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -232,24 +232,3 @@ def test_damage_at_any_byte_of_the_header():
             hostile = data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :]
             with suppress(LibraryError):
                 assert read_picture(hostile, "p").mode == "RGB"
-
-
-def test_folders_are_expanded(tmp_path):
-    (tmp_path / "sub").mkdir()
-    for name in ("b.png", "a.JPG", "a.txt", ".hidden.png", "sub/c.png"):
-        (tmp_path / name).touch()
-    assert [file.name for file in picture_files([tmp_path])] == ["a.JPG", "b.png"]
-    assert [file.name for file in picture_files([tmp_path / "b.png", tmp_path])] == ["b.png", "a.JPG"]
-
-
-def test_an_empty_folder(tmp_path):
-    with pytest.raises(LibraryError, match="has no pictures"):
-        picture_files([tmp_path])
-
-
-def test_home_is_expanded(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "a.png").touch()
-    assert picture_files(["~/a.png"]) == [(tmp_path / "a.png").resolve()]
-    with pytest.raises(LibraryError, match="Check the paths"):
-        picture_files(["~nobody-of-this-name/a.png"])

@@ -40,6 +40,13 @@ def test_a_picture_that_is_no_picture_is_refused(refused, pictures: Path):
     assert "nowhere" in refused("concept", "add", "bruno", pictures / "nowhere", "--class", "dog")
 
 
+def test_what_a_folder_holds_and_is_not_taken_is_told(studio, library: Library, pictures: Path):
+    (pictures / "Thumbs.db").touch()
+    outcome = studio("concept", "add", "bruno", pictures, "--class", "dog", "--library", library.root)
+    assert outcome.status == 0, outcome.err
+    assert outcome.err == "Note: Not taken: Thumbs.db (no picture by its ending).\n"
+
+
 def test_a_name_used_twice_is_refused(refused, pictures: Path):
     assert 'A concept "rex" already exists' in refused("concept", "add", "REX", pictures, "--class", "dog")
 
@@ -190,4 +197,7 @@ def test_a_recipe_file_that_cannot_be_is_refused(refused, tmp_path, text: str, s
 
 
 def test_a_recipe_file_that_is_not_there_is_refused(refused, tmp_path):
-    assert "Give --recipe a TOML file" in refused("train", "idle", "--recipe", tmp_path / "nowhere.toml")
+    file = tmp_path / "nowhere.toml"
+    assert f"The recipe {file} could not be read (No such file" in refused("train", "idle", "--recipe", file)
+    file.write_text("rank = ")
+    assert "Give --recipe a TOML file" in refused("train", "idle", "--recipe", file)

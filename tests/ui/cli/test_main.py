@@ -128,6 +128,8 @@ def test_a_training_goes_on_from_a_file(studio, library: Library, tiny_folder, t
     file.write_bytes(Path(trained["trained"]["file"]).read_bytes())
     further = studio("train", "idle", *at, *quick, "--json", "--continue-from", file)
     assert further.status == 0, further.err
+    shown = studio("concept", "show", "idle", "--library", library.root, "--json").document["training"]
+    assert (shown["steps"], shown["total_steps"]) == (1, 2)
     assert "Give a file" in studio("train", "idle", *at, "--continue-from", tmp_path / "nowhere.safetensors").err
 
 
