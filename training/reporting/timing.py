@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from training.reporting.cpu_name import cpu_name
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,5 @@ def subprocess_pool() -> Any:
 def machine() -> str:
     """The machine and the versions that a result depends on, in a sentence."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "peft"))
-    if torch.cuda.is_available():
-        model = torch.cuda.get_device_name()
-    else:
-        model = next((line for line in _cpu_lines() if line), platform.processor() or platform.machine())
+    model = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
     return f"Measured on {model}, {torch.get_num_threads()} threads, {packages}."
-
-
-def _cpu_lines() -> list[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-    return [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -18,6 +18,7 @@ from ui.cli import (
     base,
     batch,
     concept,
+    doctor,
     evaluate,
     generate,
     hub,
@@ -74,6 +75,7 @@ app.command()(annotate.mask)
 app.command()(evaluate.evaluate)
 app.command()(hub.push)
 app.command()(hub.pull)
+app.command()(doctor.doctor)
 
 
 @app.callback()

@@ -10,7 +10,7 @@ from PIL import Image
 from concepts.errors import StudioError
 from concepts.storage import atomic_write
 from concepts.tables import new_id
-from studio.formats.a1111_parameters import KEY, parameters_text, read_parameters
+from studio.models.a1111_parameters import KEY, parameters_text, read_parameters
 from studio.models.generation_request import GenerationRequest, request_from_text
 from training.reporting.image_grid import png_bytes
 

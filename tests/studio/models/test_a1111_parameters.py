@@ -3,7 +3,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from concepts.errors import StudioError
-from studio.formats.a1111_parameters import KEY, parameters_text, read_parameters
+from studio.models.a1111_parameters import KEY, parameters_text, read_parameters
 from studio.models.generation_request import GenerationRequest
 from studio.models.scheduler_names import SCHEDULERS
 from training.reporting.image_grid import png_bytes
