@@ -23,6 +23,15 @@ def by_name(prefix: str, after: Concept | None = None) -> Select[ConceptRecord]:
     """The concepts whose names start with `prefix`, in any case, by name."""
     first = prefix.lower()
     query = select(ConceptRecord).where(ConceptRecord.key >= first, ConceptRecord.key < first + "\x7f")
+    return _after_name(query, after)
+
+
+def containing(part: str, after: Concept | None = None) -> Select[ConceptRecord]:
+    """The concepts whose names contain `part`, in any case, by name; no index helps, so all names are read."""
+    return _after_name(select(ConceptRecord).where(ConceptRecord.key.contains(part.lower(), autoescape=True)), after)
+
+
+def _after_name(query: Select[ConceptRecord], after: Concept | None) -> Select[ConceptRecord]:
     if after is not None:
         query = query.where(ConceptRecord.key > after.name.lower())
     return query.where(ConceptRecord.removed.is_(None)).order_by(ConceptRecord.key)

@@ -43,7 +43,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it was when it was read; times are in UTC. `loss` is the last one, None before the first step."""
+    """A job as it was when it was read; times are in UTC. `loss` is the last one, None before the first step.
+
+    `seconds_per_step` is the mean since its worker's first report, None before the second.
+    """
 
     id: str
     concept_id: str
@@ -61,6 +64,7 @@ class Job:
     worker: str | None
     step: int
     steps: int
+    seconds_per_step: float | None
     loss: float | None
     error: str | None
     created: datetime
@@ -81,6 +85,7 @@ def job_of(record: JobRecord) -> Job:
         base=record.base, fingerprint=record.fingerprint, recipe=record.recipe,
         first_column=record.columns["start"] if record.columns else 0, state=record.state,
         priority=-record.nice, attempts=record.attempts, max_attempts=record.max_attempts, worker=record.worker,
-        step=record.step, steps=record.steps, loss=record.loss, error=record.error, created=record.created,
-        started=record.started, ended=record.ended, result_id=record.result_id,
+        step=record.step, steps=record.steps, seconds_per_step=record.seconds_per_step, loss=record.loss,
+        error=record.error, created=record.created, started=record.started, ended=record.ended,
+        result_id=record.result_id,
     )  # fmt: skip

@@ -30,6 +30,7 @@ class Lease:
     def __init__(self, database: Database, job: Job, worker: str, seconds: float):
         self.job, self.seconds = job, seconds
         self._database, self._worker = database, worker
+        self._first_report: tuple[int, datetime] | None = None
 
     def alive(self) -> bool:
         """Whether the job is still this worker's; it is not when it was cancelled."""
@@ -45,9 +46,20 @@ class Lease:
     def report(self, step: int, steps: int, losses: Sequence[float]) -> None:
         """Stores the training's progress, with the loss of every step so far, and renews the lease."""
         with self._database.writing() as session:
-            until = now(session) + timedelta(seconds=self.seconds)
+            moment = now(session)
             last = losses[-1] if losses else None
-            self._change(session, step=step, steps=steps, loss=last, losses=list(losses), lease_until=until)
+            self._change(
+                session, step=step, steps=steps, loss=last, losses=list(losses),
+                seconds_per_step=self._seconds_per_step(step, moment),
+                lease_until=moment + timedelta(seconds=self.seconds),
+            )  # fmt: skip
+
+    def _seconds_per_step(self, step: int, moment: datetime) -> float | None:
+        """The mean since the first report, which comes after getting ready; None for that one."""
+        if self._first_report is None:
+            self._first_report = step, moment
+        first, since = self._first_report
+        return (moment - since).total_seconds() / (step - first) if step > first else None
 
     def finish(self, session: Session, result_id: str) -> None:
         """Ends the job in the transaction that stores its result, so that both happen or neither."""

@@ -22,7 +22,7 @@ from concepts.concept import (
     result_record,
     runs_folder,
 )
-from concepts.concept_pages import by_age, by_name, concepts_of, with_details
+from concepts.concept_pages import by_age, by_name, concepts_of, containing, with_details
 from concepts.database import Database, translate_database_errors
 from concepts.errors import LibraryError
 from concepts.images.annotations import Annotations
@@ -70,14 +70,14 @@ class Library:
 
     def page(
         self, limit: int | None = 50, after: Concept | None = None, search: str = "", owner: str | None = None,
-        newest: bool = False, trained: bool = False,
+        newest: bool = False, trained: bool = False, part: str = "",
     ) -> list[Concept]:  # fmt: skip
-        """At most `limit` concepts, oldest or newest first; with `search` those whose names start with it, by name.
+        """At most `limit` concepts, oldest or newest first; by name those that start with `search`, or contain `part`.
 
         `after` is the last concept of the previous page. With `owner` only that owner's, and with `trained`
         only those that have a result.
         """
-        query = by_name(search, after) if search else by_age(after, newest)
+        query = by_name(search, after) if search else containing(part, after) if part else by_age(after, newest)
         if owner is not None:
             query = query.where(ConceptRecord.owner == owner)
         if trained:

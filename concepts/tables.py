@@ -207,6 +207,7 @@ class JobRecord(Record):
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     step: Mapped[int] = mapped_column(default=0)
     steps: Mapped[int] = mapped_column(default=0)
+    seconds_per_step: Mapped[float | None]
     loss: Mapped[float | None]
     losses: Mapped[list[float]] = mapped_column(JSON, default=list)
     error: Mapped[str | None] = mapped_column(Text)

@@ -108,22 +108,23 @@ def test_two_concepts_are_generated_in_boxes(open_page: Callable[..., Page], add
     page.get_by_role("option", name="unmerged").click()
     page.get_by_label("number input for steps").fill("2")
     page.get_by_label("Images", exact=True).locator("visible=true").fill("2")
-    page.get_by_label("seed").fill("5")
+    page.get_by_label("Random seed").uncheck()
+    page.locator("#generate-seed input").fill("5")
     before = {*(trained.local / "generated").glob("*.png")}
     page.get_by_role("button", name="Generate", exact=True).click()
-    expect(page.locator("#generated .grid-container button img")).to_have_count(2)
+    expect(page.locator("#generated .grid-container button img")).to_have_count(len(before) + 2)
     files = {*(trained.local / "generated").glob("*.png")} - before
     assert len(files) == 2
     kept = {request.seed: request for request, _ in map(settings_of, files)}
     assert set(kept) == {5, 6}
     assert kept[5].method == "unmerged"
     assert set(kept[5].regions) == {"rex", "azura"}
-    page.get_by_label("seed").fill("9")
+    page.locator("#generate-seed input").fill("9")
     prompt.fill("something else")
-    page.locator("#generated .grid-container button").first.click()
+    page.locator("#generated .grid-container button").nth(1).click()  # the newest comes first
     page.get_by_role("button", name="Use these settings").click()
     expect(prompt).to_have_value("a photo of <rex> and <azura>")
-    expect(page.get_by_label("seed")).to_have_value("5")
+    expect(page.locator("#generate-seed input")).to_have_value("5")
     expect(canvas.locator("rect")).to_have_count(2)
 
 

@@ -1,6 +1,7 @@
 """The queue, on SQLite and on a real PostgreSQL."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -89,6 +90,11 @@ def test_a_finished_job_has_its_result_and_the_concept_can_be_queued_again(libra
     lease.report(3, 5, [0.5, 0.4, 0.25])
     leased = library.jobs.job(job.id[:8])
     assert (leased.state, leased.step, leased.loss, leased.attempts) == ("running", 3, 0.25, 1)
+    assert leased.seconds_per_step is None
+    time.sleep(0.02)
+    lease.report(4, 5, [0.5, 0.4, 0.25, 0.2])
+    assert 0.02 <= library.jobs.job(job.id).seconds_per_step < 60
+    lease.report(3, 5, [0.5, 0.4, 0.25])
     assert library.jobs.losses(job.id) == [0.5, 0.4, 0.25]
     library.store_result("a", b"data", details, lease=lease)
     done = library.jobs.job(job.id)

@@ -73,12 +73,12 @@ ROWS: Rows = {
         {"id": row_id(40), "concept_id": MILO, "owner": "ann", "batch": "night", "base": "toybox", "fingerprint": "abc",
          "recipe": {"adapter": "lora", "steps": 200}, "columns": {"space": "columns", "start": 8, "before": None},
          "state": "running", "nice": -3, "attempts": 1, "max_attempts": 3, "worker": "w1", "lease_until": DAY,
-         "step": 7, "steps": 200, "loss": 0.125, "losses": [0.5, 0.125], "error": None, "created": DAY,
-         "started": DAY, "ended": None, "result_id": None},
+         "step": 7, "steps": 200, "seconds_per_step": 0.5, "loss": 0.125, "losses": [0.5, 0.125], "error": None,
+         "created": DAY, "started": DAY, "ended": None, "result_id": None},
         {"id": row_id(41), "concept_id": REX, "owner": "", "batch": None, "base": "toybox", "fingerprint": "abc",
          "recipe": {}, "columns": None, "state": "failed", "nice": 0, "attempts": 3, "max_attempts": 3, "worker": None,
-         "lease_until": None, "step": 0, "steps": 200, "loss": None, "losses": [], "error": "Out of memory.",
-         "created": DAY, "started": DAY, "ended": DAY, "result_id": row_id(30)},
+         "lease_until": None, "step": 0, "steps": 200, "seconds_per_step": None, "loss": None, "losses": [],
+         "error": "Out of memory.", "created": DAY, "started": DAY, "ended": DAY, "result_id": row_id(30)},
     ],
     "column_uses": [
         use(20, "abc", "columns", 0, 2), use(21, "abc", "rows", 8, 1), use(23, "other", "columns", 16, 1),
@@ -138,6 +138,8 @@ def stored(engine: Engine) -> Rows:
 def migrated(version: str) -> Rows:
     """What must be there in the end of a library that had ROWS when it was of this version."""
     rows = {name: [dict(row) for row in own] for name, own in ROWS.items()}
+    if version < "0008":
+        _set(rows["jobs"], seconds_per_step=None)
     if version < "0007":
         _set(rows["images"], repeats=1)
     if version < "0005":

@@ -121,7 +121,8 @@ def generate_event(workflow: Workflow) -> Any:
 
 def test_the_page_hands_its_request_to_the_sampler(generate_event, built, sampled):
     wanted = {
-        "prompt": PROMPT, "generate-num_images": 3, "generate-seed": 5, "generate-num_inference_steps": 1,
+        "prompt": PROMPT, "generate-num_images": 3, "generate-seed": 5, "generate-random_seed": False,
+        "generate-num_inference_steps": 1,
         "generate-batch_size": 1, "generate-scheduler": "euler", "generate-guidance_scale": 3.0,
         "generate-guidance_rescale": 0.25, "generate-method": "ties", "generate-density": "0.25",
         "generate-average": True, "generate-negative_prompt": "rain", "generate-size": "32x16",
@@ -248,3 +249,12 @@ def test_settings_come_back_into_the_form_as_they_were(workflow: Workflow):
     request = GenerationRequest(prompt=PROMPT, **WHOLE)
     (again,) = requests_of(workflow, given(tuple(generation_form.shown(request, ["rex", "Milo"]))))
     assert again == request
+
+
+def test_a_random_seed_is_another_at_every_press(workflow: Workflow, form_values: Callable):
+    values = list(form_values(prompt="a cat"))
+    fixed = given(tuple(values))
+    assert [requests_of(workflow, fixed)[0].seed, requests_of(workflow, fixed)[0].seed] == [0, 0]
+    values[5] = True
+    seeds = {requests_of(workflow, given(tuple(values)))[0].seed for _ in range(4)}
+    assert len(seeds) > 1

@@ -19,7 +19,7 @@ FORMER_FOLDER = "painted"
 """What the folder was called before 0.1.0."""
 MOST_PICTURES = 16
 """At a time, so that a page does not hold up the others for long."""
-_SHOWN = 12
+_SHOWN = 24
 
 
 def check_number(number: int | None) -> None:

@@ -128,6 +128,11 @@ class ImageGenerator:
                 seeds = request.seeds[start : start + request.batch_size]
                 yield from zip(seeds, sample(seeds, on_step), strict=True)
 
+    def wait(self) -> None:
+        """Returns when no request is being sampled any more."""
+        with self._turn:
+            pass
+
     @contextmanager
     def _session(self, request: GenerationRequest, on_note: Callable[[str], None]) -> Iterator[Sampler]:
         """While open, the base has the concepts and control images of the request; gives what samples seeds of it."""

@@ -1,6 +1,7 @@
 """The parts of the page that are HTML: cards, reports on pictures, tables. Jinja escapes whatever a person wrote."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
@@ -13,6 +14,7 @@ from training.jobs.previews import StoredPreview
 from ui.web.thumbnails import data_uri, first_preview, fitted, thumbnail, whole
 
 MOST_CARDS = 60
+_TOLD = count()
 _TEMPLATES = Environment(
     loader=PackageLoader("ui.web", "templates"), autoescape=select_autoescape(default=True), trim_blocks=True
 )
@@ -49,13 +51,16 @@ def inspection(items: Sequence[Inspected]) -> str:
 
 
 def problem(sentence: str, field: str = "") -> str:
-    """What is wrong, in red; the page puts it beside the field of this id."""
-    return _render("problem.html", sentence=sentence, field=field) if sentence else ""
+    """What is wrong, in red; the page puts it beside the field of this id.
+
+    The same sentence twice differs by a number, since the page hears of changes alone.
+    """
+    return _render("problem.html", sentence=sentence, field=field, number=next(_TOLD)) if sentence else ""
 
 
 def note(sentence: str, level: str = "note") -> str:
-    """What a person should know; `level` is note, good or empty."""
-    return _render("note.html", sentence=sentence, level=level) if sentence else ""
+    """What a person should know; `level` is note, good or empty. It is numbered as a problem is."""
+    return _render("note.html", sentence=sentence, level=level, number=next(_TOLD)) if sentence else ""
 
 
 def highlighted(parts: Sequence[tuple[str, str]]) -> str:

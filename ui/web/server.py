@@ -13,6 +13,7 @@ from ui.services.workflow import Workflow
 from ui.web.api import open_api
 from ui.web.assets import asset
 from ui.web.launch_environment import bypass_proxies, free_port, private_folder
+from ui.web.remembering import remember, remember_tab
 from ui.web.request_filter import filter_requests
 from ui.web.tabs.compare import compare_tab
 from ui.web.tabs.concepts import concepts_tab
@@ -30,13 +31,12 @@ _HEADER = """
 <p>Teach a model new concepts from a few pictures, and generate them together.</p>
 <button type="button" class="small-button" aria-label="Switch between light and dark">◐</button></div>
 """
-_DARK = "element.querySelector('button').onclick = () => document.body.classList.toggle('dark');"
 
 
 def build(workflow: Workflow, api: bool = False) -> gr.Blocks:
     """The page, with the verbs as endpoints if `api` says so."""
     with gr.Blocks(title="Concept Studio", analytics_enabled=False, delete_cache=(_HOUR, 24 * _HOUR)) as page:
-        gr.HTML(_HEADER, js_on_load=_DARK)
+        gr.HTML(_HEADER, js_on_load=asset("theme.js") + asset("feedback.js"))
         hands = WorkerSupervisor(workflow.library)
         if api:
             open_api(workflow, hands)  # first, so that no event of the page has the name of an endpoint
@@ -44,13 +44,17 @@ def build(workflow: Workflow, api: bool = False) -> gr.Blocks:
             with gr.Tab("Concepts", id="concepts", elem_id="concepts-tab") as concepts:
                 concepts_tab(workflow, hands, tabs, concepts, page)
             with gr.Tab("Train", id="train", elem_id="train-tab") as train:
-                train_tab(workflow, hands, train, page)
+                training = train_tab(workflow, hands, train, page)
             with gr.Tab("Generate", id="generate", elem_id="generate-tab") as generate:
-                generate_tab(workflow, generate, page)
-            with gr.Tab("Compare", id="compare", elem_id="compare-tab"):
+                generation = generate_tab(workflow, generate, page)
+            with gr.Tab("Compare", id="compare", elem_id="compare-tab") as comparison:
                 compare_tab(workflow, hands)
             with gr.Tab("Score", id="score", elem_id="score-tab") as score:
                 score_tab(workflow, score, page)
+        by_id = {"concepts": concepts, "train": train, "generate": generate, "compare": comparison, "score": score}
+        remember_tab(page, tabs, by_id)
+        remember(page, "train", training)
+        remember(page, "generate", generation)
     return page.queue(api_open=False, max_size=MOST_WAITING, default_concurrency_limit=1)
 
 

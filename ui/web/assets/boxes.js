@@ -1,7 +1,8 @@
-// A square on which two clicks give the chosen concept its box. The value is {names, boxes: {name: [top, left, bottom, right]}}.
+// A square on which a drag or two clicks give the chosen concept its box. The value is {names, boxes: {name: [top, left, bottom, right]}}.
 const COLOURS = ["#35bda5", "#f2a65a", "#7aa5f0", "#e58fb5", "#b6c85a", "#b39ae6"];
 const SVG = "http://www.w3.org/2000/svg";
 const HINT = "By keyboard: arrow keys move the box, with Shift they resize it, Delete removes it.";
+const LEAST = 0.05;  // of a side
 let chosen = null, corner = null;
 
 const state = () => ({ names: [], boxes: {}, ...(props.value || {}) });
@@ -38,7 +39,7 @@ function drawNames(root) {
 
 function drawSquare(root) {
   const svg = node("svg", { viewBox: "0 0 100 100", class: "boxes-canvas", tabindex: "0", role: "application",
-    "aria-label": `The picture. Two clicks draw the box of ${chosen}. ${HINT}` }, root);
+    "aria-label": `The picture. A drag, or two clicks, draw the box of ${chosen}. ${HINT}` }, root);
   for (const [name, [top, left, bottom, right]] of Object.entries(state().boxes)) {
     node("rect", { x: shown(left), y: shown(top), width: shown(right - left), height: shown(bottom - top), rx: 1.5,
       fill: colour(name), "fill-opacity": name === chosen ? 0.4 : 0.2, stroke: colour(name), "stroke-width": 0.8 }, svg);
@@ -46,22 +47,43 @@ function drawSquare(root) {
   }
   if (corner) node("circle", { cx: corner[1] * 100, cy: corner[0] * 100, r: 1.6, fill: colour(chosen) }, svg);
   if (!Object.keys(state().boxes).length && !corner)
-    node("text", { x: 50, y: 52, "text-anchor": "middle", opacity: 0.6 }, svg).textContent = "click two corners";
-  svg.onclick = (event) => click(svg, event);
+    node("text", { x: 50, y: 52, "text-anchor": "middle", opacity: 0.6 }, svg).textContent = "drag a box";
+  svg.onpointerdown = (event) => press(svg, event);
   svg.onkeydown = keyed;
 }
 
-function click(svg, event) {
-  if (!chosen) return;
+function pointAt(svg, event) {
   const frame = svg.getBoundingClientRect();
   const share = (value) => Math.round(Math.min(1, Math.max(0, value)) * 100) / 100;
-  const point = [share((event.clientY - frame.top) / frame.height), share((event.clientX - frame.left) / frame.width)];
-  if (!corner) { corner = point; draw(); return; }
-  const [top, bottom] = [corner[0], point[0]].sort((a, b) => a - b);
-  const [left, right] = [corner[1], point[1]].sort((a, b) => a - b);
-  corner = null;
-  if (bottom - top < 0.05 || right - left < 0.05) { draw(); return; }
-  store({ ...state().boxes, [chosen]: [top, left, bottom, right] });
+  return [share((event.clientY - frame.top) / frame.height), share((event.clientX - frame.left) / frame.width)];
+}
+
+function boxBetween(one, other) {
+  const [top, bottom] = [one[0], other[0]].sort((a, b) => a - b);
+  const [left, right] = [one[1], other[1]].sort((a, b) => a - b);
+  return bottom - top < LEAST || right - left < LEAST ? null : [top, left, bottom, right];
+}
+
+// A press begins a box, which the release ends where the pointer was dragged; after a mere click the next one ends it.
+function press(svg, event) {
+  if (!chosen || event.button) return;
+  const start = corner || pointAt(svg, event);
+  const preview = node("rect", { rx: 1.5, fill: colour(chosen), "fill-opacity": 0.3, "pointer-events": "none" }, svg);
+  svg.setPointerCapture(event.pointerId);
+  svg.onpointermove = (moved) => {
+    const box = boxBetween(start, pointAt(svg, moved));
+    if (!box) return;
+    const [top, left, bottom, right] = box;
+    const shape = { x: shown(left), y: shown(top), width: shown(right - left), height: shown(bottom - top) };
+    for (const [key, value] of Object.entries(shape)) preview.setAttribute(key, value);
+  };
+  svg.onpointerup = (released) => {
+    svg.onpointermove = svg.onpointerup = null;
+    const box = boxBetween(start, pointAt(svg, released));
+    corner = box || corner ? null : start;
+    if (box) store({ ...state().boxes, [chosen]: box });
+    else draw();
+  };
 }
 
 function keyed(event) {

@@ -1,10 +1,12 @@
 """Captions and masks of the opened concept's pictures."""
 
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
 from concepts import Concept, Library, read_picture
+from concepts.errors import StudioError
 from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.assets import asset
@@ -16,6 +18,8 @@ _HINT = (
     "Paint over what is to be learned; where nothing is painted, the whole picture counts. For a training that uses "
     "captions and masks, open Every option in the tab Train, choose Captions: files, and tick Masked loss."
 )
+_Place = tuple[str, int]
+"""A concept's name and the number of one of its pictures, from 0."""
 _CLICKED = """
 element.addEventListener('click', (event) => {
   const target = event.target.closest('[data-picture]');
@@ -26,7 +30,7 @@ element.addEventListener('click', (event) => {
 
 def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
     """Fills the panel, which follows the opened concept."""
-    library, chosen = workflow.library, gr.State(0)
+    library, chosen = workflow.library, gr.State(("", 0))
     strip = gr.HTML(js_on_load=_CLICKED, elem_id="pictures")
     with gr.Accordion("Caption and mask", open=False, elem_id="annotate"):
         caption, brush, save = _form()
@@ -40,19 +44,38 @@ def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
             return ["", "", {}, ""]
         return [html.picture_strip(concept, number), concept.captions[number] or "", _brushed(concept, number), ""]
 
-    def click(name: str, event: gr.EventData) -> list[Any]:
+    def stored(name: str, number: int, text: str, painted: dict[str, Any] | None) -> str:
+        """Stores what was changed and not saved yet, and says so."""
+        concept = next(iter(library.find_concepts([name])), None) if name else None
+        if concept is None or number >= len(concept.pictures):
+            return ""
+        drawn, written = bool(painted and painted.get("drawn")), " ".join(text.split())
+        if drawn:
+            _store_mask(library, name, number, str((painted or {}).get("mask", "")))
+        if written != (concept.captions[number] or ""):
+            library.annotations.set_caption(name, number, text)
+        elif not drawn:
+            return ""
+        return html.note(f"Saved for picture {number + 1}.", "good")
+
+    def click(place: _Place, text: str, painted: dict[str, Any] | None, event: gr.EventData) -> list[Any]:
+        told = stored(*place, text, painted)
         number = int((event._data or {}).get("picture", 0))
-        return [number, *show(name, number)]
+        return [(place[0], number), *show(place[0], number)[:-1], told]
 
-    def store(name: str, number: int, text: str, painted: dict[str, Any] | None) -> list[Any]:
-        if painted and painted.get("drawn"):
-            _store_mask(library, name, number, str(painted.get("mask", "")))
-        library.annotations.set_caption(name, number, text)
-        return [*show(name, number)[:-1], html.note(f"Saved for picture {number + 1}.", "good")]
+    def store(place: _Place, text: str, painted: dict[str, Any] | None) -> list[Any]:
+        told = stored(*place, text, painted)
+        return [*show(*place)[:-1], told or html.note("There was nothing to save.")]
 
-    listen(opened.change, lambda name: [0, *show(name)], [opened], [chosen, *shown])
-    listen(strip.click, click, [opened], [chosen, *shown])
-    listen(save.click, store, [opened, chosen, caption, brush], shown, problem)
+    def change(name: str, place: _Place, text: str, painted: dict[str, Any] | None) -> list[Any]:
+        with suppress(StudioError):  # the concept is closed, and nothing could be corrected any more
+            stored(*place, text, painted)
+        return [(name, 0), *show(name)]
+
+    given = [chosen, caption, brush]
+    listen(opened.change, change, [opened, *given], [chosen, *shown])
+    listen(strip.click, click, given, [chosen, *shown], problem)
+    listen(save.click, store, given, shown, problem)
 
 
 def _form() -> tuple[gr.Textbox, gr.HTML, gr.Button]:

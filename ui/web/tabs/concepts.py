@@ -33,13 +33,16 @@ def concepts_tab(workflow: Workflow, hands: WorkerSupervisor, tabs: gr.Tabs, tab
     library = workflow.library
 
     def shown(text: str | None = None) -> str:
-        wanted = (text or "").strip()
-        found = library.page(html.MOST_CARDS + 1, search=wanted, newest=True)
+        wanted, most = (text or "").strip(), html.MOST_CARDS + 1
+        found = library.page(most, search=wanted, newest=True)
+        if wanted and len(found) < most:  # names that begin with it come first
+            known = {concept.name for concept in found}
+            found += [concept for concept in library.page(most, part=wanted) if concept.name not in known]
         return html.concept_cards(found) if found or wanted else html.sample_cards("Train this")
 
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            wanted = gr.Textbox(label="Find a concept", placeholder="how its name begins", elem_id="find", max_lines=1)
+            wanted = gr.Textbox(label="Find a concept", placeholder="a part of its name", elem_id="find", max_lines=1)
             message = gr.HTML(elem_classes="spot")
             cards = gr.HTML(js_on_load=_CLICKED, elem_id="cards")
             undo = gr.Button("Undo", visible=False, size="sm")
@@ -50,7 +53,7 @@ def concepts_tab(workflow: Workflow, hands: WorkerSupervisor, tabs: gr.Tabs, tab
 
     for trigger in (page.load, tab.select):
         listen(trigger, shown, [wanted], [cards])
-    listen(wanted.input, shown, [wanted], [cards], trigger_mode="always_last")
+    listen(wanted.change, shown, [wanted], [cards], trigger_mode="always_last")
     _add_events(workflow, form, [cards, message], shown)
     detail_events(workflow, details, undo, [cards, message], shown)
     open_events(workflow, cards, message, details)

@@ -14,7 +14,7 @@ from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.assets import asset
 from ui.web.tabs.events import MOST_LISTED, about, listen, problem_spot
-from ui.web.tabs.generation_form import MAX_SLIDERS, given, inputs, requests_of, settings_controls, shown
+from ui.web.tabs.generation_form import MAX_SLIDERS, given, inputs, remembered, requests_of, settings_controls, shown
 
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
 _EMPTY = (
@@ -23,8 +23,11 @@ _EMPTY = (
 )
 
 
-def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
-    """Fills the tab. Where it is narrow, page.css puts the pictures between the prompt and the settings."""
+def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> list[Any]:
+    """Fills the tab, and returns the controls whose values a reload keeps.
+
+    Where it is narrow, page.css puts the pictures between the prompt and the settings.
+    """
     with gr.Row(elem_id="generation"):
         with gr.Column(elem_id="generation-prompt", min_width=0):
             form = _prompt()
@@ -36,6 +39,7 @@ def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
     _prompt_events(workflow, tab, page, form)
     _generate_events(workflow, page, form, results)
     _settings_events(form, results)
+    return remembered(form)
 
 
 def _prompt() -> dict[str, Any]:
@@ -63,7 +67,7 @@ def _strengths_and_boxes() -> dict[str, Any]:
     }
     with gr.Accordion("Regions", open=False, elem_id="places"):
         form["layout"] = gr.Radio(["free", "side by side", "one above the other"], value="free", label="Layout",
-                                  info="Or draw: choose a name, then click two corners.")  # fmt: skip
+                                  info="Or draw: choose a name, then drag its box.")  # fmt: skip
         form["boxes"] = gr.HTML(
             html_template='<div class="boxes"></div>', js_on_load=asset("boxes.js"), value={"names": [], "boxes": {}},
             elem_id="boxes",
@@ -110,9 +114,10 @@ def _prompt_events(workflow: Workflow, tab: gr.Tab, page: gr.Blocks, form: dict[
         names = (placed or {}).get("names") or []
         return {"names": names, "boxes": _places(layout, names)}
 
+    outputs = [form["highlighted"], form["boxes"], *form["strengths"]]
     for trigger in (page.load, tab.select):
         listen(trigger, trained, [], [form["names"], form["concepts"]])
-    outputs = [form["highlighted"], form["boxes"], *form["strengths"]]
+    listen(tab.select, read, [form["prompt"], form["boxes"]], outputs)  # a name may have been trained meanwhile
     listen(form["prompt"].change, read, [form["prompt"], form["boxes"]], outputs, trigger_mode="always_last")
     listen(form["layout"].input, laid_out, [form["layout"], form["boxes"]], [form["boxes"]])
 
@@ -131,10 +136,14 @@ def _places(layout: str, names: list[str]) -> dict[str, list[float]]:
 def _generate_events(workflow: Workflow, page: gr.Blocks, form: dict[str, Any], results: dict[str, Any]) -> None:
     folder = workflow.library.local
 
+    def kept() -> tuple[list[str], list[str]]:
+        found = [str(path) for path in latest(folder)]
+        return found, found
+
     def generate(first: Any, progress: Any = _PROGRESS, *rest: Any) -> Iterator[tuple[Any, ...]]:
-        requests = requests_of(workflow, given((first, *rest)))
+        values = given((first, *rest))
+        requests = requests_of(workflow, values)
         notes: list[str] = []
-        generated: list[str] = []
         total = sum(request.total_steps for request in requests)
         steps = iter(range(1, total + 1))
         progress((0, total), desc="getting ready", unit="steps")
@@ -145,17 +154,22 @@ def _generate_events(workflow: Workflow, page: gr.Blocks, form: dict[str, Any], 
         with about("prompt", (LibraryError,)):
             for request in requests:
                 for seed, picture in workflow.generate_each(request, step, notes.append):
-                    generated.append(str(keep(folder, with_settings(picture, request, seed))))
-                    yield [*generated], [*generated], html.note(" ".join(dict.fromkeys(notes)))
+                    keep(folder, with_settings(picture, request, seed))
+                    yield *kept(), html.note(" ".join(dict.fromkeys(notes))), values.settings["seed"]
 
-    def generated_before() -> tuple[list[str], list[str], str]:
-        found = [str(path) for path in latest(folder)]
-        return found, found, "" if found else html.note(_EMPTY, "empty")
+    def kept_in_the_end() -> tuple[list[str], list[str]]:
+        workflow.wait()  # a picture that is under way is kept, although its event is cancelled
+        return kept()
 
-    outputs = [results["gallery"], results["files"], results["message"]]
+    def generated_before() -> tuple[Any, ...]:
+        found, files = kept()
+        return found, files, "" if found else html.note(_EMPTY, "empty"), gr.skip()
+
+    outputs = [results["gallery"], results["files"], results["message"], form["seed"]]
     event = listen(form["generate"].click, generate, inputs(form), outputs, form["problem"], model=True,
                    form="generate", show_progress_on=[results["gallery"]])  # fmt: skip
-    form["stop"].click(None, cancels=[event])
+    stopped = form["stop"].click(None, cancels=[event])
+    listen(stopped.then, kept_in_the_end, [], outputs[:2])
     listen(page.load, generated_before, [], outputs)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from random import randrange
 from typing import Any
 
 import gradio as gr
@@ -27,6 +28,8 @@ SETTINGS = (
     "guidance_scale", "guidance_rescale", "negative_prompt", "prompt_syntax", "batch_size", "concepts",
 )  # fmt: skip
 """The settings whose controls hold their values as they are."""
+_PLAIN = 6
+"""Fields of `Given` that one control holds each, which come first."""
 _OPTIONAL = ("density", "ridge", "rank", "method", "scheduler")
 _METHODS = [("automatic", ""), *((name, name) for name in (*MERGES, UNMERGED))]
 _SCHEDULERS = [("the base's own", ""), *((name, name) for name in SCHEDULERS)]
@@ -42,6 +45,7 @@ class Given:
     placed: dict[str, Any] | None
     size: str
     part_strengths: str
+    random_seed: bool
     settings: Mapping[str, Any]
     strengths: tuple[float, ...]
     control: tuple[tuple[str, str | None, str, float], ...]
@@ -53,6 +57,10 @@ def settings_controls(names: list[str]) -> dict[str, Any]:
     with gr.Row():
         form["num_images"] = control(GenerationRequest, "num_images", "generate", min_width=100)
         form["seed"] = control(GenerationRequest, "seed", "generate", min_width=100)
+        form["random_seed"] = gr.Checkbox(
+            True, label="Random seed", min_width=100, info="Another seed at every press; untick it to keep this one.",
+            elem_id="generate-random_seed",
+        )  # fmt: skip
     with gr.Accordion("More settings", open=False):
         form |= _sampling_controls()
         form |= _merge_controls(names)
@@ -120,14 +128,16 @@ def _control_slot(number: int) -> list[Any]:
 def inputs(form: Mapping[str, Any]) -> list[Any]:
     """The controls, in the order in which `given` reads their values."""
     slots = [part for slot in form["control"] for part in slot]
-    plain = [form[each.name] if each.name != "placed" else form["boxes"] for each in fields(Given)[:5]]
+    plain = [form[each.name] if each.name != "placed" else form["boxes"] for each in fields(Given)[:_PLAIN]]
     return [*plain, *(form[name] for name in SETTINGS), *form["strengths"], *slots]
 
 
 def given(values: tuple[Any, ...]) -> Given:
-    """The values of the controls by their meaning."""
-    plain, rest = values[:5], values[5:]
+    """The values of the controls by their meaning; a random seed is drawn here."""
+    plain, rest = values[:_PLAIN], values[_PLAIN:]
     settings: dict[str, Any] = dict(zip(SETTINGS, rest, strict=False))
+    if plain[-1]:
+        settings["seed"] = randrange(2**32)
     rest = rest[len(SETTINGS) :]
     slots = rest[MAX_SLIDERS:]
     control = tuple((*slots[start : start + 4],) for start in range(0, len(slots), 4))
@@ -194,4 +204,10 @@ def shown(request: GenerationRequest, names: list[str]) -> list[Any]:
     size = "x".join(map(str, request.size or ()))
     slots = [part for _ in range(MAX_CONTROL) for part in (_KINDS[0], None, "", 1)]
     padding = [1] * (MAX_SLIDERS - len(numbers))
-    return [request.prompt, None, placed, size, "\n".join(lines), *settings, *numbers, *padding, *slots]
+    return [request.prompt, None, placed, size, "\n".join(lines), False, *settings, *numbers, *padding, *slots]
+
+
+def remembered(form: Mapping[str, Any]) -> list[Any]:
+    """The controls whose values the browser keeps over a reload: all but files and what belongs to them."""
+    slots = {id(part) for slot in form["control"] for part in slot}
+    return [each for each in inputs(form) if id(each) not in slots and each is not form["prompts"]]

@@ -1,7 +1,6 @@
 """The right half of the Train tab: the queue, the chosen training's curves and previews, and what came of it."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import gradio as gr
@@ -21,8 +20,6 @@ _POINTS = 400
 _EACH, _MEAN = "of each step", "mean of 20 steps"
 _COLOURS = {_EACH: "#a8a49c", _MEAN: "#12a08a"}
 _PREVIEWS = 6
-_TELLING = 0.1
-"""The share of the steps after which the time that is left can be told: getting ready counts, too."""
 _CLICKED = """
 element.addEventListener('click', (event) => {
   const target = event.target.closest('[data-open], [data-cancel], [data-retry]');
@@ -92,7 +89,7 @@ def _shown(workflow: Workflow, jobs: list[Job], wanted: str) -> list[Any]:
         html.job_list(jobs, chosen.id, words),
         html.concept_outcome(concept) if concept and concept.result and chosen.state == "done" else "",
         gr.LinePlot(_frame(losses), visible=bool(losses)),
-        gr.LinePlot(_aligned(scored), visible=bool(scored)),
+        gr.LinePlot(_aligned(scored), visible=len(scored) > 1),  # a single point is no line
         html.preview_list(previews[-_PREVIEWS:]),
     ]
 
@@ -118,7 +115,7 @@ def _frame(losses: list[float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "loss", "kind"]).astype({"step": float, "loss": float, "kind": str})
 
 
-def words(job: Job, now: datetime | None = None) -> str:
+def words(job: Job) -> str:
     """Where a job stands, in words, with the time that is left."""
     if job.state != "running":
         return "waiting" if job.state == "queued" else job.state
@@ -127,12 +124,11 @@ def words(job: Job, now: datetime | None = None) -> str:
     if job.step == job.steps:
         return "generating previews"
     loss = "" if job.loss is None else f", loss {job.loss:.3f}"
-    if job.step < job.steps * _TELLING:
+    if job.seconds_per_step is None:
         return f"step {job.step} of {job.steps}{loss}"
-    taken = ((now or datetime.now(UTC)) - (job.started or job.created)).total_seconds()
-    left = taken / job.step * (job.steps - job.step)
+    left = job.seconds_per_step * (job.steps - job.step)
     return f"step {job.step} of {job.steps}{loss}, about {_time(left)} left"
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds <= 90 else f"{seconds / 60:.0f} min"

@@ -41,8 +41,8 @@ _PRESET_OPTIONS = tuple(dict.fromkeys(option for preset in PRESETS.values() for 
 _HIDDEN_OPTIONS = ("rank", "first_column")
 
 
-def train_tab(workflow: Workflow, hands: WorkerSupervisor, tab: gr.Tab, page: gr.Blocks) -> None:
-    """Fills the tab."""
+def train_tab(workflow: Workflow, hands: WorkerSupervisor, tab: gr.Tab, page: gr.Blocks) -> list[Any]:
+    """Fills the tab, and returns the controls whose values a reload keeps."""
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             form = _form()
@@ -50,6 +50,8 @@ def train_tab(workflow: Workflow, hands: WorkerSupervisor, tab: gr.Tab, page: gr
             jobs_panel(workflow, hands, page)
     _size_events(workflow, tab, form)
     _queue_events(workflow, hands, tab, page, form)
+    kept = [form[name] for name in ("names", "adapter", "preset", "by", "size", "options", "adapters", "ranks")]
+    return [*kept, *form["others"]]
 
 
 def _form() -> dict[str, Any]:
@@ -136,12 +138,15 @@ def _ranks(text: str) -> list[int]:
 
 
 def _size_events(workflow: Workflow, tab: gr.Tab, form: dict[str, Any]) -> None:
-    def method(adapter: str) -> tuple[str, Any, str]:
+    def purpose(adapter: str) -> str:
+        return html.note(GOOD_FOR[adapter])
+
+    def method(adapter: str) -> tuple[Any, str]:
         config = asdict(ADAPTERS[adapter].Config())
         options = [f"{name}={value}" for name, value in config.items() if name not in _HIDDEN_OPTIONS]
         info = "NAME=VALUE, one a line. Its defaults: " + (", ".join(options) or "it has none") + "."
         size = str(config["rank"]) if "rank" in config else ""
-        return html.note(GOOD_FOR[adapter]), gr.Textbox(info=info), size
+        return gr.Textbox(info=info), size
 
     def cost(adapter: str, by: str, size: str, options: str, *others: Any) -> str:
         with about("train-rank"):
@@ -157,7 +162,9 @@ def _size_events(workflow: Workflow, tab: gr.Tab, form: dict[str, Any]) -> None:
         return [_shown(option, {**defaults, **PRESETS[name]}[option]) for option in _PRESET_OPTIONS]
 
     inputs = [form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
-    listen(form["adapter"].change, method, [form["adapter"]], [form["purpose"], form["options"], form["size"]])
+    listen(form["adapter"].change, purpose, [form["adapter"]], [form["purpose"]])
+    # Not when the browser fills in what it kept
+    listen(form["adapter"].input, method, [form["adapter"]], [form["options"], form["size"]])
     sites = form["others"][OTHERS.index("target_modules")]
     listen(tab.select, cost_again, inputs, [form["cost"]])
     for part in (form["adapter"], form["by"], form["size"], form["options"], sites):

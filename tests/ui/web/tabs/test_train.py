@@ -1,7 +1,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import gradio as gr
 import pytest
@@ -21,7 +21,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Job(
     id="a", concept_id="b", concept="rex", owner="", batch=None, base="toybox", fingerprint="f", recipe={},
     first_column=0, state="running", priority=0, attempts=1, max_attempts=3, worker="w", step=50, steps=200, loss=0.25,
-    error=None, created=START, started=START, ended=None, result_id=None,
+    seconds_per_step=0.6, error=None, created=START, started=START, ended=None, result_id=None,
 )  # fmt: skip
 
 
@@ -86,13 +86,13 @@ def test_presets_are_recipes():
 
 
 def test_a_job_is_told_in_words():
-    now = START + timedelta(seconds=30)
-    assert words(JOB, now) == "step 50 of 200, loss 0.250, about 2 min left"
-    assert words(replace(JOB, step=5), now) == "step 5 of 200, loss 0.250"
-    assert words(replace(JOB, step=0), now) == "getting ready"
-    assert words(replace(JOB, step=200), now) == "generating previews"
-    assert words(replace(JOB, state="queued"), now) == "waiting"
-    assert words(replace(JOB, state="failed"), now) == "failed"
+    assert words(JOB) == "step 50 of 200, loss 0.250, about 90 s left"
+    assert words(replace(JOB, seconds_per_step=6)) == "step 50 of 200, loss 0.250, about 15 min left"
+    assert words(replace(JOB, step=5, seconds_per_step=None)) == "step 5 of 200, loss 0.250"
+    assert words(replace(JOB, step=0)) == "getting ready"
+    assert words(replace(JOB, step=200)) == "generating previews"
+    assert words(replace(JOB, state="queued")) == "waiting"
+    assert words(replace(JOB, state="failed")) == "failed"
 
 
 def test_the_curve_is_thinned_and_has_a_mean():
