@@ -110,8 +110,10 @@ def words_as_token(base: Base, words: str) -> dict[str, Tensor]:
     for part, (tokenizer, encoder) in base.text_encoders.items():
         pieces = tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0]
         if not len(pieces):
-            raise StudioError("--trigger is empty. Give the trigger words.")
+            raise StudioError("The trigger words are empty. Give others with --trigger.")
         if len(pieces) > (most := longest_prompt(tokenizer)):
-            raise StudioError(f"--trigger has {len(pieces)} tokens, more than a prompt's {most}. Give fewer words.")
+            raise StudioError(
+                f"The trigger words have {len(pieces)} tokens, more than a prompt's {most}. Give fewer with --trigger."
+            )
         vectors[part] = encoder.get_input_embeddings()(pieces.to(base.device)).detach().float().cpu().clone()
     return vectors

@@ -11,21 +11,22 @@ from studio.formats.adapter_keys import SUPPORTED, is_adapter_key, split_key
 from studio.formats.safe_reading import shortened
 from studio.models.families import FAMILIES, SDXL, Family, family_of_width
 
+_BLOCKS = r"^(lora_unet_|lycoris_|(lora_)?transformer_|diffusion_model_)?transformer_blocks_\d+_"
 _SIGNS = (
     ("Stable Cascade", r"lora_prior_(unet|te)_"),
     ("AnimateDiff", r"motion_modules_|temporal_transformer"),
     ("ControlNet", r"controlnet|input_hint_block|zero_convs"),
     ("Chroma", r"distilled_guidance_layer"),
     ("Qwen-Image", r"transformer_blocks_\d+_(img|txt)_(mlp|mod)_"),
-    ("HunyuanVideo", r"individual_token_refiner|double_blocks_\d+_(img|txt)_attn_(q|k|v|proj)_"),
+    ("HunyuanVideo", r"individual_token_refiner"),
     ("Flux", r"single_transformer_blocks_|double_blocks_\d+_|single_blocks_\d+_"),
     ("Stable Diffusion 3", r"joint_(transformer_)?blocks_|lora_te3_|text_encoder_3_|attn_add_[qkv]_proj"),
-    ("Stable Diffusion 3 or Flux", r"^(lora_)?transformer_(transformer_blocks_)?\d*_?.*attn_to_(q|k|v|out)|t5xxl"),
+    ("Stable Diffusion 3 or Flux", _BLOCKS + r"attn_to_(q|k|v|out)|t5xxl"),
     ("Z-Image", r"layers_\d+_attention_to_(q|k|v|out)|(noise|context)_refiner_\d+_attention_to_"),
     ("Lumina", r"layers_\d+_attention_(qkv|out|wq|wk|wv|wo)|(noise|context)_refiner_"),
-    ("Wan", r"blocks_\d+_(self|cross)_attn_(q|k|v|o|k_img|v_img)(_|$)"),
+    ("Wan", r"blocks_\d+_(self|cross)_attn_(q|k|v|o|k_img|v_img)_(lora|diff|alpha)"),
     ("Hunyuan-DiT", r"blocks_\d+_attn[12]_(Wqkv|kv_proj|q_proj)"),
-    ("PixArt or LTX-Video", r"^((lora_)?transformer|diffusion_model)_transformer_blocks_\d+_attn[12]_|adaln_single"),
+    ("PixArt or LTX-Video", _BLOCKS + r"attn[12]_|adaln_single"),
     ("a language model", r"(^|_)model_layers_\d+_(self_attn|mlp)_"),
     (SDXL.title, r"lora_te2_|text_encoder_2_|clip_g_|add_embedding_|label_emb_"),
     (SDXL.title, r"(attentions|blocks)_\d+(_\d+)?_transformer_blocks_[1-9]"),  # SD 1.x and 2.x have one in each

@@ -24,15 +24,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             start = file.read(4)
     except (OSError, ValueError) as error:
         raise StudioError(f"{path} cannot be opened. Check the path and its permissions.") from error
-    if path.suffix.lower() in _PICKLES or start.startswith(_PICKLE_STARTS):
-        raise StudioError(
-            f"{path.name} is a pickle file, which can run any code when it is opened. Convert it to safetensors first."
-        )
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dict)
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError, AttributeError, RuntimeError) as error:
+        # Only now, since a header's length may begin as a pickle does
+        if path.suffix.lower() in _PICKLES or start.startswith(_PICKLE_STARTS):
+            raise StudioError(
+                f"{path.name} is a pickle file, which can run any code when it is opened. Convert it to safetensors "
+                "first."
+            ) from error
         raise StudioError(
             f"{path.name} is truncated, or not a safetensors file ({error}). Get another copy."
         ) from error
