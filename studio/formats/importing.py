@@ -15,7 +15,7 @@ from studio.formats.exporting import EVERY_MATRIX, METADATA
 from studio.formats.kohya import check_family, description
 from studio.formats.layer_conversion import Terms
 from studio.formats.peft import CONFIG_FILE, peft_folders, peft_layers
-from studio.formats.safe_reading import json_object, read_tensors
+from studio.formats.safe_reading import json_object, printable, read_tensors
 from studio.models.base_model import Base
 from studio.models.families import family_of
 from studio.models.prompt_windows import longest_prompt
@@ -91,7 +91,8 @@ def _check_base(base: Base, metadata: Mapping[str, str]) -> None:
     made_for = origin.get("base", base.decomposition.fingerprint)
     if made_for != base.decomposition.fingerprint:
         raise StudioError(
-            f"The file was exported from the base {origin.get('base_name')} with the fingerprint {made_for}, "
+            f"The file was exported from the base {printable(origin.get('base_name'))} with the fingerprint "
+            f"{printable(made_for)}, "
             f"and that of this base is {base.decomposition.fingerprint}. Give that base with --base."
         )
 

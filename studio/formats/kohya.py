@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from studio.formats.layer_names import kohya_names
 from studio.formats.lora_approximation import LoraApproximation
 from studio.formats.other_families import other_family
+from studio.formats.safe_reading import printable
 from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.layers.target_modules import Site
 from studio.models.families import FAMILIES, OTHER, Family
-
-_LONGEST = 1000
-"""Characters of a text that is kept from a file's metadata."""
 
 
 def kohya_tensors(plain: LoraApproximation, sites: Mapping[str, Site], family: Family) -> dict[str, Tensor]:
@@ -104,8 +102,3 @@ def description(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The descriptive entries of a file's metadata, in one line of printable characters each."""
     kept = ("ss_output_name", "ss_base_model_version", "modelspec.title", "modelspec.trigger_phrase")
     return {key: printable(metadata[key]) for key in kept if key in metadata}
-
-
-def printable(text: str) -> str:
-    """A text of a file's metadata without control characters, which would reach the terminal, and shortened."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:_LONGEST]).strip()

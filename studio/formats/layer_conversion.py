@@ -1,5 +1,6 @@
 """Converts one layer of another tool's file to the terms of studio.adapters.imported.Imported."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,11 @@ from studio.layers.target_modules import Site
 
 Terms = dict[str, Tensor]
 """The parameters of `Imported` at one site, by name."""
+_DIMENSIONS = {"turn_out": 3, "turn_in": 3, "rescale": 1, "rescale_in": 1, "bias": 1}
+"""The dimensions of the terms that are no matrices."""
+_PRODUCTS = (("up", "down"), ("first_up", "first_down", "second_up", "second_down"), ("left", "right"))
+_LARGEST = 1e15
+"""Sums of squares of such values are still finite in float32."""
 
 
 def lora(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
@@ -126,7 +132,7 @@ def _is_matrix(site: Site) -> bool:
 
 def checked(terms: Terms, site: Site) -> Terms:
     """The terms, contiguous and float32; StudioError if their shape is not the site's weight's, and for values that are
-    not finite.
+    not finite. Raises ValueError where factors or dimensions do not go together.
     """
     out_features, in_features = site.weight.shape
     found: Mapping[str, Callable[[], tuple[int, ...]]] = {
@@ -141,12 +147,24 @@ def checked(terms: Terms, site: Site) -> Terms:
         "rescale_in": lambda: (out_features, len(terms["rescale_in"])),
         "bias": lambda: (terms["bias"].numel(), in_features),
     }
+    if any(tensor.ndim != _DIMENSIONS.get(name, 2) for name, tensor in terms.items()):
+        raise ValueError("a term has other dimensions")
     for name, shape in found.items():
         if name in terms and shape() != (out_features, in_features):
             raise misfit(site, f"it changes a weight of {_by(shape())}")
-    if not all(bool(tensor.isfinite().all()) for tensor in terms.values()):
-        raise StudioError(f"The file is invalid: {site.name} has NaN or infinite values. Get another copy.")
+    if not all(_largest(terms, *names) < _LARGEST for names in [*_PRODUCTS, *((name,) for name in terms)]):
+        raise StudioError(
+            f"The file is invalid: {site.name} has values that are not finite, or too large for a weight. Get another "
+            "copy."
+        )
     return {name: tensor.float().contiguous() for name, tensor in terms.items()}
+
+
+def _largest(terms: Terms, *names: str) -> float:
+    """A bound of the product of these terms; 0 where one is not there, and NaN where a value is."""
+    found = [terms[name].abs().max().item() for name in names if name in terms]
+    rank = len(terms[names[-1]]) if len(found) > 1 else 1
+    return rank * math.prod(found) if len(found) == len(names) else 0
 
 
 def _product(up: Tensor, down: Tensor) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from studio.formats.layer_places import LayerPlaces
 from studio.formats.lora_approximation import LoraApproximation
 from studio.formats.other_families import refuse_other_kinds
 from studio.formats.peft_config import configure
-from studio.formats.safe_reading import read_json, read_tensors
+from studio.formats.safe_reading import printable, read_json, read_tensors
 from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.layers.target_modules import Site
 from studio.models.families import Family
@@ -73,8 +73,8 @@ def peft_layers(folder: Path, sites: Mapping[str, Site], family: Family) -> dict
         config = read_json(own / CONFIG_FILE)
         if config.get("peft_type") not in _KNOWN:
             raise StudioError(
-                f"The PEFT type {config.get('peft_type')} of {own} is not supported. Supported are LoRA, LoHa, "
-                "LoKr, OFT, GLoRA and IA3."
+                f"The PEFT type {printable(config.get('peft_type'))} of {own} is not supported. Supported are LoRA, "
+                "LoHa, LoKr, OFT, GLoRA and IA3."
             )
         found = _part_layers(own, config, places, family)
         if twice := next((layer.key for name, layer in found.items() if name in layers), None):

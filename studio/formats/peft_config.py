@@ -25,8 +25,8 @@ def configure(layer: Layer, path: str, config: Mapping[str, Any]) -> None:
     """
     if str(config.get("init_lora_weights")).lower().startswith(_CHANGED_BASES):
         raise StudioError(
-            f"The adapter was initialised by {config['init_lora_weights']}, which changes the base, and its file lacks "
-            "that change. Save it with PEFT's path_initial_model_for_weight_conversion."
+            f"The adapter was initialised by {_shortened(config['init_lora_weights'])}, which changes the base, and "
+            "its file lacks that change. Save it with PEFT's path_initial_model_for_weight_conversion."
         )
     layer.feedforward = _is_feedforward(path, config.get("feedforward_modules"))
     if "oft_block_size" in config:

@@ -12,6 +12,9 @@ from concepts.errors import StudioError
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(dp0", b"(lp0")
 
+_LONGEST = 1000
+"""Characters of a text that is kept from a file."""
+
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """A safetensors file's tensors by key, and its metadata.
@@ -79,3 +82,8 @@ def shortened(key: str) -> str:
     """A key for an error message: printable, in quotes, and of at most 80 characters."""
     text = repr(key)
     return text if len(text) <= 80 else f"{text[:40]}…{text[-38:]}"
+
+
+def printable(text: Any) -> str:
+    """What a file says, as a text without control characters, which would reach the terminal, and shortened."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:_LONGEST]).strip()

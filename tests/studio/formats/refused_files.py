@@ -64,7 +64,7 @@ METADATA = {
         peft(peft_type="OFT", oft_block_size=8, num_cayley_neumann_terms=10**9),
         "num_cayley_neumann_terms is 1000000000",
     ),
-    "PEFT, PiSSA": (peft(init_lora_weights="pissa_niter_4"), "initialised by pissa_niter_4, which changes the base"),
+    "PEFT, PiSSA": (peft(init_lora_weights="pissa_niter_4"), "initialised by 'pissa_niter_4', which changes the base"),
 }
 
 VALUES = {
@@ -106,6 +106,8 @@ VALUES = {
     "two types": (tensors({**kohya(QUERY), f"{FLAT}.diff": random(32, 32)}), "tensors of two adapter types"),
     "a whole weight": (tensors({f"{FLAT}.weight": random(32, 32)}), "has a whole weight"),
     "oft_diag": (tensors({f"{FLAT}.oft_diag": random(4, 8, 8)}), "are no rotations"),
+    "OFT of other dimensions": (tensors({f"{FLAT}.oft_R.weight": random(4, 28, 1, 1)}), "inconsistent shapes"),
+    "too large": (with_value(1e20, "lora_up.weight"), "not finite, or too large for a weight"),
     "OFT of another size": (tensors({f"{FLAT}.oft_blocks": random(4, 7, 7)}), "does not fit this base"),
     "BOFT of another size": (tensors({f"{FLAT}.oft_blocks": random(3, 4, 4, 4)}), "does not fit this base"),
     "BOFT of too many stages": (tensors({f"{FLAT}.oft_blocks": random(5, 8, 4, 4)}), "does not fit this base"),
