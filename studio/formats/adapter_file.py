@@ -97,8 +97,8 @@ def _configs(name: str, metadata: Mapping[str, str]) -> dict[str, dict[str, Any]
     configs: dict[str, dict[str, Any]] = {}
     if _METADATA in metadata:
         for key, value in json_object(metadata[_METADATA], f"The metadata {_METADATA} of {name}").items():
-            part, _, option = key.partition(".")
-            configs.setdefault(part, {})[option] = value
+            part, dot, option = key.partition(".")
+            configs.setdefault(part if dot else "", {})[option if dot else part] = value
         return configs
     for key, value in metadata.items():
         part = next((part for part in _PARTS if key.startswith(f"{part}.")), "")

@@ -17,7 +17,6 @@ from studio.composition import sharing_notes
 from studio.composition.loaded_concept import LoadedConcept, load_concept
 from studio.composition.merge import MergeCache
 from studio.composition.merge_config import MergeConfig, refuse_parameters
-from studio.formats.other_families import kind_of
 from studio.models.base_model import Base, generate, load_base
 from studio.models.generation_request import GenerationRequest
 from studio.models.layer_strengths import Strength, check_strength
@@ -243,6 +242,13 @@ def _read_file(name: str) -> TrainedConcept:
         data = read_file(storage_path(name))
     except UnavailableError as error:
         raise StudioError(f"{name} cannot be read. Give a file that studio merge wrote.") from error
-    if kind := kind_of(data):
-        raise StudioError(f"{name} is {kind} of another tool. Add it to the library first, with studio import.")
-    return from_bytes(data, name)
+    try:
+        return from_bytes(data, name)
+    except StudioError as error:
+        from studio.formats.other_families import kind_of  # here, since generating otherwise needs no formats
+
+        if kind := kind_of(data):
+            raise StudioError(
+                f"{name} is {kind} of another tool. Add it to the library first, with studio import."
+            ) from error
+        raise

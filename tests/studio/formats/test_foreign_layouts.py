@@ -67,6 +67,11 @@ ALPHAS: dict[str, tuple[Tensors, dict[str, str], dict[str, float]]] = {
         {"lora_adapter_metadata": '{"unet.r": 4, "unet.lora_alpha": 2}'},
         {QUERY: HALF},
     ),
+    "as JSON, without a part": (
+        spelled({QUERY: f"unet.{QUERY}"}, A_B, None),
+        {"lora_adapter_metadata": '{"r": 4, "lora_alpha": 2}'},
+        {QUERY: HALF},
+    ),
     "flat": (
         spelled({QUERY: f"unet.{QUERY}", TEXT: f"text_encoder.{TEXT}"}, A_B, None),
         {"unet.r": "4", "unet.lora_alpha": "2", "text_encoder.r": "4", "text_encoder.lora_alpha": "8"},
