@@ -10,6 +10,7 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.formats.adapter_keys import split_key
 from studio.formats.imported_layer import Layer
+from studio.formats.layer_names import field_path
 from studio.formats.layer_places import LayerPlaces
 from studio.formats.other_families import refuse_family, refuse_other_kinds, unknown_key
 from studio.formats.peft_config import configure
@@ -52,7 +53,7 @@ def read_layers(
     places, configs = LayerPlaces(sites, family), _configs(name, metadata)
 
     def set_up(layer: Layer, site: Site) -> None:
-        configure(layer, site.name.removeprefix(f"{site.part}."), configs.get(site.part, configs.get("", {})))
+        configure(layer, field_path(site), configs.get(site.part, configs.get("", {})))
 
     layers = gather(name, own, places.find, lambda layer, place: set_up(layer, sites[place]), family)
     notes = _notes(own, layers, "text_encoder_2" in places.parts)

@@ -25,6 +25,14 @@ _NEEDED = {
     "bias": (("bias",),),
 }
 """The tensors that each adapter type needs: one of every group."""
+_EITHER = {
+    "lokr": (("w1", {"w1_a", "w1_b"}), ("w2", {"w2_a", "w2_b", "t2"})),
+    "output_oft": (("blocks", {"rotations"}),),
+    "peft_glora": tuple((f"{path}.X", {f"{path}.Xd", f"{path}.Xu"}) for path in "ABCDE"),
+}
+"""Tensors that replace others, of which a layer has one kind."""
+_RANKED = {"lora": "down", "loha": "w1_b"}
+"""The factor with as many rows as the rank."""
 
 Reader = Callable[[Mapping[str, Tensor], "Layer", Site], Terms]
 _READERS: dict[str, Reader] = {
@@ -100,7 +108,8 @@ class Layer:
         found: Terms = {}
         try:
             for algorithm, held in self.held.items():
-                self._check(algorithm, held)
+                self._check_complete(algorithm, held)
+                self._check_form(algorithm, held)
                 found |= self._read(algorithm, held, site)
             if self.magnitude is not None:
                 found["magnitude"] = layer_conversion.magnitude(self.magnitude, site)
@@ -112,7 +121,7 @@ class Layer:
                 f"The file is invalid: the tensors of {self.key} have inconsistent shapes. Get another copy."
             ) from error
 
-    def _check(self, algorithm: str, held: Mapping[str, Tensor]) -> None:
+    def _check_complete(self, algorithm: str, held: Mapping[str, Tensor]) -> None:
         if algorithm == "ia3" and "on_input" not in held:
             raise StudioError(
                 f"{self.key} has a whole weight, as PEFT's modules_to_save leaves it, which is not supported. Save the "
@@ -124,15 +133,23 @@ class Layer:
                     f"The file is incomplete: {self.key} lacks its {algorithm} tensor {' or '.join(group)}. "
                     "Get another copy."
                 )
+
+    def _check_form(self, algorithm: str, held: Mapping[str, Tensor]) -> None:
+        """Raise StudioError for a layer in two forms, and for another rank than its configuration's."""
         matrices = [algorithm for algorithm in self.held if algorithm != "bias"]
         if len(matrices) > 1:
             raise StudioError(
                 f"The file is invalid: {self.key} has tensors of two adapter types, {' and '.join(matrices)}. "
                 "Get another copy."
             )
-        if algorithm == "lora" and self.rank is not None and held["down"].shape[0] != self.rank:
+        if both := next(
+            (role for role, others in _EITHER.get(algorithm, ()) if role in held and others & held.keys()), None
+        ):
+            raise StudioError(f"The file is invalid: {self.key} has {both} whole and as factors. Get another copy.")
+        factor = held.get(_RANKED.get(algorithm, ""))
+        if factor is not None and self.rank is not None and factor.shape[0] != self.rank:
             raise StudioError(
-                f"The file is invalid: {self.key} has rank {held['down'].shape[0]}, and by its configuration rank "
+                f"The file is invalid: {self.key} has rank {factor.shape[0]}, and by its configuration rank "
                 f"{self.rank:g}. Get another copy."
             )
 

@@ -103,6 +103,15 @@ VALUES = {
         tensors({**spelled({QUERY: f"unet.{QUERY}"}, A_B), **kohya(QUERY)}),
         "has the layer .* twice",
     ),
+    "LoKr whole and as factors": (
+        tensors(
+            {
+                f"{FLAT}.lokr_{role}": torch.ones(shape)
+                for role, shape in (("w1", (4, 4)), ("w1_a", (4, 2)), ("w1_b", (2, 4)), ("w2", (8, 8)))
+            }
+        ),
+        "has w1 whole and as factors",
+    ),
     "two types": (tensors({**kohya(QUERY), f"{FLAT}.diff": random(32, 32)}), "tensors of two adapter types"),
     "a whole weight": (tensors({f"{FLAT}.weight": random(32, 32)}), "has a whole weight"),
     "oft_diag": (tensors({f"{FLAT}.oft_diag": random(4, 8, 8)}), "are no rotations"),

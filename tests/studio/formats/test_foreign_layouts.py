@@ -67,6 +67,15 @@ ALPHAS: dict[str, tuple[Tensors, dict[str, str], dict[str, float]]] = {
         {"lora_adapter_metadata": '{"unet.r": 4, "unet.lora_alpha": 2}'},
         {QUERY: HALF},
     ),
+    "by patterns": (
+        spelled({QUERY: f"unet.{QUERY}", TEXT: f"text_encoder.text_model.{TEXT}"}, A_B, None),
+        {
+            "lora_adapter_metadata": '{"unet.r": 4, "unet.lora_alpha": 4, "unet.alpha_pattern": {"attn1.to_q": 2}, '
+            '"text_encoder.r": 9, "text_encoder.rank_pattern": {"text_model.encoder.layers.0.self_attn.q_proj": 4}, '
+            '"text_encoder.lora_alpha": 8, "text_encoder.use_rslora": true}'
+        },
+        {QUERY: HALF, TEXT: 4},
+    ),
     "as JSON, without a part": (
         spelled({QUERY: f"unet.{QUERY}"}, A_B, None),
         {"lora_adapter_metadata": '{"r": 4, "lora_alpha": 2}'},
