@@ -249,6 +249,6 @@ def _read_file(name: str) -> TrainedConcept:
 
         if kind := kind_of(data):
             raise StudioError(
-                f"{name} is {kind} of another tool. Add it to the library first, with studio import."
+                f"{name} is {kind} of another tool. Add it to the library first: studio import."
             ) from error
         raise
