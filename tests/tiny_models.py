@@ -24,6 +24,11 @@ SIDE = 16
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     """The tiny base: pictures of 16x16, 40 sites, of which the narrowest has 32 columns."""
+    return write_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def write_tiny(folder: Path) -> Path:
+    """The tiny base as this folder."""
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(TOYBOX / "tokenizer")
     parts: dict[str, Any] = {
@@ -35,7 +40,6 @@ def tiny_folder(tmp_path_factory) -> Path:
         "safety_checker": None,
         "feature_extractor": None,
     }
-    folder = tmp_path_factory.mktemp("models") / "tiny"
     StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained(folder)
     return folder
 

@@ -16,7 +16,7 @@ WIDEST_PRODUCT = 4
 
 
 class Imported(Adapter):
-    """A LoRA, LoHa, LoKr, OFT, DoRA or difference file: W' = W + the sum of a site's terms.
+    """A LoRA, LoHa, LoKr, OFT, GLoRA, (IA)³, DoRA or difference file: W' = W + the sum of a site's terms.
 
     Each site has some of these terms, whose shapes are in the configuration; scales are multiplied in:
 
@@ -24,9 +24,10 @@ class Imported(Adapter):
     - `first_up`, `first_down`, `second_up`, `second_down`: (first_up first_down) ⊙ (second_up second_down). LoHa.
     - `left` (a, b) and `right` (out / a, in / b): left ⊗ right. LoKr.
     - `turn_out` (n, s, s) with n s = out: blockdiag(turn_out) W, a rotation of the output less the identity. LyCORIS'
-      OFT; `rescale` (out,) then scales the rows.
+      OFT.
     - `turn_in` (n, s, s) with n s = in: W blockdiag(turn_in), the same on the input. PEFT's OFT.
     - `difference` (out, in), also that of a norm's weights (features, 1).
+    - `rescale` (out,) and `rescale_in` (in,): the rows and columns of W + all of this are multiplied by these. (IA)³.
     - `magnitude` (out, 1) or (1, in): the rows or columns of W + all of this are rescaled to these norms. DoRA.
     - `bias` (out,): added to the bias.
 
@@ -95,6 +96,8 @@ class Imported(Adapter):
             change = change + terms["difference"]
         if "rescale" in terms:
             change = terms["rescale"][:, None] * (frozen + change) - frozen
+        if "rescale_in" in terms:
+            change = (frozen + change) * terms["rescale_in"] - frozen
         if "magnitude" in terms:
             change = _rescaled(terms["magnitude"], frozen + change) - frozen
         return strength * change
@@ -132,7 +135,8 @@ def _hadamard(terms: dict[str, Tensor], strength: float, side: int) -> LowRank |
 def _rescaled(magnitude: Tensor, adapted: Tensor) -> Tensor:
     """The rows or columns of a weight (out, in) rescaled to the norms (out, 1) or (1, in)."""
     along = 0 if magnitude.shape[0] == 1 else 1
-    return magnitude * adapted / adapted.norm(dim=along, keepdim=True)
+    norm = adapted.norm(dim=along, keepdim=True)
+    return magnitude * adapted / norm.clamp_min(torch.finfo(norm.dtype).tiny)  # rows of zeros stay so
 
 
 def _blocks_times(blocks: Tensor, matrix: Tensor) -> Tensor:

@@ -1,20 +1,14 @@
 """diffusers' layout, for `load_lora_weights`: PEFT's tensors of all parts in one file."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from studio.formats.imported_layer import Layer
 from studio.formats.layer_names import field_path
 from studio.formats.lora_approximation import LoraApproximation
-from studio.formats.peft_layers import gather, layer_places
 from studio.layers.target_modules import Site
-
-_PARTS = ("text_encoder_2.", "text_encoder.", "unet.")
-_METADATA = "lora_adapter_metadata"
 
 
 def diffusers_tensors(plain: LoraApproximation, sites: Mapping[str, Site]) -> dict[str, Tensor]:
@@ -40,28 +34,3 @@ def peft_factors(site: Site, low_rank: Any) -> tuple[Tensor, Tensor]:
         kernel = site.module.weight.shape[1:]
         return low_rank.down.unflatten(1, kernel), low_rank.up[:, :, None, None]
     return low_rank.down, low_rank.up
-
-
-def diffusers_layers(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], sites: Mapping[str, Site]
-) -> dict[str, Layer]:
-    """A file's layers by the base's site names; keys without a part are the UNet's, as in diffusers.
-
-    Raises StudioError for keys of no layer or of no known kind.
-    """
-    places, configs = layer_places(sites), _configs(metadata)
-    by_part: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        prefix = next((prefix for prefix in _PARTS if key.startswith(prefix)), "")
-        by_part.setdefault(prefix.rstrip(".") or "unet", {})[key.removeprefix(prefix)] = tensor
-    found = [gather(part, own, places, configs.get(part, {})) for part, own in by_part.items()]
-    return {name: layer for layers in found for name, layer in layers.items()}
-
-
-def _configs(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The PEFT configuration of each part, where the file has them."""
-    configs: dict[str, dict[str, Any]] = {}
-    for key, value in json.loads(metadata.get(_METADATA, "{}")).items():
-        part, _, option = key.partition(".")
-        configs.setdefault(part, {})[option] = value
-    return configs

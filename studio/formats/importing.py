@@ -1,8 +1,7 @@
 """Imports other tools' files as concepts of a base."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,71 +10,89 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.imported import Imported
-from studio.formats.diffusers import diffusers_layers
+from studio.formats.adapter_file import AdapterFile, read_layers
 from studio.formats.exporting import EVERY_MATRIX, METADATA
-from studio.formats.imported_layer import Layer
-from studio.formats.kohya import check_family, description, is_kohya, kohya_layers
+from studio.formats.kohya import check_family, description
 from studio.formats.layer_conversion import Terms
 from studio.formats.peft import CONFIG_FILE, peft_folders, peft_layers
-from studio.formats.safe_reading import read_tensors
-from studio.layers.target_modules import Site
+from studio.formats.safe_reading import json_object, printable, read_tensors
 from studio.models.base_model import Base
 from studio.models.families import family_of
+from studio.models.prompt_windows import longest_prompt
 
 _RAW_PEFT = "base_model.model."
+_KOHYA = ("lora_unet_", "lora_te", "lycoris_", "oft_unet_")
+
+
+@dataclass(frozen=True)
+class ImportedFile:
+    """A file's layers as a concept without tokens; the embeddings that are bundled with it, each by name with its
+    tensors by key; and what a person should know of it.
+    """
+
+    concept: TrainedConcept
+    embeddings: dict[str, dict[str, Tensor]]
+    notes: tuple[str, ...]
 
 
 def import_concept(base: Base, source: Path, metadata: Mapping[str, Any]) -> TrainedConcept:
-    """A LoRA, LoHa, LoKr, OFT or difference file as a concept of this base, without a token of its own.
+    """`read_adapter`'s concept, without a token of its own."""
+    return read_adapter(base, source, metadata).concept
 
-    `source` is a .safetensors file in kohya's, LyCORIS' or diffusers' layout, or a folder that PEFT wrote; `metadata`
-    becomes the concept's, together with the file's own. Raises StudioError, with the reason, for a pickle, a truncated
-    file, one of another base or family, and for shapes and keys that do not fit.
+
+def read_adapter(base: Base, source: Path, metadata: Mapping[str, Any]) -> ImportedFile:
+    """A file of LoRA, LoHa, LoKr, OFT, BOFT, GLoRA, (IA)³, DoRA or differences as a concept of this base.
+
+    `source` is a .safetensors file in the layout of kohya, LyCORIS, OneTrainer, ComfyUI, the original code or
+    diffusers, or a folder that PEFT wrote; `metadata` becomes the concept's, together with the file's own. Raises
+    StudioError, with the reason, for a pickle, a truncated file, one of another base or family, an unknown layout, and
+    for shapes and keys that do not fit.
     """
     sites = base.sites_of(EVERY_MATRIX)
-    layers, layout, file_metadata = _layers(base, source, sites)
-    if not layers:
+    file, layout, file_metadata = _read(base, source)
+    if not file.layers:
         raise StudioError(f"{source} has no adapted layers. Give a file of an adapter.")
-    terms = {name: layer.terms(sites[name]) for name, layer in layers.items()}
+    terms = {name: layer.terms(sites[name]) for name, layer in file.layers.items()}
     origin = {"file": source.name, "layout": layout, "layers": len(terms), **file_metadata}
-    return TrainedConcept(
+    concept = TrainedConcept(
         base=base.decomposition.fingerprint,
         adapter="imported",
         config=asdict(Imported.of(_kinds(base, terms), terms)),
         adapters=terms,
         metadata={**metadata, "imported": origin},
     )
+    return ImportedFile(concept, file.embeddings, tuple(file.notes))
 
 
-def _layers(base: Base, source: Path, sites: Mapping[str, Site]) -> tuple[dict[str, Layer], str, dict[str, Any]]:
-    """The file's layers by site name, its layout, and its own metadata."""
+def _read(base: Base, source: Path) -> tuple[AdapterFile, str, dict[str, Any]]:
+    """What the file has for the base, its layout, and its own metadata."""
+    sites, family = base.sites_of(EVERY_MATRIX), family_of(base.parts)
     if source.is_dir():
         if not peft_folders(source):
             raise StudioError(f"{source} has no {CONFIG_FILE}. Give a .safetensors file, or a folder that PEFT wrote.")
-        return peft_layers(source, sites), "peft", {}
+        return AdapterFile(peft_layers(source, sites, family)), "peft", {}
     tensors, metadata = read_tensors(source)
     _check_base(base, metadata)
-    family = family_of(base.parts)
     check_family(metadata, family)
     if any(key.startswith(_RAW_PEFT) for key in tensors):
         raise StudioError(
             f"{source.name} is a part of a PEFT folder and needs {CONFIG_FILE} beside it. Give the folder."
         )
-    if is_kohya(list(tensors)):
-        return kohya_layers(tensors, sites, family), "kohya", description(metadata)
-    return diffusers_layers(tensors, metadata, sites), "diffusers", description(metadata)
+    layout = "kohya" if any(key.startswith(_KOHYA) for key in tensors) else "diffusers"
+    return read_layers(source.name, tensors, metadata, sites, family), layout, description(metadata)
 
 
 def _check_base(base: Base, metadata: Mapping[str, str]) -> None:
     """Raise StudioError where the studio itself exported the file from another base."""
     try:
-        origin = json.loads(metadata.get(METADATA, "{}"))
-    except ValueError:
-        origin = {}
+        origin = json_object(metadata.get(METADATA, "{}"), METADATA)
+    except StudioError:  # not the studio's own, and nothing depends on it
+        return
     made_for = origin.get("base", base.decomposition.fingerprint)
     if made_for != base.decomposition.fingerprint:
         raise StudioError(
-            f"The file was exported from the base {origin.get('base_name')} with the fingerprint {made_for}, "
+            f"The file was exported from the base {printable(origin.get('base_name'))} with the fingerprint "
+            f"{printable(made_for)}, "
             f"and that of this base is {base.decomposition.fingerprint}. Give that base with --base."
         )
 
@@ -88,12 +105,16 @@ def _kinds(base: Base, terms: Mapping[str, Terms]) -> tuple[str, ...]:
 def words_as_token(base: Base, words: str) -> dict[str, Tensor]:
     """The frozen embeddings (n, d) of some words by text encoder, as the vectors of a token that stands for them.
 
-    Raises StudioError for words without tokens.
+    Raises StudioError for words without tokens, or with more than a prompt holds.
     """
     vectors = {}
     for part, (tokenizer, encoder) in base.text_encoders.items():
         pieces = tokenizer(words, add_special_tokens=False, return_tensors="pt").input_ids[0]
         if not len(pieces):
-            raise StudioError("--trigger is empty. Give the trigger words.")
+            raise StudioError("The trigger words are empty. Give others with --trigger.")
+        if len(pieces) > (most := longest_prompt(tokenizer)):
+            raise StudioError(
+                f"The trigger words have {len(pieces)} tokens, more than a prompt's {most}. Give fewer with --trigger."
+            )
         vectors[part] = encoder.get_input_embeddings()(pieces.to(base.device)).detach().float().cpu().clone()
     return vectors

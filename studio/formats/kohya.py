@@ -8,33 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from concepts.errors import StudioError
-from studio.formats.imported_layer import Layer
-from studio.formats.layer_names import field_path, kohya_names
+from studio.formats.layer_names import kohya_names
 from studio.formats.lora_approximation import LoraApproximation
+from studio.formats.other_families import other_family
+from studio.formats.safe_reading import printable
 from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.layers.target_modules import Site
-from studio.models.families import FAMILIES, OTHER, SDXL, Family
-
-_ROLES = {
-    "lora_up.weight": ("lora", "up"),
-    "lora_down.weight": ("lora", "down"),
-    "lora_mid.weight": ("lora", "mid"),
-    **{f"hada_{role}": ("loha", role) for role in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
-    **{f"lokr_{role}": ("lokr", role) for role in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
-    "oft_blocks": ("output_oft", "blocks"),
-    "rescale": ("output_oft", "rescale"),
-    "diff": ("difference", "weight"),
-    "w_norm": ("difference", "weight"),
-    "diff_b": ("bias", "bias"),
-    "b_norm": ("bias", "bias"),
-}
-_PREFIXES = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lycoris_")
-
-
-def is_kohya(keys: list[str]) -> bool:
-    """Whether a file's keys are of this layout."""
-    return any(key.startswith(_PREFIXES) for key in keys)
+from studio.models.families import FAMILIES, OTHER, Family
 
 
 def kohya_tensors(plain: LoraApproximation, sites: Mapping[str, Site], family: Family) -> dict[str, Tensor]:
@@ -102,52 +82,13 @@ def _legacy_hash(data: bytes) -> str:
     return hashlib.sha256(data[0x100000:0x110000]).hexdigest()[:8]
 
 
-def kohya_layers(tensors: Mapping[str, Tensor], sites: Mapping[str, Site], family: Family) -> dict[str, Layer]:
-    """A file's layers by the base's site names. Raises StudioError for keys of no layer or of no known kind."""
-    places = {kohya: name for name, kohya in kohya_names(sites, family).items()}
-    for name, site in sites.items():  # SDXL's UNet by diffusers' names too, modules by theirs, LyCORIS' own prefix
-        for path in (field_path(site), name.removeprefix(f"{site.part}.")):
-            flat = path.replace(".", "_")
-            places.setdefault(f"{family.prefixes[site.part]}_{flat}", name)
-            if site.part == "unet":
-                places.setdefault(f"lycoris_{flat}", name)
-    layers: dict[str, Layer] = {}
-    for key, tensor in tensors.items():
-        module, _, role = key.partition(".")
-        if module not in places:
-            raise StudioError(_unknown(module, family))
-        layer = layers.setdefault(places[module], Layer(module))
-        if role == "alpha":
-            layer.alpha = tensor
-        elif role == "dora_scale":
-            layer.magnitude = tensor
-        elif role in _ROLES:
-            layer.put(*_ROLES[role], tensor)
-        else:
-            raise StudioError(
-                f"The adapter type of {key} is not supported. Supported are LoRA, LoCon, LoHa, LoKr, OFT, DoRA "
-                "and full."
-            )
-    return layers
-
-
-def _unknown(module: str, family: Family) -> str:
-    of_two = module.startswith(("lora_te1_", "lora_te2_"))
-    if module.startswith("lora_te") and of_two is not (family is SDXL):
-        other = SDXL.title if of_two else "a model with one text encoder"
-        return f"The file is for {other}, and this base is {family.title}. Give a base of that family with --base."
-    return f"This base, {family.title}, has no layer {module}. Give a base of the file's family with --base."
-
-
 def check_family(metadata: Mapping[str, str], family: Family) -> None:
     """Raise StudioError where a file's metadata names another family than the base's."""
     version = metadata.get("ss_base_model_version", "")
     architecture = metadata.get("modelspec.architecture", "")
     named = next((known for known in FAMILIES if _names(known, version, architecture)), None)
     if named is not None and named is not family and family is not OTHER:
-        raise StudioError(
-            f"The file is for {named.title}, and this base is {family.title}. Give a base of that family with --base."
-        )
+        raise other_family(named.title, family)
 
 
 def _names(family: Family, version: str, architecture: str) -> bool:
@@ -158,6 +99,6 @@ def _names(family: Family, version: str, architecture: str) -> bool:
 
 
 def description(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The descriptive entries of a file's metadata."""
+    """The descriptive entries of a file's metadata, in one line of printable characters each."""
     kept = ("ss_output_name", "ss_base_model_version", "modelspec.title", "modelspec.trigger_phrase")
-    return {key: metadata[key] for key in kept if key in metadata}
+    return {key: printable(metadata[key]) for key in kept if key in metadata}

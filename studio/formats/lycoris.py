@@ -73,7 +73,7 @@ def _own_terms(adapter: Adapter, site: Site, strength: float) -> Terms:
         "left" in terms and isinstance(site.module, nn.Conv2d) and (site.module.in_channels % terms["left"].shape[1])
     )
     # DoRA's magnitudes of rows are read in another way by each tool
-    if not (undivided or {"turn_in", "turn_out", "rescale", "magnitude"} & terms.keys()):
+    if not (undivided or {"turn_in", "turn_out", "rescale", "rescale_in", "magnitude"} & terms.keys()):
         return terms
     kept = {"bias": terms["bias"]} if "bias" in terms else {}
     return {"difference": adapter.delta(site.weight, strength), **kept}

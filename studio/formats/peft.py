@@ -1,26 +1,31 @@
 """PEFT's layout: a folder for each part of the model, with its configuration and its tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftType
+from peft import LoraConfig
 from torch import Tensor
 
 from concepts.errors import StudioError
+from studio.formats.adapter_file import gather
+from studio.formats.adapter_keys import split_key
 from studio.formats.diffusers import peft_factors
 from studio.formats.imported_layer import Layer
+from studio.formats.layer_places import LayerPlaces
 from studio.formats.lora_approximation import LoraApproximation
-from studio.formats.peft_layers import gather, layer_places, split_key
-from studio.formats.safe_reading import read_json, read_tensors
+from studio.formats.other_families import refuse_other_kinds
+from studio.formats.peft_config import configure
+from studio.formats.safe_reading import printable, read_json, read_tensors
 from studio.formats.safetensors_bytes import safetensors_bytes
 from studio.layers.target_modules import Site
+from studio.models.families import Family
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_KNOWN = {PeftType.LORA, PeftType.LOHA, PeftType.LOKR, PeftType.OFT}
+_KNOWN = ("LORA", "LOHA", "LOKR", "OFT", "GLORA", "IA3")
 
 
 def write_peft(
@@ -56,33 +61,51 @@ def peft_folders(folder: Path) -> list[Path]:
     return sorted(config.parent for pattern in (CONFIG_FILE, f"*/{CONFIG_FILE}") for config in folder.glob(pattern))
 
 
-def peft_layers(folder: Path, sites: Mapping[str, Site]) -> dict[str, Layer]:
+def peft_layers(folder: Path, sites: Mapping[str, Site], family: Family) -> dict[str, Layer]:
     """The layers, by the base's site names, of a folder that PEFT wrote, or of its subfolders.
 
-    Raises StudioError for other methods than LoRA, LoHa, LoKr and OFT, and for keys of no layer.
+    Raises StudioError for other methods than LoRA, LoHa, LoKr, OFT, GLoRA and (IA)³, for a configuration that is
+    invalid, and for keys of no layer.
     """
+    places = LayerPlaces(sites, family)
     layers: dict[str, Layer] = {}
     for own in peft_folders(folder):
         config = read_json(own / CONFIG_FILE)
         if config.get("peft_type") not in _KNOWN:
             raise StudioError(
-                f"The PEFT type {config.get('peft_type')} of {own} is not supported. Supported are LoRA, LoHa, "
-                "LoKr and OFT."
+                f"The PEFT type {printable(config.get('peft_type'))} of {own} is not supported. Supported are LoRA, "
+                "LoHa, LoKr, OFT, GLoRA and IA3."
             )
-        layers |= _part_layers(own, config, sites)
+        found = _part_layers(own, config, places, family)
+        if twice := next((layer.key for name, layer in found.items() if name in layers), None):
+            raise StudioError(f"{folder} has the layer {twice} in two folders. Give one of them.")
+        layers |= found
     return layers
 
 
-def _part_layers(folder: Path, config: Mapping[str, Any], sites: Mapping[str, Site]) -> dict[str, Layer]:
-    tensors, _ = read_tensors(folder / TENSOR_FILE)
-    places = layer_places(sites)
-    part = _part(folder.name, [key.removeprefix(_PREFIX) for key in tensors], places)
-    return gather(part, {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items()}, places, config)
+def _part_layers(folder: Path, config: Mapping[str, Any], places: LayerPlaces, family: Family) -> dict[str, Layer]:
+    if not (folder / TENSOR_FILE).exists():
+        pickle = "its adapter_model.bin is a pickle, which can run any code when it is opened"
+        raise StudioError(
+            f"{folder} has no {TENSOR_FILE}{f', and {pickle}' if (folder / 'adapter_model.bin').exists() else ''}. "
+            "Save it with PEFT's save_pretrained(safe_serialization=True)."
+        )
+    stored, _ = read_tensors(folder / TENSOR_FILE)
+    tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in stored.items()}
+    refuse_other_kinds(TENSOR_FILE, tensors)
+    part = _part(folder.name, tensors, places)
+    return gather(
+        f"{folder.name}/{TENSOR_FILE}",
+        tensors,
+        lambda module: places.find_below(part, module),
+        lambda layer, _: configure(layer, layer.key, config),
+        family,
+    )
 
 
-def _part(name: str, keys: list[str], places: Mapping[tuple[str, str], str]) -> str:
-    """The part that the tensors adapt: by the folder's name, else the first that has their layer."""
-    parts = list(dict.fromkeys(part for part, _ in places))
-    if name in parts or not keys:
-        return name if name in parts else "unet"
-    return next((part for part in parts if (part, split_key(part, keys[0])[0]) in places), "unet")
+def _part(name: str, keys: Iterable[str], places: LayerPlaces) -> str:
+    """The part that the tensors adapt: by the folder's name, else the one that has most of their layers."""
+    modules = [split_key(key)[0] for key in keys]
+    if name in places.parts:
+        return name
+    return max(places.parts, key=lambda part: sum(places.find_below(part, module) is not None for module in modules))

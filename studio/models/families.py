@@ -29,7 +29,7 @@ OTHER = Family("another size of Stable Diffusion", "other", "stable-diffusion-ot
 
 FAMILIES = (SD15, SD21, SDXL, OTHER)
 
-_BY_WIDTH = {768: SD15, 1024: SD21}
+_BY_WIDTH = {768: SD15, 1024: SD21, 2048: SDXL}
 
 
 def family_of(parts: Mapping[str, nn.Module]) -> Family:
@@ -37,4 +37,10 @@ def family_of(parts: Mapping[str, nn.Module]) -> Family:
     if "text_encoder_2" in parts:
         return SDXL
     config: Any = parts["unet"].config
-    return _BY_WIDTH.get(config.cross_attention_dim, OTHER)
+    found = family_of_width(config.cross_attention_dim)
+    return OTHER if found in (None, SDXL) else found
+
+
+def family_of_width(width: int) -> Family | None:
+    """The published family whose cross-attention reads contexts of this width; None for other widths."""
+    return _BY_WIDTH.get(width)

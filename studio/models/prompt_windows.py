@@ -13,6 +13,11 @@ Window = list[tuple[int, float]]
 """Token ids with their weights, without start and end."""
 
 
+def longest_prompt(tokenizer: Any) -> int:
+    """How many tokens a prompt may have."""
+    return MAX_WINDOWS * (tokenizer.model_max_length - 2)
+
+
 def windows_of(tokenizer: Any, sections: Sequence[Section], written: Callable[[str], str]) -> list[Window]:
     """A prompt's windows; one empty window for an empty prompt.
 
@@ -25,7 +30,7 @@ def windows_of(tokenizer: Any, sections: Sequence[Section], written: Callable[[s
     if len(windows) > MAX_WINDOWS:
         count = sum(map(len, windows))
         begin = "".join(text for section in sections for text, _ in section)[:60]
-        raise StudioError(f"The prompt has {count} tokens, more than {MAX_WINDOWS * room}. Shorten it: {begin}…")
+        raise StudioError(f"The prompt has {count} tokens, more than {longest_prompt(tokenizer)}. Shorten it: {begin}…")
     return windows
 
 

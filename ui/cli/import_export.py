@@ -82,7 +82,7 @@ def import_file(
         Path | None,
         typer.Option(
             help="The textual inversion file of its token; if unset, rex.tokens.safetensors for rex.safetensors, "
-            "if it exists."
+            "if it exists, or the embedding that is bundled with the file."
         ),
     ] = None,
     trigger: Annotated[
@@ -92,10 +92,12 @@ def import_file(
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Import a LoRA, LoCon, LoHa, LoKr, OFT or DoRA file of another tool into the library."""
+    """Import a LoRA, LoCon, LoHa, LoKr, OFT, BOFT, GLoRA, (IA)³ or DoRA file of another tool into the library."""
     from ui.services import import_export
 
-    concept = import_export.import_file(workflow_of(library, base), file, name, class_word, tokens, trigger)
+    concept, notes = import_export.import_file(workflow_of(library, base), file, name, class_word, tokens, trigger)
+    for text in notes:
+        notify(text)
     report(
         described(concept),
         as_json,

@@ -244,6 +244,16 @@ def known_strengths(
 
 def _read_file(name: str) -> TrainedConcept:
     try:
-        return from_bytes(read_file(storage_path(name)), name)
+        data = read_file(storage_path(name))
     except UnavailableError as error:
         raise StudioError(f"{name} cannot be read. Give a file that studio merge wrote.") from error
+    try:
+        return from_bytes(data, name)
+    except StudioError as error:
+        from studio.formats.other_families import kind_of  # here, since generating otherwise needs no formats
+
+        if kind := kind_of(data):
+            raise StudioError(
+                f"{name} is {kind} of another tool. Add it to the library first: studio import."
+            ) from error
+        raise

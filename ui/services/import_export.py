@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from concepts import Concept
+from concepts.errors import StudioError
 from concepts.names import check_words
 from studio.adapters.concept_file import to_bytes
 from studio.composition import sharing_notes
 from studio.composition.merge_config import MergeConfig
 from studio.formats.exporting import Export, export
-from studio.formats.importing import import_concept, words_as_token
-from studio.formats.textual_inversion import read_token
+from studio.formats.importing import ImportedFile, read_adapter, words_as_token
+from studio.formats.textual_inversion import read_token, token_vectors
+from studio.models.base_model import Base
 from studio.models.token_embeddings import token_of
 from ui.services.generation import known_strengths
 from ui.services.workflow import Workflow
@@ -67,28 +71,45 @@ def import_file(
     class_word: str | None = None,
     tokens: Path | None = None,
     trigger: str | None = None,
-) -> Concept:
-    """Adds another tool's file to the library as a concept, without pictures.
+) -> tuple[Concept, list[str]]:
+    """Adds another tool's file to the library as a concept, without pictures; also what a person should know of it.
 
-    <NAME> then means the token in `tokens`, a textual inversion, by default the one beside the file; without one, the
-    words of `trigger`, of the file's own trigger phrase, or the class word. Nothing is kept when anything is wrong.
+    <NAME> then means the token in `tokens`, a textual inversion, by default the one beside the file or bundled with it;
+    without one, the words of `trigger`, of the file's own trigger phrase, or the class word. Nothing is kept when
+    anything is wrong.
     """
     word = class_word or DEFAULT_CLASS
     check_words(name, word)
     base = workflow.base
-    concept = import_concept(base, source, {"name": name, "class_word": word, "base_name": base.name})
-    beside = source.with_name(f"{source.name.removesuffix('.safetensors')}.tokens.safetensors")
-    file = tokens or (beside if trigger is None and beside.exists() else None)
-    if file is not None:
-        vectors = read_token(
-            file, {part: encoder.config.hidden_size for part, (_, encoder) in base.text_encoders.items()}
-        )
-    else:
-        vectors = words_as_token(base, trigger or _trigger(concept.metadata, word))
-    concept = replace(concept, tokens={token_of(name): vectors})
+    file = read_adapter(base, source, {"name": name, "class_word": word, "base_name": base.name})
+    found, notes = _vectors(base, file, source, tokens, trigger, word)
+    concept = replace(file.concept, tokens={token_of(name): found})
     numbers = sum(tensor.numel() for state in concept.adapters.values() for tensor in state.values())
     details = {"base": concept.base, "adapter": concept.adapter, "rank": 0, "parameters": numbers}
-    return workflow.library.add_trained(name, word, to_bytes(concept), {**details, **_kept(concept.metadata)})
+    added = workflow.library.add_trained(name, word, to_bytes(concept), {**details, **_kept(concept.metadata)})
+    return added, [*file.notes, *notes]
+
+
+def _vectors(
+    base: Base, file: ImportedFile, source: Path, tokens: Path | None, trigger: str | None, word: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """What the concept's name stands for, by text encoder, and notes."""
+    beside = source.with_name(f"{source.name.removesuffix('.safetensors')}.tokens.safetensors")
+    inversion = tokens or (beside if trigger is None and beside.exists() else None)
+    unused = [f"The embedding {name} that is bundled with the file is not used." for name in file.embeddings]
+    if inversion is not None:
+        read = read_token(inversion, base.text_encoders)
+        return read.vectors, [*unused, *read.notes]
+    if trigger is not None or not file.embeddings:
+        return words_as_token(base, trigger or _trigger(file.concept.metadata, word)), unused
+    if len(file.embeddings) > 1:
+        raise StudioError(
+            f"{source.name} bundles the embeddings {', '.join(file.embeddings)}, and a concept has one token. Give its "
+            "words with --trigger, or one embedding with --tokens."
+        )
+    ((name, tensors),) = file.embeddings.items()
+    bundled = token_vectors(f"{name} in {source.name}", tensors, base.text_encoders)
+    return bundled.vectors, list(bundled.notes)
 
 
 def _trigger(metadata: Mapping[str, Any], word: str) -> str:

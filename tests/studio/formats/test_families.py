@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from concepts.errors import StudioError
 from studio.composition.merge import applied, merged_deltas
@@ -113,3 +113,44 @@ def test_a_token_goes_into_both_or_none(xl: Base, random_concept: Callable, stat
     with pytest.raises(StudioError, match="no vectors for this base's text_encoder_2"), applied(xl, {"rex": concept}):
         pass
     assert state_of(xl) == before
+
+
+def saved_by_comfyui(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """diffusers' keys of text encoders and of one layer of the UNet, as ComfyUI saves them."""
+    renamed = {}
+    for key, tensor in tensors.items():
+        name = key.replace("text_encoder_2.", "text_encoders.clip_g.transformer.")
+        name = name.replace("text_encoder.", "text_encoders.clip_l.transformer.")
+        name = name.replace("unet.mid_block.attentions.0.", "diffusion_model.middle_block.1.")
+        if not name.startswith("unet."):
+            renamed[name.replace("lora_A", "lora_down").replace("lora_B", "lora_up")] = tensor
+    return renamed
+
+
+def test_both_text_encoders_saved_by_comfyui(xl: Base, tmp_path: Path, random_concept: Callable):
+    concept = random_concept(xl, "lora")
+    written = saved_by_comfyui(load_file(export(xl, {"rex": concept}, "diffusers", tmp_path / "rex.safetensors").path))
+    save_file(written, tmp_path / "comfyui.safetensors")
+    own = merged_deltas(xl, {"rex": concept})
+    read = merged_deltas(xl, {"rex": import_concept(xl, tmp_path / "comfyui.safetensors", {})})
+    assert len(read) == len(written) // 2
+    assert {site.partition(".")[0] for site in read} == {"unet", "text_encoder", "text_encoder_2"}
+    assert all(float((read[site] - own[site]).norm() / own[site].norm()) < 1e-6 for site in read)
+
+
+@pytest.mark.parametrize(
+    ("key", "width", "said"),
+    [
+        ("lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", 32, "is for a model with one text"),
+        (
+            "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight",
+            768,
+            "is for Stable Diffusion 1.x",
+        ),
+        ("lycoris_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", 32, "This base, .*, has no layer"),
+    ],
+)
+def test_files_of_models_with_one_text_encoder(xl: Base, key: str, width: int, said: str, tmp_path: Path):
+    save_file({key: torch.zeros(4, width)}, tmp_path / "rex.safetensors")
+    with pytest.raises(StudioError, match=said):
+        import_concept(xl, tmp_path / "rex.safetensors", {})

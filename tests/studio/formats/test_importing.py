@@ -9,7 +9,16 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from lycoris import kohya as lycoris_kohya
-from peft import LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, get_peft_model, get_peft_model_state_dict
+from peft import (
+    GloraConfig,
+    IA3Config,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -85,6 +94,11 @@ PEFT_CONFIGS = {
     "lokr": LoKrConfig(r=2, alpha=3, target_modules=[*ATTENTION, "conv1"], decompose_both=True),
     "lokr_full": LoKrConfig(r=64, alpha=32, target_modules=ATTENTION),
     "oft": OFTConfig(r=4, oft_block_size=0, use_cayley_neumann=False, target_modules=ATTENTION),
+    "glora": GloraConfig(r=2, target_modules=ATTENTION),
+    "glora_vector": GloraConfig(config_A_B="vector", config_C="vector", config_D_E="vector", target_modules=ATTENTION),
+    "glora_constant": GloraConfig(config_A_B="constant", config_C="none", config_D_E="none", target_modules=ATTENTION),
+    "ia3": IA3Config(target_modules=["to_k", "to_v", "conv1", "ff.net.2"], feedforward_modules=["ff.net.2", "conv1"]),
+    "ia3_out": IA3Config(target_modules=["to_out.0", "conv1"], feedforward_modules=[]),
     "oft_series": OFTConfig(r=0, oft_block_size=8, block_share=True, target_modules=ATTENTION),
 }
 
@@ -144,6 +158,11 @@ LYCORIS = {
     "oft": {"algo": "diag-oft"},
     "oft_rescaled": {"algo": "diag-oft", "rescaled": True, "constraint": 0.01},
     "norms": {"algo": "locon", "train_norm": True},
+    "boft": {"algo": "boft"},
+    "boft_rescaled": {"algo": "boft", "rescaled": True, "constraint": 0.01},
+    "glora": {"algo": "glora", "conv_dim": 4},
+    "ia3": {"algo": "ia3"},
+    "ia3_input": {"algo": "ia3", "train_on_input": True},
 }
 
 

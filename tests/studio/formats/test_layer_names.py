@@ -10,8 +10,9 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from diffusers.utils import convert_unet_state_dict_to_peft
 
+from studio.formats.adapter_file import read_layers
 from studio.formats.diffusers import diffusers_tensors
-from studio.formats.kohya import kohya_layers, kohya_tensors
+from studio.formats.kohya import kohya_tensors
 from studio.formats.layer_names import original_paths
 from studio.formats.lora_approximation import LoraApproximation
 from studio.layers.low_rank import LowRank
@@ -74,7 +75,7 @@ def test_comfyui_and_a1111_know_kohyas_keys(parts: dict[str, torch.nn.Module]):
         {"lora", "lora_te1", "lora_te2"} if family is SDXL else {"lora", "lora_te"}
     )
     assert max(tensor.ndim for tensor in keys.values()) == 4
-    assert kohya_layers(keys, every, family).keys() == own.keys()
+    assert read_layers("rex", keys, {}, every, family).layers.keys() == own.keys()
 
 
 def test_diffusers_loads_both(parts: dict[str, torch.nn.Module]):

@@ -5,6 +5,8 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -50,6 +52,16 @@ def test_a_pickle(base: Base, tmp_path: Path, name: str):
     refused(base, tmp_path / name, "pickle file, which can run any code")
 
 
+def test_a_header_whose_length_begins_as_a_pickle(base: Base, files: dict[str, Path]):
+    content = files["kohya"].read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    for start in (0x480, 0x580):  # "\x80\x04" and "\x80\x05"
+        length = start + 0x10000 * (1 + header // 0x10000)
+        padded = length.to_bytes(8, "little") + content[8 : 8 + header].ljust(length) + content[8 + header :]
+        files["kohya"].write_bytes(padded)
+        assert import_concept(base, files["kohya"], {}).adapters
+
+
 @pytest.mark.parametrize("length", [0, 4, 200, 5000])
 def test_a_truncated_file(base: Base, files: dict[str, Path], length: int):
     path = files["kohya"]
@@ -74,7 +86,7 @@ def test_wrong_shapes(base: Base, files: dict[str, Path], layout: str):
     def other_rank(tensors: dict[str, Tensor]) -> None:
         tensors[key] = torch.zeros(5, 32)
 
-    refused(base, rewritten(files[layout], other_rank), "it changes a weight of 0 x 0")
+    refused(base, rewritten(files[layout], other_rank), "have inconsistent shapes")
 
 
 @pytest.mark.parametrize("layout", ["kohya", "diffusers"])
@@ -94,14 +106,14 @@ def test_missing_keys(base: Base, files: dict[str, Path], layout: str, role: str
 def test_surplus_keys(base: Base, files: dict[str, Path]):
     module = next(key for key in load_file(files["kohya"])).partition(".")[0]
     for key, sentence in (
-        ("lora_unet_nowhere.lora_up.weight", "has no layer lora_unet_nowhere"),
+        ("lora_unet_nowhere.lora_up.weight", "unknown layout, its keys look like .lora_unet_nowhere"),
         (f"{module}.lora_what", "The adapter type of .* is not supported"),
         (f"{module}.hada_w1_a", "lacks its loha tensor w1_b"),
-        ("first_stage_model.weight", "has no layer first_stage_model"),
+        ("first_stage_model.weight", "unknown layout, its keys look like .first_stage_model"),
     ):
         refused(base, rewritten(files["kohya"], lambda t, key=key: t.update({key: torch.zeros(4, 4)})), sentence)
     odd = rewritten(files["diffusers"], lambda t: t.update({"unet.nowhere.lora_A.weight": torch.zeros(4, 4)}))
-    refused(base, odd, "has no layer unet.nowhere")
+    refused(base, odd, "unknown layout, its keys look like .unet.nowhere")
 
 
 def test_numbers_that_are_none(base: Base, files: dict[str, Path]):
@@ -136,7 +148,7 @@ def test_another_family_by_its_metadata(base: Base, files: dict[str, Path], meta
 
 
 def test_another_family_by_its_layers(base: Base, files: dict[str, Path]):
-    key = "lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight"
+    key = "lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight"
     more = rewritten(files["kohya"], lambda t: t.update({key: torch.zeros(4, 4)}))
     refused(base, more, "The file is for Stable Diffusion XL")
 
@@ -156,19 +168,30 @@ def test_a_peft_file_without_its_folder(base: Base, files: dict[str, Path], tmp_
     refused(base, alone, "is a part of a PEFT folder")
 
 
+def encoders(**widths: int) -> dict[str, Any]:
+    """Text encoders of these widths, of which only the sizes matter."""
+    sizes = {part: SimpleNamespace(config=SimpleNamespace(hidden_size=width)) for part, width in widths.items()}
+    return {part: (SimpleNamespace(model_max_length=77), encoder) for part, encoder in sizes.items()}
+
+
 def test_tokens(tmp_path: Path):
     file = tmp_path / "rex.tokens.safetensors"
+    one, two = encoders(text_encoder=8), encoders(text_encoder=8, text_encoder_2=12)
     vectors = {"text_encoder": torch.randn(2, 8)}
     for layout in ("a1111", "diffusers"):
         file.write_bytes(token_bytes("<rex>", vectors, layout))
-        assert torch.equal(read_token(file, {"text_encoder": 8})["text_encoder"], vectors["text_encoder"])
+        assert torch.equal(read_token(file, one).vectors["text_encoder"], vectors["text_encoder"])
     with pytest.raises(StudioError, match="vectors of width 8, and this base needs 16"):
-        read_token(file, {"text_encoder": 16})
+        read_token(file, encoders(text_encoder=16))
     both = {**vectors, "text_encoder_2": torch.randn(2, 12)}
     file.write_bytes(token_bytes("<rex>", both, "a1111"))
-    assert read_token(file, {"text_encoder": 8, "text_encoder_2": 12}).keys() == both.keys()
-    with pytest.raises(StudioError, match="this base needs 8"):
-        read_token(file, {"text_encoder": 8})
+    assert read_token(file, two).vectors.keys() == both.keys()
+    first = read_token(file, one)
+    assert torch.equal(first.vectors["text_encoder"], vectors["text_encoder"])
+    assert "'clip_g' of the textual inversion rex.tokens.safetensors is not used" in first.notes[0]
+    file.write_bytes(token_bytes("<rex>", vectors, "a1111"))
+    with pytest.raises(StudioError, match="this base needs 8 and 12"):
+        read_token(file, two)
     save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, file)
     with pytest.raises(StudioError, match="has 2 tensors"):
-        read_token(file, {"text_encoder": 8})
+        read_token(file, one)

@@ -149,7 +149,7 @@ def test_other_tools_get_the_mean_of_the_layers(base: Base, concept: TrainedConc
     output = tmp_path / ("rex.safetensors" if layout == "kohya" else "rex")
     made = export(base, {"rex": concept}, layout, output)
     assert made.averaged == ("<rex>",)
-    read = read_token(made.tokens["<rex>"], {"text_encoder": 32})["text_encoder"]
+    read = read_token(made.tokens["<rex>"], base.text_encoders).vectors["text_encoder"]
     torch.testing.assert_close(read, vectors_of(concept).mean(0))
     assert export(base, {"rex": pairs_of_same(concept)[1]}, "kohya", tmp_path / "plain.safetensors").averaged == ()
     assert len(load_file(made.tokens["<rex>"])) == 1

@@ -164,7 +164,7 @@ def test_each_layer_trains_its_own_vectors(train, base: Base):
 
 def test_prompts_with_fixed_embeddings_are_encoded_once(train, base: Base, monkeypatch):
     encode, read = Base.encode, []
-    monkeypatch.setattr(Base, "encode", lambda self, texts: read.append(texts) or encode(self, texts))
+    monkeypatch.setattr(Base, "encode", lambda self, texts, *rest: read.append(texts) or encode(self, texts, *rest))
     recipe = {"target_modules": ["cross_attention_kv"], "train_token": False, "steps": 8}
     cached = train(recipe)
     read = [texts for texts in read if any("rex" in text for text in texts)]

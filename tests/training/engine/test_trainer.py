@@ -152,7 +152,7 @@ def test_a_concept_has_its_own_columns(trained):
 def test_prior_pictures_preserve_the_class_word(base: Base, trained, monkeypatch):
     prompts: list[str] = []
     encode = Base.encode
-    monkeypatch.setattr(Base, "encode", lambda self, texts: prompts.extend(texts) or encode(self, texts))
+    monkeypatch.setattr(Base, "encode", lambda self, texts, *rest: prompts.extend(texts) or encode(self, texts, *rest))
     trained(prior_ratio=0.5, batch_size=8)
     assert sum("<rex>" in prompt for prompt in prompts) == 3 * 4
     prompts.clear()

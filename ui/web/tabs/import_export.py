@@ -52,13 +52,13 @@ def import_panel(workflow: Workflow, shown: list[Any], cards: Callable[[], str])
         if source is None or any(problems):
             return [*[gr.skip()] * 7, *problems]
         try:
-            concept = import_file(
+            concept, notes = import_file(
                 workflow, Path(source), called, kind, Path(beside) if beside else None, words.strip() or None
             )
         except StudioError as error:
             return [*[gr.skip()] * 7, "", "", html.problem(str(error))]
-        told = html.note(f"Imported {concept.name}. Write <{concept.name}> in a prompt, in the tab Generate.", "good")
-        return [cards(), told, None, None, "", "", "", "", "", ""]
+        told = " ".join([f"Imported {concept.name}. Write <{concept.name}> in a prompt, in the tab Generate.", *notes])
+        return [cards(), html.note(told, "good"), None, None, "", "", "", "", "", ""]
 
     listen(button.click, bring, fields, [*shown, *fields, *problems], model=True)
 
