@@ -157,9 +157,7 @@ def load_base(source: str, cache: Path | None = None, device: str | None = None)
 
     Raises StudioError when nothing can be loaded from there.
     """
-    pipeline = open_pipeline(source)
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pipeline.to(chosen)
+    pipeline = open_pipeline(source, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     pipeline.unet.to(memory_format=torch.channels_last)  # convolutions are several times faster in this layout
     return Base(source, pipeline, cache, default_target_modules(source))
 
