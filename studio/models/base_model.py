@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from studio.layers.svd_basis import Decomposition
 from studio.layers.target_modules import Site, find_sites
 from studio.layers.timesteps import record_timesteps
+from studio.models.families import Family, family_of
 from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, matched, token_ids
@@ -90,6 +91,11 @@ class Base:
     def size_step(self) -> int:
         """Width and height must be multiples of this: each level of the UNet halves the latents."""
         return self.pipeline.vae_scale_factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
+
+    @property
+    def family(self) -> Family:
+        """The family of Stable Diffusion that it belongs to."""
+        return family_of(self.parts)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 autocast where the device supports it natively, float32 elsewhere."""
@@ -176,7 +182,7 @@ def generate(
     Inside its box each region's own prompt applies instead of `prompt`. `on_step` is called after every denoising
     step of every batch.
     """
-    settings = settings or SamplingSettings()
+    settings = (settings or SamplingSettings()).with_defaults(base.family)
     check_seeds(seeds)
     with base.autocast(), in_regions(base.pipeline.unet, regions, settings.aspect(base)):
         # The context of cross-attention: the prompt's tokens, then each region's.
@@ -224,6 +230,7 @@ def _sample_each(
     on_step: Callable[[], None],
 ) -> list[Any]:
     check_seeds(seeds)
+    settings = settings.with_defaults(base.family)
     with base.autocast():
         unwanted = base.encode_negative_prompts([settings.negative_prompt], settings.prompt_syntax)
         made = []

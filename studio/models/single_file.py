@@ -1,6 +1,5 @@
 """Loads single-file checkpoints offline: the family is detected by its keys, configurations are built in."""
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,13 @@ from studio.models.checkpoints.configurations import write_configurations
 from studio.models.checkpoints.folder import is_xl
 from studio.models.checkpoints.header import Header, read_header
 from studio.models.checkpoints.json_files import INDEX, check_json, read_json
+from studio.models.checkpoints.key_names import full_key
 from studio.models.checkpoints.kinds import family_of_keys
 from studio.models.checkpoints.links import as_diffusers_reads
 from studio.models.checkpoints.prediction import prediction_type_of, scheduler_as_told
 from studio.models.checkpoints.single_file_shapes import check_complete
 
 _PICKLED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-_SHORT_CLIP = re.compile(
-    r"^(cond_stage_model\.transformer\.|conditioner\.embedders\.0\.transformer\.)(?=(embeddings|encoder|final_layer_norm)\.)"
-)
 _ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
 
@@ -88,16 +85,11 @@ def read_checkpoint_header(path: Path) -> Header:
     if suffix not in (".safetensors", ".gguf"):
         raise StudioError(f"{path.name} is no checkpoint. Give a .safetensors file.")
     header = read_header(path)
-    return Header({_full_key(key): shape for key, shape in header.shapes.items()}, header.metadata)
+    return Header({full_key(key): shape for key, shape in header.shapes.items()}, header.metadata)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    return {_full_key(key): tensor for key, tensor in load_file(path).items()}
-
-
-def _full_key(key: str) -> str:
-    """The key with "text_model.", which is left out where a text encoder was saved without its outer module."""
-    return _SHORT_CLIP.sub(r"\1text_model.", key)
+    return {full_key(key): tensor for key, tensor in load_file(path).items()}
 
 
 def _assembled(tensors: Any, configurations: Path, xl: bool) -> Any:

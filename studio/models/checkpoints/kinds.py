@@ -29,6 +29,8 @@ _OTHERS = (
     (r"^control_model\.|controlnet_cond_embedding|zero_convs|input_hint_block",
      "is a ControlNet, not a base. Give it with --control-model."),
     (r"^edm_(mean|std)$|^edm_vpred\.", "was trained in the EDM formulation, which is not supported."),
+    (r"^(down_blocks|up_blocks|mid_block|text_model)\.|^(encoder|decoder)\.(down_blocks|up_blocks|mid_block)\.",
+     "is one part of a diffusers folder. Give the whole folder."),
     (r"^(emb_params|string_to_param|clip_[lg])", "is an embedding, not a base. Add it with studio import."),
 )  # fmt: skip
 """Patterns of keys of files that are no base, with what they are."""

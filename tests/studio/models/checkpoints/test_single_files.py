@@ -54,6 +54,11 @@ def broken(key: str, value: float) -> Callable[[Tensors], Tensors]:
 LOADING = {
     "as it is": lambda whole: whole,
     "text encoder without text_model": lambda held: {k.replace(f"{TEXT}text_model.", TEXT): t for k, t in held.items()},
+    "UNet without model": lambda held: {k.replace(UNET, "diffusion_model."): t for k, t in held.items()},
+    "UNet without a prefix": lambda held: {k.removeprefix(UNET): t for k, t in held.items()},
+    "VAE without a prefix": lambda held: {k.removeprefix(VAE): t for k, t in held.items()},
+    "text encoder without a prefix": lambda held: {k.removeprefix("cond_stage_model."): t for k, t in held.items()},
+    "in a state_dict": lambda held: {f"state_dict.{k}": t for k, t in held.items()},
     "position ids": extra(**{f"{TEXT}text_model.embeddings.position_ids": torch.arange(32)[None].half()}),
     "moving average": ema,
     "float16": converted(torch.float16),
@@ -99,6 +104,11 @@ REFUSED = {
     "SD 3": (lambda _: {f"{UNET}joint_blocks.0.x": torch.zeros(1)}, "is a Stable Diffusion 3 model"),
     "video": (lambda _: {f"{UNET}input_blocks.1.1.time_stack.0.x": torch.zeros(1)}, "is a video model"),
     "LoRA": (lambda _: {"lora_unet_x.lora_up.weight": torch.zeros(1)}, "is a LoRA, not a base. Add it with"),
+    "part of a folder": (lambda _: {"down_blocks.0.x": torch.zeros(1)}, "is one part of a diffusers folder"),
+    "UNet alone without a prefix": (
+        lambda whole: {k.removeprefix(UNET): t for k, t in whole.items() if k.startswith(UNET)},
+        r"has no text encoder and no autoencoder \(VAE\)",
+    ),
     "embedding": (lambda _: {"emb_params": torch.zeros(1, 768)}, "is an embedding, not a base"),
     "ControlNet": (lambda _: {"control_model.zero_convs.0.0.weight": torch.zeros(1)}, "is a ControlNet, not a base"),
     "EDM": (extra(**{"edm_vpred.sigma_max": torch.zeros(1)}), "was trained in the EDM formulation"),
