@@ -2,7 +2,7 @@
 
 The values of `sampling` are diffusers' defaults of each family's pipeline class (StableDiffusionPipeline and
 StableDiffusionXLPipeline 0.42: num_inference_steps, guidance_scale, guidance_rescale, num_images_per_prompt). The
-scorer is the CLIP model by which CLIP-I and CLIP-T are published (Gal et al., 2023; Ruiz et al., 2023). Licences are
+scorer is the CLIP model by which CLIP-I and CLIP-T are published (Gal et al., 2022; Ruiz et al., 2023). Licences are
 those of the published weights.
 """
 

@@ -74,7 +74,7 @@ class SamplingSettings(BaseModel):
     def with_defaults(self, family: "Family") -> Self:
         """These settings, with the family's value of each that was not set."""
         unset = {name: value for name, value in family.sampling.items() if name not in self.model_fields_set}
-        return self.model_copy(update=unset)
+        return self.model_copy(update=unset) if unset else self
 
     def pixels(self, base: Sized) -> tuple[int, int]:
         """Width and height of the images. Raises StudioError for a size that the base cannot halve as it must."""

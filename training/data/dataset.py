@@ -86,7 +86,7 @@ def class_examples(folder: Path, class_word: str) -> list[Example]:
 def _prior(
     base: Base, prompts: Sequence[str], seed: int, cache: Path | None, on_step: Callable[[], None]
 ) -> list[Sample]:
-    latents = class_latents(base, prompts, seed, cache, on_step)
+    latents = class_latents(base, prompts, seed, cache, on_step) if prompts else ()
     return [Sample(latent, text) for latent, text in zip(latents, prompts, strict=True)]
 
 

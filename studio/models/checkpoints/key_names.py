@@ -4,10 +4,7 @@ import re
 
 _OUTER = re.compile(r"^(state_dict|module)\.")
 _PREFIXES = (
-    (
-        re.compile(r"^(?=(input_blocks|middle_block|output_blocks|time_embed|label_emb|out)\.)"),
-        "model.diffusion_model.",
-    ),
+    (re.compile(r"^(?=(input_blocks|middle_block|output_blocks|time_embed|label_emb|out)\.)"), "diffusion_model."),
     (re.compile(r"^(?=diffusion_model\.)"), "model."),
     (re.compile(r"^(?=(encoder|decoder)\.(down|up|mid|conv_in|conv_out|norm_out)\.)"), "first_stage_model."),
     (re.compile(r"^(?=(post_)?quant_conv\.)"), "first_stage_model."),
