@@ -1,7 +1,7 @@
 """The page of all training options, from the recipe's model."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -74,5 +74,5 @@ def _value(field: FieldInfo) -> str:
     return ", ".join([type_name(field.annotation), *bounds])
 
 
-def _options(values: dict[str, Any]) -> str:
+def _options(values: Mapping[str, Any]) -> str:
     return ", ".join(code(f"{key} = {_toml(value)}") for key, value in values.items())

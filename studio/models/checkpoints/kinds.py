@@ -1,7 +1,7 @@
 """Which family of Stable Diffusion a single-file checkpoint belongs to, by its keys; and what other files are."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from concepts.errors import StudioError
 
@@ -14,7 +14,9 @@ FAMILY_KEYS = {
 }
 """A key of the text encoder by which each family is known: that of its last layer norm."""
 _COMPLETE = "Give a complete checkpoint of Stable Diffusion 1.x, 2.x or XL."
+_FORMULATIONS = ((r"^edm_(mean|std)$|^edm_vpred\.", "was trained in the EDM formulation, which is not supported."),)
 _OTHERS = (
+    *_FORMULATIONS,
     (r"lora_(up|down|A|B|unet|te)|hada_w1|lokr_w1|oft_(diag|blocks)",
      "is a LoRA, not a base. Add it with studio import."),
     (r"(^|\.)double_blocks\.", "is a FLUX model, which is not supported."),
@@ -28,7 +30,6 @@ _OTHERS = (
      "is a video model, which is not supported."),
     (r"^control_model\.|controlnet_cond_embedding|zero_convs|input_hint_block",
      "is a ControlNet, not a base. Give it with --control-model."),
-    (r"^edm_(mean|std)$|^edm_vpred\.", "was trained in the EDM formulation, which is not supported."),
     (r"^(down_blocks|up_blocks|mid_block|text_model)\.|^(encoder|decoder)\.(down_blocks|up_blocks|mid_block)\.",
      "is one part of a diffusers folder. Give the whole folder."),
     (r"^(emb_params|string_to_param|clip_[lg])", "is an embedding, not a base. Add it with studio import."),
@@ -43,15 +44,16 @@ def family_of_keys(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """
     if not shapes:
         raise StudioError(f"{name} holds no tensors. {_COMPLETE}")
-    refuse_others(name, shapes)
     family = next((family for key, family in FAMILY_KEYS.items() if key in shapes), None)
-    if family is None and "conditioner.embedders.0.model.ln_final.weight" in shapes:
-        raise StudioError(f"{name} is the refiner of Stable Diffusion XL, which has one text encoder. Give the base.")
     held = {
         "UNet": any(key.startswith(UNET) for key in shapes),
         "text encoder": family is not None,
         "autoencoder (VAE)": any(key.startswith(VAE) for key in shapes),
     }
+    # A whole checkpoint may hold more, such as another model's keys; the formulation of its noise counts
+    refuse_others(name, shapes, _OTHERS if not all(held.values()) else _FORMULATIONS)
+    if family is None and "conditioner.embedders.0.model.ln_final.weight" in shapes:
+        raise StudioError(f"{name} is the refiner of Stable Diffusion XL, which has one text encoder. Give the base.")
     if not any(held.values()):
         raise StudioError(f"{name} is no checkpoint of Stable Diffusion: its keys look like {min(shapes)}. {_COMPLETE}")
     if family is None or not all(held.values()):
@@ -62,9 +64,9 @@ def family_of_keys(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
     return family
 
 
-def refuse_others(name: str, keys: Mapping[str, object]) -> None:
-    """Raises StudioError for a file whose keys are those of another kind of model."""
-    for pattern, said in _OTHERS:
+def refuse_others(name: str, keys: Mapping[str, object], others: Sequence[tuple[str, str]]) -> None:
+    """Raises StudioError for a file with keys of another kind of model: of a pattern of `others`, with what it is."""
+    for pattern, said in others:
         if any(re.search(pattern, key) for key in keys):
             raise StudioError(f"{name} {said}{'' if '. ' in said else ' ' + _COMPLETE}")
 

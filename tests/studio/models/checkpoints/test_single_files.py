@@ -58,6 +58,7 @@ LOADING = {
     "UNet without a prefix": lambda held: {k.removeprefix(UNET): t for k, t in held.items()},
     "VAE without a prefix": lambda held: {k.removeprefix(VAE): t for k, t in held.items()},
     "text encoder without a prefix": lambda held: {k.removeprefix("cond_stage_model."): t for k, t in held.items()},
+    "with keys of another model": lambda held: {**held, "double_blocks.0.x": torch.zeros(1)},
     "in a state_dict": lambda held: {f"state_dict.{k}": t for k, t in held.items()},
     "position ids": extra(**{f"{TEXT}text_model.embeddings.position_ids": torch.arange(32)[None].half()}),
     "moving average": ema,
