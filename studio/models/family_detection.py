@@ -6,8 +6,8 @@ from typing import Any
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 
 from concepts.errors import StudioError
-from studio.models.checkpoints.folder import is_xl
-from studio.models.checkpoints.json_files import INDEX, read_json
+from studio.models.checkpoints.folder import is_xl, pipeline_of
+from studio.models.checkpoints.json_files import read_json
 from studio.models.families import OTHER, Family, family_of_sizes
 from studio.models.loading import libraries_silent
 
@@ -20,8 +20,8 @@ def family_of_source(source: str) -> Family:
     if source == "toybox":
         return OTHER
     if place.is_dir():
-        name = str(read_json(place / INDEX, place).get("_class_name"))
-        return family_of_sizes(is_xl(name), read_json(place / "unet" / "config.json", place).get("cross_attention_dim"))
+        xl, _ = pipeline_of(place, place)
+        return family_of_sizes(xl, read_json(place / "unet" / "config.json", place).get("cross_attention_dim"))
     return _of_file(place) if place.is_file() else _on_hub(source)
 
 

@@ -21,17 +21,26 @@ def check_folder(folder: Path, shown: Path) -> bool:
     Raises StudioError, with the reason and the folder as `shown`, for one that is no text-to-image pipeline of Stable
     Diffusion 1.x, 2.x or XL, or lacks a part.
     """
-    if not (folder / INDEX).is_file():
-        raise StudioError(_without_index(folder, shown))
-    index = read_json(folder / INDEX, shown)
-    parts = _parts(index, shown)
+    xl, parts = pipeline_of(folder, shown)
     if missing := [part for part in parts if not (folder / part).is_dir()]:
         raise StudioError(f"{shown} has no folder {' and no folder '.join(missing)}. {HINT}")
     for part in parts:
         check_json(folder, part, shown)
         if part in MODELS:
             _check_weights(folder, part, shown)
-    return is_xl(index["_class_name"])
+    return xl
+
+
+def pipeline_of(folder: Path, shown: Path) -> tuple[bool, list[str]]:
+    """Whether the pipeline that a folder's index names is Stable Diffusion XL, and the parts that it needs.
+
+    Raises StudioError for a folder without an index, and for another pipeline.
+    """
+    if not (folder / INDEX).is_file():
+        raise StudioError(_without_index(folder, shown))
+    index = read_json(folder / INDEX, shown)
+    parts = _parts(index, shown)
+    return is_xl(index["_class_name"]), parts
 
 
 def _without_index(folder: Path, shown: Path) -> str:

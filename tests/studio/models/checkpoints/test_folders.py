@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from concepts.errors import StudioError
 from studio.models.base_model import load_base
+from studio.models.family_detection import family_of_source
 
 Change = Callable[[Path], Any]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -188,6 +189,17 @@ def test_what_is_refused(name: str, tiny_folder: Path, tmp_path: Path):
     change(folder)
     with pytest.raises(StudioError, match=sentence):
         load_base(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["no index", "FLUX", "SD 3", "no class", "refiner", "no VAE named", "bad JSON"])
+def test_the_family_is_refused_with_the_same_reason(name: str, tiny_folder: Path, tmp_path: Path):
+    """The family is asked for before the base is loaded, also of folders without a UNet."""
+    change, sentence = REFUSED[name]
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    change(tmp_path / "model")
+    shutil.rmtree(tmp_path / "model/unet")
+    with pytest.raises(StudioError, match=sentence):
+        family_of_source(str(tmp_path / "model"))
 
 
 def test_a_folder_of_a_checkpoint_names_the_file(tmp_path: Path):
