@@ -130,7 +130,7 @@ def generate(
     texts = prompts_from(prompts) if prompts else [str(prompt)]
     requests = [GenerationRequest(prompt=text, **settings) for text in texts]
     image_generator = image_generator_of(library, base)
-    requests = [image_generator.with_defaults(request) for request in requests]
+    requests = [request.with_defaults(image_generator.family) for request in requests]
     files = _generate(image_generator, requests, output, {"base": base})
     asked = {"prompt": prompt} if prompts is None else {"prompts": texts}
     report({**asked, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))

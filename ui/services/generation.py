@@ -67,10 +67,6 @@ class ImageGenerator:
         """The base's family, for which the base is not loaded."""
         return family_of_source(self._base)
 
-    def with_defaults(self, request: GenerationRequest) -> GenerationRequest:
-        """The request, with the value of the base's family for each sampling setting that was not set."""
-        return request.with_defaults(self.family)
-
     @cached_property
     def merges(self) -> MergeCache:
         """The models that were merged last."""
@@ -134,7 +130,7 @@ class ImageGenerator:
         wait until then. `on_step` is called after every denoising step of a batch, and `on_note` is told what a person
         should know about the merge, such as columns that two concepts share.
         """
-        request = self.with_defaults(request)
+        request = request.with_defaults(self.family)
         with self._turn, self._session(request, on_note) as sample:
             for start in range(0, request.num_images, request.batch_size):
                 seeds = request.seeds[start : start + request.batch_size]

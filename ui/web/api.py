@@ -74,7 +74,7 @@ class Endpoints:
         of GenerationRequest, such as num_images, seed, scheduler, strengths or regions.
         """
         asked = [_requested(each, settings or {}) for each in prompts or [prompt]]
-        requests = [self._workflow.with_defaults(request) for request in asked]
+        requests = [request.with_defaults(self._workflow.family) for request in asked]
         check_number(sum(request.num_images for request in requests))
         return [
             _file(keep(self._library.local, image, request.text(seed)))
@@ -94,7 +94,7 @@ class Endpoints:
         settings: dict[str, Any] | None = None,
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:  # fmt: skip
         """Generates one picture for each pair of values along two axes; returns each one's scores, and the grid."""
-        request = self._workflow.with_defaults(_requested(prompt, {**(settings or {}), "num_images": 1}))
+        request = _requested(prompt, {**(settings or {}), "num_images": 1}).with_defaults(self._workflow.family)
         *_, grid = compare(self._workflow, request, (across, across_values), (down, down_values))
         file = Path(tempfile.mkdtemp()) / "comparison.png"
         as_picture(grid, prompt).save(file)

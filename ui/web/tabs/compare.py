@@ -103,7 +103,7 @@ def _asked(
         prompt=text.strip(), num_images=1, seed=seed, num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
     )  # fmt: skip
-    return workflow.with_defaults(request), (x, xs), (y, ys)
+    return request.with_defaults(workflow.family), (x, xs), (y, ys)
 
 
 def _form(workflow: Workflow) -> list[Any]:
