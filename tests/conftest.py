@@ -45,7 +45,8 @@ def base(loaded: Base) -> Base:
 @pytest.fixture(autouse=True)
 def quick_priors(monkeypatch):
     """Prior pictures are generated in two steps: no test depends on what they show."""
-    monkeypatch.setattr(class_images, "_SETTINGS", SamplingSettings(num_inference_steps=2, batch_size=4))
+    settings = SamplingSettings(num_inference_steps=2, batch_size=4)
+    monkeypatch.setattr(class_images, "settings_of", lambda _: settings)
 
 
 @pytest.fixture(scope="session")

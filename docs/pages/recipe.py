@@ -1,14 +1,15 @@
 """The page of all training options, from the recipe's model."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from docs.pages.markdown import code, escaped, page, paragraphs, table, type_name
+from studio.models.families import FAMILIES, OTHER
+from training.config.family_presets import RECIPES, presets_of
 from training.config.loss_fields import Loss
-from training.config.presets import PRESETS
 from training.config.recipe import Recipe
 from training.config.recipe_fields import AdapterOptions, Optimization, Pictures, Tokens, Validation
 
@@ -27,9 +28,19 @@ def page_text() -> str:
         "Recipe",
         INTRODUCTION,
         *(block for group in GROUPS for block in _group(group)),
+        "## Families",
+        "What is unset has these values on other bases than toybox ([sources](../how-to/presets.md)):",
+        table(("family", "options"), ((title, _options(values)) for title, values in RECIPES.items() if values)),
         "## Presets",
-        "Presets are offered by the web UI, not by the command line (`training.config.presets.PRESETS`):",
-        table(("preset", "options"), ((code(name), _options(values)) for name, values in PRESETS.items())),
+        "Presets are offered by the web UI, not by the command line (`training.config.family_presets.presets_of`):",
+        table(
+            ("family", "preset", "options"),
+            (
+                ("toybox" if family is OTHER else family.title, code(name), _options(values))
+                for family in FAMILIES
+                for name, values in presets_of(family).items()
+            ),
+        ),
     )
 
 
@@ -63,5 +74,5 @@ def _value(field: FieldInfo) -> str:
     return ", ".join([type_name(field.annotation), *bounds])
 
 
-def _options(values: dict[str, Any]) -> str:
+def _options(values: Mapping[str, Any]) -> str:
     return ", ".join(code(f"{key} = {_toml(value)}") for key, value in values.items())

@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from concepts.errors import StudioError
-from studio.models.loading import progress_bars_disabled
+from studio.models.loading import libraries_silent
 
 MAX_NEW_TOKENS = 64
 """Maximum number of tokens of a caption."""
@@ -47,7 +47,7 @@ _TASKS = {"blip": "", "florence2": "<DETAILED_CAPTION>"}
 def load_captioner(source: str) -> ImageToText:
     """BLIP or Florence-2, from a folder or the hub; StudioError for anything else."""
     try:
-        with progress_bars_disabled():
+        with libraries_silent():
             model: Any = AutoModelForImageTextToText.from_pretrained(source)
             task = _TASKS[model.config.model_type]
             return ImageToText(model, AutoProcessor.from_pretrained(source), task)

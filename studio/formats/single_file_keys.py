@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.formats.layer_names import original_paths
-from studio.models.single_file import is_open_clip
+from studio.models.checkpoints.configurations import is_open_clip
 
 _VAE = (
     (re.compile(r"^(encoder|decoder)\.mid_block\.resnets\.(\d)\."), lambda m: f"{m[1]}.mid.block_{int(m[2]) + 1}."),

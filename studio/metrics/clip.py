@@ -1,5 +1,6 @@
 """CLIP-I and CLIP-T: the alignment of pictures with reference pictures and with prompts."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
+from concepts.environment import BACKBONE_VARIABLE
 from concepts.errors import StudioError
 from studio.bundled import TOYBOX_CLIP
 from studio.metrics.identity import Identifier, ImageFeatures, Recognition, load_identifier
+from studio.models.families import Family
 
 
 class Scorer:
@@ -79,6 +82,11 @@ class Scorer:
         return torch.stack([self.embed_pictures(pictures).mean(0) for pictures in references.values()])
 
 
+def scorer_of(family: Family) -> str:
+    """The scorer of a family of bases, as `load_scorer` takes it; that of the environment variable if it is set."""
+    return os.environ.get(BACKBONE_VARIABLE) or family.scorer
+
+
 def load_scorer(source: str = "toybox-clip") -> Scorer:
     """The bundled scorer, a folder in open_clip's format, or an open_clip model as "ViT-B-32/laion2b_s34b_b79k".
 
@@ -96,7 +104,7 @@ def load_scorer(source: str = "toybox-clip") -> Scorer:
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
         raise StudioError(
             f"{source!r} could not be loaded as a CLIP model. Give --backbone toybox-clip, an open_clip folder "
-            "or MODEL/WEIGHTS."
+            f"or MODEL/WEIGHTS, or set {BACKBONE_VARIABLE} to one."
         ) from error
 
 

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from transformers import AutoModel
 
 from concepts.errors import StudioError
-from studio.models.loading import progress_bars_disabled
+from studio.models.loading import libraries_silent
 
 NAMED = {"dino": "facebook/dino-vits16", "dinov2": "facebook/dinov2-small"}
 """The hub models of short names: DreamBench's DINO ViT-S/16, and DINOv2 of the same size."""
@@ -53,7 +53,7 @@ def load_backbone(source: str) -> Backbone:
     A folder of timm's own, with its config.json and weights, is read as well. Raises StudioError for anything else.
     """
     try:
-        with progress_bars_disabled():
+        with libraries_silent():
             if source.startswith("timm/") or _is_timms(Path(source)):
                 place = f"local-dir:{source}" if Path(source).is_dir() else source.removeprefix("timm/")
                 model = timm.create_model(place, pretrained=True, num_classes=0)

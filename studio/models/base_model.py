@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from studio.layers.svd_basis import Decomposition
 from studio.layers.target_modules import Site, find_sites
 from studio.layers.timesteps import record_timesteps
+from studio.models.families import Family, family_of
 from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, matched, token_ids
@@ -91,6 +92,11 @@ class Base:
         """Width and height must be multiples of this: each level of the UNet halves the latents."""
         return self.pipeline.vae_scale_factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
 
+    @property
+    def family(self) -> Family:
+        """The family of Stable Diffusion that it belongs to."""
+        return family_of(self.parts)
+
     def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 autocast where the device supports it natively, float32 elsewhere."""
         return autocast(self.device)
@@ -157,9 +163,7 @@ def load_base(source: str, cache: Path | None = None, device: str | None = None)
 
     Raises StudioError when nothing can be loaded from there.
     """
-    pipeline = open_pipeline(source)
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pipeline.to(chosen)
+    pipeline = open_pipeline(source, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     pipeline.unet.to(memory_format=torch.channels_last)  # convolutions are several times faster in this layout
     return Base(source, pipeline, cache, default_target_modules(source))
 
@@ -178,7 +182,7 @@ def generate(
     Inside its box each region's own prompt applies instead of `prompt`. `on_step` is called after every denoising
     step of every batch.
     """
-    settings = settings or SamplingSettings()
+    settings = (settings or SamplingSettings()).with_defaults(base.family)
     check_seeds(seeds)
     with base.autocast(), in_regions(base.pipeline.unet, regions, settings.aspect(base)):
         # The context of cross-attention: the prompt's tokens, then each region's.
@@ -226,6 +230,7 @@ def _sample_each(
     on_step: Callable[[], None],
 ) -> list[Any]:
     check_seeds(seeds)
+    settings = settings.with_defaults(base.family)
     with base.autocast():
         unwanted = base.encode_negative_prompts([settings.negative_prompt], settings.prompt_syntax)
         made = []

@@ -16,7 +16,7 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.models.base_model import Base
 from studio.models.families import SDXL, family_of
-from studio.models.loading import progress_bars_disabled
+from studio.models.loading import libraries_silent
 
 _CLASSES: dict[str, Any] = {"T2IAdapter": T2IAdapter, "ControlNetModel": ControlNetModel}
 
@@ -36,7 +36,7 @@ def load_control_model(base: Base, source: str) -> ModelMixin:
     Raises StudioError for anything else, and for a model of another family than the base's.
     """
     try:
-        with progress_bars_disabled():
+        with libraries_silent():
             config: Any = T2IAdapter.load_config(source)
             model = _CLASSES[config["_class_name"]].from_pretrained(source, torch_dtype=torch.float32)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -32,6 +32,7 @@ def denoise(
     (n, channels, h, w).
 
     `on_step` is called `settings.num_inference_steps` times, also where the scheduler runs the model more often.
+    Raises StudioError for images that are NaN, which would be black.
     """
 
     def after_step(pipeline: Any, step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def denoise(
     width, height = settings.pixels(base)
     pooled = {"pooled_prompt_embeds": prompt.pooled, "negative_pooled_prompt_embeds": negative.pooled}
     with scheduler_applied(base.pipeline, settings.scheduler):
-        return base.pipeline(
+        sampled = base.pipeline(
             prompt_embeds=prompt.context,
             negative_prompt_embeds=negative.context,
             width=width,
@@ -53,9 +54,22 @@ def denoise(
             guidance_rescale=settings.guidance_rescale,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             callback_on_step_end=after_step,
-            output_type=output,
+            output_type="np" if output == "pil" else output,
             **({} if prompt.pooled is None else pooled),
         ).images
+    check_images(sampled, seeds)
+    return base.pipeline.numpy_to_pil(sampled) if output == "pil" else sampled
+
+
+def check_images(images: Any, seeds: Sequence[int]) -> None:
+    """Raises StudioError if images or latents, (n, …) with one seed each, have values that are NaN or infinite."""
+    finite = torch.as_tensor(images).isfinite().flatten(1).all(1).tolist()
+    if not all(finite):
+        raise StudioError(
+            f"The image of seed {seeds[finite.index(False)]} is NaN, so it was not saved. Lower the guidance scale and "
+            "the concepts' strengths, or choose another scheduler; if it stays, use a checkpoint and an autoencoder "
+            "(VAE) in float32."
+        )
 
 
 @contextmanager

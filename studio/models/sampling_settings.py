@@ -1,13 +1,16 @@
 """How images are sampled: scheduler, steps, guidance, size and seeds, checked."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from concepts.errors import StudioError
 from studio.models.prompt_weights import PromptSyntax
 from studio.models.scheduler_names import SCHEDULERS
+
+if TYPE_CHECKING:
+    from studio.models.families import Family
 
 MAX_GUIDANCE_SCALE = 100
 MAX_SIDE = 4096
@@ -30,7 +33,10 @@ class Sized(Protocol):
 
 
 class SamplingSettings(BaseModel):
-    """How an image is sampled, whatever its prompt. Raises pydantic's ValidationError for values out of range."""
+    """How an image is sampled, whatever its prompt. Raises pydantic's ValidationError for values out of range.
+
+    The defaults are those of toybox; a base of another family has its own (`with_defaults`).
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -42,7 +48,7 @@ class SamplingSettings(BaseModel):
     )
     guidance_scale: float = Field(
         default=4.0, ge=0, le=MAX_GUIDANCE_SCALE,
-        description="Classifier-free guidance scale (Ho and Salimans, 2022); about 4 for toybox, 7 for others.",
+        description="Classifier-free guidance scale (Ho and Salimans, 2022).",
     )  # fmt: skip
     guidance_rescale: float = Field(
         default=0.5, ge=0, le=1,
@@ -64,6 +70,11 @@ class SamplingSettings(BaseModel):
         if name is not None and name.lower() not in SCHEDULERS:
             raise ValueError(f"there is no scheduler {name!r}; choose from {', '.join(SCHEDULERS)}")
         return name and name.lower()
+
+    def with_defaults(self, family: "Family") -> Self:
+        """These settings, with the family's value of each that was not set."""
+        unset = {name: value for name, value in family.sampling.items() if name not in self.model_fields_set}
+        return self.model_copy(update=unset) if unset else self
 
     def pixels(self, base: Sized) -> tuple[int, int]:
         """Width and height of the images. Raises StudioError for a size that the base cannot halve as it must."""

@@ -1,143 +1,111 @@
 """Loads single-file checkpoints offline: the family is detected by its keys, configurations are built in."""
 
-import gzip
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-)
-from diffusers.loaders.single_file_utils import SingleFileComponentError
-from safetensors import SafetensorError, safe_open
-from torch import nn
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from concepts.errors import StudioError
-from studio.models.architectures import architecture_parts
+from studio.models.checkpoints.configurations import write_configurations
+from studio.models.checkpoints.folder import is_xl
+from studio.models.checkpoints.header import Header, read_header
+from studio.models.checkpoints.json_files import INDEX, check_json, read_json
+from studio.models.checkpoints.key_names import full_key
+from studio.models.checkpoints.kinds import family_of_keys
+from studio.models.checkpoints.links import as_diffusers_reads
+from studio.models.checkpoints.prediction import prediction_type_of, scheduler_as_told
+from studio.models.checkpoints.single_file_shapes import check_complete
 
-_FAMILY_KEYS = {
-    "conditioner.embedders.1.model.ln_final.weight": "sdxl",
-    "cond_stage_model.model.ln_final.weight": "sd21",
-    "cond_stage_model.transformer.text_model.final_layer_norm.weight": "sd15",
-}
-_NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+_PICKLED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
 
 def load_single_file(path: Path) -> Any:
     """A pipeline of Stable Diffusion 1.x, 2.x or XL from one .safetensors file with the original code's keys.
 
     A folder beside it of the same name, without the suffix, with a diffusers pipeline's configurations replaces the
-    family's own: for a model of other sizes, or with another scheduler. Raises StudioError for anything else.
+    family's own: for a model of other sizes, or with another scheduler. The prediction type and zero terminal SNR that
+    the file itself names replace both. Raises StudioError, with the reason, for anything else.
     """
-    family = _family(path)
-    pipeline_class = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    header = read_checkpoint_header(path)
+    family = family_of_keys(path.name, header.shapes)
     beside = path.with_suffix("")
     with tempfile.TemporaryDirectory() as made:
         if not (beside / "model_index.json").is_file():
-            write_configurations(family, Path(made))
+            write_configurations(family, Path(made), prediction_type_of(header))
             beside = Path(made)
-        return _opened(pipeline_class, path, beside)
+        own = beside != Path(made)
+        with as_diffusers_reads(beside) as configurations:
+            _check_configurations(path, family, configurations)
+            check_complete(path, header.shapes, configurations, own)
+            return _opened(path, header, configurations, family)
 
 
-def _opened(pipeline_class: Any, path: Path, configurations: Path) -> Any:
-    options: dict[str, Any] = {} if pipeline_class is StableDiffusionXLPipeline else {"safety_checker": None}
-    try:
-        pipeline = pipeline_class.from_single_file(
-            str(path), config=str(configurations), local_files_only=True, torch_dtype=torch.float32, **options
+def _check_configurations(path: Path, family: str, folder: Path) -> None:
+    """Raises StudioError for a folder of configurations that cannot be read, or is of another family."""
+    shown = path.with_suffix("")
+    name = read_json(folder / INDEX, shown).get("_class_name")
+    if not isinstance(name, str) or is_xl(name) != (family == "sdxl"):
+        raise StudioError(
+            f"{path.name} is {'' if family == 'sdxl' else 'not '}Stable Diffusion XL by its keys, but {INDEX} in "
+            f"{shown} names {name}. Correct the configurations, or remove them."
         )
-        parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
-        if any(parameter.is_meta for part in parts for parameter in part.parameters()):
-            raise ValueError("a tensor is missing")
-    except (OSError, ValueError, KeyError, RuntimeError, SingleFileComponentError) as error:
-        raise StudioError(f"{path.name} is not a complete Stable Diffusion checkpoint. Get another copy.") from error
-    return pipeline
+    for part in sorted(each.name for each in folder.iterdir() if each.is_dir()):
+        check_json(folder, part, shown)
 
 
-def _family(path: Path) -> str:
-    if path.suffix != ".safetensors":
+def _opened(path: Path, header: Header, configurations: Path, family: str) -> Any:
+    try:
+        pipeline = _assembled(_tensors(path), configurations, family == "sdxl")
+        pipeline.scheduler = scheduler_as_told(pipeline.scheduler, header)
+        return pipeline
+    except StudioError:
+        raise
+    except Exception as error:  # the libraries raise errors of many kinds
+        raise StudioError(
+            f"{path.name} could not be loaded with its configurations. Correct those in {path.stem}/, or get another "
+            "copy."
+        ) from error
+
+
+def read_checkpoint_header(path: Path) -> Header:
+    """A checkpoint's header, with its keys as the original code has them. Raises StudioError for another file."""
+    suffix = path.suffix.lower()
+    if suffix in _PICKLED:
         raise StudioError(
             f"{path.name} is a checkpoint that can run any code when it is opened. Convert it to safetensors first."
         )
-    try:
-        with safe_open(path, "pt") as file:
-            keys = set(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise StudioError(f"{path.name} is truncated, or not a safetensors file. Get another copy.") from error
-    family = next((family for key, family in _FAMILY_KEYS.items() if key in keys), None)
-    if family is None:
-        raise StudioError(
-            f"{path.name} has no text encoder of Stable Diffusion 1.x, 2.x or XL. Give a complete checkpoint "
-            "of one of these."
-        )
-    return family
+    if suffix not in (".safetensors", ".gguf"):
+        raise StudioError(f"{path.name} is no checkpoint. Give a .safetensors file.")
+    header = read_header(path)
+    return Header({full_key(key): shape for key, shape in header.shapes.items()}, header.metadata)
 
 
-def write_configurations(family: str, folder: Path) -> None:
-    """The configurations, and the tokenizer, of a family's published model as a diffusers folder without weights."""
-    parts = architecture_parts(family)
-    classes: dict[str, list[str]] = {
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    for name, part in parts.items():
-        model: Any = part
-        if name == "unet":
-            model.save_config(folder / name)
-        else:
-            model.config.save_pretrained(folder / name)
-            classes[name] = ["transformers", type(model).__name__]
-            tokenizer = name.replace("text_encoder", "tokenizer")
-            clip_tokenizer("!" if is_open_clip(model) else "<|endoftext|>").save_pretrained(folder / tokenizer)
-            classes[tokenizer] = ["transformers", "CLIPTokenizer"]
-    _autoencoder(family).save_config(folder / "vae")
-    scheduler = scheduler_of(family)
-    scheduler.save_config(folder / "scheduler")
-    classes["scheduler"] = ["diffusers", type(scheduler).__name__]
-    pipeline = "StableDiffusionXLPipeline" if family == "sdxl" else "StableDiffusionPipeline"
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline, **classes}))
+def _tensors(path: Path) -> dict[str, Tensor]:
+    return {full_key(key): tensor for key, tensor in load_file(path).items()}
 
 
-def is_open_clip(text_encoder: Any) -> bool:
-    """Whether a text encoder is OpenCLIP's, whose published tokenizers pad with 0 and which has the exact GELU."""
-    return text_encoder.config.hidden_act == "gelu"
-
-
-def _autoencoder(family: str) -> AutoencoderKL:
-    options: dict[str, Any] = {
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "sample_size": 1024 if family == "sdxl" else 512,
-        "scaling_factor": 0.13025 if family == "sdxl" else 0.18215,
-    }
-    with torch.device("meta"):
-        return AutoencoderKL(**options)
-
-
-def scheduler_of(family: str) -> Any:
-    """The scheduler of the published model: 2.1 predicts the velocity, the others the noise."""
-    if family == "sdxl":
-        return EulerDiscreteScheduler(**_NOISE)
-    prediction = "v_prediction" if family == "sd21" else "epsilon"
-    return DDIMScheduler(**_NOISE, clip_sample=False, set_alpha_to_one=False, prediction_type=prediction)
-
-
-def clip_tokenizer(padding: str = "<|endoftext|>") -> CLIPTokenizer:
-    """CLIP's tokenizer, from the merges in open_clip's package."""
-    from open_clip import tokenizer as open_clip_tokenizer
-
-    lines = gzip.decompress(Path(open_clip_tokenizer.default_bpe()).read_bytes()).decode().split("\n")
-    pairs = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 1]]
-    letters = list(open_clip_tokenizer.bytes_to_unicode().values())
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in pairs)]
-    vocabulary = {piece: index for index, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    options: dict[str, Any] = {"vocab": vocabulary, "merges": pairs, "pad_token": padding, "model_max_length": 77}
-    return CLIPTokenizer(**options)
+def _assembled(tensors: Any, configurations: Path, xl: bool) -> Any:
+    """A pipeline of a checkpoint's tensors by key, float32. `configurations` is a diffusers folder without weights."""
+    options: dict[str, Any] = {"config": str(configurations), "local_files_only": True, "torch_dtype": torch.float32}
+    index = read_json(configurations / INDEX, configurations)
+    scheduler: Any = getattr(diffusers, index["scheduler"][1])
+    parts: dict[str, Any] = {"scheduler": scheduler.from_pretrained(configurations, subfolder="scheduler")}
+    for name, kind in _ENCODERS.items() if xl else [("text_encoder", CLIPTextModel)]:
+        tokenizer = name.replace("text_encoder", "tokenizer")
+        parts[tokenizer] = CLIPTokenizer.from_pretrained(configurations, subfolder=tokenizer)
+        parts[name] = create_diffusers_clip_model_from_ldm(kind, subfolder=name, checkpoint=tensors, **options)
+    parts["unet"] = UNet2DConditionModel.from_single_file(tensors, subfolder="unet", **options)
+    parts["vae"] = AutoencoderKL.from_single_file(tensors, subfolder="vae", **options)
+    if xl:
+        zeros = index.get("force_zeros_for_empty_prompt", True)
+        return StableDiffusionXLPipeline(**parts, force_zeros_for_empty_prompt=zeros)
+    absent: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+    return StableDiffusionPipeline(**parts, **absent, requires_safety_checker=False)

@@ -110,7 +110,7 @@ class Serving:
 
         `on_step` is called after every denoising step of every batch. StudioError for a concept that is not loaded.
         """
-        settings = settings or SamplingSettings()
+        settings = (settings or SamplingSettings()).with_defaults(self.base.family)
         for name in {name for request in requests for name in (*request.concepts, *request.regions)}:
             if name not in self._loaded:
                 raise StudioError(

@@ -34,19 +34,17 @@ class Optimization(Group):
         title="UNet LR",
         default=None,
         gt=0,
-        description="Learning rate of UNet layers. If unset, the adapter's default, which is for toybox; use about "
-        "1e-4 for Stable Diffusion.",
+        description="Learning rate of UNet layers; if unset, the adapter's for the base's family.",
     )
     text_encoder_lr: float | None = Field(
         default=None,
         gt=0,
-        description="Learning rate of text encoder layers. If unset, the adapter's default, which is for toybox; use "
-        "about 1e-5 for Stable Diffusion.",
+        description="Learning rate of text encoder layers; if unset, the adapter's for the base's family.",
     )
     token_lr: float | None = Field(
         default=None,
         gt=0,
-        description="Learning rate of the new token's embedding; 0.005 if unset, for toybox; use about 1e-3 for Stable "
+        description="Learning rate of the new token's embedding; if unset, 0.005 for toybox and 0.001 for Stable "
         "Diffusion.",
     )
     loraplus_lr_ratio: float | None = Field(

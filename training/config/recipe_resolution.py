@@ -16,11 +16,10 @@ from studio.adapters.registry import method_named
 from studio.adapters.singular_columns import OwnColumns, with_sampled_columns
 from studio.layers.target_modules import Site
 from studio.models.base_model import Base
+from training.config.family_presets import learning_rates, token_rate, with_family_defaults
 from training.config.recipe import Recipe
 from training.config.stored_recipe import stored_recipe
 
-DEFAULT_TOKEN_LR = 5e-3
-"""The default learning rate of a token."""
 _FIXED = ("adapter", "rank", "max_parameters", "options", "target_modules", "num_vectors", "layerwise_token")
 
 
@@ -62,9 +61,11 @@ def _listed(names: list[str]) -> str:
 
 
 def resolve_recipe(base: Base, recipe: Recipe) -> Recipe:
-    """The recipe with this base's defaults: with the layers that it adapts, an absolute `class_data_dir`, and instead
-    of `max_parameters` the size that fits, as rank and options; StudioError if none fits.
+    """The recipe with this base's defaults: its family's options where none are set, the layers that it adapts, an
+    absolute `class_data_dir`, and instead of `max_parameters` the size that fits, as rank and options; StudioError if
+    none fits.
     """
+    recipe = with_family_defaults(recipe, base.family)
     if not method_named(recipe.adapter).kinds(adapter_config(recipe)) and (
         not recipe.train_token or recipe.freeze_token_after
     ):
@@ -132,11 +133,12 @@ def parameter_groups(
     if ratio != 1 and not method.ups:
         raise StudioError(f"{recipe.adapter} has no factor B. Leave loraplus_lr_ratio out, or train lora.")
     rates = {"unet": recipe.unet_lr, "text_encoder": recipe.text_encoder_lr}
+    usual = learning_rates(base.family, recipe.adapter)
     groups: list[dict[str, Any]] = []
     for part in base.parts:
         named = [pair for site, a in adapters.items() if sites[site].part == part for pair in a.named_parameters()]
         kind = "unet" if part == "unet" else "text_encoder"
-        rate = rates[kind] or method.learning_rates.get(kind, 0.0)
+        rate = rates[kind] or usual.get(kind, 0.0)
         for decay, kept in ((recipe.weight_decay, False), (0.0, True)):
             chosen = [(name, parameter) for name, parameter in named if (name in method.no_decay) is kept]
             ups = [parameter for name, parameter in chosen if name in method.ups and ratio != 1]
@@ -146,6 +148,6 @@ def parameter_groups(
     for vectors in token.values():
         vectors.requires_grad_(recipe.train_token)
     if recipe.train_token:
-        rate = recipe.token_lr or DEFAULT_TOKEN_LR
+        rate = recipe.token_lr or token_rate(base.family)
         groups.append({"params": [*token.values()], "lr": rate, "weight_decay": 0.0, "part": "token"})
     return [group for group in groups if group["params"]]

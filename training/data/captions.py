@@ -7,7 +7,7 @@ import torch
 
 from concepts.errors import StudioError
 from studio.models.base_model import Base
-from training.config.caption_templates import CAPTIONS, STYLE_CAPTIONS, is_style
+from training.config.caption_templates import CAPTIONS, PHOTO_CAPTIONS, STYLE_CAPTIONS, is_style
 from training.config.recipe import Recipe
 from training.data.augmentation import Example
 from training.data.dataset import Sample
@@ -15,7 +15,8 @@ from training.data.dataset import Sample
 
 def templates_of(recipe: Recipe, class_word: str) -> tuple[str, ...]:
     """The recipe's caption templates; a style's default ones where they are unset."""
-    return STYLE_CAPTIONS if is_style(class_word) and recipe.templates == CAPTIONS else recipe.templates
+    unset = recipe.templates in (CAPTIONS, PHOTO_CAPTIONS)
+    return STYLE_CAPTIONS if is_style(class_word) and unset else recipe.templates
 
 
 def validation_prompt_of(recipe: Recipe, class_word: str) -> str:

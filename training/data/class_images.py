@@ -14,6 +14,7 @@ from torch import Tensor
 
 from concepts.storage import atomic_write
 from studio.models.base_model import Base, generate_latents
+from studio.models.families import OTHER, Family
 from studio.models.sampling_settings import SamplingSettings
 from training.config.caption_templates import CAPTIONS, is_style
 from training.data.random_token import RANDOM_TOKEN
@@ -31,6 +32,8 @@ _OTHER_THINGS = (
     "cheese", "mushroom", "umbrella", "key", "bell", "drum", "camera", "rocket", "castle", "bridge", "mountain", "moon",
 )  # fmt: skip
 _SETTINGS = SamplingSettings(num_inference_steps=16, batch_size=8)
+_SAMPLE_BATCH_SIZE = 4
+"""The batch size of class images of Stable Diffusion (diffusers' sample_batch_size)."""
 
 
 def any_prompt(class_word: str, generator: torch.Generator, random_token_ratio: float = 0.0) -> str:
@@ -69,9 +72,17 @@ def other_prompts(class_word: str, count: int) -> list[str]:
     ]
 
 
-def prior_steps(*counts: int) -> int:
+def settings_of(family: Family) -> SamplingSettings:
+    """How class images are sampled on a base of this family: as its other images, on toybox in fewer steps."""
+    if family.title == OTHER.title:
+        return _SETTINGS
+    return SamplingSettings(batch_size=_SAMPLE_BATCH_SIZE).with_defaults(family)
+
+
+def prior_steps(family: Family, *counts: int) -> int:
     """How often `class_latents` calls `on_step` for so many prompts, each time that none is cached."""
-    return sum(-(-count // _SETTINGS.batch_size) for count in counts) * _SETTINGS.num_inference_steps
+    settings = settings_of(family)
+    return sum(-(-count // settings.batch_size) for count in counts) * settings.num_inference_steps
 
 
 def class_latents(
@@ -83,12 +94,13 @@ def class_latents(
     """
     # On a CPU the last bits depend on the number of threads, so the cache key includes it.
     threads = torch.get_num_threads() if base.device.type == "cpu" else 0
-    key = json.dumps([base.decomposition.fingerprint, list(prompts), repr(_SETTINGS), seed, threads])
+    settings = settings_of(base.family)
+    key = json.dumps([base.decomposition.fingerprint, list(prompts), repr(settings), seed, threads])
     path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors" if cache else None
     latents = _read(path) if path else None
     if latents is None:
         seeds = range(seed * len(prompts), (seed + 1) * len(prompts))
-        latents = generate_latents(base, prompts, seeds, _SETTINGS, on_step)
+        latents = generate_latents(base, prompts, seeds, settings, on_step)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, save({"latents": latents.cpu().contiguous()}))

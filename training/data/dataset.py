@@ -62,8 +62,10 @@ def build_training_set(
 
 
 def prior_prompts(recipe: Recipe, class_word: str) -> tuple[list[str], list[str]]:
-    """The prompts of the class images that are generated, of the class and of other things."""
-    count = recipe.num_class_images // 2
+    """The prompts of the class images that are generated, of the class and of other things; all of the class where a
+    batch has one without the concept.
+    """
+    count = recipe.num_class_images // (2 if recipe.num_prior_in_batch > 1 or recipe.output_preservation_weight else 1)
     if is_style(class_word):  # which has no class of things
         prompts = other_prompts(class_word, recipe.num_class_images)
         return ([] if recipe.class_data_dir else prompts[:count]), prompts[count:]
@@ -85,7 +87,7 @@ def class_examples(folder: Path, class_word: str) -> list[Example]:
 def _prior(
     base: Base, prompts: Sequence[str], seed: int, cache: Path | None, on_step: Callable[[], None]
 ) -> list[Sample]:
-    latents = class_latents(base, prompts, seed, cache, on_step)
+    latents = class_latents(base, prompts, seed, cache, on_step) if prompts else ()
     return [Sample(latent, text) for latent, text in zip(latents, prompts, strict=True)]
 
 

@@ -47,7 +47,7 @@ def draw_batches(
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
 
     def draw(count: int, out_of: int) -> list[int]:
-        return torch.randint(out_of, (count,), generator=generator).tolist()
+        return torch.randint(max(out_of, 1), (count,), generator=generator).tolist()
 
     prior = recipe.num_prior_in_batch
     instance = [data.concept[i] for i in draw(recipe.batch_size - prior, len(data.concept))]

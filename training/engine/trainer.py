@@ -147,7 +147,7 @@ def train_concept(
 def _prepared(task: Task, cache: Path | None, callbacks: Callbacks) -> TrainingSet:
     """The training set; reports the progress of generating class images."""
     recipe, base = task.recipe, task.base
-    generating = prior_steps(*map(len, prior_prompts(recipe, task.class_word)))
+    generating = prior_steps(base.family, *map(len, prior_prompts(recipe, task.class_word)))
     done = iter(range(1, generating + 1))
 
     def generated() -> None:

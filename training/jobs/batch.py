@@ -88,10 +88,11 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     run, job, result = outcome.run, outcome.job, outcome.concept.result
     done = result if outcome.state == "done" else None
     scores = done.scores if done else {}
+    steps = done.details.get("recipe", {}).get("steps") if done else job.steps if job else None
     took = (job.ended - job.started).total_seconds() if job and job.started and job.ended else None
     return {
         "concept": run.name, "class": run.class_word, "adapter": run.recipe.adapter,
-        "rank": done.rank if done else run.recipe.rank, "seed": run.recipe.seed, "steps": run.recipe.steps,
+        "rank": done.rank if done else run.recipe.rank, "seed": run.recipe.seed, "steps": steps or run.recipe.steps,
         "state": outcome.state, "attempts": job.attempts if job else None,
         "parameters": done.parameters if done else None,
         "image_alignment": scores.get("image_alignment"), "text_alignment": scores.get("text_alignment"),

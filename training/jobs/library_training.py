@@ -71,6 +71,8 @@ def train_in_library(
     With `start` that training is continued. A training that was stopped by `stop`, which raises TrainingStopped, or
     killed is resumed by the same call. With `lease` the result ends that job.
     """
+    if ProcessGroup.from_env().is_main_process:
+        scorer()  # before the training: one that cannot be loaded must not cost it
     training, process_group = _train(library, base, scorer, concept, recipe, first_column, on_progress, start, stop)
     if process_group.is_main_process:
         with on_threads(recipe.threads):

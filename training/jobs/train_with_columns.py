@@ -8,14 +8,14 @@ from concepts import Concept, Library
 from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.cost import Cost
 from studio.adapters.cost import cost as adapter_cost
-from studio.metrics.clip import Scorer, load_scorer
+from studio.metrics.clip import Scorer, load_scorer, scorer_of
 from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import adapter_config, kinds_of_recipe, resolve_recipe
 from training.engine.trainer import Progress, TrainingStopped, never_stop
 from training.jobs.library_training import Trained, columns_for, refuse_without_pictures, train_in_library
 
-_bundled_scorer = cache(load_scorer)
+_cached_scorer = cache(load_scorer)
 
 
 def train(
@@ -23,7 +23,7 @@ def train(
     base: Base,
     name: str,
     recipe: Recipe,
-    scorer: Callable[[], Scorer] = _bundled_scorer,
+    scorer: Callable[[], Scorer] | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     start: TrainedConcept | None = None,
     column: int | None = None,
@@ -31,7 +31,7 @@ def train(
 ) -> Trained:
     """Trains a concept, generates previews, scores them and stores the result, which replaces an earlier one.
 
-    `scorer` gives the model that scores, when it is first needed; by default the bundled one. With `start`, an earlier
+    `scorer` gives the model that scores; by default it is that of the base's family. With `start`, an earlier
     training of this concept, the training goes on from there. `column` asks for the singular columns from there, in
     place of the lowest free ones. A training that was stopped by `stop`, which raises TrainingStopped, or that was
     killed goes on where it was when it is asked for in the same way again. Raises LibraryError for a concept that is
@@ -41,6 +41,7 @@ def train(
     refuse_without_pictures(concept)
     library.jobs.refuse_waiting(name)
     recipe = resolve_recipe(base, recipe)
+    scorer = scorer or (lambda: _cached_scorer(scorer_of(base.family)))
     with _columns(library, base, concept, recipe, start, column) as first:
         try:
             return train_in_library(library, base, scorer, concept, recipe, first, on_progress, start, stop)

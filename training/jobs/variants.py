@@ -13,7 +13,8 @@ from concepts import Concept, Library, LibraryError, read_picture
 from concepts.storage import StoragePath, read_file
 from studio.adapters import ADAPTERS
 from studio.adapters.registry import method_named
-from training.config.presets import PRESETS
+from studio.models.families import OTHER, Family
+from training.config.family_presets import presets_of
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import adapter_config
 from training.config.stored_recipe import stored_recipe
@@ -50,7 +51,7 @@ def varied_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
     Raises StudioError for an unknown adapter, and for a rank of one that has none.
     """
-    given = {**recipe.model_dump(), **changes}
+    given = {**recipe.model_dump(exclude_unset=True), **changes}
     if "rank" in changes:
         given["max_parameters"] = None
     if changes.get("adapter", recipe.adapter) != recipe.adapter:
@@ -62,10 +63,13 @@ def varied_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 class Variants:
-    """The variants of concepts in one library; each concept's are loaded once."""
+    """The variants of concepts in one library; each concept's are loaded once.
 
-    def __init__(self, library: Library):
-        self._library = library
+    `family` is that of the base, whose standard preset a concept without a training has.
+    """
+
+    def __init__(self, library: Library, family: Family = OTHER):
+        self._library, self._family = library, family
         self._found: dict[str, list[Concept]] = {}
 
     def of(self, name: str) -> list[Concept]:
@@ -95,15 +99,25 @@ class Variants:
             each for each in self.of(name)
             if each.result and all(getattr(each.result, key) == value for key, value in wanted.items())
         ]  # fmt: skip
-        return min(fits, key=lambda each: _differences(each, concept), default=None)
+        return min(fits, key=lambda each: self._differences(each, concept), default=None)
 
     def training(self, name: str, wanted: Mapping[str, Any]) -> Training:
         """The training of the wanted variant, with the concept's recipe otherwise."""
         concept = self._library.concept(name)
-        own = _recipe_of(concept)
+        own = self._recipe_of(concept)
         before = {"adapter": own.adapter, "rank": concept.result.rank if concept.result else own.rank}
         changes = {key: value for key, value in wanted.items() if value != before[key]}
         return Training(concept.name, variant_name(concept.name, changes), varied_recipe(own, wanted))
+
+    def _recipe_of(self, concept: Concept) -> Recipe:
+        """The recipe that a concept was trained with, else the standard preset."""
+        known = concept.result.details.get("recipe") if concept.result else None
+        return stored_recipe(known or presets_of(self._family)["standard"])
+
+    def _differences(self, one: Concept, other: Concept) -> int:
+        """How many options of their recipes differ."""
+        recipes = self._recipe_of(one).model_dump(), self._recipe_of(other).model_dump()
+        return sum(recipes[0][option] != recipes[1][option] for option in recipes[0])
 
 
 def trainings_of(name: str, recipe: Recipe, adapters: Sequence[str], ranks: Sequence[int]) -> list[Training]:
@@ -150,18 +164,6 @@ def _parts(name: str) -> tuple[str, dict[str, str | None]]:
     assert match, "the stem matches any name"
     parts = match.groupdict()
     return parts.pop("stem"), parts
-
-
-def _recipe_of(concept: Concept) -> Recipe:
-    """The recipe that a concept was trained with, else the standard preset."""
-    known = concept.result.details.get("recipe") if concept.result else None
-    return stored_recipe(known or PRESETS["standard"])
-
-
-def _differences(one: Concept, other: Concept) -> int:
-    """How many options of their recipes differ."""
-    recipes = _recipe_of(one).model_dump(), _recipe_of(other).model_dump()
-    return sum(recipes[0][option] != recipes[1][option] for option in recipes[0])
 
 
 def _same_picture(one: StoragePath, other: StoragePath) -> bool:

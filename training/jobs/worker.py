@@ -6,13 +6,14 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from threading import Event, Thread
 from typing import Protocol, Self, TypeVar
 
 from concepts import Lease, LeaseLostError, Library, UnavailableError
 from concepts.errors import StudioError
 from concepts.job_leases import LEASE_SECONDS
-from studio.metrics.clip import Scorer, load_scorer
+from studio.metrics.clip import Scorer, load_scorer, scorer_of
 from studio.models.base_model import Base, load_base
 from training.config.stored_recipe import stored_recipe
 from training.engine.trainer import Progress, TrainingStopped, never_stop
@@ -34,12 +35,15 @@ class Train(Protocol):
 
 
 class Trainer:
-    """Trains jobs of one library; keeps the base of the last job, and the scorer, loaded."""
+    """Trains jobs of one library; keeps the base of the last job, and its scorer, loaded.
 
-    def __init__(self, library: Library, backbone: str = "toybox-clip"):
+    `backbone` is the scorer, as `load_scorer` takes it; that of the base's family if it is None.
+    """
+
+    def __init__(self, library: Library, backbone: str | None = None):
         self._library, self._backbone = library, backbone
         self._base: Base | None = None
-        self._scorer: Scorer | None = None
+        self._scorers = lru_cache(1)(load_scorer)
 
     def __call__(self, lease: Lease, on_progress: Callable[[Progress], None], stop: Callable[[], bool]) -> None:
         """Trains the lease's job and stores the result."""
@@ -49,8 +53,8 @@ class Trainer:
             raise StudioError(f"{job.base} has other weights than when this training was queued. Queue it again.")
         concept = self._library.concept_of_job(job)
         train_in_library(
-            self._library, base, self._scoring, concept, stored_recipe(job.recipe), job.first_column, on_progress, None,
-            stop, lease,
+            self._library, base, lambda: self._scorer_of(base), concept, stored_recipe(job.recipe), job.first_column,
+            on_progress, None, stop, lease,
         )  # fmt: skip
 
     def _loaded(self, name: str) -> Base:
@@ -59,10 +63,8 @@ class Trainer:
             self._base = load_base(name, self._library.local / "columns")
         return self._base
 
-    def _scoring(self) -> Scorer:
-        if self._scorer is None:
-            self._scorer = load_scorer(self._backbone)
-        return self._scorer
+    def _scorer_of(self, base: Base) -> Scorer:
+        return self._scorers(self._backbone or scorer_of(base.family))
 
 
 class Worker:

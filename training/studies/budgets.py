@@ -12,7 +12,8 @@ from studio.adapters import ADAPTERS
 from studio.adapters.cost import Shapes, num_parameters, shapes_of, sizes_of
 from studio.adapters.registry import method_named
 from studio.layers.target_modules import find_sites
-from training.config.recipe_resolution import DEFAULT_TOKEN_LR
+from studio.models.families import family_of
+from training.config.family_presets import learning_rates, token_rate
 
 METHODS = (
     "lora", "oft", "vera", "svdiff", "lidb", "spectral_rotational", "spectral_additive", "lora_xs", "hydra",
@@ -79,10 +80,10 @@ def default_size(method: str, parts: Mapping[str, nn.Module], chosen: Sequence[s
     """A method in its default size, at its own layers or, where it leaves that open, at those of the kinds `chosen`,
     with its default learning rate; a method without layers trains the token at the token's own rate.
     """
-    adapter = method_named(method)
+    adapter, family = method_named(method), family_of(parts)
     config = adapter.Config()
     shapes = shapes_of(find_sites(parts, own_kinds(method) or chosen)) if adapter.kinds(config) else Counter()
-    rate = adapter.learning_rates.get("unet", DEFAULT_TOKEN_LR)
+    rate = learning_rates(family, method).get("unet", token_rate(family))
     return Size(method, _own_options(method, config), num_parameters(method, config, shapes), rate)
 
 

@@ -58,7 +58,8 @@ def evaluate(
     from ui.services.image_files import evaluation_sheet, grid
     from ui.services.workflow import Workflow
 
-    workflow, settings, detector = Workflow(library, base), SamplingSettings(batch_size=8), load()
+    workflow, detector = Workflow(library, base), load()
+    settings = SamplingSettings(batch_size=8).with_defaults(workflow.family)
     questions = evaluation_prompts(prompts_per_category)
     generated = _generated(workflow.base, [item.prompt for item in questions], settings)
     detections = detect(detector, generated)

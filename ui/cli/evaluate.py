@@ -20,20 +20,25 @@ def evaluate(
         typer.Option(help="DreamBench's prompts for objects, or for live subjects; by the class word if unset."),
     ] = None,
     backbone: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="The CLIP model of image and text alignment: toybox-clip, MODEL/WEIGHTS such as ViT-B-32/openai, or "
-            "an open_clip folder. CLIP-I and CLIP-T as published need openai's weights."
+            "an open_clip folder; that of the base's family if unset. CLIP-I and CLIP-T as published need openai's "
+            "weights."
         ),
-    ] = "toybox-clip",
+    ] = None,
     dino: Annotated[
         str | None,
         typer.Option(
             help="The DINO model: dino, dinov2, a folder, timm/NAME or a Hugging Face Hub model ID; none if unset."
         ),
     ] = None,
-    num_inference_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="The classifier-free guidance scale.")] = 4.0,
+    num_inference_steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps; those of the base's family if unset.")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="The classifier-free guidance scale; that of the base's family if unset.")
+    ] = None,
     pictures: Annotated[Path | None, typer.Option(help="Save the generated images in this folder.")] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
@@ -49,7 +54,8 @@ def evaluate(
     if benchmark != "dreambench":
         raise StudioError(f"There is no benchmark {benchmark!r}. Choose dreambench.")
     workflow = workflow_of(library, base, backbone=backbone)
-    settings = SamplingSettings(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+    given = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    settings = SamplingSettings(**{name: value for name, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
     with progress_bar() as bar:
         task = bar.add_task("generating", total=25, note="")
         document: dict[str, Any] = {}

@@ -65,18 +65,30 @@ def generate(
         str | None,
         typer.Option(help=f"{', '.join(SCHEDULERS)}; the base's own if unset."),
     ] = None,
-    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="The classifier-free guidance scale.")] = 4.0,
+    num_inference_steps: Annotated[
+        int | None, typer.Option(help="Denoising steps; 20 for toybox and 50 for Stable Diffusion if unset.")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(
+            help="The classifier-free guidance scale; 4 for toybox, 7.5 for SD 1.x and 2.x, 5 for XL if unset."
+        ),
+    ] = None,
     guidance_rescale: Annotated[
-        float, typer.Option(help="Guidance rescale (Lin et al., 2023), 0 to 1; 0 in diffusers.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="Guidance rescale (Lin et al., 2023), 0 to 1; 0.5 for toybox and 0 for Stable Diffusion if unset."
+        ),
+    ] = None,
     negative_prompt: Annotated[str, typer.Option(help="The negative prompt.")] = "",
     prompt_syntax: Annotated[
         str,
         typer.Option(help="plain, or a1111: (a cat:1.3) weighs words, BREAK begins another window, \\( is a bracket."),
     ] = "plain",
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels; the base's training size if unset.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images sampled at once.")] = 4,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images sampled at once; 4 for toybox and 1 for Stable Diffusion if unset.")
+    ] = None,
     region: Annotated[
         list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's box, as fractions or pixels.")
     ] = [],  # noqa: B006
@@ -113,17 +125,21 @@ def generate(
     settings: dict[str, Any] = {
         "concepts": tuple(concept), "method": method, "density": density, "ridge": ridge, "rank": rank,
         "average": average, "strengths": strengths_from(strength), "num_images": num_images, "seed": seed,
-        "scheduler": scheduler, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
-        "guidance_rescale": guidance_rescale, "negative_prompt": negative_prompt,
-        "prompt_syntax": prompt_syntax, "size": size_from(size),
-        "batch_size": batch_size, "regions": regions_from(region),
+        "scheduler": scheduler, "negative_prompt": negative_prompt, "prompt_syntax": prompt_syntax,
+        "size": size_from(size), "regions": regions_from(region),
         "control": control_inputs(control, control_model, conditioning_scale),
     }  # fmt: skip
+    of_the_family = {
+        "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
+        "guidance_rescale": guidance_rescale, "batch_size": batch_size,
+    }  # fmt: skip
+    settings |= {name: value for name, value in of_the_family.items() if value is not None}
     if like is not None:
         settings = {**_settings_of(like), **{key: settings[key] for key in _given(context) if key in settings}}
     texts = prompts_from(prompts) if prompts else [prompt or settings["prompt"]]
-    requests = [GenerationRequest(**{**settings, "prompt": text}) for text in texts]
     image_generator = image_generator_of(library, base)
+    requests = [GenerationRequest(**{**settings, "prompt": text}) for text in texts]
+    requests = [request.with_defaults(image_generator.family) for request in requests]
     folder = OutputFolder(output, image_generator.library.local / FOLDER)
     files = _generate(image_generator, requests, folder, {"base": base})
     folder.check()
@@ -155,7 +171,7 @@ def _settings_of(file: Path) -> dict[str, Any]:
     request, ignored = settings_of(file)
     if ignored:
         notify(f"These settings of {file.name} are not used: {', '.join(ignored)}.")
-    return request.model_dump()
+    return request.model_dump(exclude_unset=True)
 
 
 def _generate(

@@ -20,9 +20,13 @@ def push(
     as_json: JsonOption = False,
 ) -> None:
     """Upload a concept to the Hugging Face Hub, with a model card."""
+    from studio.models.families import licence_note
     from ui.services import hub
 
-    address = hub.push(workflow_of(library, base), name, to, licence, private)
+    workflow = workflow_of(library, base)
+    if terms := licence_note(workflow.family):
+        notify(terms)
+    address = hub.push(workflow, name, to, licence, private)
     report(
         {"name": name, "repository": to, "address": address}, as_json, lambda: typer.echo(f"Pushed {name}: {address}")
     )

@@ -90,7 +90,10 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore")
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own progress bars, which would mix with ours
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for library in ("DIFFUSERS", "TRANSFORMERS", "HF_HUB"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")  # read when the library is imported
+    for library in ("diffusers", "transformers", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     try:
         check_surroundings(sys.argv[1:])
         app()

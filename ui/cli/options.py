@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from concepts.environment import DATABASE_VARIABLE
+from concepts.environment import BACKBONE_VARIABLE, DATABASE_VARIABLE
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -38,6 +38,15 @@ StrengthOption = Annotated[
         "--strength",
         help="The strength of a concept, which multiplies its change of the weights; 1 if unset. NAME=0.8, or one for "
         "each component or block, with diffusers' names: NAME=unet:0.8,text_encoder:0.5,unet.up_blocks.1:0.2.",
+    ),
+]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        envvar=BACKBONE_VARIABLE,
+        help="The CLIP model that scores: toybox-clip, an open_clip folder, or MODEL/WEIGHTS such as ViT-B-32/openai; "
+        "that of the base's family if unset.",
     ),
 ]
 MethodOption = Annotated[

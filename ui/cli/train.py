@@ -13,6 +13,7 @@ from concepts.text_files import read_text
 from ui.cli.concept import Name, described
 from ui.cli.options import (
     DEFAULT_LIBRARY,
+    BackboneOption,
     BaseOption,
     JsonOption,
     LibraryOption,
@@ -66,19 +67,19 @@ def train(
         list[str] | None,
         typer.Option("--set", help="OPTION=VALUE: another option of the recipe or of the adapter; lists as JSON."),
     ] = None,
+    backbone: BackboneOption = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
     """Train a concept on its pictures; the result is stored in the library.
 
-    The default learning rates were tuned on toybox and are too high for Stable Diffusion: there, set unet_lr,
-    text_encoder_lr and token_lr, for example to 1e-4, 1e-5 and 1e-3.
+    What is not set comes from the preset of the base's family; studio recipe --base BASE prints it.
     """
     given = {**read_recipe(file), **given_options(adapter, rank, max_parameters, steps, seed)}
     if low_memory:
         given["low_memory"] = True
-    workflow = workflow_of(library, base)
+    workflow = workflow_of(library, base, backbone=backbone)
     earlier = go_on_from or name
     start = workflow.trained(earlier) if go_on or go_on_from else None
     trained = _trained(workflow, name, recipe_from(given, settings or [], start), start, column)
@@ -131,18 +132,33 @@ def read_recipe(file: Path | None) -> dict[str, Any]:
         ) from error
 
 
-def recipe() -> None:
+def recipe(base: BaseOption = "toybox") -> None:
     """Print every training option with its description and default, as a TOML file for studio train --recipe.
 
-    The adapter's own options, such as alpha of lora, go into the table options.
+    With --base it has the preset of the base's family. An option that is unset is commented out; the learning rates
+    there are those of the default adapter. The adapter's own options, such as alpha of lora, go into the table options.
     """
+    from studio.models.family_detection import family_of_source
+    from training.config.family_presets import unset_values, with_family_defaults
     from training.config.recipe import Recipe
 
+    family = family_of_source(base)
+    shown = with_family_defaults(Recipe(), family)
+    typer.echo(f"# The preset of {'toybox' if base == 'toybox' else family.title}.\n")
     for key, field in Recipe.model_fields.items():
         typer.echo("\n".join(f"# {line}" for line in textwrap.wrap(field.description or "", 116)))
-        value = field.get_default()
-        shown = json.dumps(list(value) if isinstance(value, tuple) else value)
-        typer.echo(f"# {key} =\n" if value is None else f"{key} = {shown}\n")
+        value = getattr(shown, key)
+        typer.echo(
+            f"{_unset(unset_values(family, shown).get(key), key)}\n" if value is None else f"{key} = {_toml(value)}\n"
+        )
+
+
+def _unset(value: Any, key: str) -> str:
+    return f"# {key} =" if value is None else f"# {key} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
 def recipe_from(options: dict[str, Any], settings: list[str], start: Any = None) -> Any:

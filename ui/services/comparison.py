@@ -61,7 +61,7 @@ def compare(
     generated.
     """
     columns, rows = both_values(across, down)
-    variants = Variants(workflow.library)
+    variants = Variants(workflow.library, workflow.family)
     plan = [(y, x, _with_training(variants, *cell)) for y, x, cell in _cells(request, across, down)]
     cells: list[Cell] = []
     for y, x, wanted in plan:
@@ -74,7 +74,7 @@ def missing(
     workflow: Workflow, request: GenerationRequest, across: tuple[Axis, str], down: tuple[Axis, str]
 ) -> list[Training]:
     """The trainings that these axes ask for and the library lacks, each once."""
-    variants = Variants(workflow.library)
+    variants = Variants(workflow.library, workflow.family)
     lacking = [
         variants.training(name, wanted)
         for _, _, (cell, wanted) in _cells(request, across, down) if wanted

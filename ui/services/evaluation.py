@@ -35,8 +35,8 @@ def dreambench(
     scorer, vision = workflow.scorer, load_backbone(dino) if dino else None
 
     def generate(prompt: str) -> Sequence[Image.Image]:
-        sampling = settings or SamplingSettings()
-        generated = workflow.generate(GenerationRequest(prompt=prompt, num_images=PICTURES, **dict(sampling)))
+        given = {} if settings is None else settings.model_dump(exclude_unset=True)
+        generated = workflow.generate(GenerationRequest(prompt=prompt, num_images=PICTURES, **given))
         if folder is not None:
             _keep(folder, prompt, generated)
         return generated

@@ -18,6 +18,8 @@ from studio.composition.loaded_concept import LoadedConcept, load_concept
 from studio.composition.merge import MergeCache
 from studio.composition.merge_config import MergeConfig, refuse_parameters
 from studio.models.base_model import Base, generate, load_base
+from studio.models.families import Family
+from studio.models.family_detection import family_of_source
 from studio.models.generation_request import GenerationRequest
 from studio.models.layer_strengths import Strength, check_strength
 from studio.models.prompt_weights import uses_syntax
@@ -59,6 +61,11 @@ class ImageGenerator:
             with self._loading:
                 self._loaded = self._loaded or load_base(self._base, self.library.local / "columns")
         return self._loaded
+
+    @cached_property
+    def family(self) -> Family:
+        """The base's family, for which the base is not loaded."""
+        return family_of_source(self._base)
 
     @cached_property
     def merges(self) -> MergeCache:
@@ -123,6 +130,7 @@ class ImageGenerator:
         wait until then. `on_step` is called after every denoising step of a batch, and `on_note` is told what a person
         should know about the merge, such as columns that two concepts share.
         """
+        request = request.with_defaults(self.family)
         with self._turn, self._session(request, on_note) as sample:
             for start in range(0, request.num_images, request.batch_size):
                 seeds = request.seeds[start : start + request.batch_size]

@@ -71,7 +71,7 @@ def _fill(
         made = export(workflow.base, {concept.name: trained}, "diffusers", folder / LORA)
     except StudioError:
         made = None  # it changes what no LoRA holds; the card says so
-    card = model_card(concept, trained, repository, workflow.base.name, licence, made)
+    card = model_card(concept, trained, repository, workflow.base, licence, made)
     (folder / "README.md").write_text(card)
 
 

@@ -19,6 +19,7 @@ from studio.formats.exporting import Export, export
 from studio.formats.importing import ImportedFile, read_adapter, words_as_token
 from studio.formats.textual_inversion import read_token, token_vectors
 from studio.models.base_model import Base
+from studio.models.families import licence_note
 from studio.models.token_embeddings import token_of
 from ui.services.generation import known_strengths
 from ui.services.workflow import Workflow
@@ -41,6 +42,8 @@ def export_concepts(
     config = replace(config, strengths=known_strengths(config.strengths, trained, workflow.base))
     made = export(workflow.base, trained, layout, output, config, rank, dtype)
     notes = sharing_notes(trained)
+    if terms := licence_note(workflow.base.family):
+        notes.append(terms)
     if made.lost_biases:
         notes.append(
             f"The changed biases of {made.lost_biases} layers are left out, since kohya's format has no biases."

@@ -8,19 +8,21 @@ from huggingface_hub import ModelCardData
 from concepts import Concept
 from studio.adapters.concept_file import TrainedConcept
 from studio.formats.exporting import Export
+from studio.models.base_model import Base
+from studio.models.families import licence_note
 from studio.models.token_embeddings import token_of
 
 
 def model_card(
-    concept: Concept, trained: TrainedConcept, repository: str, base: str, licence: str | None, lora: Export | None
+    concept: Concept, trained: TrainedConcept, repository: str, base: Base, licence: str | None, lora: Export | None
 ) -> str:
     """README.md with the hub's metadata, pictures, use, recipe and scores; `lora` is None where there is none."""
     token = token_of(concept.name)
-    on_hub = "/" in base and not Path(base).exists()
+    on_hub, terms = "/" in base.name and not Path(base.name).exists(), licence_note(base.family)
     data = ModelCardData(
         license=licence,
         library_name="diffusers",
-        base_model=base if on_hub else None,
+        base_model=base.name if on_hub else None,
         instance_prompt=f"a photo of {token}",
         tags=["concept-studio", "text-to-image", *(["lora"] if lora else [])],
     )
@@ -28,12 +30,13 @@ def model_card(
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# {concept.name}\n\nA {concept.class_word}, learned by Concept Studio with `{trained.adapter}` on the base "
-        f"{base}. Its trigger word is `{token}`.",
+        f"{base.name}. Its trigger word is `{token}`.",
         f"![a photo of {token}](pictures.png)",
         _use(token, repository, lora),
         _table("Scores", scores) or "## Scores\n\nNone were kept.",
         _table("Recipe", trained.metadata.get("recipe", {}) | trained.config),
         f"## Licence\n\n{licence or 'The author named none: ask before you use it.'}",
+        terms or "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

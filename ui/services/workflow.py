@@ -17,7 +17,7 @@ from studio.adapters.cost import Cost
 from studio.composition import sharing_notes
 from studio.composition.merge import merged_concept
 from studio.composition.merge_config import MergeConfig
-from studio.metrics.clip import Scorer, load_scorer
+from studio.metrics.clip import Scorer, load_scorer, scorer_of
 from studio.metrics.leakage import leak, leak_prompts
 from training.config.recipe import Recipe
 from training.engine.trainer import Progress, never_stop
@@ -40,14 +40,14 @@ from ui.services.generation import ImageGenerator, known_strengths
 class Workflow(ImageGenerator):
     """One library and one base, loaded when first needed."""
 
-    def __init__(self, root: StoragePath | str, base: str = "toybox", backbone: str = "toybox-clip"):
+    def __init__(self, root: StoragePath | str, base: str = "toybox", backbone: str | None = None):
         super().__init__(root, base)
         self._backbone = backbone
 
     @cached_property
     def scorer(self) -> Scorer:
-        """The model that scores."""
-        return load_scorer(self._backbone)
+        """The model that scores: the one asked for, else that of the base's family."""
+        return load_scorer(self._backbone or scorer_of(self.family))
 
     def pictures(self, concept: Concept) -> list[Image.Image]:
         """A concept's own pictures."""

@@ -73,7 +73,8 @@ class Endpoints:
         """Generates images of a prompt, or of each of several, with the settings that differ from their defaults: those
         of GenerationRequest, such as num_images, seed, scheduler, strengths or regions.
         """
-        requests = [_requested(each, settings or {}) for each in prompts or [prompt]]
+        asked = [_requested(each, settings or {}) for each in prompts or [prompt]]
+        requests = [request.with_defaults(self._workflow.family) for request in asked]
         check_number(sum(request.num_images for request in requests))
         return [
             _file(keep(self._library.local, with_settings(image, request, seed)))
@@ -93,7 +94,7 @@ class Endpoints:
         settings: dict[str, Any] | None = None,
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:  # fmt: skip
         """Generates one picture for each pair of values along two axes; returns each one's scores, and the grid."""
-        request = _requested(prompt, {**(settings or {}), "num_images": 1})
+        request = _requested(prompt, {**(settings or {}), "num_images": 1}).with_defaults(self._workflow.family)
         *_, grid = compare(self._workflow, request, (across, across_values), (down, down_values))
         file = Path(tempfile.mkdtemp()) / "comparison.png"
         as_picture(grid, prompt).save(file)

@@ -46,7 +46,7 @@ def _component(kind: Any, field: FieldInfo, options: dict[str, Any]) -> Any:
     if kind is bool:
         return gr.Checkbox(**options)
     if kind in (int, float) and field.default is None:  # an empty gr.Number comes back as 0
-        return gr.Textbox(max_lines=1, placeholder="unset", **options)
+        return gr.Textbox(**{"max_lines": 1, "placeholder": "unset", **options})
     if kind in (int, float):
         whole = {"step": 1} if kind is int else {}
         if {"minimum", "maximum"} <= {*options}:

@@ -14,7 +14,7 @@ from studio.composition.merge_config import MergeConfig
 from studio.formats.exporting import export
 from studio.models.architectures.stable_diffusion import sd15
 from studio.models.base_model import Base
-from studio.models.single_file import clip_tokenizer, scheduler_of, write_configurations
+from studio.models.checkpoints.configurations import clip_tokenizer, scheduler_of, write_configurations
 from training.config.recipe import Recipe
 from training.engine.trainer import train_concept
 

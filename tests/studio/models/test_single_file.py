@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from concepts.errors import StudioError
 from studio.formats.full_checkpoint import single_file_bytes
 from studio.models.base_model import Base, load_base
-from studio.models.single_file import clip_tokenizer, write_configurations
+from studio.models.checkpoints.configurations import clip_tokenizer, write_configurations
 
 
 @pytest.mark.parametrize("kind", ["sd", "sd2", "xl"])
@@ -71,8 +71,8 @@ def test_the_tokenizer_is_clips():
     [
         ("model.ckpt", b"x", "model.ckpt is a checkpoint that can run any code"),
         ("model.safetensors", b"12345678", "truncated"),
-        ("lora.safetensors", None, "has no text encoder"),
-        ("part.safetensors", "part", "is not a complete Stable Diffusion checkpoint"),
+        ("lora.safetensors", None, "is no checkpoint of Stable Diffusion: its keys look like x"),
+        ("part.safetensors", "part", "has no UNet and no autoencoder"),
     ],
 )
 def test_other_files_are_refused(name: str, data: bytes | str | None, sentence: str, tmp_path: Path):
@@ -86,5 +86,5 @@ def test_other_files_are_refused(name: str, data: bytes | str | None, sentence: 
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path, base: Base):
-    with pytest.raises(StudioError, match="Give --base toybox"):
+    with pytest.raises(StudioError, match="so it is no diffusers folder"):
         load_base(str(tmp_path))

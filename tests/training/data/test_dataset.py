@@ -101,19 +101,19 @@ def test_half_of_the_prior_pictures_are_of_the_class(base: Base, pictures: list[
 def test_the_number_of_generation_steps_is_known_beforehand(base: Base, pictures: list[Image.Image], count: int):
     steps = []
     build_training_set(base, pictures, "dog", count, on_step=lambda: steps.append(1))
-    assert len(steps) == prior_steps(count // 2, count - count // 2)
+    assert len(steps) == prior_steps(base.family, count // 2, count - count // 2)
 
 
 def test_prior_pictures_are_generated_once(base: Base, pictures: list[Image.Image], tmp_path):
     steps = []
     cache = tmp_path / "not" / "yet"
     first = build_training_set(base, pictures, "dog", 4, cache, lambda: steps.append(1))
-    assert len(steps) == prior_steps(2, 2)
+    assert len(steps) == prior_steps(base.family, 2, 2)
     again = build_training_set(base, pictures[:1], "dog", 4, cache, lambda: steps.append(1))
-    assert len(steps) == prior_steps(2, 2)
+    assert len(steps) == prior_steps(base.family, 2, 2)
     assert same_priors(first, again)
     build_training_set(base, pictures, "cat", 4, cache, lambda: steps.append(1))
-    assert len(steps) > prior_steps(2, 2)
+    assert len(steps) > prior_steps(base.family, 2, 2)
 
 
 def test_another_base_has_prior_pictures_of_its_own(base: Base, pictures: list[Image.Image], tmp_path):
@@ -154,7 +154,7 @@ def test_class_images_of_a_folder_replace_the_generated_ones(base: Base, picture
     data = build_training_set(base, pictures, "dog", 6, on_step=lambda: steps.append(1), class_data_dir=str(tmp_path))
     assert [sample.caption for sample in data.class_prior] == ["a photo of a dog", "a dog on the grass"]
     assert len(data.other_prior) == 3
-    assert len(steps) == prior_steps(3)
+    assert len(steps) == prior_steps(base.family, 3)
     for folder, message in ((tmp_path / "not there", "is no folder"), (tmp_path / "empty", "has no pictures")):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises((StudioError, LibraryError), match=message):

@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.models.families import Family
 from studio.models.sampling_settings import SamplingSettings
 from ui.services.evaluation import dreambench
 from ui.services.workflow import Workflow
@@ -24,7 +25,7 @@ def benchmark_panel(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
     """Fills the panel."""
     with gr.Row(elem_id="benchmark"):
         with gr.Column(scale=2, min_width=320):
-            fields = _fields()
+            fields = _fields(workflow.family)
             with gr.Row():
                 run = gr.Button("Run the prompts", variant="primary", scale=3)
                 stop = gr.Button("Stop", min_width=80, scale=1)
@@ -60,13 +61,14 @@ def benchmark_panel(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> None:
     stop.click(None, cancels=[event])
 
 
-def _fields() -> list[Any]:
-    """Concept, steps and guidance."""
+def _fields(family: Family) -> list[Any]:
+    """Concept, steps and guidance, these two as the base's family has them."""
+    usual = SamplingSettings().with_defaults(family)
     gr.Markdown("### DreamBench's prompts")
     concept = gr.Dropdown([], label="Concept", allow_custom_value=True, elem_id="benchmark-concept")
     with gr.Row():
         others = [
-            control(SamplingSettings, name, "benchmark", min_width=80)
+            control(SamplingSettings, name, "benchmark", min_width=80, value=getattr(usual, name))
             for name in ("num_inference_steps", "guidance_scale")
         ]
     return [concept, *others]

@@ -9,6 +9,7 @@ import gradio as gr
 
 from studio.composition import MERGES
 from studio.models.generation_request import GenerationRequest
+from studio.models.sampling_settings import SamplingSettings
 from training.jobs.variants import Training, Variants
 from ui.services.comparison import OF_TRAININGS, Axis, Grid, both_values, caption, compare, missing, values_of
 from ui.services.comparison_files import as_html, as_picture
@@ -98,17 +99,11 @@ def _asked(
                 workflow.library.concept(name.strip("<>"))
     with about("compare-down"):
         both_values((x, xs), (y, ys))
-    return (
-        GenerationRequest(
-            prompt=text.strip(),
-            num_images=1,
-            seed=seed,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-        ),
-        (x, xs),
-        (y, ys),
-    )
+    request = GenerationRequest(
+        prompt=text.strip(), num_images=1, seed=seed, num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+    )  # fmt: skip
+    return request.with_defaults(workflow.family), (x, xs), (y, ys)
 
 
 def _form(workflow: Workflow) -> list[Any]:
@@ -121,7 +116,12 @@ def _form(workflow: Workflow) -> list[Any]:
     with gr.Row():
         names = ("seed", "num_inference_steps", "guidance_scale")
         labels = {"num_inference_steps": {"label": "Steps"}}
-        others = [control(GenerationRequest, name, "compare", min_width=80, **labels.get(name, {})) for name in names]
+        usual = SamplingSettings().with_defaults(workflow.family)
+        values = {name: {"value": getattr(usual, name)} for name in names if name in SamplingSettings.model_fields}
+        others = [
+            control(GenerationRequest, name, "compare", min_width=80, **labels.get(name, {}), **values.get(name, {}))
+            for name in names
+        ]
     return [prompt, *axes, *others]
 
 
@@ -145,7 +145,7 @@ def _axis(workflow: Workflow, prompt: gr.Textbox, label: str, axis: Axis) -> tup
 
 def _trained_with(workflow: Workflow, axis: Axis, prompt: str) -> str:
     """The adapters or ranks with which the pictures of what a prompt names were trained."""
-    variants = Variants(workflow.library)
+    variants = Variants(workflow.library, workflow.family)
     known = [concept.name for concept in workflow.library.find_concepts(names_written(prompt))]
     results = [each.result for name in known for each in variants.of(name) if each.result]
     return ", ".join(map(str, sorted({getattr(result, axis) for result in results})))

@@ -10,7 +10,7 @@ from concepts.images.import_files import MAX_PICTURES
 from concepts.images.near_duplicates import inspect_pictures
 from concepts.names import check_class_word, check_name
 from concepts.samples import SAMPLES
-from training.config.presets import PRESETS
+from training.config.family_presets import presets_of
 from training.config.recipe import Recipe
 from ui.services.uploads import Uploads
 from ui.services.workflow import Workflow
@@ -121,7 +121,7 @@ def _sample_events(
         if sample is None:
             return (gr.skip(),) * 2
         workflow.library.add_concept(sample.name, sample.class_word, sample.pictures)
-        workflow.queue([sample.name], Recipe(**PRESETS["quick"]))
+        workflow.queue([sample.name], Recipe(**presets_of(workflow.family)["quick"]))
         hands.ensure_running()
         return shown(), gr.Tabs(selected="train")
 

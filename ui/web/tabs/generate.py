@@ -33,7 +33,7 @@ def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> list[Any]:
             form = _prompt()
         with gr.Column(elem_id="generation-settings", min_width=0):
             form |= _strengths_and_boxes()
-            form |= settings_controls(_trained(workflow))
+            form |= settings_controls(_trained(workflow), workflow.family)
         with gr.Column(elem_id="generation-pictures", min_width=0):
             results = _pictures()
     _prompt_events(workflow, tab, page, form)

@@ -9,7 +9,9 @@ from typing import Any
 import gradio as gr
 
 from studio.composition import MERGES
+from studio.models.families import Family
 from studio.models.generation_request import ControlInput, GenerationRequest
+from studio.models.sampling_settings import SamplingSettings
 from studio.models.scheduler_names import SCHEDULERS
 from ui.services.control import KNOWN_MODELS, refuse_local_models
 from ui.services.gallery import check_number
@@ -51,8 +53,10 @@ class Given:
     control: tuple[tuple[str, str | None, str, float], ...]
 
 
-def settings_controls(names: list[str]) -> dict[str, Any]:
-    """The controls beside the prompt and the boxes, by name; `names` are concepts that can be loaded as well."""
+def settings_controls(names: list[str], family: Family) -> dict[str, Any]:
+    """The controls beside the prompt and the boxes, by name, with the values of the base's family; `names` are concepts
+    that can be loaded as well.
+    """
     form: dict[str, Any] = {}
     with gr.Row():
         form["num_images"] = control(GenerationRequest, "num_images", "generate", min_width=100)
@@ -62,14 +66,15 @@ def settings_controls(names: list[str]) -> dict[str, Any]:
             elem_id="generate-random_seed",
         )  # fmt: skip
     with gr.Accordion("More settings", open=False):
-        form |= _sampling_controls()
+        form |= _sampling_controls(family)
         form |= _merge_controls(names)
     with gr.Accordion("Control images", open=False):
         form["control"] = [_control_slot(number) for number in range(MAX_CONTROL)]
     return form
 
 
-def _sampling_controls() -> dict[str, Any]:
+def _sampling_controls(family: Family) -> dict[str, Any]:
+    usual = SamplingSettings().with_defaults(family)
     form: dict[str, Any] = {
         "scheduler": control(GenerationRequest, "scheduler", "generate", choices=_SCHEDULERS, value="")
     }
@@ -77,7 +82,8 @@ def _sampling_controls() -> dict[str, Any]:
         "num_inference_steps": (1, 60, 1), "guidance_scale": (0, 15, 0.5), "guidance_rescale": (0, 1, 0.05),
     }  # fmt: skip
     for name, (least, most, step) in bounds.items():
-        form[name] = control(GenerationRequest, name, "generate", minimum=least, maximum=most, step=step)
+        form[name] = control(GenerationRequest, name, "generate", minimum=least, maximum=most, step=step,
+                             value=getattr(usual, name))  # fmt: skip
     form["negative_prompt"] = control(GenerationRequest, "negative_prompt", "generate")
     form["prompt_syntax"] = control(GenerationRequest, "prompt_syntax", "generate")
     with gr.Row():

@@ -12,6 +12,8 @@ from concepts import LibraryError
 from concepts.errors import StudioError
 from studio.adapters import ADAPTERS
 from studio.adapters.method_summaries import GOOD_FOR
+from studio.models.families import Family
+from training.config.family_presets import presets_of, unset_values, with_family_defaults
 from training.config.option_group import Group
 from training.config.presets import PRESETS
 from training.config.recipe import Recipe
@@ -36,8 +38,8 @@ _VARIANTS = (
     "rex-lora or rex-r4; the axes adapter and rank of the tab Compare put them side by side."
 )
 _PRESET = "standard"
-_STEPS = "Training steps: " + ", ".join(f"{name} {preset['steps']}" for name, preset in PRESETS.items()) + "."
 _PRESET_OPTIONS = tuple(dict.fromkeys(option for preset in PRESETS.values() for option in preset))
+_RATES = ("unet_lr", "text_encoder_lr", "token_lr")
 _HIDDEN_OPTIONS = ("rank", "first_column")
 
 
@@ -45,7 +47,7 @@ def train_tab(workflow: Workflow, hands: WorkerSupervisor, tab: gr.Tab, page: gr
     """Fills the tab, and returns the controls whose values a reload keeps."""
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            form = _form()
+            form = _form(workflow.family)
         with gr.Column(scale=3, min_width=320):
             jobs_panel(workflow, hands, page)
     _size_events(workflow, tab, form)
@@ -54,7 +56,9 @@ def train_tab(workflow: Workflow, hands: WorkerSupervisor, tab: gr.Tab, page: gr
     return [*kept, *form["others"]]
 
 
-def _form() -> dict[str, Any]:
+def _form(family: Family) -> dict[str, Any]:
+    presets = presets_of(family)
+    steps = ", ".join(f"{name} {preset['steps']}" for name, preset in presets.items())
     form: dict[str, Any] = {
         "names": gr.Dropdown(
             choices=[], multiselect=True, allow_custom_value=True, label="Concepts", elem_id="train-names",
@@ -63,7 +67,7 @@ def _form() -> dict[str, Any]:
         "adapter": gr.Dropdown(list(ADAPTERS), value=_ADAPTER, label="Adapter",
                                elem_id="train-method"),
         "purpose": gr.HTML(html.note(GOOD_FOR[_ADAPTER]), elem_classes="spot", elem_id="train-purpose"),
-        "preset": gr.Radio(list(PRESETS), value=_PRESET, label="Preset", info=_STEPS),
+        "preset": gr.Radio(list(presets), value=_PRESET, label="Preset", info=f"Training steps: {steps}."),
     }  # fmt: skip
     with gr.Row():
         form["by"] = gr.Radio([("rank", "rank"), ("parameter budget", "max_parameters")], value="rank", label="Size by")
@@ -74,7 +78,7 @@ def _form() -> dict[str, Any]:
     with gr.Accordion("Every option", open=False):
         form["options"] = gr.Textbox(label="Options of the adapter", placeholder="alpha=4", lines=2,
                                      elem_id="train-options", info="NAME=VALUE, one a line.")  # fmt: skip
-        form["others"] = [option for part in _PARTS for option in _options(part)]
+        form["others"] = [option for part in _PARTS for option in _options(part, family)]
     form["train"] = gr.Button("Train", variant="primary", elem_id="train")
     form["problem"] = problem_spot()
     form["message"] = gr.HTML(elem_classes="spot", elem_id="train-message")
@@ -95,17 +99,30 @@ def _several() -> dict[str, Any]:
     return {"adapters": adapters, "ranks": ranks}
 
 
-def _options(part: type[BaseModel]) -> list[Any]:
+def _options(part: type[BaseModel], family: Family) -> list[Any]:
     """The controls of a part of the recipe, under its name."""
     gr.Markdown(f"**{inspect.cleandoc(part.__doc__ or '').rstrip('.')}**")
     with gr.Row():
-        return [_option(name) for name in part.__annotations__ if name in OTHERS]
+        return [_option(name, family) for name in part.__annotations__ if name in OTHERS]
 
 
-def _option(name: str) -> Any:
-    """The control of an option, as the preset has it with which the page begins."""
-    start = {"value": _shown(name, PRESETS[_PRESET][name])} if name in PRESETS[_PRESET] else {}
+def _option(name: str, family: Family) -> Any:
+    """The control of an option, as the preset of the base's family has it with which the page begins."""
+    value = preset_values(family, _PRESET)[name]
+    start = {"placeholder": _rate_hint(family, _ADAPTER, name)} if name in _RATES else {"value": _shown(name, value)}
     return control(Recipe, name, "train", min_width=190, **start)
+
+
+def preset_values(family: Family, preset: str) -> dict[str, Any]:
+    """The value of each option in a preset of a family."""
+    recipe = with_family_defaults(Recipe(**presets_of(family)[preset]), family)
+    return {name: getattr(recipe, name) for name in OTHERS}
+
+
+def _rate_hint(family: Family, adapter: str, name: str) -> str:
+    """The learning rate that an adapter has on a family where none is given."""
+    rate = unset_values(family, Recipe(adapter=adapter))[name]
+    return "unset" if rate is None else f"{rate:g}"
 
 
 def _shown(name: str, value: Any) -> Any:
@@ -138,8 +155,9 @@ def _ranks(text: str) -> list[int]:
 
 
 def _size_events(workflow: Workflow, tab: gr.Tab, form: dict[str, Any]) -> None:
-    def purpose(adapter: str) -> str:
-        return html.note(GOOD_FOR[adapter])
+    def purpose(adapter: str) -> tuple[Any, ...]:
+        hints = [gr.Textbox(placeholder=_rate_hint(workflow.family, adapter, name)) for name in _RATES]
+        return html.note(GOOD_FOR[adapter]), *hints
 
     def method(adapter: str) -> tuple[Any, str]:
         config = asdict(ADAPTERS[adapter].Config())
@@ -158,11 +176,12 @@ def _size_events(workflow: Workflow, tab: gr.Tab, form: dict[str, Any]) -> None:
         return gr.skip()
 
     def preset(name: str) -> list[Any]:
-        defaults = {option: Recipe.model_fields[option].default for option in OTHERS}
-        return [_shown(option, {**defaults, **PRESETS[name]}[option]) for option in _PRESET_OPTIONS]
+        values = preset_values(workflow.family, name)
+        return [_shown(option, values[option]) for option in _PRESET_OPTIONS]
 
     inputs = [form["adapter"], form["by"], form["size"], form["options"], *form["others"]]
-    listen(form["adapter"].change, purpose, [form["adapter"]], [form["purpose"]])
+    rates = [form["others"][OTHERS.index(name)] for name in _RATES]
+    listen(form["adapter"].change, purpose, [form["adapter"]], [form["purpose"], *rates])
     # Not when the browser fills in what it kept
     listen(form["adapter"].input, method, [form["adapter"]], [form["options"], form["size"]])
     sites = form["others"][OTHERS.index("target_modules")]

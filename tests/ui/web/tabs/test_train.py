@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from concepts import Job, Library
 from concepts.errors import StudioError
+from studio.models.families import OTHER
 from training.config.presets import PRESETS
 from training.config.recipe import Recipe
 from ui.web import worker_supervisor
@@ -32,7 +33,7 @@ def test_untouched_controls_are_the_default_recipe():
 def test_every_option_has_its_place():
     async def placed() -> list[str | None]:
         with gr.Blocks():
-            return [option.elem_id for part in _PARTS for option in _options(part)]
+            return [option.elem_id for part in _PARTS for option in _options(part, OTHER)]
 
     # In a loop of its own, which is closed in the end: outside of one, Gradio opens several and leaves them. In a
     # thread, since Playwright's loop may be running in this one.
