@@ -22,7 +22,8 @@ from training.config.recipe import Recipe
 from training.data.augmentation import MAX_ASPECT_RATIO, SMALLEST_CROP, bucket_sizes, cuts
 from training.data.captions import caption_of, named
 from training.data.dataset import Sample
-from ui.services.generation import ImageGenerator, alone, names_written
+from ui.services.generation import ImageGenerator
+from ui.services.named_concepts import alone, names_written
 
 # No deadline, since a busy machine is no fault of the code; the fixtures hold nothing that an example changes
 examples = settings(

@@ -11,7 +11,7 @@ from concepts.errors import StudioError
 from studio.adapters.registry import method_named
 from studio.models.generation_request import GenerationRequest
 from training.jobs.variants import Training, Variants
-from ui.services.generation import names_written
+from ui.services.named_concepts import names_written
 from ui.services.workflow import Workflow, summary
 
 Axis = Literal[

@@ -1,6 +1,5 @@
 """The verbs of generating: what a request names is found in the library, put into the base, and sampled."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,12 +20,12 @@ from studio.models.base_model import Base, generate, load_base
 from studio.models.families import Family
 from studio.models.family_detection import family_of_source
 from studio.models.generation_request import GenerationRequest
-from studio.models.layer_strengths import Strength, check_strength
 from studio.models.prompt_weights import uses_syntax
 from studio.models.regions import Region
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Request, Serving
 from ui.services.control import control_applied
+from ui.services.named_concepts import NAMED, alone, known_strengths, names_written
 from ui.services.open_library import library_at
 
 UNMERGED = "unmerged"
@@ -38,7 +37,6 @@ LITERAL = (
     "the page the prompt syntax a1111, to apply them."
 )
 _KEPT = 16
-_NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
 
 
 class ImageGenerator:
@@ -104,7 +102,7 @@ class ImageGenerator:
         trained = {concept.name.lower(): concept.result is not None for concept in found}
         kinds = {True: "known", False: "untrained", None: "unknown"}
         parts, read = [], 0
-        for match in _NAMED.finditer(prompt):
+        for match in NAMED.finditer(prompt):
             parts += [(prompt[read : match.start()], "plain"), (match[0], kinds[trained.get(match[1].lower())])]
             read = match.end()
         return [part for part in (*parts, (prompt[read:], "plain")) if part[0]]
@@ -167,7 +165,7 @@ class ImageGenerator:
         files = {name: self.loaded(name) for name in request.concepts if name.endswith(".safetensors")}
         held = {token.lower() for concept in files.values() for token in concept.tokens}
         others = (name for name in request.concepts if name not in files)
-        asked = [*_NAMED.findall(request.prompt), *others, *request.regions]
+        asked = [*NAMED.findall(request.prompt), *others, *request.regions]
         names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name).lower() not in held)
         return {**files, **{name: self.loaded(name) for name in names}}
 
@@ -207,7 +205,7 @@ class ImageGenerator:
 
     def plain(self, prompt: str) -> str:
         """The prompt with every concept's class word in its place, as the scorer can read it."""
-        return _NAMED.sub(lambda match: f"a {self.library.concept(match[1]).class_word}", prompt)
+        return NAMED.sub(lambda match: f"a {self.library.concept(match[1]).class_word}", prompt)
 
 
 def _as_fractions(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -215,39 +213,6 @@ def _as_fractions(box: tuple[float, float, float, float], size: tuple[int, int])
     width, height = size if max(box) > 1 else (1, 1)
     top, left, bottom, right = box
     return top / height, left / width, bottom / height, right / width
-
-
-def names_written(prompt: str) -> list[str]:
-    """The names in a prompt, <NAME>, each once, whether there are such concepts or not."""
-    return list(dict.fromkeys(_NAMED.findall(prompt)))
-
-
-def alone(prompt: str, name: str) -> str:
-    """The prompt for one of its concepts: what stands before the first name, this one, what follows the last.
-
-    "a photo of <milo> and <rex> on the beach" is "a photo of <rex> on the beach" for rex.
-    """
-    found = list(_NAMED.finditer(prompt))
-    if not found:
-        return token_of(name)
-    return prompt[: found[0].start()] + token_of(name) + prompt[found[-1].end() :]
-
-
-def known_strengths(
-    strengths: Mapping[str, Strength] | None, concepts: Mapping[str, TrainedConcept], base: Base
-) -> dict[str, Strength]:
-    """Strengths by the concepts' own names; StudioError for a concept that takes no part, and for a part or block that
-    the base does not have.
-    """
-    keys = {name.lower(): name for name in concepts}
-    for name, strength in (strengths or {}).items():
-        if name.lower() not in keys:
-            raise StudioError(
-                f"{name} has a strength, but is not among the concepts used. Name it in the prompt, or leave its "
-                "strength out."
-            )
-        check_strength(base.parts, strength)
-    return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
 
 
 def _read_file(name: str) -> TrainedConcept:

@@ -21,7 +21,7 @@ from studio.formats.textual_inversion import read_token, token_vectors
 from studio.models.base_model import Base
 from studio.models.families import licence_note
 from studio.models.token_embeddings import token_of
-from ui.services.generation import known_strengths
+from ui.services.named_concepts import known_strengths
 from ui.services.workflow import Workflow
 
 DEFAULT_CLASS = "thing"

@@ -34,7 +34,8 @@ from training.jobs.library_training import (
 from training.jobs.library_training import summary as summary
 from training.jobs.train_with_columns import cost, train
 from training.jobs.variants import Training, add_variant, refuse_other_pictures
-from ui.services.generation import ImageGenerator, known_strengths
+from ui.services.generation import ImageGenerator
+from ui.services.named_concepts import known_strengths
 
 
 class Workflow(ImageGenerator):

@@ -15,7 +15,8 @@ from studio.models.regions import Region
 from training.config.recipe import Recipe
 from ui.services import generation
 from ui.services import workflow as module
-from ui.services.generation import UNMERGED, alone
+from ui.services.generation import UNMERGED
+from ui.services.named_concepts import alone
 from ui.services.workflow import Workflow
 
 

@@ -9,7 +9,7 @@ import gradio as gr
 from concepts import LibraryError
 from studio.models.generation_request import GenerationRequest
 from ui.services.gallery import keep, latest, settings_of, with_settings
-from ui.services.generation import names_written
+from ui.services.named_concepts import names_written
 from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.assets import asset

@@ -1,0 +1,46 @@
+"""The concepts that a prompt and its strengths name."""
+
+import re
+from collections.abc import Mapping
+
+from concepts.errors import StudioError
+from studio.adapters.concept_file import TrainedConcept
+from studio.models.base_model import Base
+from studio.models.layer_strengths import Strength, check_strength
+from studio.models.token_embeddings import token_of
+
+NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
+"""A name in a prompt, as `studio.models.prompt_names` writes it."""
+
+
+def names_written(prompt: str) -> list[str]:
+    """The names in a prompt, <NAME>, each once, whether there are such concepts or not."""
+    return list(dict.fromkeys(NAMED.findall(prompt)))
+
+
+def alone(prompt: str, name: str) -> str:
+    """The prompt for one of its concepts: what stands before the first name, this one, what follows the last.
+
+    "a photo of <milo> and <rex> on the beach" is "a photo of <rex> on the beach" for rex.
+    """
+    found = list(NAMED.finditer(prompt))
+    if not found:
+        return token_of(name)
+    return prompt[: found[0].start()] + token_of(name) + prompt[found[-1].end() :]
+
+
+def known_strengths(
+    strengths: Mapping[str, Strength] | None, concepts: Mapping[str, TrainedConcept], base: Base
+) -> dict[str, Strength]:
+    """Strengths by the concepts' own names; StudioError for a concept that takes no part, and for a part or block that
+    the base does not have.
+    """
+    keys = {name.lower(): name for name in concepts}
+    for name, strength in (strengths or {}).items():
+        if name.lower() not in keys:
+            raise StudioError(
+                f"{name} has a strength, but is not among the concepts used. Name it in the prompt, or leave its "
+                "strength out."
+            )
+        check_strength(base.parts, strength)
+    return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
