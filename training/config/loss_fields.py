@@ -78,7 +78,7 @@ class Loss(Group):
         default=0, ge=0, lt=2**32, description="Seed of the class images; trainings with the same seed share them."
     )
     masked_loss: bool = Field(
-        default=False,
-        description="Weight the loss by each picture's mask, which is a mask file or the picture's transparency.",
+        default=True,
+        description="Weight the loss by a picture's mask where it has one: a mask file, or its transparency.",
     )
     unmasked_weight: float = Field(default=0.05, ge=0, le=1, description="Weight of the loss outside the mask.")

@@ -110,9 +110,9 @@ class Pictures(Group):
         description="Number of aspect ratio buckets, from tall to wide; 1 crops all pictures to squares.",
     )
     captions: Literal["templates", "files"] = Field(
-        default="templates",
-        description="templates, or files: each picture's own caption where it has one. In a caption, {} or else the "
-        "class word is replaced by the token; a caption with neither gets the token in front.",
+        default="files",
+        description="files: each picture's own caption where it has one, else a template; or templates alone. In a "
+        "caption, {} or else the class word is replaced by the token; a caption with neither gets the token in front.",
     )
     templates: tuple[str, ...] = Field(
         default=CAPTIONS,

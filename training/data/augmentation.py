@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageOps
 
-from concepts.errors import StudioError
 from training.config.recipe import Recipe
 
 SMALLEST_CROP = 0.75
@@ -26,20 +25,6 @@ class Example:
     caption: str | None = None
     mask: Image.Image | None = None
     repeats: int = 1
-
-
-def check_examples(examples: Sequence[Example], recipe: Recipe) -> None:
-    """Raises StudioError where the recipe needs captions or masks and no picture has any."""
-    if recipe.captions == "files" and all(example.caption is None for example in examples):
-        raise StudioError(
-            "captions=files is set, but no picture has a caption. Add captions in the web UI, or add the "
-            "concept again with caption files such as 1.txt for 1.jpg."
-        )
-    if recipe.masked_loss and all(example.mask is None for example in examples):
-        raise StudioError(
-            "masked_loss=true is set, but no picture has a mask. Paint masks in the web UI, or add the concept "
-            "again with mask files such as 1-mask.png for 1.jpg, or with transparency."
-        )
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def draw_batches(
     # Shuffled, so that concept and class images get timesteps of the whole schedule.
     sampled = draw_timesteps(len(samples), timesteps, generator)[torch.randperm(len(samples), generator=generator)]
     weights = [_weight(sample, recipe) for sample in samples]
+    masked = recipe.masked_loss and any(sample.mask is not None for sample in samples)
     local = process_group.shard(range(len(samples)))
     return [
         Batch(
@@ -78,7 +79,7 @@ def draw_batches(
             torch.stack([noises[i] for i in group]).to(samples[0].latents.device),
             sampled[group].to(samples[0].latents.device),
             [prompts[i] for i in group],
-            torch.stack([weights[i] for i in group]) if recipe.masked_loss else None,
+            torch.stack([weights[i] for i in group]) if masked else None,
             len(group) / len(samples),
             sum(i < len(instance) for i in group),
             len(instance),

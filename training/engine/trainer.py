@@ -12,7 +12,7 @@ from studio.models.base_model import Base, generate
 from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import new_config, parameter_groups, resolve_recipe
-from training.data.augmentation import Example, check_examples
+from training.data.augmentation import Example
 from training.data.captions import check_lengths, validation_prompt_of
 from training.data.class_images import prior_steps
 from training.data.dataset import TrainingSet, build_training_set, prior_prompts
@@ -119,7 +119,6 @@ def train_concept(
     recipe = resolve_recipe(base, recipe)
     config = new_config(base, name, recipe, first_column) if start is None else config_of(start)
     examples = [picture if isinstance(picture, Example) else Example(picture) for picture in pictures]
-    check_examples(examples, recipe)
     check_optimizer(recipe, base.device)
     check_lengths(base, examples, recipe)
     cast_to(recipe.mixed_precision, base)  # checked before anything is generated

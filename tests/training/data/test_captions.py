@@ -26,8 +26,8 @@ def test_captions_are_templates_or_the_pictures_own():
     def caption(sample: Sample, **options) -> str:
         return caption_of(sample, "a photo of {}", "<rex>", "dog", Recipe(**options), generator)
 
-    assert caption(described) == caption(plain) == "a photo of <rex>"
-    assert caption(described, captions="files") == "a <rex>, asleep"
+    assert caption(described, captions="templates") == caption(plain) == "a photo of <rex>"
+    assert caption(described) == caption(described, captions="files") == "a <rex>, asleep"
     assert caption(plain, captions="files") == "a photo of <rex>"
     orders = {caption(described, captions="files", shuffle_caption=True) for _ in range(20)}
     assert orders == {"a <rex>, asleep", "asleep, a <rex>"}

@@ -15,8 +15,8 @@ from ui.web.tabs.events import listen, problem_spot
 from ui.web.thumbnails import fitted
 
 _HINT = (
-    "Paint over what is to be learned; where nothing is painted, the whole picture counts. For a training that uses "
-    "captions and masks, open Every option in the tab Train, choose Captions: files, and tick Masked loss."
+    "Paint over what is to be learned; where nothing is painted, the whole picture counts. A training uses the "
+    "captions and masks that there are."
 )
 _Place = tuple[str, int]
 """A concept's name and the number of one of its pictures, from 0."""
