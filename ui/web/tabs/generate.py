@@ -1,7 +1,8 @@
 """The Generate tab: a prompt with concepts, their strengths and places; pictures come one after the other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,7 @@ from ui.web.assets import asset
 from ui.web.tabs.events import MOST_LISTED, about, listen, problem_spot
 from ui.web.tabs.generation_form import MAX_SLIDERS, given, inputs, remembered, requests_of, settings_controls, shown
 
+_PROGRESS_SECONDS = 0.2
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
 _EMPTY = (
     "Write a prompt and press Generate: images appear here one after the other, and are kept. Names of trained "
@@ -145,11 +147,7 @@ def _generate_events(workflow: Workflow, page: gr.Blocks, form: dict[str, Any], 
         requests = requests_of(workflow, values)
         notes: list[str] = []
         total = sum(request.total_steps for request in requests)
-        steps = iter(range(1, total + 1))
-        progress((0, total), desc="getting ready", unit="steps")
-
-        def step() -> None:
-            progress((next(steps), total), desc="generating", unit="steps")
+        step = _told(progress, total)
 
         with about("prompt", (LibraryError,)):
             for request in requests:
@@ -171,6 +169,21 @@ def _generate_events(workflow: Workflow, page: gr.Blocks, form: dict[str, Any], 
     stopped = form["stop"].click(None, cancels=[event])
     listen(stopped.then, kept_in_the_end, [], outputs[:2])
     listen(page.load, generated_before, [], outputs)
+
+
+def _told(progress: Any, total: int) -> Callable[[], None]:
+    """What tells the browser of each step, but not more often than it can show it."""
+    steps, last = iter(range(1, total + 1)), monotonic()
+    progress((0, total), desc="getting ready", unit="steps")
+
+    def step() -> None:
+        nonlocal last
+        done = next(steps)
+        if monotonic() - last > _PROGRESS_SECONDS or done == total:
+            last = monotonic()
+            progress((done, total), desc="generating", unit="steps")
+
+    return step
 
 
 def _settings_events(form: dict[str, Any], results: dict[str, Any]) -> None:
