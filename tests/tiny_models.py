@@ -1,5 +1,6 @@
 """Whole base models as diffusers folders, tiny and with random weights: fixtures, loaded by tests/conftest.py."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from studio.bundled import TOYBOX
+from studio.formats.full_checkpoint import single_file_bytes
+from studio.models.base_model import Base
 
 SIDE = 16
 """The side of the tiny base's pictures, in pixels."""
@@ -42,6 +45,13 @@ def write_tiny(folder: Path) -> Path:
     }
     StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained(folder)
     return folder
+
+
+def write_whole_file(folder: Path, base: Base, tiny_folder: Path) -> Path:
+    """The tiny base as a single file, model.safetensors, with its configurations in the folder model beside it."""
+    (folder / "model.safetensors").write_bytes(single_file_bytes(base, None))
+    shutil.copytree(tiny_folder, folder / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    return folder / "model.safetensors"
 
 
 @pytest.fixture(scope="session")

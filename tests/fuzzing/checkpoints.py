@@ -1,13 +1,17 @@
-"""Mutated single-file checkpoints and diffusers folders of a tiny base, and what becomes of them when they are opened.
+"""Mutated single-file checkpoints and diffusers folders of a tiny base, and how they are opened.
 
-Each function takes a numpy Generator and an empty folder. Three in four inputs start from a valid checkpoint and change
-one part of it: a key, shape, data type, length, encoding, metadata or bytes; the others are bytes without a model.
+Three in four changed ones have one part changed: a key, shape, data type, length, encoding, metadata or bytes; the
+others are bytes without a model.
 """
 
+import atexit
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -16,8 +20,9 @@ from numpy.random import Generator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from concepts.errors import StudioError
 from studio.models.base_model import load_base
+from tests.fuzzing.workspace import Workspace
+from tests.tiny_models import write_tiny, write_whole_file
 
 Tensors = dict[str, Tensor]
 _WORDS = (
@@ -83,15 +88,66 @@ def mutated_diffusers_folder(generator: Generator, folder: Path, valid: Path) ->
     return made
 
 
-def opened(source: Path) -> str:
-    """ "read" for a base that is loaded, with finite weights, else the sentence with which it is refused."""
-    try:
-        base = load_base(str(source), device="cpu")
-    except StudioError as error:
-        return str(error)
+def valid_single_file(rng: Random, folder: Path) -> Path:
+    """The tiny base as a single file with its configurations."""
+    shutil.copytree(_sources() / "file", folder / "given")
+    return folder / "given" / "model.safetensors"
+
+
+def valid_folder(rng: Random, folder: Path) -> Path:
+    """The tiny base as a diffusers folder."""
+    return Path(shutil.copytree(_sources() / "tiny", folder / "given"))
+
+
+def change_single_file(rng: Random, path: Path) -> str:
+    """Makes a changed one in place of it."""
+    path.parent.rename(path.parent.with_name("valid"))
+    path.parent.mkdir()
+    mutated_single_file(_generator(rng), path.parent, path.parent.with_name("valid") / path.name)
+    return "one part"
+
+
+def change_folder(rng: Random, path: Path) -> str:
+    """Makes a changed one in place of it."""
+    path.rename(path.with_name("valid"))
+    path.mkdir()
+    mutated_diffusers_folder(_generator(rng), path, path.with_name("valid"))
+    return "one part"
+
+
+def any_checkpoint(rng: Random, folder: Path) -> Path:
+    """Bytes that are no checkpoint."""
+    path = folder / "model.safetensors"
+    path.write_bytes(_random_bytes(_generator(rng)))
+    return path
+
+
+def read_checkpoint(workspace: Workspace, path: Path) -> None:
+    """Opens what lies there as a base, whose weights must be finite."""
+    source = path
+    if not path.exists():  # another ending
+        source = next(each for each in path.parent.iterdir() if each.is_file())
+    elif path.is_dir() and not (path / "unet").is_dir() and (path / "model").is_dir():
+        source = path / "model"
+    base = load_base(str(source), device="cpu")
     parts = (*base.parts.values(), base.pipeline.vae)
-    assert all(torch.isfinite(weight).all() for part in parts for weight in part.parameters())
-    return "read"
+    if not all(torch.isfinite(weight).all() for part in parts for weight in part.parameters()):
+        raise ArithmeticError("a weight is not finite")
+
+
+@cache
+def _sources() -> Path:
+    """The valid ones, made once: the folder tiny, and file with the same as a single file."""
+    held = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, held, ignore_errors=True)
+    write_tiny(held / "tiny")
+    (held / "file").mkdir()
+    write_whole_file(held / "file", load_base(str(held / "tiny"), device="cpu"), held / "tiny")
+    return held
+
+
+def _generator(rng: Random) -> Generator:
+    return np.random.default_rng(rng.randrange(2**32))
 
 
 def _pick(generator: Generator, values: Any) -> Any:

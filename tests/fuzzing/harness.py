@@ -10,7 +10,7 @@ from random import Random
 
 from tests.fuzzing.importers import Importer
 from tests.fuzzing.workspace import Workspace
-from ui.services.error_messages import USER_ERRORS
+from ui.services.error_messages import USER_ERRORS, sentence
 
 CHANGED, VALID = 0.65, 0.1
 """The fractions of inputs that are valid files with one change, and valid ones; the others are made up."""
@@ -72,7 +72,7 @@ def _outcome(workspace: Workspace, read: Callable[[], None]) -> tuple[str, str]:
     try:
         read()
     except USER_ERRORS as error:
-        said = str(error)
+        said = sentence(error)
         if workspace.state() != before:
             return "refused and written", said
         if not said.isprintable() or len(said) > 1000:

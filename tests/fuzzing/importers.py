@@ -15,6 +15,8 @@ from torch import Tensor
 
 from studio.composition.loaded_concept import load_concept
 from studio.formats.textual_inversion import read_token
+from tests.fuzzing import checkpoints
+from tests.fuzzing import text_importers as texts
 from tests.fuzzing.changes import ODD_KEYS, change_json, change_safetensors, change_text, changed_key
 from tests.fuzzing.workspace import Workspace
 from tests.studio.formats.foreign_files import A_B, FLAT, LAYOUTS, QUERY, TEXT, kohya, peft_folder, random, spelled
@@ -147,4 +149,16 @@ IMPORTERS = {
     "LoRA files": Importer(_lora, change_safetensors, _made_up, _read_lora),
     "PEFT folders": Importer(_peft, _change_peft, _made_up_peft, _read_lora),
     "embeddings": Importer(_embedding, change_safetensors, _made_up, _read_embedding),
-}
+    "checkpoints": Importer(
+        checkpoints.valid_single_file, checkpoints.change_single_file, checkpoints.any_checkpoint,
+        checkpoints.read_checkpoint,
+    ),
+    "diffusers folders": Importer(
+        checkpoints.valid_folder, checkpoints.change_folder, checkpoints.any_checkpoint, checkpoints.read_checkpoint
+    ),
+    "recipes": Importer(texts.valid_recipe, texts.change_toml, texts.any_text, texts.read_recipe_file),
+    "manifests": Importer(texts.valid_manifest, texts.change_toml, texts.any_text, texts.read_manifest_file),
+    "captions": Importer(texts.valid_caption, texts.change_caption, texts.any_text, texts.read_caption_file),
+    "prompts": Importer(texts.valid_prompt, texts.change_prompt, texts.any_text, texts.read_prompts),
+    "uploads": Importer(texts.valid_upload, texts.change_upload, texts.any_upload, texts.read_upload),
+}  # fmt: skip

@@ -9,7 +9,7 @@ from tests.fuzzing.harness import CHANGED, Result, fuzz, table
 from tests.fuzzing.importers import IMPORTERS
 from tests.fuzzing.workspace import Workspace
 
-INPUTS = 50
+INPUTS = 40
 
 
 @pytest.mark.parametrize("importer", IMPORTERS)
