@@ -75,5 +75,6 @@ def _downgraded(file: Path) -> None:
         connection.execute("DROP INDEX ix_concepts_source")
         connection.execute("ALTER TABLE concepts DROP COLUMN source_id")
         connection.execute("ALTER TABLE images DROP COLUMN repeats")
+        connection.execute("ALTER TABLE jobs DROP COLUMN seconds_per_step")
         connection.execute("UPDATE alembic_version SET version_num = '0005'")
     connection.close()

@@ -74,7 +74,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path, base, manifest):
 def test_a_picture_whose_caption_or_mask_is_new_is_another_one(tmp_path, base, manifest, beside: str):
     library = Library(tmp_path / "library")
     folder = tmp_path / "photos" / "rex"
-    Image.new("L", (64, 64)).save(folder / "0-mask.png")
+    Image.new("L", (64, 64), 128).save(folder / "0-mask.png")
     submitted(library, base, manifest, tmp_path)
     submitted(library, base, manifest, tmp_path)
     if beside == "caption":

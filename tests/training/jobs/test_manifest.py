@@ -81,6 +81,9 @@ def test_a_manifest_that_cannot_be_is_refused(text: str, message: str, tmp_path)
 
 
 def test_no_manifest_at_all(tmp_path):
+    with pytest.raises(StudioError, match=r"The manifest .*none\.toml could not be read \(No such file"):
+        read_manifest(tmp_path / "none.toml")
+    (tmp_path / "none.toml").write_text("[concepts")
     with pytest.raises(StudioError, match="Give a TOML file"):
         read_manifest(tmp_path / "none.toml")
 
