@@ -157,7 +157,8 @@ def test_the_page_shows_the_familys_values(workflow: Workflow):
     # In a loop of its own, which is closed in the end, and in a thread, since another loop may be running in this one
     with ThreadPoolExecutor(1) as pool:
         page = pool.submit(asyncio.run, built()).result()
-    blocks: dict[str, Any] = {block.elem_id: block for block in page.blocks.values() if getattr(block, "elem_id", None)}
+    named = ((getattr(block, "elem_id", None), block) for block in page.blocks.values())
+    blocks: dict[str, Any] = {name: block for name, block in named if name}
     shown = {name: getattr(block, "value", None) for name, block in blocks.items()}
     for name, value in RECIPES[SD15.title].items():
         expected = "\n".join(value) if isinstance(value, tuple) else value

@@ -30,7 +30,8 @@ SHARED = {
     "lr_scheduler": "cosine_restarts", "lr_num_cycles": 1, "lr_warmup_steps": 1, "max_grad_norm": 0.5,
     "mixed_precision": "float32", "ema_decay": 0.5, "snr_gamma": 5.0, "prior_ratio": 0.5,
     "output_preservation_weight": 10.0, "random_token_ratio": 0.25, "num_class_images": 2, "unmasked_weight": 0.1,
-    "captions": "templates", "masked_loss": False, "random_flip": True, "shuffle_caption": True, "num_vectors": 2, "validation_steps": 1,
+    "captions": "templates", "masked_loss": False,
+    "random_flip": True, "shuffle_caption": True, "num_vectors": 2, "validation_steps": 1,
     "validation_prompt": "a drawing of {}", "num_validation_images": 1, "early_stopping_patience": 5,
 }  # fmt: skip
 TRAINED = Recipe.model_validate({"adapter": "lora", **SHARED})
