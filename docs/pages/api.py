@@ -58,5 +58,6 @@ def _summary(value: object) -> str:
 
 def _package(package: str) -> str:
     folder = ROOT.joinpath(*package.split("."))
-    modules = [package, *(f"{package}.{file.stem}" for file in sorted(folder.glob("*.py")) if file.stem != "__init__")]
+    files = (file.stem for file in sorted(folder.glob("*.py")) if not file.stem.startswith("__"))
+    modules = [package, *(f"{package}.{stem}" for stem in files)]
     return page(package, "", *(f"```{{eval-rst}}\n.. automodule:: {module}\n```" for module in modules))
