@@ -11,3 +11,8 @@ class LibraryError(StudioError):
 
 class UnavailableError(LibraryError):
     """A disk, a database or an object store fails at the moment; a retry may succeed."""
+
+
+def shown(text: str, most: int = 100) -> str:
+    """A text from a file as a message shows it: no longer than `most`, and without control characters."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text[:most])

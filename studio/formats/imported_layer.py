@@ -116,7 +116,7 @@ class Layer:
             return layer_conversion.checked(found, site)
         except StudioError:
             raise
-        except (RuntimeError, IndexError, ValueError) as error:
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
             raise StudioError(
                 f"The file is invalid: the tensors of {self.key} have inconsistent shapes. Get another copy."
             ) from error

@@ -9,12 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from concepts.errors import StudioError
+from concepts.errors import StudioError, shown
 from concepts.names import check_words
 from concepts.text_files import read_text
 from training.config.recipe import Recipe
 
-_LONGEST_KEY = 100
 SHORT = {"adapter": "{}", "rank": "r{}", "seed": "s{}"}
 """The suffixes of a concept's name for the values of a sweep."""
 
@@ -118,4 +117,4 @@ def _run(manifest: Manifest, group: Group, pictures: Path, variant: dict[str, An
 
 def _refusal(place: str, error: ValidationError) -> StudioError:
     first = error.errors()[0]
-    return StudioError(f"Invalid {'.'.join(map(str, first['loc']))[:_LONGEST_KEY]} in {place}: {first['msg'].lower()}.")
+    return StudioError(f"Invalid {shown('.'.join(map(str, first['loc'])))} in {place}: {first['msg'].lower()}.")

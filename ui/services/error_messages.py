@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic_core import ValidationError
 
-from concepts.errors import StudioError
+from concepts.errors import StudioError, shown
 from concepts.storage import TEMPORARY
 
 USER_ERRORS = (StudioError, ValidationError, OSError)
@@ -41,7 +41,7 @@ def sentence(error: Exception) -> str:
     first = error.errors()[0]
     if isinstance(cause := first.get("ctx", {}).get("error"), StudioError):
         return str(cause)
-    place = ".".join(map(str, first["loc"])) or "recipe"
+    place = shown(".".join(map(str, first["loc"]))) or "recipe"
     if bound := _BOUNDS.get(first["type"]):
         limits = {name: _number(value) for name, value in first.get("ctx", {}).items()}
         return f"{place} must be {bound.format(**limits)}, not {first['input']}."

@@ -23,6 +23,12 @@ from ui.services.error_messages import field_of, sentence
             "guidance_scale must be at most 100, not 200.",
         ),
         (GenerationRequest, {}, "prompt", "Invalid prompt: field required."),
+        (
+            Recipe,
+            {"\x1b[31m" + "a" * 3000: 1},
+            "\x1b[31m" + "a" * 3000,
+            "Invalid \ufffd[31m" + "a" * 95 + ": extra inputs are not permitted.",
+        ),
         (Recipe, {"prior_ratio": 1}, "prior_ratio", "prior_ratio must be less than 1, not 1."),
     ],
 )
