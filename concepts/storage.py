@@ -104,16 +104,21 @@ def make_folder(path: StoragePath, exist_ok: bool = False) -> None:
     _sync_folder(path.parent)
 
 
+def nearest_existing(folder: Path) -> Path:
+    """The folder of this machine itself, or the nearest one above it that exists."""
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    return existing
+
+
 def check_writable(folder: Path) -> None:
     """Tries to write below a folder of this machine, or where it will be made, and leaves nothing there.
 
     Raises OSError (read-only, no permission, disk full, a file in its place).
     """
-    existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
     try:
-        with tempfile.TemporaryFile(dir=existing) as tried:
+        with tempfile.TemporaryFile(dir=nearest_existing(folder)) as tried:
             tried.write(bytes(4096))
             tried.flush()
     except OSError as error:

@@ -76,14 +76,13 @@ def masks_beside(picture: Path) -> Iterator[Path]:
 
 def _of_folder(folder: Path) -> Listing:
     entries = sorted(folder.iterdir())
-    candidates = [entry for entry in entries if _reason(entry) is None]
+    reasons = {entry: _reason(entry) for entry in entries}
+    candidates = [entry for entry, reason in reasons.items() if reason is None]
     stems = {entry.stem for entry in candidates}
     masks = [entry for entry in candidates if _partner(entry.stem) in stems]
     pictures = [entry for entry in candidates if entry not in masks]
     taken = {*masks, *(file for picture in pictures for file in captions_beside(picture))}
-    skipped = {
-        entry: _reason(entry) or "" for entry in entries if entry not in taken and _reason(entry) is not None
-    }  # fmt: skip
+    skipped = {entry: reason for entry, reason in reasons.items() if reason is not None and entry not in taken}
     if not pictures:
         raise LibraryError(f"The folder {folder} has no pictures. {_advice(entries)}")
     return Listing(pictures, skipped)

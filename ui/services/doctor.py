@@ -17,7 +17,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from concepts.environment import DATABASE_VARIABLE
-from concepts.storage import cache_folder, check_writable, storage_path
+from concepts.storage import cache_folder, check_writable, nearest_existing, storage_path
 from training.reporting.cpu_name import cpu_name
 from ui.services.error_messages import sentence
 
@@ -156,9 +156,7 @@ def _version(name: str) -> str | None:
 
 
 def _free_disk(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(nearest_existing(folder)).free
 
 
 def _size(count: int) -> str:
