@@ -33,7 +33,13 @@ _OF_SYSTEM = {
 
 
 def sentence(error: Exception) -> str:
-    """The error message that a person reads."""
+    """The error message that a person reads. Control characters, which it may quote from the input and which a
+    terminal would obey, are replaced.
+    """
+    return "\n".join(shown(line, len(line)) for line in _said(error).split("\n"))
+
+
+def _said(error: Exception) -> str:
     if isinstance(error, OSError):
         return _of_system(error)
     if not isinstance(error, ValidationError):

@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from concepts import LibraryError
+from concepts.errors import StudioError
 from studio.models.generation_request import GenerationRequest
 from training.config.recipe import Recipe
 from ui.services.error_messages import field_of, sentence
@@ -49,3 +50,12 @@ def test_an_error_of_ours_inside_a_validation_is_told_as_it_is():
         "<my dog> names no concept. A name has no blanks and no other characters than letters, digits, _ and -: write "
         "<my-dog>."
     )
+
+
+@pytest.mark.parametrize(
+    "error", [StudioError("It is \x1b[31m here.\nSo \u202e there."), OSError(28, "no room", "a\x1b[31m\u202eb")]
+)
+def test_no_control_character_of_the_input_reaches_the_terminal(error: Exception):
+    said = sentence(error)
+    assert all(line.isprintable() for line in said.split("\n"))
+    assert said.count("\ufffd") == 2
