@@ -13,6 +13,7 @@ from training.toybox.scenes.dataset import softened, to_signal
 from training.toybox.scenes.render import SIDE, Placement, Scene, draw_with_placements, sample_scene
 from training.toybox.stages.detector import ATTRIBUTES, BACKGROUND_NAMES, GRID, Detector, item_attributes
 from training.toybox.stages.masked_loss import IGNORE_INDEX, masked_cross_entropy
+from training.toybox.stages.muon import MuonWithAdamW
 from training.toybox.stages.stage import (
     EMAWeights,
     channels_last,
@@ -25,8 +26,9 @@ from training.toybox.stages.stage import (
 
 BATCH, PARTS = 48, 4
 """Scenes per step, each used twice, once mirrored; parts of a batch with the same blur."""
-STEPS = 1600
-PEAK_RATE = 2e-3
+STEPS = 5000
+PEAK_RATE, OTHER_RATE = 1e-2, 2e-3
+"""Muon's learning rate, and AdamW's for norms and biases."""
 SPREAD = 0.9
 """The standard deviation of the heat around a centre, in cells."""
 Targets = dict[str, Tensor]
@@ -82,7 +84,7 @@ def train(folder: Path, device: str, steps: int = STEPS) -> Detector:
     """Trains the detector on new augmented renders; resumes from `folder`."""
     torch.manual_seed(0)
     detector = channels_last(Detector(), device)
-    optimizer = torch.optim.AdamW(detector.parameters(), PEAK_RATE, weight_decay=0.02, fused=True)
+    optimizer = MuonWithAdamW([(detector, 1.0)], PEAK_RATE, OTHER_RATE)
     average = EMAWeights(detector, 0.995)
 
     def update(step: int) -> Tensor:
