@@ -16,6 +16,7 @@ from studio.layers.target_modules import Site
 from studio.models.base_model import Base, generate_latents
 from studio.models.layer_strengths import Strength
 from studio.models.layerwise_context import layer_of, parts_of
+from studio.models.prompt_encoding import positions_of
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import layer_count
 
@@ -132,8 +133,8 @@ def _input_grams(base: Base, keys: Mapping[str, Site], contexts: Tensor) -> dict
 
 def _named_or_end(base: Base, ids: Tensor, tokens: Sequence[str]) -> Tensor:
     """Where token ids (n, tokens) are a concept's own or the end of the text, bool."""
-    own = torch.tensor([*(set(base.token_ids(tokens).flatten().tolist()) - set(base.token_ids([""])[0].tolist()))])
-    return torch.isin(ids, own.to(ids.device)) | (ids == base.pipeline.tokenizer.eos_token_id)
+    named = positions_of(base.text_encoders["text_encoder"], ids, tokens)
+    return named | (ids == base.pipeline.tokenizer.eos_token_id)
 
 
 def _sampling_grams(

@@ -20,7 +20,9 @@ from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, matched, token_ids
 from studio.models.prompt_weights import PromptSyntax
-from studio.models.regions import Region, in_regions
+from studio.models.region_attention import in_regions
+from studio.models.region_layout import OnRegions, RegionLayout, layout_for
+from studio.models.regions import AnyRegion
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings, check_seeds
 
@@ -174,17 +176,18 @@ def generate(
     prompt: str,
     seeds: Sequence[int],
     settings: SamplingSettings | None = None,
-    regions: Sequence[Region] = (),
+    regions: Sequence[AnyRegion] = (),
     on_step: Callable[[], None] = lambda: None,
+    on_regions: OnRegions = lambda _seed, _masks: None,
 ) -> list[Image.Image]:
     """One picture for each seed; a picture depends on its own seed, not on the others.
 
-    Inside its box each region's own prompt applies instead of `prompt`. `on_step` is called after every denoising
-    step of every batch.
+    Inside each region its own prompt applies instead of `prompt`. `on_step` is called after every denoising step of
+    every batch, and `on_regions` for each picture with regions.
     """
     settings = (settings or SamplingSettings()).with_defaults(base.family)
     check_seeds(seeds)
-    with base.autocast(), in_regions(base.pipeline.unet, regions, settings.aspect(base)):
+    with base.autocast():
         # The context of cross-attention: the prompt's tokens, then each region's.
         rows = base.encode([prompt, *(region.prompt for region in regions)], settings.prompt_syntax)
         negative = base.encode_negative_prompts([settings.negative_prompt], settings.prompt_syntax)
@@ -192,7 +195,17 @@ def generate(
         pictures: list[Image.Image] = []
         for batch in _batches(seeds, settings.batch_size):
             count = len(batch)
-            pictures += denoise(base, wanted.repeated(count), unwanted.repeated(count), batch, settings, "pil", on_step)
+            layout = layout_for(base, [prompt] * count, regions, settings)
+
+            def after_step(layout: RegionLayout = layout) -> None:
+                layout.end_step()
+                on_step()
+
+            with in_regions(base.pipeline.unet, layout):
+                pictures += denoise(
+                    base, wanted.repeated(count), unwanted.repeated(count), batch, settings, "pil", after_step
+                )
+            layout.tell(batch, settings.pixels(base), on_regions)
         return pictures
 
 

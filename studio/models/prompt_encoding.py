@@ -89,6 +89,12 @@ def _ids_and_weights(
     return ids, weights
 
 
+def positions_of(encoder: tuple[Any, Any], ids: Tensor, tokens: Sequence[str]) -> Tensor:
+    """Where token ids (n, length) are those of a concept's tokens, bool."""
+    own = set(token_ids(encoder, tokens).flatten().tolist()) - set(token_ids(encoder, [""]).flatten().tolist())
+    return torch.isin(ids, torch.tensor([*own], device=ids.device))
+
+
 def encode(text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSyntax = "plain") -> PromptEmbeds:
     """One text encoder's last hidden states; for SDXL's two, both's penultimate hidden states concatenated, and the
     second's pooled, projected embeddings (Podell et al., 2023, section 2.1), those of the first window. The windows of

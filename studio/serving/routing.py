@@ -13,7 +13,9 @@ from studio.layers.low_rank import LowRank
 from studio.layers.target_modules import Site
 
 Shares = Callable[[int], Tensor]
-"""From the number of positions to how far each concept acts at each of them, (positions, concepts)."""
+"""From the number of positions to how far each concept acts at each of them, (n, positions, concepts) for a batch of n,
+or n = 1 where all of its rows agree.
+"""
 
 Convolve = Callable[[Tensor, Tensor, int], Tensor]
 """From an input (n, groups · in, h, w), kernels (groups · R, in, kh · kw) and groups to (n, groups · R, h', w')."""
@@ -30,7 +32,7 @@ class LoraFactors:
 @dataclass
 class BatchedLora:
     """What is added to one layer's output: down (m, in, R), up (m, R, out) and bias (m, 1, out), one for every row of a
-    batch of m, or for all rows where m is 1; `shares` (positions, concepts) with each concept's rank in `widths`.
+    batch of m, or for all rows where m is 1; `shares` of concepts with each one's rank in `widths`.
 
     A batch of a multiple of m, as guidance makes it, repeats the rows.
     """
@@ -90,9 +92,10 @@ class BatchedLora:
         positions = hidden.shape[1]
         if positions not in self._gates:
             widths = torch.tensor(self.widths)
-            gate = self.shares(positions).repeat_interleave(widths, 1)
+            gate = self.shares(positions).repeat_interleave(widths, 2)
             self._gates[positions] = gate.to(hidden.device, hidden.dtype)
-        return hidden * self._gates[positions]
+        gate = self._gates[positions]
+        return hidden * (gate if len(gate) == 1 else gate.repeat(len(hidden) // len(gate), 1, 1))
 
 
 def batched_lora_of(

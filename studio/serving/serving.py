@@ -16,10 +16,13 @@ from studio.layers.target_modules import Site
 from studio.models.base_model import Base
 from studio.models.layer_strengths import Strength
 from studio.models.prompt_encoding import PromptEmbeds, matched
-from studio.models.regions import Region, grid, in_regions
+from studio.models.region_attention import in_regions
+from studio.models.region_layout import OnRegions, RegionLayout, layout_for
+from studio.models.regions import AnyRegion, AutoRegion
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import load_tokens, remove_tokens
+from studio.serving.region_shares import shares_in_context, shares_in_space
 from studio.serving.routing import Routed, RoutedOutput, Shares, batched_lora_of, routed
 from studio.serving.served_concept import ServedConcept
 
@@ -28,18 +31,19 @@ from studio.serving.served_concept import ServedConcept
 class Request:
     """One picture: its prompt and seed, the strength of each concept that takes part, and the regions of some.
 
-    A concept with a region acts inside its box and on its region's prompt alone; the others act everywhere.
+    A concept with a region acts inside it and on its region's prompt alone; the others act everywhere. One whose region
+    is to be found acts everywhere until then.
     """
 
     prompt: str
     seed: int = 0
     concepts: Mapping[str, Strength] = field(default_factory=dict)
-    regions: Mapping[str, Region] = field(default_factory=dict)
+    regions: Mapping[str, AnyRegion] = field(default_factory=dict)
 
     def layout(self) -> tuple[object, ...]:
         """Which concepts act where, if there are regions: pictures of the same layout can share a batch."""
-        boxes = [(name, r.top, r.left, r.bottom, r.right) for name, r in self.regions.items()]
-        return (*boxes, *self.concepts) if boxes else ()
+        places = [(name, region.place) for name, region in self.regions.items()]
+        return (*places, *self.concepts) if places else ()
 
 
 class Serving:
@@ -105,10 +109,12 @@ class Serving:
         settings: SamplingSettings | None = None,
         on_step: Callable[[], None] = lambda: None,
         output: str = "pil",
+        on_regions: OnRegions = lambda _seed, _masks: None,
     ) -> list[Image.Image]:
         """One picture for each request; without regions any of them share a batch, with regions those of one layout.
 
-        `on_step` is called after every denoising step of every batch. StudioError for a concept that is not loaded.
+        `on_step` is called after every denoising step of every batch, and `on_regions` for each picture with regions.
+        StudioError for a concept that is not loaded.
         """
         settings = (settings or SamplingSettings()).with_defaults(self.base.family)
         for name in {name for request in requests for name in (*request.concepts, *request.regions)}:
@@ -124,21 +130,34 @@ class Serving:
             for group in groups.values():
                 for start in range(0, len(group), settings.batch_size):
                     batch = group[start : start + settings.batch_size]
-                    generated = self._generate_batch([requests[i] for i in batch], settings, output, on_step)
+                    own = [requests[index] for index in batch]
+                    generated = self._generate_batch(own, settings, output, on_step, on_regions)
                     pictures |= dict(zip(batch, generated, strict=True))
         return [pictures[index] for index in range(len(requests))]
 
     def _generate_batch(
-        self, requests: Sequence[Request], settings: SamplingSettings, output: str, on_step: Callable[[], None]
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        output: str,
+        on_step: Callable[[], None],
+        on_regions: OnRegions,
     ) -> Sequence[Image.Image]:
-        regions = list(requests[0].regions.values())
         wanted, unwanted = self._contexts_of(requests, settings)
-        aspect = settings.aspect(self.base)
-        self.use(requests, aspect)
-        with in_regions(self.base.pipeline.unet, regions, aspect):
-            return denoise(
-                self.base, wanted, unwanted, [request.seed for request in requests], settings, output, on_step
-            )
+        prompts, regions = [request.prompt for request in requests], [*requests[0].regions.values()]
+        layout = layout_for(self.base, prompts, regions, settings)
+        self.use(requests, layout)
+
+        def after_step() -> None:
+            if layout.end_step():
+                self.use(requests, layout)
+            on_step()
+
+        seeds = [request.seed for request in requests]
+        with in_regions(self.base.pipeline.unet, layout):
+            pictures = denoise(self.base, wanted, unwanted, seeds, settings, output, after_step)
+        layout.tell(seeds, settings.pixels(self.base), on_regions)
+        return pictures
 
     def _contexts_of(
         self, requests: Sequence[Request], settings: SamplingSettings
@@ -159,18 +178,18 @@ class Serving:
         unwanted = self.base.encode_negative_prompts([settings.negative_prompt] * len(requests), settings.prompt_syntax)
         return matched(encoded, len(prompts) // len(requests), unwanted)
 
-    def use(self, requests: Sequence[Request], aspect: float = 1.0) -> None:
-        """Have the UNet's layers adapt a batch of these requests of one layout and one width by height."""
+    def use(self, requests: Sequence[Request], layout: RegionLayout | None = None) -> None:
+        """Have the UNet's layers adapt a batch of these requests, whose regions lie as in `layout` now."""
         rows = [{name: self._strength(r, name) for name in {**r.concepts, **r.regions}} for r in requests]
         regions = requests[0].regions
-        if not regions:
+        if layout is None or not regions:
             self._route(rows, "unet")
             return
 
         def shares(site: str, present: Sequence[str]) -> Shares:
             if site in self._contexts:
-                return _shares_in_context(present, regions)
-            return _shares_in_space(present, regions, aspect)
+                return shares_in_context(present, list(regions), layout)
+            return shares_in_space(present, list(regions), layout)
 
         self._route(rows, "unet", shares)
 
@@ -180,7 +199,9 @@ class Serving:
 
     @staticmethod
     def _everywhere(request: Request) -> dict[str, Strength]:
-        return {name: strength for name, strength in request.concepts.items() if name not in request.regions}
+        """The concepts that the picture's own prompt is encoded with."""
+        confined = {name for name, region in request.regions.items() if not isinstance(region, AutoRegion)}
+        return {name: strength for name, strength in request.concepts.items() if name not in confined}
 
     def _route(
         self,
@@ -210,27 +231,3 @@ class Serving:
                     undo.callback(setattr, site.parent, site.attribute, site.module)
                     setattr(site.parent, site.attribute, layer)
             yield
-
-
-def _shares_in_space(names: Sequence[str], regions: Mapping[str, Region], aspect: float) -> Shares:
-    """1 where a position of the picture lies in the concept's box, (positions, concepts)."""
-
-    def shares(positions: int) -> Tensor:
-        cells = grid(positions, aspect)
-        columns = [
-            regions[name].covers(*cells).flatten() if name in regions else torch.ones(positions) for name in names
-        ]
-        return torch.stack([column.float() for column in columns], 1)
-
-    return shares
-
-
-def _shares_in_context(names: Sequence[str], regions: Mapping[str, Region]) -> Shares:
-    """1 at the tokens of the concept's own prompt: its region's, or the whole picture's, which comes first."""
-
-    def shares(positions: int) -> Tensor:
-        prompts = torch.arange(positions) // (positions // (1 + len(regions)))
-        own = [list(regions).index(name) + 1 if name in regions else 0 for name in names]
-        return (prompts[:, None] == torch.tensor(own)).float()
-
-    return shares

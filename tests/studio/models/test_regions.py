@@ -7,7 +7,9 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
 from concepts.errors import StudioError
 from studio.models.base_model import Base, generate, load_base
-from studio.models.regions import Region, RegionProcessor, grid, in_regions
+from studio.models.region_attention import RegionProcessor, in_regions
+from studio.models.region_layout import RegionLayout
+from studio.models.regions import AnyRegion, MaskRegion, Region, grid
 from studio.models.sampling_settings import SamplingSettings
 
 LEFT, RIGHT = Region("a dog", 0, 0, 1, 0.5), Region("a cat", 0, 0.5, 1, 1)
@@ -32,6 +34,10 @@ def context(*seeds: int) -> torch.Tensor:
     return torch.cat(parts, 1).repeat(2, 1, 1)
 
 
+def layout_processor(regions: list[AnyRegion], aspect: float = 1.0) -> RegionProcessor:
+    return RegionProcessor(RegionLayout(regions, aspect))
+
+
 def use(attention: Attention, processor: Any) -> None:
     attention.set_processor(processor)
 
@@ -45,17 +51,17 @@ def test_a_box_that_is_none_is_refused(box: tuple[float, float, float, float]):
 
 
 def test_a_region_covers_the_cells_whose_centre_it_holds():
-    rows = Region("a dog", 0.25, 0.0, 0.5, 0.4).covers(4, 4)
+    rows = Region("a dog", 0.25, 0.0, 0.5, 0.4).coverage(4, 4)
     assert rows.int().tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     for side in (2, 4, 8, 16):
-        left, right = LEFT.covers(side, side), RIGHT.covers(side, side)
+        left, right = LEFT.coverage(side, side), RIGHT.coverage(side, side)
         assert left[:, : side // 2].all()
-        assert torch.equal(left, ~right)
+        assert torch.equal(left, 1 - right)
 
 
 def test_every_position_reads_its_regions_or_else_the_prompt():
     top, corner = Region("a cat", 0, 0, 0.5, 1), Region("a dog", 0, 0, 1, 0.5)
-    mask = RegionProcessor([top, corner]).mask(4, 3 * TOKENS)
+    mask = layout_processor([top, corner]).bias(4, 3 * TOKENS)
     assert mask.shape == (1, 4, 3 * TOKENS)
     reads = (mask[0] == 0).view(4, 3, TOKENS)
     assert torch.equal(reads.all(-1), reads.any(-1))
@@ -65,7 +71,7 @@ def test_every_position_reads_its_regions_or_else_the_prompt():
 
 def test_the_grid_follows_the_pictures_shape():
     assert [grid(32, aspect) for aspect in (2, 0.5, 8)] == [(4, 8), (8, 4), (2, 16)]
-    wide = RegionProcessor([LEFT, RIGHT], aspect=2).mask(8, 3 * TOKENS)
+    wide = layout_processor([LEFT, RIGHT], aspect=2).bias(8, 3 * TOKENS)
     reads = (wide[0] == 0).view(2, 4, 3, TOKENS).all(-1)
     assert reads[:, :2, 1].all()
     assert reads[:, 2:, 2].all()
@@ -73,7 +79,7 @@ def test_the_grid_follows_the_pictures_shape():
 
 
 def test_no_position_outside_reads_a_region_and_none_inside_the_prompt(attention: Attention, cells: torch.Tensor):
-    use(attention, RegionProcessor([LEFT]))
+    use(attention, layout_processor([LEFT]))
     before = attention(cells, context(1, 2)).unflatten(1, (4, 4))
     other_region = attention(cells, context(1, 3)).unflatten(1, (4, 4))
     other_prompt = attention(cells, context(4, 2)).unflatten(1, (4, 4))
@@ -86,7 +92,7 @@ def test_no_position_outside_reads_a_region_and_none_inside_the_prompt(attention
 def test_inside_a_region_attention_is_to_the_regions_prompt(attention: Attention, cells: torch.Tensor):
     use(attention, AttnProcessor2_0())
     left, right = (attention(cells, context(seed)).unflatten(1, (4, 4)) for seed in (2, 3))
-    use(attention, RegionProcessor([LEFT, RIGHT]))
+    use(attention, layout_processor([LEFT, RIGHT]))
     both = attention(cells, context(1, 2, 3)).unflatten(1, (4, 4))
     torch.testing.assert_close(both[:, :, :2], left[:, :, :2])
     torch.testing.assert_close(both[:, :, 2:], right[:, :, 2:])
@@ -97,24 +103,24 @@ def test_self_attention_is_left_as_it_is(cells: torch.Tensor):
     attention = Attention(query_dim=8, heads=2, dim_head=4).eval()
     use(attention, AttnProcessor2_0())
     plain = attention(cells)
-    use(attention, RegionProcessor([LEFT]))
+    use(attention, layout_processor([LEFT]))
     assert torch.equal(attention(cells), plain)
 
 
 def test_a_region_too_small_for_a_grid_is_no_trouble_there(attention: Attention, cells: torch.Tensor):
-    use(attention, RegionProcessor([Region("a dog", 0, 0, 0.1, 0.1)]))
+    use(attention, layout_processor([Region("a dog", 0, 0, 0.1, 0.1)]))
     assert attention(cells, context(1, 2)).isfinite().all()
 
 
 def test_the_unet_gets_its_attention_back(base: Base):
     unet = base.pipeline.unet
     before = unet.attn_processors
-    with in_regions(unet, []):
+    with in_regions(unet, RegionLayout([])):
         assert unet.attn_processors == before
-    with in_regions(unet, [LEFT]):
+    with in_regions(unet, RegionLayout([LEFT])):
         assert all(isinstance(processor, RegionProcessor) for processor in unet.attn_processors.values())
     assert unet.attn_processors == before
-    with pytest.raises(StudioError), in_regions(unet, [LEFT]):
+    with pytest.raises(StudioError), in_regions(unet, RegionLayout([LEFT])):
         Region("a dog", 1, 1, 0, 0)
     assert unet.attn_processors == before
 

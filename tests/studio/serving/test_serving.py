@@ -1,5 +1,6 @@
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,11 +10,14 @@ from concepts.errors import StudioError
 from studio.composition.merge import applied
 from studio.layers.low_rank import LowRank
 from studio.models.base_model import Base, generate_latents
-from studio.models.regions import Region, in_regions
+from studio.models.region_attention import in_regions
+from studio.models.region_layout import RegionLayout
+from studio.models.regions import AutoRegion, MaskRegion, Region
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
-from studio.serving.routing import LoraFactors, RoutedConv2d, RoutedLinear, batched_lora_of
-from studio.serving.serving import Request, Serving, _shares_in_context, _shares_in_space
+from studio.serving.region_shares import shares_in_context, shares_in_space
+from studio.serving.routing import LoraFactors, RoutedConv2d, RoutedLinear, Shares, batched_lora_of
+from studio.serving.serving import Request, Serving
 
 QUICK = SamplingSettings(num_inference_steps=2, batch_size=4)
 LEFT, RIGHT = Region("a <rex>", 0, 0, 1, 0.5), Region("a <tom>", 0, 0.5, 1, 1)
@@ -32,6 +36,10 @@ def three(base: Base, make_concept):
     few = make_concept(base, "few", "lora", 3, rank=2)
     few = replace(few, adapters={name: few.adapters[name] for name in list(few.adapters)[::3]})
     return {"rex": make_concept(base, "rex"), "tom": tom, "few": few}
+
+
+def space(names: list[str], regions: dict[str, Region], aspect: float) -> Shares:
+    return shares_in_space(names, list(regions), RegionLayout([*regions.values()], aspect))
 
 
 def latents(serving: Serving, requests: list[Request], settings: SamplingSettings = QUICK) -> Tensor:
@@ -83,7 +91,7 @@ def test_each_row_of_a_convolution_gets_its_own_products(guided: int, padding_mo
 def test_a_convolution_is_left_alone_outside_a_concepts_box():
     frozen = nn.Conv2d(2, 5, 3, padding=1)
     layer, x = RoutedConv2d(frozen), torch.randn(2, 2, 4, 8)
-    shares = _shares_in_space(["rex"], {"rex": Region("a", 0, 0, 1, 0.5)}, aspect=2)
+    shares = space(["rex"], {"rex": Region("a", 0, 0, 1, 0.5)}, 2)
     layer.route = batched_lora_of([[part(0, 2, inputs=18)]], torch.float32, shares)
     changed = (layer(x) - frozen(x)).abs().amax((0, 1)) > 1e-6
     assert changed[:, :4].all()
@@ -106,7 +114,7 @@ def test_rows_of_the_same_parts_share_one_product():
 def test_outside_its_box_a_concept_leaves_no_trace():
     one, two = part(0, 2), part(1, 3)
     layer, x = RoutedLinear(nn.Linear(6, 5)), torch.randn(2, 16, 6)
-    shares = _shares_in_space(["rex", "tom"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, aspect=1)
+    shares = space(["rex", "tom"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, 1)
     layer.route = batched_lora_of([[one, two]], torch.float32, shares)
     found = layer(x).unflatten(1, (4, 4))
     layer.route = batched_lora_of([[two]], torch.float32)
@@ -117,7 +125,7 @@ def test_outside_its_box_a_concept_leaves_no_trace():
     torch.testing.assert_close(found[:, 2:], without[:, 2:])
     torch.testing.assert_close(found[:, :, 2:], without[:, :, 2:])
     layer.route = batched_lora_of(
-        [[one]], torch.float32, _shares_in_space(["rex"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, 1)
+        [[one]], torch.float32, space(["rex"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, 1)
     )
     outside = layer(x).unflatten(1, (4, 4))[:, 2:]
     assert torch.equal(outside, nn.functional.linear(x, layer.weight, layer.bias).unflatten(1, (4, 4))[:, 2:])
@@ -125,8 +133,8 @@ def test_outside_its_box_a_concept_leaves_no_trace():
 
 def test_a_concept_reads_the_tokens_of_its_own_prompt():
     regions = {"rex": LEFT, "tom": RIGHT}
-    shares = _shares_in_context(["tom", "rex", "few"], regions)(9)
-    assert shares.T.tolist() == [[0] * 6 + [1] * 3, [0] * 3 + [1] * 3 + [0] * 3, [1] * 3 + [0] * 6]
+    shares = shares_in_context(["tom", "rex", "few"], list(regions), RegionLayout([LEFT, RIGHT]))(9)
+    assert shares[0].T.tolist() == [[0] * 6 + [1] * 3, [0] * 3 + [1] * 3 + [0] * 3, [1] * 3 + [0] * 6]
 
 
 @pytest.mark.parametrize(("adapter", "strength"), [("spectral_additive", 0.7), ("oft", 1.0), ("hydra", 0.7)])
@@ -199,7 +207,7 @@ def test_concepts_in_regions_share_a_batch_and_keep_their_strengths(base: Base, 
 def test_at_strength_zero_regions_are_those_of_the_base(base: Base, three):
     with Serving(base, three) as serving:
         found = latents(serving, [Request("snow", 2, {"rex": 0.0, "tom": 0.0}, {"rex": LEFT, "tom": RIGHT})])
-        with in_regions(base.pipeline.unet, [LEFT, RIGHT]), torch.inference_mode():
+        with in_regions(base.pipeline.unet, RegionLayout([LEFT, RIGHT])), torch.inference_mode():
             wanted = base.encode(["snow", LEFT.prompt, RIGHT.prompt]).concat(3)
             unwanted = base.encode([""]).lengthened(wanted.context.shape[1] // base.encode([""]).context.shape[1])
             expected = denoise(base, wanted, unwanted, [2], QUICK, "latent", lambda: None)
@@ -277,3 +285,42 @@ def test_long_prompts_of_a_batch_have_their_own_concepts(base: Base, three, synt
         together = latents(serving, requests, settings)
         alone = [latents(serving, [request], settings)[0] for request in requests]
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-3, atol=1e-3)
+
+
+def test_found_regions_are_each_pictures_own_and_leave_the_base_as_it_was(base: Base, three, state_of):
+    settings = SamplingSettings(num_inference_steps=4, batch_size=4)
+    auto = {name: AutoRegion(f"a <{name}>", (f"<{name}>",)) for name in ("rex", "tom")}
+    requests = [Request("a <rex> and a <tom>", seed, {"rex": 1.0, "tom": 1.0}, auto) for seed in range(3)]
+    before, masks = state_of(base), dict[int, Tensor]()
+    with Serving(base, three) as serving:
+        together: Any = serving.generate(requests, settings, on_step=lambda: None, output="latent", on_regions=masks.__setitem__)
+        alone = torch.cat([latents(serving, [request], settings) for request in requests])
+        everywhere = latents(serving, [replace(request, regions={}) for request in requests], settings)
+    assert state_of(base) == before
+    torch.testing.assert_close(torch.stack([*together]), alone, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(alone, everywhere, atol=1e-2)
+    assert list(masks) == [0, 1, 2]
+    for own in masks.values():
+        assert own.shape == (2, base.side, base.side)
+        assert (own.flatten(1).amax(1) > 0.5).all()
+        assert own.sum(0).max() <= 1 + 1e-5
+
+
+def test_a_box_or_mask_overrides_what_is_found(base: Base, three):
+    left = torch.zeros(4, 4)
+    left[:, :2] = 1
+    regions = {"rex": MaskRegion("a <rex>", left), "tom": AutoRegion("a <tom>", ("<tom>",))}
+    masks = dict[int, Tensor]()
+    with Serving(base, three) as serving:
+        request = Request("a <rex> and a <tom>", 0, {"rex": 1.0, "tom": 1.0}, regions)
+        serving.generate([request], QUICK, on_regions=masks.__setitem__)
+    rex, tom = masks[0]
+    assert rex[:, : base.side // 4].min() == 1
+    assert tom[:, : base.side // 4].max() == 0
+    assert tom.max() > 0.5
+
+
+def test_a_region_is_found_only_for_a_concept_that_the_prompt_names(base: Base, three):
+    request = Request("a beach", 0, {"rex": 1.0}, {"rex": AutoRegion("a <rex>", ("<rex>",))})
+    with Serving(base, three) as serving, pytest.raises(StudioError, match="does not name <rex>"):
+        serving.generate([request], QUICK)
