@@ -14,6 +14,7 @@ from studio.adapters.injection import change_output
 from studio.composition.loaded_concept import load_concept
 from studio.layers.target_modules import Site
 from studio.models.base_model import Base
+from studio.models.img2img.init_image import InitImage, placed
 from studio.models.layer_strengths import Strength
 from studio.models.prompt_encoding import PromptEmbeds, matched
 from studio.models.regions import Region, grid, in_regions
@@ -105,12 +106,15 @@ class Serving:
         settings: SamplingSettings | None = None,
         on_step: Callable[[], None] = lambda: None,
         output: str = "pil",
+        init_image: InitImage | None = None,
     ) -> list[Image.Image]:
         """One picture for each request; without regions any of them share a batch, with regions those of one layout.
+        All begin from the start image if there is one.
 
         `on_step` is called after every denoising step of every batch. StudioError for a concept that is not loaded.
         """
         settings = (settings or SamplingSettings()).with_defaults(self.base.family)
+        settings, init_image = placed(init_image, settings, self.base)
         for name in {name for request in requests for name in (*request.concepts, *request.regions)}:
             if name not in self._loaded:
                 raise StudioError(
@@ -124,21 +128,27 @@ class Serving:
             for group in groups.values():
                 for start in range(0, len(group), settings.batch_size):
                     batch = group[start : start + settings.batch_size]
-                    generated = self._generate_batch([requests[i] for i in batch], settings, output, on_step)
+                    generated = self._generate_batch(
+                        [requests[i] for i in batch], settings, output, on_step, init_image
+                    )
                     pictures |= dict(zip(batch, generated, strict=True))
         return [pictures[index] for index in range(len(requests))]
 
     def _generate_batch(
-        self, requests: Sequence[Request], settings: SamplingSettings, output: str, on_step: Callable[[], None]
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        output: str,
+        on_step: Callable[[], None],
+        init_image: InitImage | None,
     ) -> Sequence[Image.Image]:
         regions = list(requests[0].regions.values())
         wanted, unwanted = self._contexts_of(requests, settings)
         aspect = settings.aspect(self.base)
         self.use(requests, aspect)
         with in_regions(self.base.pipeline.unet, regions, aspect):
-            return denoise(
-                self.base, wanted, unwanted, [request.seed for request in requests], settings, output, on_step
-            )
+            seeds = [request.seed for request in requests]
+            return denoise(self.base, wanted, unwanted, seeds, settings, output, on_step, init_image)
 
     def _contexts_of(
         self, requests: Sequence[Request], settings: SamplingSettings
