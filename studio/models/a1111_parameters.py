@@ -7,6 +7,7 @@ from typing import Any
 
 from concepts.errors import StudioError
 from studio.models.generation_request import GenerationRequest
+from studio.models.img2img.denoising_strength import MASK_BLUR, strength_or_default
 from studio.models.scheduler_names import SCHEDULERS
 
 KEY = "parameters"
@@ -22,6 +23,9 @@ _SPELLED = {
 }  # fmt: skip
 """A1111's spelling of the samplers, by our names without "karras"."""
 _KARRAS = " karras"
+_HIRES = "Hires "
+"""What the settings of A1111's second pass over an image begin with, whose denoising strength is of no start image."""
+_OF_A_START_IMAGE = {"Denoising strength", "Mask blur"}
 _SILENT = {"Model", "Model hash", "Version", "Schedule type"}
 """What says where an image is from, and what is read with the sampler."""
 
@@ -29,8 +33,8 @@ _SILENT = {"Model", "Model hash", "Version", "Schedule type"}
 def parameters_text(request: GenerationRequest, seed: int, size: tuple[int, int]) -> str:
     """A request's image of this seed and size (width, height) as A1111 writes it.
 
-    Concepts stand as <NAME>, or <NAME:0.8> with a strength of all their layers; strengths of blocks, regions and merges
-    have no place in this text, and are in our own record alone.
+    Concepts stand as <NAME>, or <NAME:0.8> with a strength of all their layers; strengths of blocks, regions, merges
+    and the names of files have no place in this text, and are in our own record alone.
     """
     lines = [_with_strengths(request)]
     if request.negative_prompt:
@@ -40,6 +44,11 @@ def parameters_text(request: GenerationRequest, seed: int, size: tuple[int, int]
         settings["Sampler"] = _SPELLED[request.scheduler.removesuffix(_KARRAS)]
         settings |= {"Schedule type": "Karras"} if request.scheduler.endswith(_KARRAS) else {}
     settings |= {"CFG scale": f"{request.guidance_scale:g}", "Seed": seed, "Size": f"{size[0]}x{size[1]}"}
+    if request.image is not None:
+        strength = strength_or_default(request.denoising_strength, request.mask is not None)
+        settings["Denoising strength"] = f"{strength:g}"
+    if request.mask is not None:
+        settings["Mask blur"] = f"{MASK_BLUR if request.mask_blur is None else request.mask_blur:g}"
     return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in settings.items())])
 
 
@@ -58,8 +67,9 @@ def read_parameters(text: str) -> tuple[dict[str, Any], list[str]]:
         "prompt": prompt.strip(), "negative_prompt": negative.strip(), "prompt_syntax": "a1111", "guidance_rescale": 0.0
     }  # fmt: skip
     ignored = []
+    second_pass = any(key.startswith(_HIRES) for key in found)
     for key, value in found.items():
-        if key in _READ:
+        if key in _READ and not (second_pass and key in _OF_A_START_IMAGE):
             values |= _read(key, value, found)
         elif key not in _SILENT:
             ignored.append(key)
@@ -105,4 +115,6 @@ _READ: dict[str, Any] = {
     "CFG Rescale": lambda value, _: {"guidance_rescale": float(value)},
     "Seed": lambda value, _: {"seed": int(value)},
     "Size": lambda value, _: {"size": tuple(int(side) for side in value.split("x"))},
+    "Denoising strength": lambda value, _: {"denoising_strength": float(value)},
+    "Mask blur": lambda value, _: {"mask_blur": float(value)},
 }

@@ -16,12 +16,13 @@ from studio.layers.svd_basis import Decomposition
 from studio.layers.target_modules import Site, find_sites
 from studio.layers.timesteps import record_timesteps
 from studio.models.families import Family, family_of
+from studio.models.img2img.init_image import InitImage, placed
 from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, matched, token_ids
 from studio.models.prompt_weights import PromptSyntax
-from studio.models.region_attention import in_regions
-from studio.models.region_layout import OnRegions, RegionLayout, layout_for
+from studio.models.region_layout import OnRegions, layout_for
+from studio.models.region_sampling import denoise_in_regions
 from studio.models.regions import AnyRegion
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings, check_seeds
@@ -91,8 +92,10 @@ class Base:
 
     @property
     def size_step(self) -> int:
-        """Width and height must be multiples of this: each level of the UNet halves the latents."""
-        return self.pipeline.vae_scale_factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
+        """Width and height must be multiples of this: each level of the UNet halves the latents. diffusers' pipelines
+        also refuse sides that are no multiples of 8.
+        """
+        return max(8, self.pipeline.vae_scale_factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1))
 
     @property
     def family(self) -> Family:
@@ -140,7 +143,7 @@ class Base:
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures of the base's side as scaled latents (n, channels, side / 8, side / 8), float32."""
+        """RGB pictures of one size as scaled latents (n, channels, height / 8, width / 8), float32."""
         levels = torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures])
         signal = levels.permute(0, 3, 1, 2).to(self.device, torch.float32) / 127.5 - 1
         vae = self.pipeline.vae
@@ -179,13 +182,15 @@ def generate(
     regions: Sequence[AnyRegion] = (),
     on_step: Callable[[], None] = lambda: None,
     on_regions: OnRegions = lambda _seed, _masks: None,
+    init_image: InitImage | None = None,
 ) -> list[Image.Image]:
     """One picture for each seed; a picture depends on its own seed, not on the others.
 
     Inside each region its own prompt applies instead of `prompt`. `on_step` is called after every denoising step of
-    every batch, and `on_regions` for each picture with regions.
+    every batch, and `on_regions` for each picture with regions. With a start image the pictures begin from it, and
+    where `settings` have no size, from its own.
     """
-    settings = (settings or SamplingSettings()).with_defaults(base.family)
+    settings, init_image = placed(init_image, (settings or SamplingSettings()).with_defaults(base.family), base)
     check_seeds(seeds)
     with base.autocast():
         # The context of cross-attention: the prompt's tokens, then each region's.
@@ -194,18 +199,11 @@ def generate(
         wanted, unwanted = matched(rows, 1 + len(regions), negative)
         pictures: list[Image.Image] = []
         for batch in _batches(seeds, settings.batch_size):
-            count = len(batch)
-            layout = layout_for(base, [prompt] * count, regions, settings)
-
-            def after_step(layout: RegionLayout = layout) -> None:
-                layout.end_step()
-                on_step()
-
-            with in_regions(base.pipeline.unet, layout):
-                pictures += denoise(
-                    base, wanted.repeated(count), unwanted.repeated(count), batch, settings, "pil", after_step
-                )
-            layout.tell(batch, settings.pixels(base), on_regions)
+            embeds = wanted.repeated(len(batch)), unwanted.repeated(len(batch))
+            layout = layout_for(base, [prompt] * len(batch), regions, settings, init_image)
+            pictures += denoise_in_regions(
+                base, layout, embeds, batch, settings, "pil", on_step, init_image, on_regions=on_regions
+            )
         return pictures
 
 

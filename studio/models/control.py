@@ -59,35 +59,42 @@ def _check(base: Base, model: Any, name: str) -> None:
 
 
 @contextmanager
-def with_control(base: Base, conditions: Sequence[ControlCondition]) -> Iterator[None]:
-    """While open, generation with the base uses these conditions, together with regions and concepts.
+def with_control(
+    base: Base, conditions: Sequence[ControlCondition], size: tuple[int, int] | None = None
+) -> Iterator[None]:
+    """While open, generation of images of this width and height uses these conditions, together with regions and
+    concepts; without a size, of the base's own square.
 
     A ControlNet gets the whole picture's prompt, which comes first where there are regions, and the first layer's part
     of a context by layer.
     """
     with ExitStack() as undo:
         for condition in conditions:
-            hook = _control_net if isinstance(condition.model, ControlNetModel) else _t2i_adapter
-            handle = base.pipeline.unet.register_forward_pre_hook(hook(base, condition), with_kwargs=True)
+            signal = _signal(base, condition, size or (base.side, base.side))
+            is_net = isinstance(condition.model, ControlNetModel)
+            hook = _control_net(base, condition, signal) if is_net else _t2i_adapter(condition, signal)
+            handle = base.pipeline.unet.register_forward_pre_hook(hook, with_kwargs=True)
             undo.callback(handle.remove)
         yield
 
 
-def _signal(base: Base, condition: ControlCondition) -> Tensor:
-    """The picture at the base's size as (1, channels, side, side), 0 to 1; grey where the model has one channel."""
+def _signal(base: Base, condition: ControlCondition, size: tuple[int, int]) -> Tensor:
+    """The picture at this width and height as (1, channels, height, width), 0 to 1; grey where the model has one
+    channel.
+    """
     config: Any = condition.model.config
     grey = getattr(config, "in_channels", 3) == 1 and not isinstance(condition.model, ControlNetModel)
     picture = condition.picture.convert("L" if grey else "RGB")
-    fitted = picture.resize((base.side, base.side), Image.Resampling.LANCZOS)
+    fitted = picture.resize(size, Image.Resampling.LANCZOS)
     levels = torch.from_numpy(np.array(fitted)).to(base.device, torch.float32) / 255
     return levels[None, None] if grey else levels.permute(2, 0, 1)[None]
 
 
-def _t2i_adapter(base: Base, condition: ControlCondition) -> Any:
+def _t2i_adapter(condition: ControlCondition, signal: Tensor) -> Any:
     """A hook of the UNet that adds the adapter's features, computed once, to its down blocks."""
     model: Any = condition.model
     with torch.no_grad():
-        features = [condition.strength * feature for feature in model(_signal(base, condition))]
+        features = [condition.strength * feature for feature in model(signal)]
 
     def add(_unet: Any, inputs: tuple[Tensor, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         batch = len(inputs[0])
@@ -103,10 +110,9 @@ def _summed(options: dict[str, Any], own: list[Tensor]) -> list[Tensor]:
     return own if others is None else [one + other for one, other in zip(own, others, strict=True)]
 
 
-def _control_net(base: Base, condition: ControlCondition) -> Any:
+def _control_net(base: Base, condition: ControlCondition, signal: Tensor) -> Any:
     """A hook of the UNet that runs the ControlNet on the UNet's inputs and adds its residuals."""
     model: Any = condition.model
-    signal = _signal(base, condition)
 
     def add(_unet: Any, inputs: tuple[Tensor, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         sample, timestep = inputs[:2]

@@ -8,6 +8,13 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from concepts.errors import StudioError
+from studio.models.img2img.denoising_strength import (
+    DENOISING_STRENGTH,
+    INPAINTING_STRENGTH,
+    MASK_BLUR,
+    denoising_steps,
+    strength_or_default,
+)
 from studio.models.prompt_names import read_names
 from studio.models.sampling_settings import SEEDS, SamplingSettings, check_seeds
 
@@ -16,7 +23,7 @@ RENAMED = {"number": "num_images", "steps": "num_inference_steps", "guidance": "
 RENAMED_METHODS = {"gradient": "gradient_fusion_preserving"}
 Box = tuple[float, float, float, float]
 """Top, left, bottom, right; fractions of the image's sides, or pixels if one is more than 1."""
-_WORDS = ("prompt", "negative_prompt", "prompt_syntax", "method", "scheduler")
+_WORDS = ("prompt", "negative_prompt", "prompt_syntax", "method", "scheduler", "image", "mask")
 """Settings that an image keeps as they are; the others are kept as JSON."""
 
 
@@ -62,6 +69,27 @@ class GenerationRequest(SamplingSettings):
     )
     regions: dict[str, Box] = Field(default={}, description="The box in which each concept is generated.")
     control: tuple[ControlInput, ...] = Field(default=(), description="Images that the generated ones follow.")
+    image: str | None = Field(
+        default=None, min_length=1, description="The file of the start image, from which the images are generated."
+    )
+    mask: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The file of the start image's inpainting mask: white is repainted, black is kept.",
+    )
+    denoising_strength: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="How much of the start image changes, up to 1, which begins from noise alone; "
+        f"{DENOISING_STRENGTH:g} if unset, {INPAINTING_STRENGTH:g} with a mask.",
+    )
+    mask_blur: float | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description=f"How far the edge of the mask is blurred, in pixels of the image; {MASK_BLUR:g} if unset.",
+    )
     seed: int = Field(
         default=0,
         ge=0,
@@ -87,6 +115,12 @@ class GenerationRequest(SamplingSettings):
         check_seeds([self.seeds[-1]])
         return self
 
+    @model_validator(mode="after")
+    def _has_an_image_for_its_mask(self) -> Self:
+        if self.mask is not None and self.image is None:
+            raise StudioError("A mask needs the start image that it belongs to. Give that as well.")
+        return self
+
     @property
     def seeds(self) -> range:
         """One seed for each image."""
@@ -94,13 +128,17 @@ class GenerationRequest(SamplingSettings):
 
     @property
     def total_steps(self) -> int:
-        """The denoising steps of all batches."""
-        return self.num_inference_steps * -(-self.num_images // self.batch_size)
+        """The denoising steps of all batches; with a start image those that its strength leaves."""
+        steps = self.num_inference_steps
+        if self.image is not None:
+            steps = denoising_steps(steps, strength_or_default(self.denoising_strength, self.mask is not None))
+        return steps * -(-self.num_images // self.batch_size)
 
     def text(self, seed: int) -> dict[str, str]:
         """What the image of this seed keeps; `request_from_text` reads it. Of files it keeps the names alone."""
         values = self.model_copy(update={"seed": seed, "num_images": 1}).model_dump(mode="json")
         values["control"] = [{**each, "image": PurePath(each["image"]).name} for each in values["control"]]
+        values |= {key: PurePath(values[key]).name for key in ("image", "mask") if values[key] is not None}
         return {
             key: value if key in _WORDS else json.dumps(value) for key, value in values.items() if value is not None
         }

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from concepts.errors import StudioError
+from studio.models.img2img.init_image import InitImage
 from studio.models.prompt_encoding import positions_of, token_ids
 from studio.models.region_masks import disjoint_masks
 from studio.models.regions import AnyRegion, AutoRegion, grid, resized
@@ -117,8 +118,14 @@ class RegionLayout:
         return covered
 
 
-def layout_for(base: Any, prompts: Sequence[str], regions: Sequence[AnyRegion], settings: SamplingSettings) -> RegionLayout:
-    """The layout of a batch with one prompt for each image, on this base.
+def layout_for(
+    base: Any,
+    prompts: Sequence[str],
+    regions: Sequence[AnyRegion],
+    settings: SamplingSettings,
+    init_image: InitImage | None = None,
+) -> RegionLayout:
+    """The layout of a batch with one prompt for each image, on this base; a start image has fewer denoising steps.
 
     Raises StudioError where a prompt does not name a concept whose region is to be found.
     """
@@ -138,4 +145,6 @@ def layout_for(base: Any, prompts: Sequence[str], regions: Sequence[AnyRegion], 
         )
     latents = min(settings.pixels(base)) // base.pipeline.vae_scale_factor
     coarsest = max(latents // 4, min(8, latents // 2))
-    return RegionLayout(regions, settings.aspect(base), named.float().cpu(), settings.num_inference_steps, coarsest)
+    steps = settings.num_inference_steps
+    steps = init_image.steps(steps) if init_image else steps
+    return RegionLayout(regions, settings.aspect(base), named.float().cpu(), steps, coarsest)

@@ -8,15 +8,15 @@ import diffusers
 import torch
 
 from concepts.errors import StudioError
+from studio.models.img2img.init_image import InitImage
+from studio.models.img2img.init_latents import Encoding, Start, started
 from studio.models.prompt_encoding import PromptEmbeds
 from studio.models.sampling_settings import SamplingSettings, Sized
 from studio.models.scheduler_names import SCHEDULERS
 
 
-class Sampled(Sized, Protocol):
+class Sampled(Sized, Encoding, Protocol):
     """A base, as far as sampling asks for it."""
-
-    pipeline: Any
 
 
 def denoise(
@@ -27,38 +27,53 @@ def denoise(
     settings: SamplingSettings,
     output: str,
     on_step: Callable[[], None],
+    init_image: InitImage | None = None,
 ) -> Any:
     """Runs diffusers' own sampling on n encoded prompts: n images, or for the output "latent" their latents
-    (n, channels, h, w).
+    (n, channels, h, w). A start image has the size of the settings.
 
-    `on_step` is called `settings.num_inference_steps` times, also where the scheduler runs the model more often.
+    `on_step` is called after each denoising step that runs: `settings.num_inference_steps` times, or as
+    `InitImage.steps` says, also where the scheduler runs the model more often.
     Raises StudioError for images that are NaN, which would be black.
     """
-
-    def after_step(pipeline: Any, step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-        if _ends_step(pipeline.scheduler, step, settings.num_inference_steps):
-            on_step()
-        return values
-
     prompt, negative = prompt_embeds, negative_prompt_embeds
-    width, height = settings.pixels(base)
+    (width, height), steps = settings.pixels(base), settings.num_inference_steps
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     pooled = {"pooled_prompt_embeds": prompt.pooled, "negative_pooled_prompt_embeds": negative.pooled}
-    with scheduler_applied(base.pipeline, settings.scheduler):
+    with (
+        scheduler_applied(base.pipeline, settings.scheduler),
+        started(base, init_image, steps, generators, prompt.context.dtype) as start,
+    ):
         sampled = base.pipeline(
             prompt_embeds=prompt.context,
             negative_prompt_embeds=negative.context,
             width=width,
             height=height,
-            num_inference_steps=settings.num_inference_steps,
+            num_inference_steps=steps,
             guidance_scale=settings.guidance_scale,
             guidance_rescale=settings.guidance_rescale,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            callback_on_step_end=after_step,
+            generator=generators,
+            latents=start.latents,
+            callback_on_step_end=_after_call(start, on_step),
             output_type="np" if output == "pil" else output,
             **({} if prompt.pooled is None else pooled),
         ).images
     check_images(sampled, seeds)
-    return base.pipeline.numpy_to_pil(sampled) if output == "pil" else sampled
+    if output != "pil":
+        return sampled
+    pictures = base.pipeline.numpy_to_pil(sampled)
+    return [init_image.overlaid(picture) for picture in pictures] if init_image else pictures
+
+
+def _after_call(start: Start, on_step: Callable[[], None]) -> Callable[..., dict[str, Any]]:
+    """What diffusers calls after every call of the model."""
+
+    def after_call(pipeline: Any, call: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if _ends_step(pipeline.scheduler, call, start.steps):
+            on_step()
+        return {"latents": start.after_call(values["latents"], call)}
+
+    return after_call
 
 
 def check_images(images: Any, seeds: Sequence[int]) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from concepts.errors import StudioError
 from studio.adapters.concept_file import TrainedConcept
@@ -14,12 +13,12 @@ from studio.adapters.injection import change_output
 from studio.composition.loaded_concept import load_concept
 from studio.layers.target_modules import Site
 from studio.models.base_model import Base
+from studio.models.img2img.init_image import InitImage, placed
 from studio.models.layer_strengths import Strength
 from studio.models.prompt_encoding import PromptEmbeds, matched
-from studio.models.region_attention import in_regions
 from studio.models.region_layout import OnRegions, RegionLayout, layout_for
+from studio.models.region_sampling import denoise_in_regions
 from studio.models.regions import AnyRegion, AutoRegion
-from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import load_tokens, remove_tokens
 from studio.serving.region_shares import shares_in_context, shares_in_space
@@ -109,14 +108,17 @@ class Serving:
         settings: SamplingSettings | None = None,
         on_step: Callable[[], None] = lambda: None,
         output: str = "pil",
+        init_image: InitImage | None = None,
         on_regions: OnRegions = lambda _seed, _masks: None,
     ) -> list[Image.Image]:
         """One picture for each request; without regions any of them share a batch, with regions those of one layout.
+        All begin from the start image if there is one.
 
         `on_step` is called after every denoising step of every batch, and `on_regions` for each picture with regions.
         StudioError for a concept that is not loaded.
         """
         settings = (settings or SamplingSettings()).with_defaults(self.base.family)
+        settings, init_image = placed(init_image, settings, self.base)
         for name in {name for request in requests for name in (*request.concepts, *request.regions)}:
             if name not in self._loaded:
                 raise StudioError(
@@ -131,7 +133,7 @@ class Serving:
                 for start in range(0, len(group), settings.batch_size):
                     batch = group[start : start + settings.batch_size]
                     own = [requests[index] for index in batch]
-                    generated = self._generate_batch(own, settings, output, on_step, on_regions)
+                    generated = self._generate_batch(own, settings, output, on_step, init_image, on_regions)
                     pictures |= dict(zip(batch, generated, strict=True))
         return [pictures[index] for index in range(len(requests))]
 
@@ -141,23 +143,18 @@ class Serving:
         settings: SamplingSettings,
         output: str,
         on_step: Callable[[], None],
+        init_image: InitImage | None,
         on_regions: OnRegions,
     ) -> Sequence[Image.Image]:
-        wanted, unwanted = self._contexts_of(requests, settings)
-        prompts, regions = [request.prompt for request in requests], [*requests[0].regions.values()]
-        layout = layout_for(self.base, prompts, regions, settings)
+        embeds = self._contexts_of(requests, settings)
+        layout = layout_for(
+            self.base, [request.prompt for request in requests], [*requests[0].regions.values()], settings, init_image
+        )
         self.use(requests, layout)
-
-        def after_step() -> None:
-            if layout.end_step():
-                self.use(requests, layout)
-            on_step()
-
-        seeds = [request.seed for request in requests]
-        with in_regions(self.base.pipeline.unet, layout):
-            pictures = denoise(self.base, wanted, unwanted, seeds, settings, output, after_step)
-        layout.tell(seeds, settings.pixels(self.base), on_regions)
-        return pictures
+        return denoise_in_regions(
+            self.base, layout, embeds, [request.seed for request in requests], settings, output, on_step, init_image,
+            on_regions, lambda: self.use(requests, layout),
+        )  # fmt: skip
 
     def _contexts_of(
         self, requests: Sequence[Request], settings: SamplingSettings

@@ -59,7 +59,16 @@ def sampled(monkeypatch) -> list[Any]:
     """The settings that the sampler receives, once for each batch."""
     received: list[Any] = []
 
-    def denoise(_base: Any, _prompt: Any, _negative: Any, seeds: Any, settings: Any, _output: Any, on_step: Any) -> Any:
+    def denoise(
+        _base: Any,
+        _prompt: Any,
+        _negative: Any,
+        seeds: Any,
+        settings: Any,
+        _output: Any,
+        on_step: Any,
+        _init_image: Any,
+    ) -> Any:
         received.append(settings)
         on_step()
         return [Image.new("RGB", (16, 16)) for _ in seeds]
@@ -143,7 +152,7 @@ def test_page_and_command_line_offer_every_field():
     flags = {"region": "regions", "strength": "strengths", "concept": "concepts"}
     options = {flags.get(name, name) for name in inspect.signature(generate_command.generate).parameters}
     assert fields <= options
-    page = {"prompt", "regions", "strengths", "size", "control", *generation_form.SETTINGS}
+    page = {"prompt", "regions", "strengths", "size", "control", "image", "mask", *generation_form.SETTINGS}
     assert fields == page
 
 
@@ -196,7 +205,7 @@ def test_uploads_are_decoded_once(workflow: Workflow, pictures: Path, decoded, m
 def test_a_control_image_is_decoded_once_a_request(workflow: Workflow, pictures: Path, decoded, sampled, monkeypatch):
     loads: list[str] = []
     monkeypatch.setattr("studio.models.control.load_control_model", lambda _base, source: loads.append(source))
-    monkeypatch.setattr("studio.models.control.with_control", lambda _base, conditions: nullcontext(conditions))
+    monkeypatch.setattr("studio.models.control.with_control", lambda _base, conditions, _size: nullcontext(conditions))
     image = ControlInput(kind="pose", image=str(pictures / "0.png"), model="someone/pose", conditioning_scale=0.5)
     workflow.generate(GenerationRequest(prompt="a cat", control=(image,), **QUICK))
     assert (decoded, loads, len(sampled)) == (["0.png"], ["someone/pose"], 3)
@@ -230,7 +239,9 @@ def test_a_file_of_prompts_is_a_request_each(
     file.write_text(" \n")
     assert "prompts.txt has no prompts" in studio("generate", "--prompts", file, *at).err
     file.write_text("a cat\na dog")
-    assert [each.prompt for each in requests_of(workflow, given(form_values(prompts=str(file))))] == ["a cat", "a dog"]
+    assert [each.prompt for each in requests_of(workflow, given(form_values(prompts=str(file))), tmp_path)] == [
+        "a cat", "a dog",
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -245,16 +256,16 @@ def form_values() -> Callable[..., tuple[Any, ...]]:
     return values
 
 
-def test_settings_come_back_into_the_form_as_they_were(workflow: Workflow):
+def test_settings_come_back_into_the_form_as_they_were(workflow: Workflow, tmp_path: Path):
     request = GenerationRequest(prompt=PROMPT, **WHOLE)
-    (again,) = requests_of(workflow, given(tuple(generation_form.shown(request, ["rex", "Milo"]))))
+    (again,) = requests_of(workflow, given(tuple(generation_form.shown(request, ["rex", "Milo"]))), tmp_path)
     assert again == request
 
 
-def test_a_random_seed_is_another_at_every_press(workflow: Workflow, form_values: Callable):
+def test_a_random_seed_is_another_at_every_press(workflow: Workflow, form_values: Callable, tmp_path: Path):
     values = list(form_values(prompt="a cat"))
     fixed = given(tuple(values))
-    assert [requests_of(workflow, fixed)[0].seed, requests_of(workflow, fixed)[0].seed] == [0, 0]
-    values[5] = True
-    seeds = {requests_of(workflow, given(tuple(values)))[0].seed for _ in range(4)}
+    assert [requests_of(workflow, fixed, tmp_path)[0].seed for _ in range(2)] == [0, 0]
+    values[7] = True
+    seeds = {requests_of(workflow, given(tuple(values)), tmp_path)[0].seed for _ in range(4)}
     assert len(seeds) > 1

@@ -103,6 +103,22 @@ def generate(
         list[str],
         typer.Option("--conditioning-scale", help="KIND=SCALE, the strength of the control image; 1 if unset."),
     ] = [],  # noqa: B006
+    image: Annotated[
+        Path | None, typer.Option(help="A start image, from which the images are generated (img2img).")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="The start image's mask (inpainting): white is repainted, black is kept.")
+    ] = None,
+    denoising_strength: Annotated[
+        float | None,
+        typer.Option(
+            help="How much of the start image changes, up to 1, which begins from noise alone; 0.75 if unset, 1 with "
+            "--mask."
+        ),
+    ] = None,
+    mask_blur: Annotated[
+        float | None, typer.Option(help="How far the mask's edge is blurred, in pixels of the image; 4 if unset.")
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", callback=writable, help="The folder for the images.")
     ] = Path("studio-pictures"),
@@ -128,6 +144,8 @@ def generate(
         "scheduler": scheduler, "negative_prompt": negative_prompt, "prompt_syntax": prompt_syntax,
         "size": size_from(size), "regions": regions_from(region),
         "control": control_inputs(control, control_model, conditioning_scale),
+        "image": image and str(image), "mask": mask and str(mask), "denoising_strength": denoising_strength,
+        "mask_blur": mask_blur,
     }  # fmt: skip
     of_the_family = {
         "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
@@ -135,7 +153,8 @@ def generate(
     }  # fmt: skip
     settings |= {name: value for name, value in of_the_family.items() if value is not None}
     if like is not None:
-        settings = {**_settings_of(like), **{key: settings[key] for key in _given(context) if key in settings}}
+        settings = _like(like, {key: settings[key] for key in _given(context) if key in settings})
+    _refuse_lost(context, settings)
     texts = prompts_from(prompts) if prompts else [prompt or settings["prompt"]]
     image_generator = image_generator_of(library, base)
     requests = [GenerationRequest(**{**settings, "prompt": text}) for text in texts]
@@ -162,6 +181,39 @@ def _given(context: typer.Context) -> list[str]:
 def _was_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
+
+
+_OF_A_START_IMAGE = ("mask", "denoising_strength", "mask_blur")
+_FILES = {"image": "start image", "mask": "mask"}
+
+
+def _refuse_lost(context: typer.Context, settings: dict[str, Any]) -> None:
+    """Raises StudioError for an option of a start image where there is none."""
+    lost = [name for name in _OF_A_START_IMAGE if _was_given(context, name)]
+    if lost and settings.get("image") is None:
+        raise StudioError(f"--{lost[0].replace('_', '-')} is for a start image. Give one with --image FILE.")
+
+
+def _like(file: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """A picture's settings with those that are given in their place. What is not used of them is told.
+
+    Raises StudioError where the start image or the mask is not there: a picture keeps only the names of their files.
+    """
+    from concepts.images.picture_files import existing
+
+    found = _settings_of(file)
+    if "image" in given and "mask" not in given and found.pop("mask", None):
+        notify(f"The mask of {file.name} is not used, as another start image is given. --mask FILE gives a mask.")
+    settings = {**found, **given}
+    if settings.get("denoising_strength") is not None and settings.get("image") is None:
+        notify(f"{file.name} was generated from a start image, which it does not name. --image FILE gives it.")
+    for name, called in _FILES.items():
+        if settings.get(name) and name not in given and not existing(Path(settings[name])):
+            raise StudioError(
+                f"{file.name} was generated with the {called} {settings[name]}, which is not in this folder. Give it "
+                f"with --{name} FILE."
+            )
+    return settings
 
 
 def _settings_of(file: Path) -> dict[str, Any]:

@@ -29,8 +29,9 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @contextmanager
-def control_applied(base: Base, control: Sequence[ControlInput]) -> Iterator[None]:
-    """While open, the base's images follow these. Each file is decoded, and each model loaded, once.
+def control_applied(base: Base, control: Sequence[ControlInput], size: tuple[int, int]) -> Iterator[None]:
+    """While open, the base's images of this width and height follow these. Each file is decoded, and each model loaded,
+    once.
 
     Raises StudioError for a model that does not fit the base, and LibraryError for a file that is no image.
     """
@@ -42,7 +43,7 @@ def control_applied(base: Base, control: Sequence[ControlInput]) -> Iterator[Non
     images = [read_picture(Path(each.image), Path(each.image).name) for each in control]
     models = [load_control_model(base, each.model or _known(base, each.kind)) for each in control]
     scales = [each.conditioning_scale for each in control]
-    with with_control(base, [ControlCondition(*each) for each in zip(images, models, scales, strict=True)]):
+    with with_control(base, [ControlCondition(*each) for each in zip(images, models, scales, strict=True)], size):
         yield
 
 

@@ -20,11 +20,13 @@ from studio.models.base_model import Base, generate, load_base
 from studio.models.families import Family
 from studio.models.family_detection import family_of_source
 from studio.models.generation_request import GenerationRequest
+from studio.models.img2img.init_image import InitImage, placed
 from studio.models.prompt_weights import uses_syntax
 from studio.models.regions import Region
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Request, Serving
 from ui.services.control import control_applied
+from ui.services.init_image import init_image_of
 from ui.services.named_concepts import NAMED, alone, known_strengths, names_written
 from ui.services.open_library import library_at
 
@@ -142,6 +144,7 @@ class ImageGenerator:
     @contextmanager
     def _session(self, request: GenerationRequest, on_note: Callable[[str], None]) -> Iterator[Sampler]:
         """While open, the base has the concepts and control images of the request; gives what samples seeds of it."""
+        request, init_image = placed(init_image_of(request), request, self.base)
         concepts = self._concepts_of(request)
         config = MergeConfig(
             request.method, known_strengths(request.strengths, concepts, self.base), request.average,
@@ -153,7 +156,10 @@ class ImageGenerator:
             for name, box in request.regions.items()
         }
         session = self._unmerged if request.method == UNMERGED else self._merged
-        with control_applied(self.base, request.control), session(request, concepts, config, regions) as sample:
+        with (
+            control_applied(self.base, request.control, size),
+            session(request, concepts, config, regions, init_image) as sample,
+        ):
             for note in () if request.method == UNMERGED else sharing_notes(concepts):
                 on_note(note)
             if request.prompt_syntax == "plain" and uses_syntax(f"{request.prompt} {request.negative_prompt}"):
@@ -176,10 +182,11 @@ class ImageGenerator:
         concepts: Mapping[str, LoadedConcept],
         config: MergeConfig,
         regions: Mapping[str, Region],
+        init_image: InitImage | None,
     ) -> Iterator[Sampler]:
         with self.merges.applied(concepts, config):
             boxes = [*regions.values()]
-            yield lambda seeds, on_step: generate(self.base, request.prompt, seeds, request, boxes, on_step)
+            yield lambda seeds, on_step: generate(self.base, request.prompt, seeds, request, boxes, on_step, init_image)
 
     @contextmanager
     def _unmerged(
@@ -188,6 +195,7 @@ class ImageGenerator:
         concepts: Mapping[str, LoadedConcept],
         config: MergeConfig,
         regions: Mapping[str, Region],
+        init_image: InitImage | None,
     ) -> Iterator[Sampler]:
         refuse_parameters(UNMERGED, config.parameters, {})
         owners = {token.lower(): name for name, concept in concepts.items() for token in concept.tokens}
@@ -200,8 +208,9 @@ class ImageGenerator:
         strengths = config.strengths_for(concepts) if concepts else {}
         with Serving(self.base, concepts) as serving:
             yield lambda seeds, on_step: serving.generate(
-                [Request(request.prompt, seed, strengths, boxes) for seed in seeds], request, on_step
-            )
+                [Request(request.prompt, seed, strengths, boxes) for seed in seeds], request, on_step,
+                init_image=init_image,
+            )  # fmt: skip
 
     def plain(self, prompt: str) -> str:
         """The prompt with every concept's class word in its place, as the scorer can read it."""

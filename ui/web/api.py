@@ -71,7 +71,7 @@ class Endpoints:
         self, prompt: str = "", settings: dict[str, Any] | None = None, prompts: list[str] | None = None
     ) -> list[dict[str, Any]]:
         """Generates images of a prompt, or of each of several, with the settings that differ from their defaults: those
-        of GenerationRequest, such as num_images, seed, scheduler, strengths or regions.
+        of GenerationRequest, such as num_images, seed, scheduler, strengths or regions. Image and mask are files.
         """
         asked = [_requested(each, settings or {}) for each in prompts or [prompt]]
         requests = [request.with_defaults(self._workflow.family) for request in asked]
@@ -147,7 +147,9 @@ def _requested(prompt: str, settings: dict[str, Any]) -> GenerationRequest:
     control = [dict(each) for each in settings.get("control") or ()]
     images = _uploaded([each.get("image") for each in control])
     given = [{**each, "image": str(image)} for each, image in zip(control, images, strict=True)]
-    request = Settings(prompt=prompt, **{**settings, "control": given})
+    own = [key for key in ("image", "mask") if settings.get(key) is not None]
+    start = dict(zip(own, map(str, _uploaded([settings[key] for key in own])), strict=True))
+    request = Settings(prompt=prompt, **{**settings, **start, "control": given})
     refuse_local_models(request.control)
     return request
 

@@ -45,12 +45,11 @@ def _component(kind: Any, field: FieldInfo, options: dict[str, Any]) -> Any:
         return gr.Dropdown(**options)
     if kind is bool:
         return gr.Checkbox(**options)
+    if kind in (int, float) and {"minimum", "maximum"} <= {*options}:
+        return gr.Slider(**{**({"step": 1} if kind is int else {}), **options})
     if kind in (int, float) and field.default is None:  # an empty gr.Number comes back as 0
         return gr.Textbox(**{"max_lines": 1, "placeholder": "unset", **options})
     if kind in (int, float):
-        whole = {"step": 1} if kind is int else {}
-        if {"minimum", "maximum"} <= {*options}:
-            return gr.Slider(**{**whole, **options})
         return gr.Number(precision=0 if kind is int else None, **options)
     if get_origin(kind) is Literal:
         return gr.Dropdown(choices=list(get_args(kind)), **options)

@@ -4,15 +4,26 @@ import base64
 import binascii
 import io
 
+import gradio as gr
 from PIL import Image
 
 from concepts.errors import StudioError
 from concepts.storage import StoragePath, read_file
+from ui.web.assets import asset
 
 _PREFIX = "data:image/png;base64,"
 _MOST = 1_000_000
 """Characters; what the brush sends has some thousand."""
 _SIDE = 1024
+
+
+def brush(elem_id: str) -> gr.HTML:
+    """A brush that paints over a picture. Its value holds both as data URIs, `picture` and `mask`, and in `drawn`
+    whether a person has painted; it is empty without a picture.
+    """
+    return gr.HTML(
+        html_template='<div class="brush"></div>', js_on_load=asset("brush.js"), value={}, elem_id=elem_id
+    )  # fmt: skip
 
 
 def mask_from_uri(uri: str, size: tuple[int, int]) -> Image.Image | None:

@@ -41,10 +41,15 @@ def fitted(path: StoragePath, side: int = 640) -> str:
 
 @lru_cache(maxsize=64)
 def _fitted(data: bytes, side: int) -> str:
-    buffer = io.BytesIO()
     with Image.open(io.BytesIO(data)) as picture:
-        picture.thumbnail((side, side))
-        picture.convert("RGB").save(buffer, "WEBP", quality=88)
+        return shrunk(picture, side)
+
+
+def shrunk(picture: Image.Image, side: int = 640) -> str:
+    """All of a picture, with its longer side so long at most, as a data URI. The picture is changed."""
+    buffer = io.BytesIO()
+    picture.thumbnail((side, side))
+    picture.convert("RGB").save(buffer, "WEBP", quality=88)
     return _uri(buffer)
 
 

@@ -37,6 +37,28 @@ def test_the_text_of_a1111_is_read_and_what_has_no_place_is_told():
     assert ignored == ["Clip skip", "Lora hashes"]
 
 
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ({}, {}),
+        ({"image": "a.png"}, {"denoising_strength": 0.75}),
+        ({"image": "a.png", "denoising_strength": 0.4, "mask_blur": 9}, {"denoising_strength": 0.4}),
+        ({"image": "a.png", "mask": "b.png"}, {"denoising_strength": 1.0, "mask_blur": 4.0}),
+    ],
+)
+def test_the_strength_of_a_start_image_is_written_and_read(given, written):
+    values, ignored = read_parameters(parameters_text(GenerationRequest(prompt="a cat", **given), 3, (128, 64)))
+    assert {name: values[name] for name in ("denoising_strength", "mask_blur") if name in values} == written
+    assert ignored == []
+
+
+def test_the_strength_of_a_second_pass_is_of_no_start_image():
+    text = "a cat\nSteps: 20, CFG scale: 7, Seed: 1, Denoising strength: 0.5, Hires upscale: 2"
+    values, ignored = read_parameters(text)
+    assert "denoising_strength" not in values
+    assert ignored == ["Denoising strength", "Hires upscale"]
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_each_sampler_is_read_back(name):
     request = GenerationRequest(prompt="a cat", scheduler=name)

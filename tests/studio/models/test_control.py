@@ -21,6 +21,7 @@ from PIL import Image
 from concepts.errors import StudioError
 from studio.models.base_model import Base, generate, load_base
 from studio.models.control import ControlCondition, load_control_model, with_control
+from studio.models.img2img.init_image import InitImage
 from studio.models.regions import Region
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Request, Serving
@@ -140,6 +141,17 @@ def test_both_at_once_with_regions_and_unmerged(
         one = generate(base, "a cat", [1], SETTINGS, [region])[0]
     assert len({picture.tobytes() for picture in (both, plain, one, served)}) == 4
     assert base.pipeline.unet._forward_pre_hooks.keys() == hooks.keys()
+
+
+def test_images_of_another_size_follow_with_a_start_image(any_base: Base, picture: Image.Image):
+    start, settings = InitImage(Image.new("RGB", (64, 32), "green")), SETTINGS.model_copy(update={"size": (32, 16)})
+    images = []
+    for model in (None, adapter_of(any_base), control_net_of(any_base)):
+        conditions = [ControlCondition(picture, model)] if model else []
+        with with_control(any_base, conditions, (32, 16)):
+            images += generate(any_base, "a cat", [1], settings, init_image=start)
+    assert {image.size for image in images} == {(32, 16)}
+    assert len({image.tobytes() for image in images}) == 3
 
 
 def test_models_of_other_bases_are_refused(base: Base, tmp_path: Path):

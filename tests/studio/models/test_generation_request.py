@@ -13,6 +13,7 @@ WHOLE = GenerationRequest(
     average=True, seed=7, num_images=3, num_inference_steps=5, guidance_scale=2.5, negative_prompt="null",
     regions={"rex": (0, 0, 1, 0.5)}, density=0.25, ridge=0.01, rank=3, scheduler="dpm++ 2m", guidance_rescale=0.1,
     size=(256, 128), batch_size=2, control=(ControlInput(kind="pose", image="pose.png", conditioning_scale=0.5),),
+    image="a photo.png", mask="mask.png", denoising_strength=0.6, mask_blur=2,
 )  # fmt: skip
 
 
@@ -28,8 +29,31 @@ def test_a_picture_keeps_its_settings(tmp_path):
 
 def test_of_files_the_names_alone_are_kept():
     control = (ControlInput(kind="pose", image="/home/ada/pose.png", model="someone/pose"),)
-    kept = GenerationRequest(prompt="a cat", control=control).text(0)
-    assert request_from_text(kept).control == (ControlInput(kind="pose", image="pose.png", model="someone/pose"),)
+    kept = GenerationRequest(prompt="a cat", control=control, image="/home/ada/a.png", mask="masks/m.png").text(0)
+    request = request_from_text(kept)
+    assert request.control == (ControlInput(kind="pose", image="pose.png", model="someone/pose"),)
+    assert (request.image, request.mask) == ("a.png", "m.png")
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({}, 3 * 20),
+        ({"denoising_strength": 0.5}, 3 * 20),
+        ({"image": "a.png"}, 3 * 15),
+        ({"image": "a.png", "denoising_strength": 0.33}, 3 * 6),
+        ({"image": "a.png", "denoising_strength": 0.001}, 3),
+        ({"image": "a.png", "mask": "m.png"}, 3 * 20),
+    ],
+)
+def test_a_start_image_leaves_fewer_steps(given, steps):
+    request = GenerationRequest(prompt="a cat", num_inference_steps=20, num_images=5, batch_size=2, **given)
+    assert request.total_steps == steps
+
+
+def test_a_mask_without_its_image_is_refused():
+    with pytest.raises(ValidationError, match="A mask needs the start image"):
+        GenerationRequest(prompt="a cat", mask="m.png")
 
 
 def test_control_of_before_is_read():

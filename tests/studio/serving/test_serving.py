@@ -124,9 +124,7 @@ def test_outside_its_box_a_concept_leaves_no_trace():
     torch.testing.assert_close(found[:, :2, :2], everywhere[:, :2, :2])
     torch.testing.assert_close(found[:, 2:], without[:, 2:])
     torch.testing.assert_close(found[:, :, 2:], without[:, :, 2:])
-    layer.route = batched_lora_of(
-        [[one]], torch.float32, space(["rex"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, 1)
-    )
+    layer.route = batched_lora_of([[one]], torch.float32, space(["rex"], {"rex": Region("a", 0, 0, 0.5, 0.5)}, 1))
     outside = layer(x).unflatten(1, (4, 4))[:, 2:]
     assert torch.equal(outside, nn.functional.linear(x, layer.weight, layer.bias).unflatten(1, (4, 4))[:, 2:])
 
@@ -293,7 +291,9 @@ def test_found_regions_are_each_pictures_own_and_leave_the_base_as_it_was(base: 
     requests = [Request("a <rex> and a <tom>", seed, {"rex": 1.0, "tom": 1.0}, auto) for seed in range(3)]
     before, masks = state_of(base), dict[int, Tensor]()
     with Serving(base, three) as serving:
-        together: Any = serving.generate(requests, settings, on_step=lambda: None, output="latent", on_regions=masks.__setitem__)
+        together: Any = serving.generate(
+            requests, settings, on_step=lambda: None, output="latent", on_regions=masks.__setitem__
+        )
         alone = torch.cat([latents(serving, [request], settings) for request in requests])
         everywhere = latents(serving, [replace(request, regions={}) for request in requests], settings)
     assert state_of(base) == before

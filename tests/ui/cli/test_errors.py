@@ -122,9 +122,9 @@ def test_a_training_that_cannot_be_is_refused(refused, arguments: list[Any], sai
         (["--guidance-scale", -1], "guidance_scale must be at least 0"),
         (["--guidance-scale", "nan"], "guidance_scale must be"),
         (["--size", "large"], "WIDTHxHEIGHT"),
-        (["--size", "16x0"], "multiples of 4"),
-        (["--size", "18x16"], "multiples of 4"),
-        (["--size", "16x8192"], "multiples of 4"),
+        (["--size", "16x0"], "multiples of 8"),
+        (["--size", "18x16"], "multiples of 8"),
+        (["--size", "16x8192"], "multiples of 8"),
     ],
 )
 def test_a_picture_that_cannot_be_generated_is_refused(refused, tmp_path, arguments: list[Any], said: str):

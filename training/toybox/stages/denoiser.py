@@ -40,8 +40,8 @@ PEAK_RATE, OTHER_RATE = 1e-2, 1e-3
 """Muon's learning rate, and AdamW's for embeddings, biases and norms."""
 TEXT_SCALE = 0.2
 """The text encoder's learning rates relative to the UNet's, since it is pretrained on captions."""
-AVERAGED_EVERY = 8
-"""Steps between two updates of the average of weights."""
+AVERAGED, AVERAGED_EVERY = 0.1, 8
+"""The horizon of the average of weights, as a fraction of all steps, and the steps between two of its updates."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,8 @@ def train(
     start.unet.set_attn_processor(AttnProcessor2_0() if device == "cuda" else AttnProcessor())
     model = channels_last(start, device)
     predict: Any = torch.compile(model.unet) if recipe.compile else model.unet
-    batches, average = BatchSampler(folder, autoencoder, device), EMAWeights(model, 0.9995, AVERAGED_EVERY)
+    batches = BatchSampler(folder, autoencoder, device)
+    average = EMAWeights(model, max(0.0, 1 - 1 / (AVERAGED * recipe.steps)), AVERAGED_EVERY)
     optimizer = MuonWithAdamW(
         [(model.unet, 1.0), (model.text_encoder, TEXT_SCALE), (model.scene_head, 1.0)], PEAK_RATE, OTHER_RATE
     )

@@ -9,8 +9,7 @@ from concepts import Concept, Library, read_picture
 from concepts.errors import StudioError
 from ui.services.workflow import Workflow
 from ui.web import html
-from ui.web.assets import asset
-from ui.web.masks import mask_from_uri, uri_of_mask
+from ui.web.masks import brush, mask_from_uri, uri_of_mask
 from ui.web.tabs.events import listen, problem_spot
 from ui.web.thumbnails import fitted
 
@@ -33,10 +32,10 @@ def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
     library, chosen = workflow.library, gr.State(("", 0))
     strip = gr.HTML(js_on_load=_CLICKED, elem_id="pictures")
     with gr.Accordion("Caption and mask", open=False, elem_id="annotate"):
-        caption, brush, save = _form()
+        caption, painting, save = _form()
         problem = problem_spot()
         message = gr.HTML(elem_classes="spot")
-    shown = [strip, caption, brush, message]
+    shown = [strip, caption, painting, message]
 
     def show(name: str, number: int = 0) -> list[Any]:
         concept = library.concept(name) if name else None
@@ -72,7 +71,7 @@ def annotate_panel(workflow: Workflow, opened: gr.State) -> None:
             stored(*place, text, painted)
         return [(name, 0), *show(name)]
 
-    given = [chosen, caption, brush]
+    given = [chosen, caption, painting]
     listen(opened.change, change, [opened, *given], [chosen, *shown])
     listen(strip.click, click, given, [chosen, *shown], problem)
     listen(save.click, store, given, shown, problem)
@@ -85,8 +84,7 @@ def _form() -> tuple[gr.Textbox, gr.HTML, gr.Button]:
         placeholder="a dog asleep on a red sofa", elem_id="caption",
     )  # fmt: skip
     gr.HTML(html.note(_HINT))
-    brush = gr.HTML(html_template='<div class="brush"></div>', js_on_load=asset("brush.js"), value={}, elem_id="brush")
-    return caption, brush, gr.Button("Save caption and mask", size="sm", elem_id="annotate-save")
+    return caption, brush("brush"), gr.Button("Save caption and mask", size="sm", elem_id="annotate-save")
 
 
 def _brushed(concept: Concept, number: int) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The Generate tab: a prompt with concepts, their strengths and places; pictures come one after the other."""
 
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
@@ -16,6 +18,7 @@ from ui.web import html
 from ui.web.assets import asset
 from ui.web.tabs.events import MOST_LISTED, about, listen, problem_spot
 from ui.web.tabs.generation_form import MAX_SLIDERS, given, inputs, remembered, requests_of, settings_controls, shown
+from ui.web.tabs.start_image import start_image_events
 
 _PROGRESS_SECONDS = 0.2
 _PROGRESS = gr.Progress()  # Gradio finds it among the defaults, and gives each event one of its own
@@ -39,6 +42,7 @@ def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> list[Any]:
         with gr.Column(elem_id="generation-pictures", min_width=0):
             results = _pictures()
     _prompt_events(workflow, tab, page, form)
+    start_image_events(form)
     _generate_events(workflow, page, form, results)
     _settings_events(form, results)
     return remembered(form)
@@ -144,12 +148,10 @@ def _generate_events(workflow: Workflow, page: gr.Blocks, form: dict[str, Any], 
 
     def generate(first: Any, progress: Any = _PROGRESS, *rest: Any) -> Iterator[tuple[Any, ...]]:
         values = given((first, *rest))
-        requests = requests_of(workflow, values)
         notes: list[str] = []
-        total = sum(request.total_steps for request in requests)
-        step = _told(progress, total)
-
-        with about("prompt", (LibraryError,)):
+        with TemporaryDirectory() as painted, about("prompt", (LibraryError,)):
+            requests = requests_of(workflow, values, Path(painted))
+            step = _told(progress, sum(request.total_steps for request in requests))
             for request in requests:
                 for seed, picture in workflow.generate_each(request, step, notes.append):
                     keep(folder, with_settings(picture, request, seed))
@@ -195,6 +197,10 @@ def _settings_events(form: dict[str, Any], results: dict[str, Any]) -> None:
         request, ignored = settings_of(Path(path))
         if ignored:
             gr.Info(f"Not taken from the image: {', '.join(ignored)}.")
+        if request.image is not None:
+            gr.Info(
+                f"The image was generated from {escape(request.image)}. Choose that picture again to start from it."
+            )
         return shown(request, names_written(request.prompt)[:MAX_SLIDERS])
 
     chosen, problem = results["chosen"], results["problem"]

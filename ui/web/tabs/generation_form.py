@@ -20,6 +20,7 @@ from ui.services.parsing import prompts_from, size_from, strengths_from
 from ui.services.workflow import Workflow
 from ui.web.form_fields import control, given_values
 from ui.web.tabs.events import FieldError, about
+from ui.web.tabs.start_image import START_SETTINGS, shown_start_settings, start_image_controls, start_settings
 
 MAX_SLIDERS = 6
 """Concepts in one prompt that get a slider."""
@@ -28,9 +29,10 @@ MAX_CONTROL = 2
 SETTINGS = (
     "num_images", "seed", "method", "density", "ridge", "rank", "average", "scheduler", "num_inference_steps",
     "guidance_scale", "guidance_rescale", "negative_prompt", "prompt_syntax", "batch_size", "concepts",
+    *START_SETTINGS,
 )  # fmt: skip
 """The settings whose controls hold their values as they are."""
-_PLAIN = 6
+_PLAIN = 8
 """Fields of `Given` that one control holds each, which come first."""
 _OPTIONAL = ("density", "ridge", "rank", "method", "scheduler")
 _METHODS = [("automatic", ""), *((name, name) for name in (*MERGES, UNMERGED))]
@@ -47,6 +49,8 @@ class Given:
     placed: dict[str, Any] | None
     size: str
     part_strengths: str
+    image: str | None
+    mask: dict[str, Any] | None
     random_seed: bool
     settings: Mapping[str, Any]
     strengths: tuple[float, ...]
@@ -65,6 +69,7 @@ def settings_controls(names: list[str], family: Family) -> dict[str, Any]:
             True, label="Random seed", min_width=100, info="Another seed at every press; untick it to keep this one.",
             elem_id="generate-random_seed",
         )  # fmt: skip
+    form |= start_image_controls()
     with gr.Accordion("More settings", open=False):
         form |= _sampling_controls(family)
         form |= _merge_controls(names)
@@ -150,8 +155,10 @@ def given(values: tuple[Any, ...]) -> Given:
     return Given(*plain, settings=settings, strengths=rest[:MAX_SLIDERS], control=control)
 
 
-def requests_of(workflow: Workflow, values: Given) -> list[GenerationRequest]:
-    """What the controls ask for: one request, or one for each line of a file of prompts."""
+def requests_of(workflow: Workflow, values: Given, folder: Path) -> list[GenerationRequest]:
+    """What the controls ask for: one request, or one for each line of a file of prompts. What was painted over a start
+    image becomes a file of the folder.
+    """
     if not values.prompt.strip() and not values.prompts:
         raise FieldError("prompt", "The prompt is empty. Write what is to be generated.")
     with about("generate-prompts"):
@@ -160,7 +167,8 @@ def requests_of(workflow: Workflow, values: Given) -> list[GenerationRequest]:
         check_number((values.settings["num_images"] or 0) * len(prompts))
     with about("prompt"):
         names = workflow.named_in(values.prompt)
-    settings = _settings(values, names)
+    start = start_settings(values.image, values.mask, values.settings, folder)
+    settings = {**_settings(values, names), **start}
     return [GenerationRequest(**settings, prompt=prompt) for prompt in prompts]
 
 
@@ -176,7 +184,7 @@ def _settings(values: Given, names: list[str]) -> dict[str, Any]:
         control = _control(values)
     optional = given_values(GenerationRequest, {name: values.settings[name] for name in _OPTIONAL})
     return {
-        **{name: value for name, value in values.settings.items() if name not in _OPTIONAL},
+        **{name: value for name, value in values.settings.items() if name not in (*_OPTIONAL, *START_SETTINGS)},
         **optional,
         "concepts": tuple(values.settings["concepts"] or ()),
         "strengths": {**{name: value for name, value in sliders.items() if value != 1}, **by_part},
@@ -197,7 +205,7 @@ def _control(values: Given) -> tuple[ControlInput, ...]:
 
 
 def shown(request: GenerationRequest, names: list[str]) -> list[Any]:
-    """What `inputs` hold for a request of a prompt with these names. An image keeps no control images."""
+    """What `inputs` hold for a request of a prompt with these names. An image keeps no other images."""
     by_part = {name: value for name, value in request.strengths.items() if isinstance(value, dict)}
     lines = [
         f"{name}=" + ",".join(f"{key}:{value:g}" for key, value in parts.items()) for name, parts in by_part.items()
@@ -206,14 +214,17 @@ def shown(request: GenerationRequest, names: list[str]) -> list[Any]:
     settings = [getattr(request, name) for name in SETTINGS]
     settings = ["" if value is None else value for value in settings]
     settings[SETTINGS.index("concepts")] = list(request.concepts)
+    settings[-len(START_SETTINGS) :] = shown_start_settings(request).values()
     placed = {"names": names, "boxes": {name: list(box) for name, box in request.regions.items()}}
     size = "x".join(map(str, request.size or ()))
     slots = [part for _ in range(MAX_CONTROL) for part in (_KINDS[0], None, "", 1)]
     padding = [1] * (MAX_SLIDERS - len(numbers))
-    return [request.prompt, None, placed, size, "\n".join(lines), False, *settings, *numbers, *padding, *slots]
+    plain = [request.prompt, None, placed, size, "\n".join(lines), None, {}, False]
+    return [*plain, *settings, *numbers, *padding, *slots]
 
 
 def remembered(form: Mapping[str, Any]) -> list[Any]:
     """The controls whose values the browser keeps over a reload: all but files and what belongs to them."""
-    slots = {id(part) for slot in form["control"] for part in slot}
-    return [each for each in inputs(form) if id(each) not in slots and each is not form["prompts"]]
+    files = [form["prompts"], form["image"], form["mask"], *(part for slot in form["control"] for part in slot)]
+    left_out = {id(each) for each in files}
+    return [each for each in inputs(form) if id(each) not in left_out]
