@@ -44,8 +44,8 @@ def started(
     """While open, the base's pipeline runs the last of `steps` steps that a start image leaves, by its present
     scheduler; without one nothing changes.
 
-    Noise is drawn from one generator for each image. Where all steps run, sampling begins from noise alone, as without
-    a start image.
+    This is SDEdit (Meng et al., 2022, Algorithm 1). Noise is drawn from one generator for each image. Where all steps
+    run, sampling begins from noise alone, as without a start image.
     """
     if init_image is None:
         yield Start(None, steps)
@@ -68,7 +68,7 @@ def _keeping(
     scheduler: LateScheduler, known: Tensor, noise: Tensor, repainted: Tensor | None
 ) -> Callable[[Tensor, int], Tensor]:
     """What puts the start image's latents (1, channels, h, w) back outside the mask, at the noise level of the next
-    call: diffusers' inpainting for UNets that were not trained for it.
+    call: Avrahami et al., 2023, Algorithm 1, and diffusers' inpainting for UNets that were not trained for it.
     """
 
     def keep(latents: Tensor, call: int) -> Tensor:
