@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from studio.models.base_model import Base, generate, load_base
     from studio.models.generation_request import GenerationRequest
     from studio.models.img2img.init_image import InitImage
-    from studio.models.regions import Region
+    from studio.models.regions.region import AutoRegion, MaskRegion, Region
     from studio.models.sampling_settings import SamplingSettings
     from studio.serving.serving import Request, Serving
 else:
@@ -42,7 +42,7 @@ else:
             "studio.models.base_model": ("Base", "generate", "load_base"),
             "studio.models.generation_request": ("GenerationRequest",),
             "studio.models.img2img.init_image": ("InitImage",),
-            "studio.models.regions": ("Region",),
+            "studio.models.regions.region": ("AutoRegion", "MaskRegion", "Region"),
             "studio.models.sampling_settings": ("SamplingSettings",),
             "studio.serving.serving": ("Request", "Serving"),
         },
@@ -51,7 +51,7 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
-    "ADAPTERS", "MERGES", "Adapter", "Base", "Export", "GenerationRequest", "InitImage", "MergeConfig", "Region",
-    "Request", "SamplingSettings", "Scorer", "Serving", "TrainedConcept", "__version__", "applied", "export",
-    "generate", "import_concept", "load_base", "load_scorer", "merged_concept", "read_concept",
+    "ADAPTERS", "MERGES", "Adapter", "AutoRegion", "Base", "Export", "GenerationRequest", "InitImage", "MaskRegion",
+    "MergeConfig", "Region", "Request", "SamplingSettings", "Scorer", "Serving", "TrainedConcept", "__version__",
+    "applied", "export", "generate", "import_concept", "load_base", "load_scorer", "merged_concept", "read_concept",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from concepts.errors import LibraryError
 from concepts.names import check_class_word, check_name
 from studio.models.base_model import Base
 from studio.models.generation_request import GenerationRequest, request_from_text
-from studio.models.regions import crop
+from studio.models.regions.region import crop
 from studio.models.token_embeddings import expand_tokens, load_tokens, remove_tokens, token_of
 from training.config.recipe import Recipe
 from training.data.augmentation import MAX_ASPECT_RATIO, SMALLEST_CROP, bucket_sizes, cuts

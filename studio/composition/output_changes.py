@@ -14,7 +14,7 @@ from studio.adapters.prefix_tuning import PrefixTuning
 from studio.composition.loaded_concept import LoadedConcept
 from studio.layers.target_modules import Site
 from studio.models.layer_strengths import Strength, strength_at
-from studio.models.region_attention import APPENDED, Appended
+from studio.models.regions.attention import APPENDED, Appended
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from studio.models.regions import crop
+from studio.models.regions.region import crop
 
 DINOV2_THRESHOLDS = (0.4, 0.5, 0.6)
 """The cosines of DINOv2 below which the paper counts a subject as collapsed."""

@@ -21,9 +21,9 @@ from studio.models.layerwise_context import attention_blocks, read_own_parts
 from studio.models.loading import default_target_modules, open_pipeline
 from studio.models.prompt_encoding import PromptEmbeds, encode, matched, token_ids
 from studio.models.prompt_weights import PromptSyntax
-from studio.models.region_layout import OnRegions, layout_for
-from studio.models.region_sampling import denoise_in_regions
-from studio.models.regions import AnyRegion
+from studio.models.regions.layout import OnRegions, layout_for
+from studio.models.regions.region import AnyRegion
+from studio.models.regions.sampling import denoise_in_regions
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings, check_seeds
 

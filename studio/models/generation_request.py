@@ -23,6 +23,8 @@ RENAMED = {"number": "num_images", "steps": "num_inference_steps", "guidance": "
 RENAMED_METHODS = {"gradient": "gradient_fusion_preserving"}
 Box = tuple[float, float, float, float]
 """Top, left, bottom, right; fractions of the image's sides, or pixels if one is more than 1."""
+AUTO = "auto"
+"""In place of a box: the region is found while the image is sampled."""
 _WORDS = ("prompt", "negative_prompt", "prompt_syntax", "method", "scheduler", "image", "mask")
 """Settings that an image keeps as they are; the others are kept as JSON."""
 
@@ -67,7 +69,13 @@ class GenerationRequest(SamplingSettings):
     rank: int | None = Field(
         default=None, ge=1, description="For svd: the rank of the merged change; the concepts' highest rank if unset."
     )
-    regions: dict[str, Box] = Field(default={}, description="The box in which each concept is generated.")
+    regions: dict[str, Box | str] = Field(
+        default={},
+        description="Where each concept is generated: a box, auto to find it, or a mask's file, white where it is.",
+    )
+    auto_regions: bool = Field(
+        default=False, description="Find a region for each concept of the prompt that is not given one."
+    )
     control: tuple[ControlInput, ...] = Field(default=(), description="Images that the generated ones follow.")
     image: str | None = Field(
         default=None, min_length=1, description="The file of the start image, from which the images are generated."
@@ -139,6 +147,9 @@ class GenerationRequest(SamplingSettings):
         values = self.model_copy(update={"seed": seed, "num_images": 1}).model_dump(mode="json")
         values["control"] = [{**each, "image": PurePath(each["image"]).name} for each in values["control"]]
         values |= {key: PurePath(values[key]).name for key in ("image", "mask") if values[key] is not None}
+        values["regions"] = {
+            name: PurePath(place).name if isinstance(place, str) else place for name, place in values["regions"].items()
+        }
         return {
             key: value if key in _WORDS else json.dumps(value) for key, value in values.items() if value is not None
         }

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from studio.models.region_layout import RegionLayout
-from studio.models.regions import AutoRegion
+from studio.models.regions.layout import RegionLayout
+from studio.models.regions.region import AutoRegion
 from studio.serving.routing import Shares
 
 

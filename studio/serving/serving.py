@@ -16,9 +16,9 @@ from studio.models.base_model import Base
 from studio.models.img2img.init_image import InitImage, placed
 from studio.models.layer_strengths import Strength
 from studio.models.prompt_encoding import PromptEmbeds, matched
-from studio.models.region_layout import OnRegions, RegionLayout, layout_for
-from studio.models.region_sampling import denoise_in_regions
-from studio.models.regions import AnyRegion, AutoRegion
+from studio.models.regions.layout import OnRegions, RegionLayout, layout_for
+from studio.models.regions.region import AnyRegion, AutoRegion
+from studio.models.regions.sampling import denoise_in_regions
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import load_tokens, remove_tokens
 from studio.serving.region_shares import shares_in_context, shares_in_space

@@ -21,6 +21,7 @@ from studio.adapters import from_library
 from studio.composition import loaded_concept
 from studio.models import base_model
 from studio.models.generation_request import ControlInput, GenerationRequest
+from studio.models.regions import sampling
 from studio.serving import serving
 from ui.cli import generate as generate_command
 from ui.services import generation, import_export
@@ -74,7 +75,7 @@ def sampled(monkeypatch) -> list[Any]:
         return [Image.new("RGB", (16, 16)) for _ in seeds]
 
     monkeypatch.setattr(base_model, "denoise", denoise)
-    monkeypatch.setattr(serving, "denoise", denoise)
+    monkeypatch.setattr(sampling, "denoise", denoise)
     return received
 
 
@@ -151,7 +152,7 @@ def test_page_and_command_line_offer_every_field():
     fields = {*GenerationRequest.model_fields}
     flags = {"region": "regions", "strength": "strengths", "concept": "concepts"}
     options = {flags.get(name, name) for name in inspect.signature(generate_command.generate).parameters}
-    assert fields <= options
+    assert fields - {"auto_regions"} <= options  # --region auto
     page = {"prompt", "regions", "strengths", "size", "control", "image", "mask", *generation_form.SETTINGS}
     assert fields == page
 
@@ -266,6 +267,6 @@ def test_a_random_seed_is_another_at_every_press(workflow: Workflow, form_values
     values = list(form_values(prompt="a cat"))
     fixed = given(tuple(values))
     assert [requests_of(workflow, fixed, tmp_path)[0].seed for _ in range(2)] == [0, 0]
-    values[7] = True
+    values[8] = True
     seeds = {requests_of(workflow, given(tuple(values)), tmp_path)[0].seed for _ in range(4)}
     assert len(seeds) > 1

@@ -19,7 +19,7 @@ from studio.composition.merge_config import MergeConfig
 from studio.metrics.clip import Scorer
 from studio.metrics.leakage import drift, leak_prompts
 from studio.models.base_model import Base, generate_images
-from studio.models.regions import Region, crop
+from studio.models.regions.region import Region, crop
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Serving

@@ -7,7 +7,7 @@ from typing import Protocol
 from PIL import Image
 
 from studio.models.base_model import Base, generate, generate_images
-from studio.models.regions import Region
+from studio.models.regions.region import Region
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Request, Serving
 

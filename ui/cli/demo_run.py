@@ -13,7 +13,7 @@ from concepts import LibraryError, read_picture
 from concepts.samples import SAMPLES
 from concepts.storage import StoragePath
 from studio.models.generation_request import GenerationRequest
-from studio.models.regions import crop
+from studio.models.regions.region import crop
 from studio.models.token_embeddings import token_of
 from training.config.recipe import Recipe
 from training.engine.trainer import Progress

@@ -1,6 +1,7 @@
 """`studio generate`: images of prompts with concepts."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 
 from concepts.errors import StudioError
 from studio.models.scheduler_names import SCHEDULERS
+from ui.cli.generate_like import given_fields, refuse_lost, settings_like
 from ui.cli.options import (
     DEFAULT_LIBRARY,
     AverageOption,
@@ -27,6 +29,8 @@ from ui.cli.options import (
 from ui.services.parsing import prompts_from, regions_from, size_from, strengths_from
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from studio.models.generation_request import GenerationRequest
     from ui.services.generation import ImageGenerator
     from ui.services.image_files import OutputFolder
@@ -90,7 +94,12 @@ def generate(
         int | None, typer.Option(help="Images sampled at once; 4 for toybox and 1 for Stable Diffusion if unset.")
     ] = None,
     region: Annotated[
-        list[str], typer.Option("--region", help="NAME:top,left,bottom,right, a concept's box, as fractions or pixels.")
+        list[str],
+        typer.Option(
+            "--region",
+            help="auto finds a region for each concept of the prompt while sampling. NAME:top,left,bottom,right is a "
+            "concept's box, as fractions or pixels, NAME:FILE its mask, NAME:auto finds its region.",
+        ),
     ] = [],  # noqa: B006
     control: Annotated[
         list[str],
@@ -138,11 +147,12 @@ def generate(
 
     if (prompt is not None and prompts is not None) or (prompt, prompts, like) == (None, None, None):
         raise StudioError("Give either a prompt, or --prompts FILE with one prompt per line, or --like IMAGE.")
+    regions, auto_regions = regions_from(region)
     settings: dict[str, Any] = {
         "concepts": tuple(concept), "method": method, "density": density, "ridge": ridge, "rank": rank,
         "average": average, "strengths": strengths_from(strength), "num_images": num_images, "seed": seed,
         "scheduler": scheduler, "negative_prompt": negative_prompt, "prompt_syntax": prompt_syntax,
-        "size": size_from(size), "regions": regions_from(region),
+        "size": size_from(size), "regions": regions, "auto_regions": auto_regions,
         "control": control_inputs(control, control_model, conditioning_scale),
         "image": image and str(image), "mask": mask and str(mask), "denoising_strength": denoising_strength,
         "mask_blur": mask_blur,
@@ -153,8 +163,8 @@ def generate(
     }  # fmt: skip
     settings |= {name: value for name, value in of_the_family.items() if value is not None}
     if like is not None:
-        settings = _like(like, {key: settings[key] for key in _given(context) if key in settings})
-    _refuse_lost(context, settings)
+        settings = settings_like(like, {key: settings[key] for key in given_fields(context) if key in settings})
+    refuse_lost(context, settings)
     texts = prompts_from(prompts) if prompts else [prompt or settings["prompt"]]
     image_generator = image_generator_of(library, base)
     requests = [GenerationRequest(**{**settings, "prompt": text}) for text in texts]
@@ -166,66 +176,6 @@ def generate(
     report({**asked, "pictures": files}, as_json, lambda: typer.echo("\n".join(files)))
 
 
-_OPTIONS = {
-    "concept": "concepts", "strength": "strengths", "region": "regions",
-    "control": "control", "control_model": "control", "conditioning_scale": "control",
-}  # fmt: skip
-"""Parameters of the command that have another name in a GenerationRequest."""
-
-
-def _given(context: typer.Context) -> list[str]:
-    """The fields of a request for which an option was given, rather than left to its default."""
-    return [_OPTIONS.get(name, name) for name in context.params if _was_given(context, name)]
-
-
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
-
-
-_OF_A_START_IMAGE = ("mask", "denoising_strength", "mask_blur")
-_FILES = {"image": "start image", "mask": "mask"}
-
-
-def _refuse_lost(context: typer.Context, settings: dict[str, Any]) -> None:
-    """Raises StudioError for an option of a start image where there is none."""
-    lost = [name for name in _OF_A_START_IMAGE if _was_given(context, name)]
-    if lost and settings.get("image") is None:
-        raise StudioError(f"--{lost[0].replace('_', '-')} is for a start image. Give one with --image FILE.")
-
-
-def _like(file: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """A picture's settings with those that are given in their place. What is not used of them is told.
-
-    Raises StudioError where the start image or the mask is not there: a picture keeps only the names of their files.
-    """
-    from concepts.images.picture_files import existing
-
-    found = _settings_of(file)
-    if "image" in given and "mask" not in given and found.pop("mask", None):
-        notify(f"The mask of {file.name} is not used, as another start image is given. --mask FILE gives a mask.")
-    settings = {**found, **given}
-    if settings.get("denoising_strength") is not None and settings.get("image") is None:
-        notify(f"{file.name} was generated from a start image, which it does not name. --image FILE gives it.")
-    for name, called in _FILES.items():
-        if settings.get(name) and name not in given and not existing(Path(settings[name])):
-            raise StudioError(
-                f"{file.name} was generated with the {called} {settings[name]}, which is not in this folder. Give it "
-                f"with --{name} FILE."
-            )
-    return settings
-
-
-def _settings_of(file: Path) -> dict[str, Any]:
-    """A picture's settings; what A1111 set and has no place here is told."""
-    from ui.services.gallery import settings_of
-
-    request, ignored = settings_of(file)
-    if ignored:
-        notify(f"These settings of {file.name} are not used: {', '.join(ignored)}.")
-    return request.model_dump(exclude_unset=True)
-
-
 def _generate(
     image_generator: "ImageGenerator",
     requests: "list[GenerationRequest]",
@@ -233,13 +183,18 @@ def _generate(
     further: dict[str, str],
 ) -> list[str]:
     """Saves every image as soon as it is sampled, with its settings, under a name of the prompt; the files."""
-    from ui.services.gallery import with_settings
+    from ui.services.gallery import save_masks, with_settings
 
-    files = []
+    files: list[str] = []
+    masks: dict[int, Mapping[str, Image]] = {}
     with progress_bar() as bar:
         task = bar.add_task("generating", total=sum(request.total_steps for request in requests), note="")
         for request in requests:
             stem = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
-            for seed, image in image_generator.generate_each(request, lambda: bar.advance(task), notify):
-                files.append(str(folder.save(f"{stem}-{seed}", with_settings(image, request, seed, further))))
+            for seed, image in image_generator.generate_each(
+                request, lambda: bar.advance(task), notify, masks.__setitem__
+            ):
+                file = folder.save(f"{stem}-{seed}", with_settings(image, request, seed, further))
+                save_masks(file, masks.pop(seed, {}))
+                files.append(str(file))
     return files

@@ -3,6 +3,7 @@ inside.
 """
 
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 
 from PIL import Image
@@ -19,6 +20,8 @@ FORMER_FOLDER = "painted"
 """What the folder was called before 0.1.0."""
 MOST_PICTURES = 16
 """At a time, so that a page does not hold up the others for long."""
+MASKS = "masks"
+"""The folder with the masks of a picture's regions, beside the picture."""
 _SHOWN = 24
 
 
@@ -49,6 +52,22 @@ def keep(root: Path, data: bytes) -> Path:
     path = folder / f"{new_id()}.png"
     atomic_write(path, data)
     return path
+
+
+def save_masks(picture: Path, masks: Mapping[str, Image.Image]) -> None:
+    """Saves the mask of each concept with a region in the folder `masks` beside a picture: cat-0.png has
+    masks/cat-0.rex.png for rex.
+    """
+    if masks:
+        (picture.parent / MASKS).mkdir(exist_ok=True)
+    for name, mask in masks.items():
+        atomic_write(picture.parent / MASKS / f"{picture.stem}.{name}.png", png_bytes(mask))
+
+
+def masks_of(picture: Path) -> dict[str, Image.Image]:
+    """The masks that `save_masks` saved for a picture, by concept."""
+    found = sorted((picture.parent / MASKS).glob(f"{escape(picture.stem)}.*.png"))
+    return {path.stem.removeprefix(f"{picture.stem}."): Image.open(path, formats=["PNG"]) for path in found}
 
 
 def latest(root: Path) -> list[Path]:

@@ -22,13 +22,14 @@ from studio.models.family_detection import family_of_source
 from studio.models.generation_request import GenerationRequest
 from studio.models.img2img.init_image import InitImage, placed
 from studio.models.prompt_weights import uses_syntax
-from studio.models.regions import Region
+from studio.models.regions.region import AnyRegion
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Request, Serving
 from ui.services.control import control_applied
 from ui.services.init_image import init_image_of
-from ui.services.named_concepts import NAMED, alone, known_strengths, names_written
+from ui.services.named_concepts import NAMED, known_strengths, names_written
 from ui.services.open_library import library_at
+from ui.services.regions import OnMasks, as_pictures, regions_of
 
 UNMERGED = "unmerged"
 """In place of a merge method: concepts act on their own as an image is sampled, one with a region inside it alone."""
@@ -123,15 +124,16 @@ class ImageGenerator:
         request: GenerationRequest,
         on_step: Callable[[], None] = lambda: None,
         on_note: Callable[[str], None] = lambda _: None,
+        on_masks: OnMasks = lambda _seed, _masks: None,
     ) -> Iterator[tuple[int, Image.Image]]:
         """The seeds of a request with their images, each batch as soon as it is sampled.
 
         The request's concepts stay in the base until the last image is taken or the iterator is closed; other requests
-        wait until then. `on_step` is called after every denoising step of a batch, and `on_note` is told what a person
-        should know about the merge, such as columns that two concepts share.
+        wait until then. `on_step` is called after every denoising step of a batch, `on_note` is told what a person
+        should know about the merge, such as columns that two concepts share, and `on_masks` each image's regions.
         """
         request = request.with_defaults(self.family)
-        with self._turn, self._session(request, on_note) as sample:
+        with self._turn, self._session(request, on_note, on_masks) as sample:
             for start in range(0, request.num_images, request.batch_size):
                 seeds = request.seeds[start : start + request.batch_size]
                 yield from zip(seeds, sample(seeds, on_step), strict=True)
@@ -142,7 +144,9 @@ class ImageGenerator:
             pass
 
     @contextmanager
-    def _session(self, request: GenerationRequest, on_note: Callable[[str], None]) -> Iterator[Sampler]:
+    def _session(
+        self, request: GenerationRequest, on_note: Callable[[str], None], on_masks: OnMasks
+    ) -> Iterator[Sampler]:
         """While open, the base has the concepts and control images of the request; gives what samples seeds of it."""
         request, init_image = placed(init_image_of(request), request, self.base)
         concepts = self._concepts_of(request)
@@ -151,14 +155,11 @@ class ImageGenerator:
             request.density, request.ridge, request.rank,
         )  # fmt: skip
         size = request.pixels(self.base)
-        regions = {
-            name: Region(alone(request.prompt, name), *_as_fractions(box, size))
-            for name, box in request.regions.items()
-        }
+        regions = regions_of(request, size)
         session = self._unmerged if request.method == UNMERGED else self._merged
         with (
             control_applied(self.base, request.control, size),
-            session(request, concepts, config, regions, init_image) as sample,
+            session(request, concepts, config, regions, init_image, on_masks) as sample,
         ):
             for note in () if request.method == UNMERGED else sharing_notes(concepts):
                 on_note(note)
@@ -181,12 +182,15 @@ class ImageGenerator:
         request: GenerationRequest,
         concepts: Mapping[str, LoadedConcept],
         config: MergeConfig,
-        regions: Mapping[str, Region],
+        regions: Mapping[str, AnyRegion],
         init_image: InitImage | None,
+        on_masks: OnMasks,
     ) -> Iterator[Sampler]:
         with self.merges.applied(concepts, config):
-            boxes = [*regions.values()]
-            yield lambda seeds, on_step: generate(self.base, request.prompt, seeds, request, boxes, on_step, init_image)
+            yield lambda seeds, on_step: generate(
+                self.base, request.prompt, seeds, request, [*regions.values()], on_step,
+                as_pictures(regions, on_masks), init_image,
+            )  # fmt: skip
 
     @contextmanager
     def _unmerged(
@@ -194,13 +198,14 @@ class ImageGenerator:
         request: GenerationRequest,
         concepts: Mapping[str, LoadedConcept],
         config: MergeConfig,
-        regions: Mapping[str, Region],
+        regions: Mapping[str, AnyRegion],
         init_image: InitImage | None,
+        on_masks: OnMasks,
     ) -> Iterator[Sampler]:
         refuse_parameters(UNMERGED, config.parameters, {})
         owners = {token.lower(): name for name, concept in concepts.items() for token in concept.tokens}
-        boxes = {owners[token_of(name).lower()]: region for name, region in regions.items()}
-        if len(boxes) < len(regions):
+        placed = {owners[token_of(name).lower()]: region for name, region in regions.items()}
+        if len(placed) < len(regions):
             raise StudioError(
                 "A merged file cannot have regions with unmerged. Name its concepts separately instead, each "
                 "with a region."
@@ -208,20 +213,13 @@ class ImageGenerator:
         strengths = config.strengths_for(concepts) if concepts else {}
         with Serving(self.base, concepts) as serving:
             yield lambda seeds, on_step: serving.generate(
-                [Request(request.prompt, seed, strengths, boxes) for seed in seeds], request, on_step,
-                init_image=init_image,
+                [Request(request.prompt, seed, strengths, placed) for seed in seeds], request, on_step,
+                init_image=init_image, on_regions=as_pictures(regions, on_masks),
             )  # fmt: skip
 
     def plain(self, prompt: str) -> str:
         """The prompt with every concept's class word in its place, as the scorer can read it."""
         return NAMED.sub(lambda match: f"a {self.library.concept(match[1]).class_word}", prompt)
-
-
-def _as_fractions(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box as fractions of an image of this width and height; it is in pixels if one of its numbers is above 1."""
-    width, height = size if max(box) > 1 else (1, 1)
-    top, left, bottom, right = box
-    return top / height, left / width, bottom / height, right / width
 
 
 def _read_file(name: str) -> TrainedConcept:

@@ -10,7 +10,9 @@ from typing import Any
 
 from concepts.errors import StudioError
 from concepts.text_files import read_text
+from studio.models.generation_request import AUTO, Box
 
+_MASKS = (".png", ".jpg", ".jpeg", ".webp")
 _BOX = re.compile(r"([\w-]+):(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+),(\d*\.?\d+)")
 
 
@@ -58,16 +60,22 @@ def prompts_from(file: Path) -> list[str]:
     return prompts
 
 
-def regions_from(values: Sequence[str]) -> dict[str, tuple[float, float, float, float]]:
-    """--region NAME:top,left,bottom,right arguments by name."""
-    boxes = {}
+def regions_from(values: Sequence[str]) -> tuple[dict[str, Box | str], bool]:
+    """--region arguments: NAME:top,left,bottom,right, NAME:auto and NAME:FILE by name; whether one is auto alone."""
+    places = dict[str, Box | str]()
     for value in values:
-        match = _BOX.fullmatch(value.replace(" ", ""))
-        if not match:
-            raise StudioError(f"--region {value!r} is invalid. Give NAME:top,left,bottom,right, such as rex:0,0,1,0.5.")
-        top, left, bottom, right = (float(number) for number in match.groups()[1:])
-        boxes[match[1]] = (top, left, bottom, right)
-    return boxes
+        name, _, place = value.partition(":")
+        if match := _BOX.fullmatch(value.replace(" ", "")):
+            top, left, bottom, right = (float(number) for number in match.groups()[1:])
+            places[match[1]] = (top, left, bottom, right)
+        elif name.strip() and (place == AUTO or place.lower().endswith(_MASKS)):
+            places[name.strip()] = place
+        elif value != AUTO:
+            raise StudioError(
+                f"--region {value!r} is invalid. Give NAME:top,left,bottom,right, such as rex:0,0,1,0.5, NAME:auto, or "
+                "NAME:FILE with a mask in a PNG file."
+            )
+    return places, AUTO in values
 
 
 def size_from(text: str | None) -> tuple[int, int] | None:

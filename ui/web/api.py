@@ -2,7 +2,7 @@
 
 import inspect
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from gradio.utils import get_upload_folder
 from concepts import Concept, Job, LibraryError, read_picture
 from concepts.errors import StudioError
 from concepts.images.near_duplicates import inspect_pictures
-from studio.models.generation_request import GenerationRequest
+from studio.models.generation_request import AUTO, GenerationRequest
 from training.config.recipe import Recipe
 from ui.services.comparison import Axis, compare
 from ui.services.comparison_files import as_picture
 from ui.services.control import refuse_local_models
 from ui.services.error_messages import USER_ERRORS, sentence
-from ui.services.gallery import check_number, keep, with_settings
+from ui.services.gallery import check_number, keep, save_masks, with_settings
 from ui.services.import_export import export_for_download
 from ui.services.workflow import Workflow, summary
 from ui.web.tabs.events import MODEL
@@ -71,16 +71,21 @@ class Endpoints:
         self, prompt: str = "", settings: dict[str, Any] | None = None, prompts: list[str] | None = None
     ) -> list[dict[str, Any]]:
         """Generates images of a prompt, or of each of several, with the settings that differ from their defaults: those
-        of GenerationRequest, such as num_images, seed, scheduler, strengths or regions. Image and mask are files.
+        of GenerationRequest, such as num_images, seed, scheduler, strengths or regions. Image, mask and the masks of
+        regions are files.
         """
         asked = [_requested(each, settings or {}) for each in prompts or [prompt]]
         requests = [request.with_defaults(self._workflow.family) for request in asked]
         check_number(sum(request.num_images for request in requests))
-        return [
-            _file(keep(self._library.local, with_settings(image, request, seed)))
-            for request in requests
-            for seed, image in self._workflow.generate_each(request)
-        ]
+        return [_file(file) for request in requests for file in self._kept(request)]
+
+    def _kept(self, request: GenerationRequest) -> Iterator[Path]:
+        """The files of a request's images, as each is kept with its masks."""
+        masks: dict[int, Any] = {}
+        for seed, image in self._workflow.generate_each(request, on_masks=masks.__setitem__):
+            file = keep(self._library.local, with_settings(image, request, seed))
+            save_masks(file, masks.pop(seed, {}))
+            yield file
 
     def score(self, pictures: list[dict[str, Any]], prompt: str, concept: str = "") -> dict[str, Any]:
         """Alignment of pictures with a prompt and, if one is named, with a concept's pictures."""
@@ -149,9 +154,19 @@ def _requested(prompt: str, settings: dict[str, Any]) -> GenerationRequest:
     given = [{**each, "image": str(image)} for each, image in zip(control, images, strict=True)]
     own = [key for key in ("image", "mask") if settings.get(key) is not None]
     start = dict(zip(own, map(str, _uploaded([settings[key] for key in own])), strict=True))
-    request = Settings(prompt=prompt, **{**settings, **start, "control": given})
+    request = Settings(prompt=prompt, **{**settings, **start, **_regions(settings), "control": given})
     refuse_local_models(request.control)
     return request
+
+
+def _regions(settings: dict[str, Any]) -> dict[str, Any]:
+    """The field of a request with the regions, whose masks are uploaded files; nothing where there are none."""
+    regions = settings.get("regions")
+    if not isinstance(regions, dict):
+        return {}
+    masks = {name: place for name, place in regions.items() if isinstance(place, str | dict) and place != AUTO}
+    files = map(str, _uploaded([*masks.values()]))
+    return {"regions": {**regions, **dict(zip(masks, files, strict=True))}}
 
 
 def _file(path: Path) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from studio.composition.merge_config import MergeConfig
 from studio.composition.patching import with_tokens
 from studio.formats.exporting import export
 from studio.models.base_model import Base, generate
-from studio.models.region_attention import APPENDED
-from studio.models.regions import Region
+from studio.models.regions.attention import APPENDED
+from studio.models.regions.region import Region
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Serving
 from training.config.recipe import Recipe

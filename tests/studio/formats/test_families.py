@@ -17,7 +17,7 @@ from studio.formats.exporting import export
 from studio.formats.importing import import_concept
 from studio.models.base_model import Base, generate, load_base
 from studio.models.families import SDXL, family_of
-from studio.models.regions import Region
+from studio.models.regions.region import Region
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Request, Serving
 

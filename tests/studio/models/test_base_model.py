@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from concepts.errors import StudioError
 from studio.models.base_model import Base, generate, generate_images, generate_latents, load_base
-from studio.models.regions import Region
+from studio.models.regions.region import Region
 from studio.models.sampling_settings import SamplingSettings
 
 QUICK = SamplingSettings(num_inference_steps=3)

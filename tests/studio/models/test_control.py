@@ -22,7 +22,7 @@ from concepts.errors import StudioError
 from studio.models.base_model import Base, generate, load_base
 from studio.models.control import ControlCondition, load_control_model, with_control
 from studio.models.img2img.init_image import InitImage
-from studio.models.regions import Region
+from studio.models.regions.region import Region
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Request, Serving
 

@@ -18,7 +18,7 @@ from studio.formats.exporting import export
 from studio.formats.textual_inversion import read_token
 from studio.models.base_model import Base, generate, load_base
 from studio.models.layerwise_context import attention_blocks, layer_of
-from studio.models.regions import Region
+from studio.models.regions.region import Region
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import load_tokens, remove_tokens
 from studio.serving.serving import Request, Serving

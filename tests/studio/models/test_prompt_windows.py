@@ -8,7 +8,7 @@ from studio.models.base_model import Base, generate
 from studio.models.prompt_encoding import PromptEmbeds, joined, matched
 from studio.models.prompt_weights import sections_of
 from studio.models.prompt_windows import MAX_WINDOWS, windows_of
-from studio.models.regions import Region
+from studio.models.regions.region import Region
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.token_embeddings import add_tokens, vectors_by_part
 

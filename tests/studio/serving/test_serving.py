@@ -10,9 +10,9 @@ from concepts.errors import StudioError
 from studio.composition.merge import applied
 from studio.layers.low_rank import LowRank
 from studio.models.base_model import Base, generate_latents
-from studio.models.region_attention import in_regions
-from studio.models.region_layout import RegionLayout
-from studio.models.regions import AutoRegion, MaskRegion, Region
+from studio.models.regions.attention import in_regions
+from studio.models.regions.layout import RegionLayout
+from studio.models.regions.region import AutoRegion, MaskRegion, Region
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.region_shares import shares_in_context, shares_in_space

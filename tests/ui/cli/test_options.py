@@ -52,13 +52,21 @@ def test_other_strengths_are_refused(value: str):
 
 
 def test_regions_are_boxes_by_name():
-    boxes = regions_from(["rex:0,0,1,0.5", "my-cat_2: 0, .5, 1, 1", "tom:0,64,128,128"])
+    boxes, auto = regions_from(["rex:0,0,1,0.5", "my-cat_2: 0, .5, 1, 1", "tom:0,64,128,128"])
     assert boxes == {"rex": (0, 0, 1, 0.5), "my-cat_2": (0, 0.5, 1, 1), "tom": (0, 64, 128, 128)}
+    assert not auto
+
+
+def test_regions_may_be_masks_or_found():
+    assert regions_from(["auto", "rex:auto", "tom:some folder/tom.PNG"]) == (
+        {"rex": "auto", "tom": "some folder/tom.PNG"},
+        True,
+    )
 
 
 @pytest.mark.parametrize(
     "value",
-    ["rex", "rex:", "rex:0,0,1", "rex:0,0,1,1,1", ":0,0,1,1", "rex:a,b,c,d", "rex:0,0,-1,1", "rex:.,0,1,1"],
+    ["rex", "rex:", "rex:0,0,1", "rex:0,0,1,1,1", ":0,0,1,1", "rex:a,b,c,d", ":auto", ":mask.png", "rex:mask.txt", "rex:0,0,-1,1", "rex:.,0,1,1"],
 )  # fmt: skip
 def test_other_regions_are_refused(value: str):
     with pytest.raises(StudioError, match="Give NAME:top,left,bottom,right"):

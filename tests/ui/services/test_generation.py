@@ -11,7 +11,7 @@ from concepts.errors import StudioError
 from studio.adapters.concept_file import from_bytes
 from studio.composition import merge
 from studio.models.generation_request import GenerationRequest
-from studio.models.regions import Region
+from studio.models.regions.region import Region
 from training.config.recipe import Recipe
 from ui.services import generation
 from ui.services import workflow as module
@@ -35,9 +35,7 @@ def generated(monkeypatch) -> list[dict[str, Any]]:
     """What reaches the image_generator: the prompt's regions, and the words that the tokenizer then keeps whole."""
     calls: list[dict[str, Any]] = []
 
-    def sampled(
-        base: Any, prompt: str, seeds: Any, settings: Any, regions: Any, on_step: Any, init_image: Any
-    ) -> list[Image.Image]:
+    def sampled(base: Any, prompt: str, seeds: Any, settings: Any, regions: Any, *_: Any) -> list[Image.Image]:
         words = {word for word in base.pipeline.tokenizer.get_added_vocab() if word[1] != "|"}
         calls.append({"prompt": prompt, "words": words, "regions": regions})
         return [Image.new("RGB", (16, 16)) for _ in seeds]

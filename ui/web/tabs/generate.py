@@ -8,16 +8,18 @@ from time import monotonic
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from concepts import LibraryError
 from studio.models.generation_request import GenerationRequest
-from ui.services.gallery import keep, latest, settings_of, with_settings
+from ui.services.gallery import keep, latest, masks_of, save_masks, settings_of, with_settings
 from ui.services.named_concepts import names_written
 from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.assets import asset
 from ui.web.tabs.events import MOST_LISTED, about, listen, problem_spot
 from ui.web.tabs.generation_form import MAX_SLIDERS, given, inputs, remembered, requests_of, settings_controls, shown
+from ui.web.tabs.regions_form import overlaid, region_controls
 from ui.web.tabs.start_image import start_image_events
 
 _PROGRESS_SECONDS = 0.2
@@ -37,7 +39,7 @@ def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> list[Any]:
         with gr.Column(elem_id="generation-prompt", min_width=0):
             form = _prompt()
         with gr.Column(elem_id="generation-settings", min_width=0):
-            form |= _strengths_and_boxes()
+            form |= _strengths_and_regions()
             form |= settings_controls(_trained(workflow), workflow.family)
         with gr.Column(elem_id="generation-pictures", min_width=0):
             results = _pictures()
@@ -64,21 +66,12 @@ def _prompt() -> dict[str, Any]:
     return form
 
 
-def _strengths_and_boxes() -> dict[str, Any]:
-    form: dict[str, Any] = {
-        "strengths": [
-            gr.Slider(0, 2, 1, step=0.05, label="Strength", visible=False, elem_classes="strength")
-            for _ in range(MAX_SLIDERS)
-        ]
-    }
-    with gr.Accordion("Regions", open=False, elem_id="places"):
-        form["layout"] = gr.Radio(["free", "side by side", "one above the other"], value="free", label="Layout",
-                                  info="Or draw: choose a name, then drag its box.")  # fmt: skip
-        form["boxes"] = gr.HTML(
-            html_template='<div class="boxes"></div>', js_on_load=asset("boxes.js"), value={"names": [], "boxes": {}},
-            elem_id="boxes",
-        )  # fmt: skip
-    return form
+def _strengths_and_regions() -> dict[str, Any]:
+    strengths = [
+        gr.Slider(0, 2, 1, step=0.05, label="Strength", visible=False, elem_classes="strength")
+        for _ in range(MAX_SLIDERS)
+    ]
+    return {"strengths": strengths, **region_controls()}
 
 
 def _trained(workflow: Workflow) -> list[str]:
@@ -95,6 +88,9 @@ def _pictures() -> dict[str, Any]:
         "files": gr.State([]),
         "chosen": gr.State(""),
         "facts": gr.HTML(elem_classes="spot"),
+        "regions": gr.Image(
+            label="Regions", visible=False, interactive=False, height=300, elem_id="regions", buttons=["fullscreen"]
+        ),
         "use": gr.Button("Use these settings", visible=False, size="sm"),
     }  # fmt: skip
     with gr.Accordion("Settings of a picture generated earlier", open=False):
@@ -153,8 +149,9 @@ def _generate_events(workflow: Workflow, page: gr.Blocks, form: dict[str, Any], 
             requests = requests_of(workflow, values, Path(painted))
             step = _told(progress, sum(request.total_steps for request in requests))
             for request in requests:
-                for seed, picture in workflow.generate_each(request, step, notes.append):
-                    keep(folder, with_settings(picture, request, seed))
+                masks: dict[int, Any] = {}
+                for seed, picture in workflow.generate_each(request, step, notes.append, masks.__setitem__):
+                    save_masks(keep(folder, with_settings(picture, request, seed)), masks.pop(seed, {}))
                     yield *kept(), html.note(" ".join(dict.fromkeys(notes))), values.settings["seed"]
 
     def kept_in_the_end() -> tuple[list[str], list[str]]:
@@ -189,9 +186,11 @@ def _told(progress: Any, total: int) -> Callable[[], None]:
 
 
 def _settings_events(form: dict[str, Any], results: dict[str, Any]) -> None:
-    def select(generated: list[str], event: gr.SelectData) -> tuple[str, str, Any]:
-        path = generated[int(event.index)]
-        return path, html.note(_summary(settings_of(Path(path))[0])), gr.Button(visible=True)
+    def select(generated: list[str], event: gr.SelectData) -> tuple[str, str, Any, Any]:
+        path = Path(generated[int(event.index)])
+        masks = masks_of(path)
+        regions = gr.Image(overlaid(Image.open(path), masks) if masks else None, visible=bool(masks))
+        return str(path), html.note(_summary(settings_of(path)[0])), gr.Button(visible=True), regions
 
     def back(path: str) -> list[Any]:
         request, ignored = settings_of(Path(path))
@@ -204,7 +203,8 @@ def _settings_events(form: dict[str, Any], results: dict[str, Any]) -> None:
         return shown(request, names_written(request.prompt)[:MAX_SLIDERS])
 
     chosen, problem = results["chosen"], results["problem"]
-    listen(results["gallery"].select, select, [results["files"]], [chosen, results["facts"], results["use"]], problem)
+    selected = [chosen, results["facts"], results["use"], results["regions"]]
+    listen(results["gallery"].select, select, [results["files"]], selected, problem)
     listen(results["use"].click, back, [chosen], inputs(form), problem)
     listen(results["earlier"].upload, back, [results["earlier"]], inputs(form), problem)
 

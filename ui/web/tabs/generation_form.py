@@ -20,6 +20,7 @@ from ui.services.parsing import prompts_from, size_from, strengths_from
 from ui.services.workflow import Workflow
 from ui.web.form_fields import control, given_values
 from ui.web.tabs.events import FieldError, about
+from ui.web.tabs.regions_form import regions_given
 from ui.web.tabs.start_image import START_SETTINGS, shown_start_settings, start_image_controls, start_settings
 
 MAX_SLIDERS = 6
@@ -28,11 +29,11 @@ MAX_CONTROL = 2
 """Control images of one request."""
 SETTINGS = (
     "num_images", "seed", "method", "density", "ridge", "rank", "average", "scheduler", "num_inference_steps",
-    "guidance_scale", "guidance_rescale", "negative_prompt", "prompt_syntax", "batch_size", "concepts",
+    "guidance_scale", "guidance_rescale", "negative_prompt", "prompt_syntax", "batch_size", "concepts", "auto_regions",
     *START_SETTINGS,
 )  # fmt: skip
 """The settings whose controls hold their values as they are."""
-_PLAIN = 8
+_PLAIN = 9
 """Fields of `Given` that one control holds each, which come first."""
 _OPTIONAL = ("density", "ridge", "rank", "method", "scheduler")
 _METHODS = [("automatic", ""), *((name, name) for name in (*MERGES, UNMERGED))]
@@ -47,6 +48,7 @@ class Given:
     prompt: str
     prompts: str | None
     placed: dict[str, Any] | None
+    region_masks: list[str] | None
     size: str
     part_strengths: str
     image: str | None
@@ -173,7 +175,8 @@ def requests_of(workflow: Workflow, values: Given, folder: Path) -> list[Generat
 
 
 def _settings(values: Given, names: list[str]) -> dict[str, Any]:
-    boxes = (values.placed or {}).get("boxes") or {}
+    with about("generate-region_masks"):
+        regions = regions_given(values.placed, values.region_masks, names)
     sliders = dict(zip(names, values.strengths, strict=False))
     with about("generate-strengths"):
         lines = [line.strip() for line in (values.part_strengths or "").splitlines() if line.strip()]
@@ -188,7 +191,7 @@ def _settings(values: Given, names: list[str]) -> dict[str, Any]:
         **optional,
         "concepts": tuple(values.settings["concepts"] or ()),
         "strengths": {**{name: value for name, value in sliders.items() if value != 1}, **by_part},
-        "regions": {name: tuple(box) for name, box in boxes.items() if name in names},
+        "regions": regions,
         "size": size,
         "control": control,
     }
@@ -215,16 +218,23 @@ def shown(request: GenerationRequest, names: list[str]) -> list[Any]:
     settings = ["" if value is None else value for value in settings]
     settings[SETTINGS.index("concepts")] = list(request.concepts)
     settings[-len(START_SETTINGS) :] = shown_start_settings(request).values()
-    placed = {"names": names, "boxes": {name: list(box) for name, box in request.regions.items()}}
+    boxes = {name: list(box) for name, box in request.regions.items() if not isinstance(box, str)}
+    placed = {"names": names, "boxes": boxes}
     size = "x".join(map(str, request.size or ()))
     slots = [part for _ in range(MAX_CONTROL) for part in (_KINDS[0], None, "", 1)]
     padding = [1] * (MAX_SLIDERS - len(numbers))
-    plain = [request.prompt, None, placed, size, "\n".join(lines), None, {}, False]
+    plain = [request.prompt, None, placed, None, size, "\n".join(lines), None, {}, False]
     return [*plain, *settings, *numbers, *padding, *slots]
 
 
 def remembered(form: Mapping[str, Any]) -> list[Any]:
     """The controls whose values the browser keeps over a reload: all but files and what belongs to them."""
-    files = [form["prompts"], form["image"], form["mask"], *(part for slot in form["control"] for part in slot)]
+    files = [
+        form["prompts"],
+        form["region_masks"],
+        form["image"],
+        form["mask"],
+        *(part for slot in form["control"] for part in slot),
+    ]
     left_out = {id(each) for each in files}
     return [each for each in inputs(form) if id(each) not in left_out]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from studio.models.base_model import Base, generate, load_base
 from studio.models.img2img.init_image import InitImage
-from studio.models.regions import Region
+from studio.models.regions.region import Region
 from studio.models.sampling import scheduler_applied
 from studio.models.sampling_settings import SamplingSettings
 from studio.models.scheduler_names import SCHEDULERS

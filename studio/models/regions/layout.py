@@ -9,8 +9,8 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.models.img2img.init_image import InitImage
 from studio.models.prompt_encoding import positions_of, token_ids
-from studio.models.region_masks import disjoint_masks
-from studio.models.regions import AnyRegion, AutoRegion, grid, resized
+from studio.models.regions.masks import disjoint_masks
+from studio.models.regions.region import AnyRegion, AutoRegion, grid, resized
 from studio.models.sampling_settings import SamplingSettings
 
 GATHERED = 0.25

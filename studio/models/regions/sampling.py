@@ -5,8 +5,8 @@ from typing import Any
 
 from studio.models.img2img.init_image import InitImage
 from studio.models.prompt_encoding import PromptEmbeds
-from studio.models.region_attention import in_regions
-from studio.models.region_layout import OnRegions, RegionLayout
+from studio.models.regions.attention import in_regions
+from studio.models.regions.layout import OnRegions, RegionLayout
 from studio.models.sampling import denoise
 from studio.models.sampling_settings import SamplingSettings
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from studio.models.region_masks import disjoint_masks, otsu_threshold
+from studio.models.regions.masks import disjoint_masks, otsu_threshold
 
 
 def blob(y: float, x: float, size: float = 2.5, side: int = 16) -> torch.Tensor:

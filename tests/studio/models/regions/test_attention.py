@@ -7,9 +7,9 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
 from concepts.errors import StudioError
 from studio.models.base_model import Base, generate, load_base
-from studio.models.region_attention import RegionProcessor, in_regions
-from studio.models.region_layout import RegionLayout
-from studio.models.regions import AnyRegion, Region, grid
+from studio.models.regions.attention import RegionProcessor, in_regions
+from studio.models.regions.layout import RegionLayout
+from studio.models.regions.region import AnyRegion, Region, grid
 from studio.models.sampling_settings import SamplingSettings
 
 LEFT, RIGHT = Region("a dog", 0, 0, 1, 0.5), Region("a cat", 0, 0.5, 1, 1)

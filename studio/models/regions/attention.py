@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studio.models.region_layout import RegionLayout
+from studio.models.regions.layout import RegionLayout
 
 
 @dataclass(frozen=True, eq=False)
