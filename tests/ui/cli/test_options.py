@@ -66,7 +66,10 @@ def test_regions_may_be_masks_or_found():
 
 @pytest.mark.parametrize(
     "value",
-    ["rex", "rex:", "rex:0,0,1", "rex:0,0,1,1,1", ":0,0,1,1", "rex:a,b,c,d", ":auto", ":mask.png", "rex:mask.txt", "rex:0,0,-1,1", "rex:.,0,1,1"],
+    [
+        "rex", "rex:", "rex:0,0,1", "rex:0,0,1,1,1", ":0,0,1,1", "rex:a,b,c,d", ":auto", ":mask.png", "rex:mask.txt",
+        "rex:0,0,-1,1", "rex:.,0,1,1",
+    ],
 )  # fmt: skip
 def test_other_regions_are_refused(value: str):
     with pytest.raises(StudioError, match="Give NAME:top,left,bottom,right"):

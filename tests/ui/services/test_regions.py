@@ -17,8 +17,8 @@ PROMPT = "a photo of <rex> and <milo> on the beach"
 @pytest.fixture
 def mask(tmp_path: Path) -> Path:
     """The right half is white."""
-    levels = np.zeros((8, 8), np.uint8)
-    levels[:, 4:] = 255
+    levels = np.zeros((64, 64), np.uint8)
+    levels[:, 32:] = 255
     Image.fromarray(levels).save(tmp_path / "milo.png")
     return tmp_path / "milo.png"
 
@@ -42,7 +42,7 @@ def test_without_the_option_only_given_regions_are_there():
 
 def test_masks_that_are_none_are_refused(tmp_path: Path):
     (tmp_path / "text.png").write_text("no picture")
-    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    Image.new("L", (64, 64)).save(tmp_path / "black.png")
     for name, kind, words in (
         ("missing.png", StudioError, "does not exist"),
         ("text.png", LibraryError, "text.png"),
