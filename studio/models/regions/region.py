@@ -83,7 +83,10 @@ AnyRegion = Region | MaskRegion | AutoRegion
 def resized(maps: Tensor, rows: int, columns: int) -> Tensor:
     """Maps (…, h, w) on another grid, (…, rows, columns): averaged where it is coarser."""
     flat = maps.flatten(0, -3)[None] if maps.ndim > 3 else maps[None]
-    same = F.interpolate(flat, (rows, columns), mode="bilinear", align_corners=False, antialias=True)
+    if rows <= maps.shape[-2] and columns <= maps.shape[-1]:
+        same = F.adaptive_avg_pool2d(flat, (rows, columns))
+    else:
+        same = F.interpolate(flat, (rows, columns), mode="bilinear", align_corners=False)
     return same[0].view(*maps.shape[:-2], rows, columns)
 
 
