@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from studio.models.regions.layout import RegionLayout
-from studio.models.regions.region import AutoRegion
 from studio.serving.routing import Shares
 
 
@@ -39,9 +38,5 @@ def shares_in_context(names: Sequence[str], placed: Sequence[str], layout: Regio
 
 def _confined(names: Sequence[str], placed: Sequence[str], layout: RegionLayout) -> list[int | None]:
     """The index of each concept's region; None where it acts everywhere at present."""
-
-    def unknown(index: int) -> bool:
-        return layout.gathering and isinstance(layout.regions[index], AutoRegion)
-
     found = [placed.index(name) if name in placed else None for name in names]
-    return [None if index is None or unknown(index) else index for index in found]
+    return [None if index is None or not layout.confines(index) else index for index in found]

@@ -1,5 +1,6 @@
-"""`studio evaluate`: scores a concept on a benchmark's prompts."""
+"""`studio evaluate`: scores concepts on a benchmark's prompts."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,16 +9,28 @@ from rich.console import Console
 from rich.table import Table
 
 from concepts.errors import StudioError
-from ui.cli.concept import Name
 from ui.cli.options import DEFAULT_LIBRARY, BaseOption, JsonOption, LibraryOption, progress_bar, report, workflow_of
 
 
 def evaluate(
-    name: Name,
-    benchmark: Annotated[str, typer.Option(help="dreambench: its 25 prompts, four images of each.")] = "dreambench",
+    names: Annotated[list[str], typer.Argument(help="The concept; for multi two or more.", metavar="NAME...")],
+    benchmark: Annotated[
+        str,
+        typer.Option(
+            help="dreambench: its 25 prompts, four images of each. multi: several concepts in one image, whether each "
+            "is still itself (the Subject Collapse Rate), and who was taken for whom."
+        ),
+    ] = "dreambench",
     kind: Annotated[
         Literal["object", "live"] | None,
         typer.Option(help="DreamBench's prompts for objects, or for live subjects; by the class word if unset."),
+    ] = None,
+    regions: Annotated[
+        Literal["auto", "boxes", "none"],
+        typer.Option(help="For multi: regions that are found while sampling, boxes side by side, or none."),
+    ] = "auto",
+    method: Annotated[
+        str | None, typer.Option(help="For multi: how the concepts are combined, as for studio generate.")
     ] = None,
     backbone: Annotated[
         str | None,
@@ -44,25 +57,55 @@ def evaluate(
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
 ) -> None:
-    """Score a concept on DreamBench's prompts: image alignment, text alignment and, with --dino, DINO.
+    """Score concepts on a benchmark's prompts: one on DreamBench's (image alignment, text alignment and, with --dino,
+    DINO), or several together.
 
-    With a CLIP model as --backbone these are CLIP-I and CLIP-T.
+    With a CLIP model as --backbone image and text alignment are CLIP-I and CLIP-T.
     """
     from studio.models.sampling_settings import SamplingSettings
     from ui.services.evaluation import dreambench
+    from ui.services.multi_subject import evaluate_together
 
-    if benchmark != "dreambench":
-        raise StudioError(f"There is no benchmark {benchmark!r}. Choose dreambench.")
     workflow = workflow_of(library, base, backbone=backbone)
     given = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-    settings = SamplingSettings(**{name: value for name, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
-    with progress_bar() as bar:
-        task = bar.add_task("generating", total=25, note="")
-        document: dict[str, Any] = {}
-        for so_far in dreambench(workflow, name, kind, dino, settings, pictures):
-            document = so_far
-            bar.advance(task)
+    given = {name: value for name, value in given.items() if value is not None}
+    if benchmark == "multi":
+        document = _followed(evaluate_together(workflow, names, regions, method, dino, given, pictures), "prompts_of")
+        report(document, as_json, lambda: _show_together(document))
+        return
+    if benchmark != "dreambench":
+        raise StudioError(f"There is no benchmark {benchmark!r}. Choose dreambench or multi.")
+    if len(names) > 1:
+        raise StudioError("DreamBench is for one concept. Name one, or give --benchmark multi.")
+    settings = SamplingSettings(**given)  # pyright: ignore[reportArgumentType]
+    document = _followed(dreambench(workflow, names[0], kind, dino, settings, pictures))
     report(document, as_json, lambda: _show(document))
+
+
+def _followed(documents: Iterator[dict[str, Any]], total: str | None = None) -> dict[str, Any]:
+    """The last of the documents, each of one more prompt, with a progress bar; `total` is the key of their number."""
+    document: dict[str, Any] = {}
+    with progress_bar() as bar:
+        task = bar.add_task("generating", total=None if total else 25, note="")
+        for document in documents:
+            bar.update(task, advance=1, total=document[total] if total else 25)
+    return document
+
+
+def _show_together(document: dict[str, Any]) -> None:
+    console = Console()
+    for judge, found in document["judges"].items():
+        table = Table(
+            "concept", *(f"taken for {name}" for name in document["concepts"]), "similarity",
+            title=f"{' and '.join(document['concepts'])}, regions: {document['regions']}, by {judge}",
+        )  # fmt: skip
+        for name, row in found["confusion"].items():
+            table.add_row(name, *(f"{share:.0%}" for share in row.values()), f"{found['similarity'][name]:.3f}")
+        console.print(table)
+        rates = [f"collapse rate {found['collapse_rate']:.0%}"]
+        rates += [f"{key} {value:.0%}" for key, value in found.items() if key.startswith("SCR@")]
+        console.print(", ".join(rates))
+    console.print(f"text alignment {document['text_alignment']:.3f}")
 
 
 def _show(document: dict[str, Any]) -> None:

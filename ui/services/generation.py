@@ -125,15 +125,17 @@ class ImageGenerator:
         on_step: Callable[[], None] = lambda: None,
         on_note: Callable[[str], None] = lambda _: None,
         on_masks: OnMasks = lambda _seed, _masks: None,
+        located: bool = False,
     ) -> Iterator[tuple[int, Image.Image]]:
         """The seeds of a request with their images, each batch as soon as it is sampled.
 
         The request's concepts stay in the base until the last image is taken or the iterator is closed; other requests
         wait until then. `on_step` is called after every denoising step of a batch, `on_note` is told what a person
-        should know about the merge, such as columns that two concepts share, and `on_masks` each image's regions.
+        should know about the merge, such as columns that two concepts share, and `on_masks` each image's regions;
+        with `located`, where the concepts are in an image without regions.
         """
         request = request.with_defaults(self.family)
-        with self._turn, self._session(request, on_note, on_masks) as sample:
+        with self._turn, self._session(request, on_note, on_masks, located) as sample:
             for start in range(0, request.num_images, request.batch_size):
                 seeds = request.seeds[start : start + request.batch_size]
                 yield from zip(seeds, sample(seeds, on_step), strict=True)
@@ -145,7 +147,7 @@ class ImageGenerator:
 
     @contextmanager
     def _session(
-        self, request: GenerationRequest, on_note: Callable[[str], None], on_masks: OnMasks
+        self, request: GenerationRequest, on_note: Callable[[str], None], on_masks: OnMasks, located: bool
     ) -> Iterator[Sampler]:
         """While open, the base has the concepts and control images of the request; gives what samples seeds of it."""
         request, init_image = placed(init_image_of(request), request, self.base)
@@ -155,7 +157,7 @@ class ImageGenerator:
             request.density, request.ridge, request.rank,
         )  # fmt: skip
         size = request.pixels(self.base)
-        regions = regions_of(request, size)
+        regions = regions_of(request, size, located)
         session = self._unmerged if request.method == UNMERGED else self._merged
         with (
             control_applied(self.base, request.control, size),

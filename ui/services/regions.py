@@ -19,9 +19,10 @@ OnMasks = Callable[[int, Mapping[str, Image.Image]], None]
 """From an image's seed and a mask, in grey, for each concept with a region."""
 
 
-def regions_of(request: GenerationRequest, size: tuple[int, int]) -> dict[str, AnyRegion]:
+def regions_of(request: GenerationRequest, size: tuple[int, int], located: bool = False) -> dict[str, AnyRegion]:
     """The region of each concept that has one, for images of this width and height, with the part of the prompt that
-    is the concept's own.
+    is the concept's own. With `located`, and without regions, the concepts that the prompt
+    names are located, but not confined.
 
     Raises LibraryError for a mask that is no picture, and StudioError for a box or a mask that is none.
     """
@@ -29,7 +30,11 @@ def regions_of(request: GenerationRequest, size: tuple[int, int]) -> dict[str, A
     if request.auto_regions:
         given = {name.lower() for name in places}
         places |= {name: AUTO for name in names_written(request.prompt) if name.lower() not in given}
-    return {name: _region(alone(request.prompt, name), name, place, size) for name, place in places.items()}
+    found = {name: _region(alone(request.prompt, name), name, place, size) for name, place in places.items()}
+    if located and not found:
+        names = names_written(request.prompt)
+        return {name: AutoRegion(alone(request.prompt, name), (token_of(name),), applied=False) for name in names}
+    return found
 
 
 def _region(prompt: str, name: str, place: Box | str, size: tuple[int, int]) -> AnyRegion:

@@ -40,7 +40,8 @@ class RegionLayout:
         self.regions, self.aspect = tuple(regions), aspect
         self._auto = [index for index, region in enumerate(self.regions) if isinstance(region, AutoRegion)]
         self._named, self._coarsest = named, coarsest
-        self._left = max(1, round(GATHERED * steps)) if self._auto else 0
+        self._applied = all(region.applied for region in self.regions if isinstance(region, AutoRegion))
+        self._left = max(1, round((GATHERED if self._applied else 1) * steps)) if self._auto else 0
         self._maps: Tensor | None = None
         self._found: Tensor | None = None
         self._inside: dict[int, Tensor] = {}
@@ -55,11 +56,19 @@ class RegionLayout:
         """Whether regions are still to be found."""
         return self._left > 0
 
+    def confines(self, index: int) -> bool:
+        """Whether a concept acts inside the region of this index alone, at present."""
+        return not isinstance(self.regions[index], AutoRegion) or (self._applied and not self.gathering)
+
     def inside(self, positions: int) -> Tensor:
-        """How far each region covers each position, (regions, n, positions), or n = 1 where all images agree."""
+        """How far each region covers each position, (regions, n, positions), or n = 1 where all images agree; 0 for
+        regions that confine nothing.
+        """
         if positions not in self._inside:
             rows, columns = grid(positions, self.aspect)
-            self._inside[positions] = self._covered(rows, columns).flatten(2)
+            covered = self._covered(rows, columns).flatten(2)
+            confining = torch.tensor([self.confines(index) for index in range(len(self.regions))])
+            self._inside[positions] = covered * confining[:, None, None]
         return self._inside[positions]
 
     def reading(self, positions: int) -> Tensor:

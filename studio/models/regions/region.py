@@ -66,15 +66,19 @@ class MaskRegion:
 
 @dataclass(frozen=True)
 class AutoRegion:
-    """A region that the first denoising steps find, from the cross-attention to `tokens` in the picture's prompt."""
+    """A region that the first denoising steps find, from the cross-attention to `tokens` in the picture's prompt.
+
+    Unless it is `applied`, all steps find it, and nothing is confined to it: it then tells where the concept is.
+    """
 
     prompt: str
     tokens: tuple[str, ...]
+    applied: bool = True
 
     @property
     def place(self) -> Hashable:
         """Where it is: regions of one place can share a batch, as those that each picture finds for itself."""
-        return "auto"
+        return "auto", self.applied
 
 
 AnyRegion = Region | MaskRegion | AutoRegion
