@@ -69,7 +69,7 @@ class GenerationRequest(SamplingSettings):
     rank: int | None = Field(
         default=None, ge=1, description="For svd: the rank of the merged change; the concepts' highest rank if unset."
     )
-    regions: dict[str, Box | str] = Field(
+    regions: Mapping[str, Box | str] = Field(
         default={},
         description="Where each concept is generated: a box, auto to find it, or a mask's file, white where it is.",
     )

@@ -46,7 +46,7 @@ def analyse(
     top singular vectors (Spectral Adapter, Figure 3); and the leakage: how much the concept changes images of prompts
     that do not name it. For several concepts: how far a chain of their rotations drifts from orthonormal columns.
     """
-    from ui.services.adapter_analysis import rotation_chain
+    from ui.services.scoring.adapter_analysis import rotation_chain
 
     workflow = workflow_of(library, base)
     if len(names) > 1:
@@ -62,7 +62,7 @@ def analyse(
 
 
 def _analysed(workflow: Any, name: str, file: Path, layer: str | None) -> dict[str, Any]:
-    from ui.services.adapter_analysis import analysis_of, plots_of
+    from ui.services.scoring.adapter_analysis import analysis_of, plots_of
 
     trained = workflow.loaded(name)
 

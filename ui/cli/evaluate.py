@@ -63,8 +63,8 @@ def evaluate(
     With a CLIP model as --backbone image and text alignment are CLIP-I and CLIP-T.
     """
     from studio.models.sampling_settings import SamplingSettings
-    from ui.services.evaluation import dreambench
-    from ui.services.multi_subject import evaluate_together
+    from ui.services.scoring.dreambench import dreambench
+    from ui.services.scoring.multi_subject import evaluate_together
 
     workflow = workflow_of(library, base, backbone=backbone)
     given = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}

@@ -15,12 +15,12 @@ from concepts.errors import StudioError
 from concepts.images.near_duplicates import inspect_pictures
 from studio.models.generation_request import AUTO, GenerationRequest
 from training.config.recipe import Recipe
-from ui.services.comparison import Axis, compare
-from ui.services.comparison_files import as_picture
 from ui.services.control import refuse_local_models
 from ui.services.error_messages import USER_ERRORS, sentence
 from ui.services.gallery import check_number, keep, save_masks, with_settings
 from ui.services.import_export import export_for_download
+from ui.services.scoring.comparison import Axis, compare
+from ui.services.scoring.comparison_files import as_picture
 from ui.services.workflow import Workflow, summary
 from ui.web.tabs.events import MODEL
 from ui.web.worker_supervisor import WorkerSupervisor

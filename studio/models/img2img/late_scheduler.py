@@ -37,7 +37,7 @@ class LateScheduler:
     def timesteps(self) -> Tensor:
         """The timesteps of the steps that are left."""
         whole = self._scheduler.timesteps
-        if self._skipped and isinstance(self._scheduler, PNDMScheduler) and self._scheduler.config.skip_prk_steps:
+        if self._skipped and isinstance(self._scheduler, PNDMScheduler) and self._scheduler.config["skip_prk_steps"]:
             # PLMS has its second timestep twice; diffusers' img2img cuts that off, and is off by one step from then on.
             left = whole[self._skipped + 1 :]
             return torch.cat([left[:2], left[1:]])

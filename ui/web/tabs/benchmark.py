@@ -7,7 +7,7 @@ import gradio as gr
 
 from studio.models.families import Family
 from studio.models.sampling_settings import SamplingSettings
-from ui.services.evaluation import dreambench
+from ui.services.scoring.dreambench import dreambench
 from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.form_fields import control

@@ -11,9 +11,9 @@ from studio.composition import MERGES
 from studio.models.generation_request import GenerationRequest
 from studio.models.sampling_settings import SamplingSettings
 from training.jobs.variants import Training, Variants
-from ui.services.comparison import OF_TRAININGS, Axis, Grid, both_values, caption, compare, missing, values_of
-from ui.services.comparison_files import as_html, as_picture
 from ui.services.named_concepts import names_written
+from ui.services.scoring.comparison import OF_TRAININGS, Axis, Grid, both_values, caption, compare, missing, values_of
+from ui.services.scoring.comparison_files import as_html, as_picture
 from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.form_fields import control

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from concepts import LibraryError
 from concepts.errors import StudioError
 from studio.metrics.collapse import DINOV2_THRESHOLDS, collapse, similarities, subject_crops
 from studio.metrics.dino import load_backbone
@@ -18,6 +17,7 @@ from studio.models.generation_request import GenerationRequest
 from studio.models.token_embeddings import token_of
 from ui.services.gallery import save_masks, with_settings
 from ui.services.image_files import save_new
+from ui.services.scoring.dreambench import comparable
 from ui.services.workflow import Workflow
 
 Regions = Literal["auto", "boxes", "none"]
@@ -68,12 +68,8 @@ class _Judged:
     def __init__(self, workflow: Workflow, names: Sequence[str], dino: str | None):
         if len({name.lower() for name in names}) < 2:
             raise StudioError("This benchmark is for several concepts. Name two or more.")
-        concepts = [workflow.library.concept(name) for name in dict.fromkeys(names)]
+        concepts = [comparable(workflow, name) for name in dict.fromkeys(names)]
         self.workflow, self.names = workflow, [concept.name for concept in concepts]
-        for concept in concepts:
-            workflow.trained(concept.name)
-            if not concept.pictures:
-                raise LibraryError(f'"{concept.name}" has no pictures to compare with. Add pictures to it.')
         self._judges: dict[str, Embed] = {workflow.scorer.backbone: workflow.scorer.embed_pictures}
         self._thresholds: dict[str, tuple[float | None, ...]] = {workflow.scorer.backbone: (None,)}
         if dino:

@@ -6,8 +6,8 @@ from PIL import Image
 from concepts import Library
 from concepts.errors import StudioError
 from studio.models.generation_request import GenerationRequest
-from ui.services.comparison import Axis, Grid, _cell, compare, missing, values_of, varied
-from ui.services.comparison_files import as_html, as_picture
+from ui.services.scoring.comparison import Axis, Grid, _cell, compare, missing, values_of, varied
+from ui.services.scoring.comparison_files import as_html, as_picture
 from ui.services.workflow import Workflow
 
 REQUEST = GenerationRequest(prompt="a {} and <milo>", num_images=1, num_inference_steps=1)

@@ -5,7 +5,7 @@ import textwrap
 from PIL import Image, ImageDraw, ImageFont
 
 from training.reporting.html_report import Section, report_html
-from ui.services.comparison import Grid, caption
+from ui.services.scoring.comparison import Grid, caption
 
 _LABEL, _GAP, _CAPTION, _LINE = 150, 8, 34, 18
 _LETTER = 7

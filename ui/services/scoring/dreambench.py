@@ -30,7 +30,7 @@ def dreambench(
     They are called CLIP-I, CLIP-T and DINO only where real backbones gave them. Pictures are kept in `folder`.
     Raises LibraryError for a concept that is not trained or has no pictures to compare with.
     """
-    concept = _comparable(workflow, name)
+    concept = comparable(workflow, name)
     chosen = kind or kind_of(concept.class_word)
     scorer, vision = workflow.scorer, load_backbone(dino) if dino else None
 
@@ -52,7 +52,7 @@ def dreambench(
         }  # fmt: skip
 
 
-def _comparable(workflow: Workflow, name: str) -> Concept:
+def comparable(workflow: Workflow, name: str) -> Concept:
     """The concept, if it is trained and has pictures."""
     concept = workflow.library.concept(name)
     workflow.trained(name)

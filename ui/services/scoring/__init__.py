@@ -1,0 +1,1 @@
+"""What scores, compares and analyses trained concepts."""
