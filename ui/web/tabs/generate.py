@@ -188,9 +188,9 @@ def _told(progress: Any, total: int) -> Callable[[], None]:
 def _settings_events(form: dict[str, Any], results: dict[str, Any]) -> None:
     def select(generated: list[str], event: gr.SelectData) -> tuple[str, str, Any, Any]:
         path = Path(generated[int(event.index)])
-        masks = masks_of(path)
-        regions = gr.Image(overlaid(Image.open(path), masks) if masks else None, visible=bool(masks))
-        return str(path), html.note(_summary(settings_of(path)[0])), gr.Button(visible=True), regions
+        masks, (request, _) = masks_of(path), settings_of(path)
+        shown = overlaid(Image.open(path), masks, names_written(request.prompt)) if masks else None
+        return str(path), html.note(_summary(request)), gr.Button(visible=True), gr.Image(shown, visible=bool(masks))
 
     def back(path: str) -> list[Any]:
         request, ignored = settings_of(Path(path))

@@ -10,12 +10,14 @@ from PIL import Image
 
 from concepts.errors import StudioError
 from studio.models.generation_request import Box, GenerationRequest
+from ui.web import html
 from ui.web.assets import asset
 from ui.web.form_fields import control
 
 COLOURS = ("#35bda5", "#f2a65a", "#7aa5f0", "#e58fb5", "#b6c85a", "#b39ae6")
 """The colours of concepts, in the order of the prompt, as boxes.js draws them."""
-_OPACITY = 0.55
+_OPACITY, _SHOWN = 0.55, 384
+"""How strongly masks are shown, and the least side of the image that shows them, in pixels."""
 
 
 def region_controls() -> dict[str, Any]:
@@ -30,9 +32,9 @@ def region_controls() -> dict[str, Any]:
             elem_id="boxes",
         )  # fmt: skip
         form["region_masks"] = gr.File(
-            label="Masks, white where the concept is: a file for each, named like the concept (rex.png)",
-            file_count="multiple", file_types=["image"], height=100, elem_id="generate-region_masks",
-        )  # fmt: skip
+            label="Masks", file_count="multiple", file_types=["image"], height=130, elem_id="generate-region_masks"
+        )
+        gr.HTML(html.note("A mask is white where the concept is, and its file is named like the concept: rex.png."))
     return form
 
 
@@ -58,10 +60,16 @@ def regions_given(
     return regions
 
 
-def overlaid(picture: Image.Image, masks: Mapping[str, Image.Image]) -> Image.Image:
-    """The picture with each concept's mask over it in the concept's colour."""
+def overlaid(picture: Image.Image, masks: Mapping[str, Image.Image], names: Sequence[str]) -> Image.Image:
+    """The picture, enlarged if it is small, with each concept's mask over it in the colour of the concept's place among
+    these names.
+    """
+    times = max(1, -(-_SHOWN // max(picture.size)))
+    picture = picture.resize((times * picture.width, times * picture.height), Image.Resampling.LANCZOS)
     shown = np.asarray(picture.convert("RGB"), np.float32)
-    for index, mask in enumerate(masks.values()):
+    order = {name.lower(): index for index, name in enumerate(names)}
+    for name, mask in masks.items():
+        index = order.get(name.lower(), len(order))
         colour = np.array([int(COLOURS[index % len(COLOURS)][at : at + 2], 16) for at in (1, 3, 5)], np.float32)
         weight = np.asarray(mask.convert("L").resize(picture.size), np.float32)[..., None] / 255 * _OPACITY
         shown = shown * (1 - weight) + colour * weight
