@@ -110,9 +110,13 @@ class ResizedLayers:
         down = new.down.unflatten(1, (-1, *kernel)) if kernel else new.down
         for role, tensor in (("up", up), ("down", down)):
             own = self.tensors[keys[role]].dtype
-            self.tensors[keys[role]] = tensor.to(dtype or (own if own.is_floating_point else torch.float32))
+            wanted = dtype or (own if own.is_floating_point else torch.float32)
+            self.tensors[keys[role]] = tensor.to(wanted)
             if not self.tensors[keys[role]].float().isfinite().all():
-                raise StudioError(f"The values of {shortened(module)} are too large for this dtype. Choose float32.")
+                raise StudioError(
+                    f"The values of {shortened(module)} are too large for {str(wanted).removeprefix('torch.')}. Give "
+                    "--dtype float32, or another file."
+                )
         if "mid" in held:  # Tucker's core is a part of the new down factor
             del self.tensors[keys["mid"]]
         return LowRank(self.tensors[keys["up"]].flatten(1), self.tensors[keys["down"]].flatten(1))
