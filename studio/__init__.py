@@ -2,7 +2,8 @@
 
 A trained concept is a `TrainedConcept`: `read_concept` reads one from a library, and `training.train` makes one.
 `applied` puts concepts into a base for as long as it is open, `generate` makes pictures, `merged_concept` makes one
-concept of several, `export` writes files for other tools, and `load_scorer` loads what measures pictures. Names are
+concept of several, `export` writes files for other tools, and `load_scorer` loads what measures pictures.
+`extract_lora` makes a LoRA of two checkpoints, and `resize_lora` changes the rank of one. Names are
 imported from their modules when they are first used, and torch with them.
 """
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from studio.composition.merge import applied, merged_concept
     from studio.composition.merge_config import MergeConfig
     from studio.formats.exporting import Export, export
+    from studio.formats.extracting import Extracted, extract_lora
     from studio.formats.importing import import_concept
+    from studio.formats.resizing import Resized, resize_lora
+    from studio.layers.rank_choice import RankChoice
     from studio.metrics.clip import Scorer, load_scorer
     from studio.models.base_model import Base, generate, load_base
     from studio.models.generation_request import GenerationRequest
@@ -37,7 +41,10 @@ else:
             "studio.composition.merge": ("applied", "merged_concept"),
             "studio.composition.merge_config": ("MergeConfig",),
             "studio.formats.exporting": ("Export", "export"),
+            "studio.formats.extracting": ("Extracted", "extract_lora"),
             "studio.formats.importing": ("import_concept",),
+            "studio.formats.resizing": ("Resized", "resize_lora"),
+            "studio.layers.rank_choice": ("RankChoice",),
             "studio.metrics.clip": ("Scorer", "load_scorer"),
             "studio.models.base_model": ("Base", "generate", "load_base"),
             "studio.models.generation_request": ("GenerationRequest",),
@@ -51,7 +58,8 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
-    "ADAPTERS", "MERGES", "Adapter", "AutoRegion", "Base", "Export", "GenerationRequest", "InitImage", "MaskRegion",
-    "MergeConfig", "Region", "Request", "SamplingSettings", "Scorer", "Serving", "TrainedConcept", "__version__",
-    "applied", "export", "generate", "import_concept", "load_base", "load_scorer", "merged_concept", "read_concept",
+    "ADAPTERS", "MERGES", "Adapter", "AutoRegion", "Base", "Export", "Extracted", "GenerationRequest", "InitImage",
+    "MaskRegion", "MergeConfig", "RankChoice", "Region", "Request", "Resized", "SamplingSettings", "Scorer", "Serving",
+    "TrainedConcept", "__version__", "applied", "export", "extract_lora", "generate", "import_concept", "load_base",
+    "load_scorer", "merged_concept", "read_concept", "resize_lora",
 ]  # fmt: skip

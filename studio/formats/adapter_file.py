@@ -18,11 +18,12 @@ from studio.formats.safe_reading import json_object
 from studio.layers.target_modules import Site
 from studio.models.families import Family
 
-_METADATA = "lora_adapter_metadata"
+ADAPTER_METADATA = "lora_adapter_metadata"
+"""diffusers' key of the metadata with the PEFT configurations, as JSON."""
 _OPTIONS = {"r": "r", "rank": "r", "lora_rank": "r", "lora_alpha": "lora_alpha", "alpha": "lora_alpha"}
 """Rank and alpha that stand in the metadata by themselves, as PEFT's options."""
-_PARTS = ("text_encoder_2", "text_encoder", "unet")
-_BUNDLED = re.compile(r"bundle_emb\.(.+?)\.(string_to_param\.\*|[^.]+)")
+PARTS = ("text_encoder_2", "text_encoder", "unet")
+BUNDLED = re.compile(r"bundle_emb\.(.+?)\.(string_to_param\.\*|[^.]+)")
 
 
 @dataclass
@@ -45,12 +46,12 @@ def read_layers(
     another kind of file, another family's, an unknown layout, and metadata that is invalid.
     """
     refuse_other_kinds(name, tensors)
-    bundled = {key: match for key in tensors if (match := _BUNDLED.fullmatch(key))}
+    bundled = {key: match for key in tensors if (match := BUNDLED.fullmatch(key))}
     own = {key: tensor for key, tensor in tensors.items() if key not in bundled}
     embeddings: dict[str, dict[str, Tensor]] = {}
     for key, match in bundled.items():
         embeddings.setdefault(match[1], {})[match[2]] = tensors[key]
-    places, configs = LayerPlaces(sites, family), _configs(name, metadata)
+    places, configs = LayerPlaces(sites, family), file_configs(name, metadata)
 
     def set_up(layer: Layer, site: Site) -> None:
         configure(layer, field_path(site), configs.get(site.part, configs.get("", {})))
@@ -93,20 +94,25 @@ def _has_layer(key: str, find: Callable[[str], str | None]) -> bool:
     return any(find(".".join(parts[:count])) for count in range(len(parts) - 1, 0, -1))
 
 
-def _configs(name: str, metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def file_configs(name: str, metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The PEFT configuration of each part, "" for all, where the file has them: as JSON or entry by entry."""
     configs: dict[str, dict[str, Any]] = {}
-    if _METADATA in metadata:
-        for key, value in json_object(metadata[_METADATA], f"The metadata {_METADATA} of {name}").items():
+    if ADAPTER_METADATA in metadata:
+        for key, value in json_object(metadata[ADAPTER_METADATA], f"The metadata {ADAPTER_METADATA} of {name}").items():
             part, dot, option = key.partition(".")
             configs.setdefault(part if dot else "", {})[option if dot else part] = value
         return configs
     for key, value in metadata.items():
-        part = next((part for part in _PARTS if key.startswith(f"{part}.")), "")
-        option = _OPTIONS.get(key.removeprefix(f"{part}."))
+        part, option = option_of(key)
         if option:
             configs.setdefault(part, {})[option] = _number(name, key, value)
     return configs
+
+
+def option_of(key: str) -> tuple[str, str | None]:
+    """The part ("" for all) and PEFT's option of an entry of the metadata; None for an entry of another kind."""
+    part = next((part for part in PARTS if key.startswith(f"{part}.")), "")
+    return part, _OPTIONS.get(key.removeprefix(f"{part}."))
 
 
 def _number(name: str, key: str, text: str) -> float:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +13,11 @@ from concepts.errors import StudioError
 from concepts.storage import atomic_write
 from studio.adapters.concept_file import TrainedConcept
 from studio.composition.merge_config import MergeConfig
-from studio.formats.diffusers import diffusers_tensors
 from studio.formats.full_checkpoint import folded, single_file_bytes, write_folder
-from studio.formats.kohya import kohya_bytes, kohya_tensors, network_bytes
-from studio.formats.lora_approximation import LoraApproximation, approximate_lora
+from studio.formats.kohya import network_bytes
+from studio.formats.lora_approximation import approximate_lora
 from studio.formats.lycoris import lycoris_tensors
-from studio.formats.peft import write_peft
-from studio.formats.safetensors_bytes import safetensors_bytes
+from studio.formats.plain_files import DTYPES, BaseDescription, check_free, check_output, complete, write_plain
 from studio.formats.textual_inversion import token_bytes
 from studio.models.base_model import Base
 from studio.models.families import family_of
@@ -28,7 +25,6 @@ from studio.models.token_embeddings import layer_count
 
 Layout = Literal["kohya", "diffusers", "peft", "lycoris", "full"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _A1111 = ("kohya", "lycoris")
 """The layouts whose tools read A1111's embedding files."""
 EVERY_MATRIX = ("linear", "convolution", "norm")
@@ -76,9 +72,8 @@ def export(
     if layout != "full" and not any(concept.adapters for concept in concepts.values()):
         return _export_token(concepts, layout, output)
     files = _token_files(output, origin["tokens"])
-    _check_free([output, *files.values()])
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=output.parent) as held:
-        place = Path(held) / "export"
+    check_free(output, *files.values())
+    with complete(output) as place:
         if layout == "full":
             with folded(base, concepts, config) as tokens:
                 _write_full(base, place, output, DTYPES[dtype])
@@ -89,15 +84,13 @@ def export(
             tokens = {token: parts for concept in concepts.values() for token, parts in concept.tokens.items()}
         else:
             plain = approximate_lora(base, concepts, config, rank)
-            _write_plain(base, plain, layout, place, DTYPES[dtype], origin)
+            write_plain(plain, _described(base), layout, place, DTYPES[dtype], _metadata(origin))
             lost = len(plain.biases) if layout == "kohya" else 0
             made, tokens = Export(output, files, plain.rank, plain.error, lost), plain.tokens
         for token, file in files.items():
-            (Path(held) / file.name).write_bytes(
-                token_bytes(token, tokens[token], "a1111" if layout in _A1111 else "diffusers")
-            )
-            os.replace(Path(held) / file.name, file)
-        os.replace(place, output)
+            written = place.with_name(file.name)
+            written.write_bytes(token_bytes(token, tokens[token], "a1111" if layout in _A1111 else "diffusers"))
+            os.replace(written, file)
     return replace(made, averaged=tuple(t for t in files if max(map(layer_count, tokens[t].values())) > 1))
 
 
@@ -110,7 +103,7 @@ def _export_token(concepts: Mapping[str, TrainedConcept], layout: str, output: P
         raise StudioError(
             "This concept is a token alone, which PEFT's format cannot store. Export it with --format kohya."
         )
-    _check_free([output])
+    check_free(output)
     ((token, parts),) = tokens.items()
     atomic_write(output, token_bytes(token, parts, "a1111" if layout in _A1111 else "diffusers"))
     averaged = (token,) if max(map(layer_count, parts.values())) > 1 else ()
@@ -120,20 +113,7 @@ def _export_token(concepts: Mapping[str, TrainedConcept], layout: str, output: P
 def _check(layout: str, output: Path, dtype: str) -> None:
     if layout not in LAYOUTS:
         raise StudioError(f"There is no format {layout!r}. Choose from {', '.join(LAYOUTS)}.")
-    if dtype not in DTYPES:
-        raise StudioError(f"There is no dtype {dtype!r}. Choose from {', '.join(DTYPES)}.")
-    if layout in ("kohya", "diffusers", "lycoris") and output.suffix != ".safetensors":
-        raise StudioError(f"--output {output} does not end in .safetensors. Give a .safetensors file.")
-    if layout == "peft" and output.suffix:
-        raise StudioError(f"PEFT's format is a folder, and {output} has a file extension. Give --output a folder.")
-    if not output.parent.is_dir():
-        raise StudioError(f"The folder {output.parent} does not exist. Create it, or choose another.")
-
-
-def _check_free(files: list[Path]) -> None:
-    for file in files:
-        if file.exists():
-            raise StudioError(f"{file} already exists. Choose another name, or move the file away.")
+    check_output(layout, output, dtype)
 
 
 def _origin(base: Base, concepts: Mapping[str, TrainedConcept]) -> dict[str, Any]:
@@ -150,22 +130,9 @@ def _metadata(origin: Mapping[str, Any]) -> dict[str, str]:
     return {METADATA: json.dumps(origin, sort_keys=True), "modelspec.trigger_phrase": " ".join(origin["tokens"])}
 
 
-def _write_plain(
-    base: Base, plain: LoraApproximation, layout: str, place: Path, dtype: torch.dtype | None, origin: Mapping[str, Any]
-) -> None:
-    sites, family = base.sites_of(EVERY_MATRIX), family_of(base.parts)
-    metadata = _metadata(origin)
-    if layout == "peft":
-        place.mkdir()
-        write_peft(plain, sites, place, base.name, dtype)
-    elif layout == "kohya":
-        tensors = {
-            key: tensor.to(dtype or torch.float32) for key, tensor in kohya_tensors(plain, sites, family).items()
-        }
-        prediction = base.pipeline.scheduler.config.prediction_type
-        place.write_bytes(kohya_bytes(tensors, plain.rank, family, prediction, metadata))
-    else:
-        place.write_bytes(safetensors_bytes(diffusers_tensors(plain, sites), metadata, dtype))
+def _described(base: Base) -> BaseDescription:
+    prediction = base.pipeline.scheduler.config.prediction_type
+    return BaseDescription(base.sites_of(EVERY_MATRIX), family_of(base.parts), prediction, base.name)
 
 
 def _write_lycoris(

@@ -1,6 +1,7 @@
 """The tensors of one layer of another tool's file, grouped by adapter type and checked for completeness."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.formats import layer_conversion, weight_dependent
 from studio.formats.layer_conversion import Terms
+from studio.layers.low_rank import LowRank
 from studio.layers.target_modules import Site
 
 _NEEDED = {
@@ -61,8 +63,8 @@ class Layer:
     """The tensors of one layer of a file, by adapter type and role, with alpha and DoRA's magnitudes.
 
     `scale` and `rank` are set where the file's configuration has both, `usual_alpha` where it has alpha alone; an alpha
-    of the layer's own comes before them. `series` is input_oft's, by default as PEFT's and OneTrainer's, and
-    `feedforward` is for PEFT's (IA)³.
+    of the layer's own comes before them. `rank_stabilized` says that alpha is divided by √rank. `series` is
+    input_oft's, by default as PEFT's and OneTrainer's, and `feedforward` is for PEFT's (IA)³.
     """
 
     key: str
@@ -72,6 +74,7 @@ class Layer:
     scale: float | None = None
     rank: float | None = None
     usual_alpha: float | None = None
+    rank_stabilized: bool = False
     series: int | None = 5
     feedforward: bool = False
 
@@ -103,10 +106,8 @@ class Layer:
             raise StudioError(
                 f"The file is incomplete: {self.key} has an alpha or magnitudes, but no weights. Get another copy."
             )
-        if self.alpha is not None and self.alpha.numel() != 1:
-            raise StudioError(f"The file is invalid: the alpha of {self.key} is not one number. Get another copy.")
         found: Terms = {}
-        try:
+        with self._refusing():
             for algorithm, held in self.held.items():
                 self._check_complete(algorithm, held)
                 self._check_form(algorithm, held)
@@ -114,6 +115,38 @@ class Layer:
             if self.magnitude is not None:
                 found["magnitude"] = layer_conversion.magnitude(self.magnitude, site)
             return layer_conversion.checked(found, site)
+
+    def product(self) -> LowRank:
+        """A LoRA's up (out, r) and down (r, in), a convolution's flattened, float32 and without the scale.
+
+        Raises StudioError for a missing or surplus tensor, and for shapes that do not go together.
+        """
+        held = self.held["lora"]
+        with self._refusing():
+            self._check_complete("lora", held)
+            self._check_form("lora", held)
+            terms = layer_conversion.lora(held, 1.0)
+            if held["up"].flatten(1).shape != held["up"].shape[:2] or terms["up"].shape[1] != len(terms["down"]):
+                raise ValueError("the factors do not go together")
+        return LowRank(terms["up"], terms["down"])
+
+    def scale_at(self, rank: int) -> float:
+        """The scale of a LoRA of this rank with the layer's alpha: alpha / rank, with rsLoRA alpha / √rank, and 1
+        where the file has no alpha.
+        """
+        if self.alpha is not None:
+            return float(self.alpha) / rank
+        if self.scale is None or self.rank is None:
+            return 1.0 if self.usual_alpha is None else self.usual_alpha / rank
+        return self.scale * (self.rank / rank) ** (0.5 if self.rank_stabilized else 1.0)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Raises StudioError for an alpha of several numbers, and for shapes on which the work inside fails."""
+        if self.alpha is not None and self.alpha.numel() != 1:
+            raise StudioError(f"The file is invalid: the alpha of {self.key} is not one number. Get another copy.")
+        try:
+            yield
         except StudioError:
             raise
         except (RuntimeError, IndexError, ValueError, TypeError) as error:

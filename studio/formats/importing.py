@@ -14,13 +14,12 @@ from studio.formats.adapter_file import AdapterFile, read_layers
 from studio.formats.exporting import EVERY_MATRIX, METADATA
 from studio.formats.kohya import check_family, description
 from studio.formats.layer_conversion import Terms
-from studio.formats.peft import CONFIG_FILE, peft_folders, peft_layers
+from studio.formats.peft import check_folder, peft_layers, refuse_part_of_folder
 from studio.formats.safe_reading import json_object, printable, read_tensors
 from studio.models.base_model import Base
 from studio.models.families import family_of
 from studio.models.prompt_windows import longest_prompt
 
-_RAW_PEFT = "base_model.model."
 _KOHYA = ("lora_unet_", "lora_te", "lycoris_", "oft_unet_")
 
 
@@ -68,16 +67,12 @@ def _read(base: Base, source: Path) -> tuple[AdapterFile, str, dict[str, Any]]:
     """What the file has for the base, its layout, and its own metadata."""
     sites, family = base.sites_of(EVERY_MATRIX), family_of(base.parts)
     if source.is_dir():
-        if not peft_folders(source):
-            raise StudioError(f"{source} has no {CONFIG_FILE}. Give a .safetensors file, or a folder that PEFT wrote.")
+        check_folder(source)
         return AdapterFile(peft_layers(source, sites, family)), "peft", {}
     tensors, metadata = read_tensors(source)
     _check_base(base, metadata)
     check_family(metadata, family)
-    if any(key.startswith(_RAW_PEFT) for key in tensors):
-        raise StudioError(
-            f"{source.name} is a part of a PEFT folder and needs {CONFIG_FILE} beside it. Give the folder."
-        )
+    refuse_part_of_folder(source.name, tensors)
     layout = "kohya" if any(key.startswith(_KOHYA) for key in tensors) else "diffusers"
     return read_layers(source.name, tensors, metadata, sites, family), layout, description(metadata)
 

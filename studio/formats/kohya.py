@@ -61,15 +61,20 @@ def network_bytes(
     training = {
         "ss_v2": str(family.kohya_version == "sd_v2"), "ss_base_model_version": family.kohya_version, **network
     }  # fmt: skip
-    hashed = safetensors_bytes(tensors, training)
     specification = {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": f"{family.architecture}/{kind}",
         "modelspec.implementation": "diffusers",
         "modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon",
     }
-    hashes = {"sshs_model_hash": _tensor_hash(hashed), "sshs_legacy_hash": _legacy_hash(hashed)}
+    hashes = network_hashes(tensors, training)
     return safetensors_bytes(tensors, {**training, **specification, **hashes, **metadata})
+
+
+def network_hashes(tensors: Mapping[str, Tensor], training: Mapping[str, str]) -> dict[str, str]:
+    """sd-scripts' hashes of a file with these tensors; the legacy one depends on the ss_… metadata, `training`, too."""
+    hashed = safetensors_bytes(tensors, training)
+    return {"sshs_model_hash": _tensor_hash(hashed), "sshs_legacy_hash": _legacy_hash(hashed)}
 
 
 def _tensor_hash(data: bytes) -> str:

@@ -24,8 +24,8 @@ from studio.models.families import Family
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
-_KNOWN = ("LORA", "LOHA", "LOKR", "OFT", "GLORA", "IA3")
+PREFIX = "base_model.model."
+KNOWN = ("LORA", "LOHA", "LOKR", "OFT", "GLORA", "IA3")
 
 
 def write_peft(
@@ -49,7 +49,7 @@ def write_peft(
         config.save_pretrained(str(folder / part))
         tensors: dict[str, Tensor] = {}
         for name, low_rank in own.items():
-            key = f"{_PREFIX}{name.removeprefix(f'{part}.')}"
+            key = f"{PREFIX}{name.removeprefix(f'{part}.')}"
             tensors[f"{key}.lora_A.weight"], tensors[f"{key}.lora_B.weight"] = peft_factors(sites[name], low_rank)
             if biased:
                 tensors[f"{key}.lora_B.bias"] = plain.biases.get(name, torch.zeros(len(low_rank.up)))
@@ -70,29 +70,50 @@ def peft_layers(folder: Path, sites: Mapping[str, Site], family: Family) -> dict
     places = LayerPlaces(sites, family)
     layers: dict[str, Layer] = {}
     for own in peft_folders(folder):
-        config = read_json(own / CONFIG_FILE)
-        if config.get("peft_type") not in _KNOWN:
-            raise StudioError(
-                f"The PEFT type {printable(config.get('peft_type'))} of {own} is not supported. Supported are LoRA, "
-                "LoHa, LoKr, OFT, GLoRA and IA3."
-            )
-        found = _part_layers(own, config, places, family)
+        found = _part_layers(own, places, family)
         if twice := next((layer.key for name, layer in found.items() if name in layers), None):
             raise StudioError(f"{folder} has the layer {twice} in two folders. Give one of them.")
         layers |= found
     return layers
 
 
-def _part_layers(folder: Path, config: Mapping[str, Any], places: LayerPlaces, family: Family) -> dict[str, Layer]:
+def check_folder(folder: Path) -> None:
+    """Raises StudioError for a folder that PEFT did not write."""
+    if not peft_folders(folder):
+        raise StudioError(f"{folder} has no {CONFIG_FILE}. Give a .safetensors file, or a folder that PEFT wrote.")
+
+
+def refuse_part_of_folder(name: str, keys: Iterable[str]) -> None:
+    """Raises StudioError for a file of a PEFT folder alone, which lacks its configuration."""
+    if any(key.startswith(PREFIX) for key in keys):
+        raise StudioError(f"{name} is a part of a PEFT folder and needs {CONFIG_FILE} beside it. Give the folder.")
+
+
+def read_part(folder: Path, known: Iterable[str] = KNOWN) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]]:
+    """The configuration, the tensors and their metadata in a folder of one part.
+
+    Raises StudioError for a PEFT type that is not `known`, for pickles, and for files that cannot be read.
+    """
+    config = read_json(folder / CONFIG_FILE)
+    if config.get("peft_type") not in known:
+        raise StudioError(
+            f"The PEFT type {printable(config.get('peft_type'))} of {folder} is not supported here. Supported are "
+            f"{', '.join(known)}."
+        )
     if not (folder / TENSOR_FILE).exists():
         pickle = "its adapter_model.bin is a pickle, which can run any code when it is opened"
         raise StudioError(
             f"{folder} has no {TENSOR_FILE}{f', and {pickle}' if (folder / 'adapter_model.bin').exists() else ''}. "
             "Save it with PEFT's save_pretrained(safe_serialization=True)."
         )
-    stored, _ = read_tensors(folder / TENSOR_FILE)
-    tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in stored.items()}
+    tensors, metadata = read_tensors(folder / TENSOR_FILE)
     refuse_other_kinds(TENSOR_FILE, tensors)
+    return config, tensors, metadata
+
+
+def _part_layers(folder: Path, places: LayerPlaces, family: Family) -> dict[str, Layer]:
+    config, stored, _ = read_part(folder)
+    tensors = {key.removeprefix(PREFIX): tensor for key, tensor in stored.items()}
     part = _part(folder.name, tensors, places)
     return gather(
         f"{folder.name}/{TENSOR_FILE}",

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,7 +43,17 @@ def configure(layer: Layer, path: str, config: Mapping[str, Any]) -> None:
         if rank is None:
             layer.usual_alpha = alpha
         else:
-            layer.rank, layer.scale = rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+            layer.rank, layer.rank_stabilized = rank, bool(config.get("use_rslora"))
+            layer.scale = alpha / (math.sqrt(rank) if layer.rank_stabilized else rank)
+
+
+def with_ranks(config: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[str, Any]:
+    """A configuration with the ranks of these layers, by their names below the part; one without a rank as it is."""
+    if "r" not in config or not ranks:
+        return dict(config)
+    usual = Counter(ranks.values()).most_common(1)[0][0]
+    others = {path.removeprefix("text_model."): rank for path, rank in ranks.items() if rank != usual}
+    return {**config, "r": usual, "rank_pattern": others}
 
 
 def _number(name: str, value: Any, least: float) -> float:

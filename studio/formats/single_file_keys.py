@@ -1,6 +1,8 @@
 """Converts a pipeline's tensors to the keys of a single-file checkpoint (original code, A1111, ComfyUI)."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,27 +36,80 @@ _OPEN_CLIP = (
     ("mlp.fc2", "mlp.c_proj"),
     ("final_layer_norm", "ln_final"),
 )
-_PROJECTION = re.compile(r"(.*)\.self_attn\.q_proj\.(weight|bias)$")
+_PROJECTION = re.compile(r"(.*)\.self_attn\.([qkv])_proj\.(weight|bias)$")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a single file has a part's tensor: its key, which third of the rows it is (None: all), and whether it is
+    transposed.
+    """
+
+    key: str
+    third: int | None = None
+    transposed: bool = False
+
+    def of(self, stored: Tensor) -> Tensor:
+        """The part's tensor, from the one that is stored."""
+        rows = stored if self.third is None else stored.chunk(3)[self.third]
+        return rows.T if self.transposed else rows
 
 
 def original_tensors(pipeline: Any) -> dict[str, Tensor]:
     """All of a pipeline's tensors by their keys in a single-file checkpoint."""
-    tensors = {f"model.diffusion_model.{key}": t for key, t in _unet(pipeline.unet).items()}
-    tensors |= {f"first_stage_model.{key}": tensor for key, tensor in _vae(pipeline.vae).items()}
+    tensors = {f"first_stage_model.{key}": tensor for key, tensor in _vae(pipeline.vae).items()}
+    for part, places in stored_tensors(pipeline).items():
+        tensors |= _joined(getattr(pipeline, part).state_dict(), places)
+    return tensors
+
+
+def _joined(state: Mapping[str, Tensor], places: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    pieces: dict[str, dict[int, Tensor]] = {}
+    for key, tensor in state.items():
+        place = places[key]
+        pieces.setdefault(place.key, {})[place.third or 0] = tensor.T if place.transposed else tensor
+    return {key: torch.cat([own[i] for i in sorted(own)]) if len(own) > 1 else own[0] for key, own in pieces.items()}
+
+
+def stored_tensors(pipeline: Any) -> dict[str, dict[str, StoredTensor]]:
+    """Where a single-file checkpoint has each tensor of the UNet and the text encoders, by part and key."""
+    places = {"unet": _unet(pipeline.unet)}
     if hasattr(pipeline, "text_encoder_2"):
-        tensors |= {f"conditioner.embedders.0.transformer.{k}": t for k, t in _clip(pipeline.text_encoder).items()}
-        return tensors | {
-            f"conditioner.embedders.1.model.{k}": t for k, t in _open_clip(pipeline.text_encoder_2).items()
-        }
-    if is_open_clip(pipeline.text_encoder):
-        return tensors | {f"cond_stage_model.model.{k}": t for k, t in _open_clip(pipeline.text_encoder).items()}
-    return tensors | {f"cond_stage_model.transformer.{k}": t for k, t in _clip(pipeline.text_encoder).items()}
+        places["text_encoder"] = _clip(pipeline.text_encoder, "conditioner.embedders.0.transformer.")
+        places["text_encoder_2"] = _open_clip(pipeline.text_encoder_2, "conditioner.embedders.1.model.")
+    elif is_open_clip(pipeline.text_encoder):
+        places["text_encoder"] = _open_clip(pipeline.text_encoder, "cond_stage_model.model.")
+    else:
+        places["text_encoder"] = _clip(pipeline.text_encoder, "cond_stage_model.transformer.")
+    return places
 
 
-def _unet(unet: nn.Module) -> dict[str, Tensor]:
-    state = unet.state_dict()
-    names = original_paths({key.rpartition(".")[0] for key in state})
-    return {f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": tensor for key, tensor in state.items()}
+def _unet(unet: nn.Module) -> dict[str, StoredTensor]:
+    keys = list(unet.state_dict())
+    names = original_paths({key.rpartition(".")[0] for key in keys})
+    split = {key: key.rpartition(".") for key in keys}
+    return {k: StoredTensor(f"model.diffusion_model.{names[path]}.{last}") for k, (path, _, last) in split.items()}
+
+
+def _clip(text_encoder: nn.Module, prefix: str) -> dict[str, StoredTensor]:
+    return {
+        key: StoredTensor(f"{prefix}{key}" if key.startswith("text_model.") else f"{prefix}text_model.{key}")
+        for key in text_encoder.state_dict()
+    }
+
+
+def _open_clip(text_encoder: nn.Module, prefix: str) -> dict[str, StoredTensor]:
+    """OpenCLIP's names, with query, key and value in one matrix and the projection transposed."""
+    places = {}
+    for key in text_encoder.state_dict():
+        if key == "text_projection.weight":
+            places[key] = StoredTensor(f"{prefix}text_projection", transposed=True)
+        elif match := _PROJECTION.match(key):
+            joined = f"{prefix}{_renamed(match[1])}.attn.in_proj_{match[3]}"
+            places[key] = StoredTensor(joined, third="qkv".index(match[2]))
+        else:
+            places[key] = StoredTensor(f"{prefix}{_renamed(key)}")
+    return places
 
 
 def _vae(vae: nn.Module) -> dict[str, Tensor]:
@@ -67,27 +122,6 @@ def _vae(vae: nn.Module) -> dict[str, Tensor]:
             name = pattern.sub(write, name)
         convolution = ".attn_1." in name and ".norm." not in name and tensor.ndim == 2
         tensors[name] = tensor[:, :, None, None] if convolution else tensor
-    return tensors
-
-
-def _clip(text_encoder: nn.Module) -> dict[str, Tensor]:
-    return {
-        key if key.startswith("text_model.") else f"text_model.{key}": tensor
-        for key, tensor in text_encoder.state_dict().items()
-    }
-
-
-def _open_clip(text_encoder: nn.Module) -> dict[str, Tensor]:
-    """OpenCLIP's names, with query, key and value in one matrix and the projection transposed."""
-    state, tensors = text_encoder.state_dict(), {}
-    for key, tensor in state.items():
-        if key == "text_projection.weight":
-            tensors["text_projection"] = tensor.T
-        elif match := _PROJECTION.match(key):
-            parts = [state[key.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
-            tensors[f"{_renamed(match[1])}.attn.in_proj_{match[2]}"] = torch.cat(parts)
-        elif ".k_proj." not in key and ".v_proj." not in key:
-            tensors[_renamed(key)] = tensor
     return tensors
 
 

@@ -1,6 +1,8 @@
 """Loads single-file checkpoints offline: the family is detected by its keys, configurations are built in."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,16 @@ def load_single_file(path: Path) -> Any:
     family's own: for a model of other sizes, or with another scheduler. The prediction type and zero terminal SNR that
     the file itself names replace both. Raises StudioError, with the reason, for anything else.
     """
+    with checked_configurations(path) as (header, family, configurations):
+        return _opened(path, header, configurations, family)
+
+
+@contextmanager
+def checked_configurations(path: Path) -> Iterator[tuple[Header, str, Path]]:
+    """A file's header, its architecture (sdxl, sd21 or sd15), and, while open, the folder of its configurations.
+
+    Raises StudioError for a file that is no whole checkpoint, or does not fit its configurations.
+    """
     header = read_checkpoint_header(path)
     family = family_of_keys(path.name, header.shapes)
     beside = path.with_suffix("")
@@ -45,7 +57,7 @@ def load_single_file(path: Path) -> Any:
         with as_diffusers_reads(beside) as configurations:
             _check_configurations(path, family, configurations)
             check_complete(path, header.shapes, configurations, own)
-            return _opened(path, header, configurations, family)
+            yield header, family, configurations
 
 
 def _check_configurations(path: Path, family: str, folder: Path) -> None:

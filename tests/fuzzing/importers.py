@@ -13,8 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from concepts.errors import StudioError
 from studio.composition.loaded_concept import load_concept
+from studio.formats.resizing import resize_lora
+from studio.formats.safe_reading import read_tensors
 from studio.formats.textual_inversion import read_token
+from studio.layers.rank_choice import RankChoice
 from tests.fuzzing import checkpoints
 from tests.fuzzing import text_importers as texts
 from tests.fuzzing.changes import ODD_KEYS, change_json, change_safetensors, change_text, changed_key
@@ -89,6 +93,25 @@ def _read_lora(workspace: Workspace, path: Path) -> None:
             raise ArithmeticError("the change is not finite")
 
 
+def _plain_lora(rng: Random, folder: Path) -> Path:
+    tensors = rng.choice([*LAYOUTS.values(), lambda: {**kohya(QUERY), f"{FLAT}.dora_scale": random(32, 1)}])()
+    metadata = rng.choice([{}, {"ss_network_dim": "4", "ss_network_args": "{}"}, {"rank": "4", "alpha": "2"}])
+    return _saved(folder, tensors, metadata)
+
+
+def _resize_lora(workspace: Workspace, path: Path) -> None:
+    output = path.with_name("small.safetensors")
+    try:
+        made = resize_lora(path, output, RankChoice(2))
+    except StudioError:
+        if output.exists():
+            raise ArithmeticError("a file was written on a refusal") from None
+        raise
+    if not (0 <= made.error <= 1 and made.rank <= 2):
+        raise ArithmeticError(f"the error is {made.error} at rank {made.rank}")
+    read_tensors(output)
+
+
 _PEFT = [
     ({"peft_type": "LORA"}, lambda: spelled({QUERY: QUERY}, A_B, None)),
     ({"use_dora": True}, lambda: {**spelled({QUERY: QUERY}, A_B, None), f"{QUERY}.lora_magnitude_vector": random(32)}),
@@ -147,6 +170,7 @@ def _read_embedding(workspace: Workspace, path: Path) -> None:
 
 IMPORTERS = {
     "LoRA files": Importer(_lora, change_safetensors, _made_up, _read_lora),
+    "resized LoRA files": Importer(_plain_lora, change_safetensors, _made_up, _resize_lora),
     "PEFT folders": Importer(_peft, _change_peft, _made_up_peft, _read_lora),
     "embeddings": Importer(_embedding, change_safetensors, _made_up, _read_embedding),
     "checkpoints": Importer(

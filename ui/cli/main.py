@@ -24,6 +24,7 @@ from ui.cli import (
     hub,
     import_export,
     jobs,
+    lora,
     study,
     train,
     ui,
@@ -60,6 +61,7 @@ app.add_typer(concept.app, name="concept")
 app.add_typer(base.app, name="base")
 app.add_typer(study.app, name="study")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(lora.app, name="lora")
 app.command()(jobs.worker)
 app.command()(batch.batch)
 app.command()(adapters.adapters)

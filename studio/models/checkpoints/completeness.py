@@ -22,11 +22,11 @@ _FORMER_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn
 def check_part(folder: Path, part: str, shapes: Shapes, shown: Path) -> None:
     """Raises StudioError for weights in a diffusers folder, called `shown`, that do not fit their configuration."""
     expected = {key: tuple(tensor.shape) for key, tensor in meta_model(folder, part).state_dict().items()}
-    compare(str(shown / part), {_present_key(key): shape for key, shape in shapes.items()},
-             {_present_key(key): shape for key, shape in expected.items()}, "Get a complete copy.")  # fmt: skip
+    compare(str(shown / part), {present_key(key): shape for key, shape in shapes.items()},
+             {present_key(key): shape for key, shape in expected.items()}, "Get a complete copy.")  # fmt: skip
 
 
-def _present_key(key: str) -> str:
+def present_key(key: str) -> str:
     """A key of transformers without "text_model.", and of an autoencoder by its present name."""
     words = key.removeprefix("text_model.").split(".")
     if len(words) > 1 and words[-2] in _FORMER_ATTENTION:

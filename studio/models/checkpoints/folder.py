@@ -86,15 +86,24 @@ def _check_weights(folder: Path, part: str, shown: Path) -> None:
     channels = [config.get(key, 4) for key in ("in_channels", "out_channels")]
     if part == "unet" and all(isinstance(count, int) for count in channels):
         refuse_other_inputs(str(shown), *channels)
+    files = weight_files(folder, part, shown)
+    shapes = {key: shape for file in files for key, shape in _read(file, part).shapes.items()}
+    if files:
+        check_part(folder, part, shapes, shown)
+
+
+def weight_files(folder: Path, part: str, shown: Path) -> list[Path]:
+    """The safetensors files of a part that diffusers reads; none where its weights are pickles.
+
+    Raises StudioError for a part without weights.
+    """
     stems = ("diffusion_pytorch_model",) if part in ("unet", "vae") else ("model", "pytorch_model")
     matches = [WEIGHTS.fullmatch(file.name) for file in sorted((folder / part).iterdir())]
     found = [match for match in matches if match and match["stem"] in stems]
     if not found:
         raise StudioError(f"{shown / part} has no weights. {HINT}")
-    files = [match.string for match in found if match["kind"] == "safetensors" and _is_read(match, found)]
-    shapes = {key: shape for file in files for key, shape in _read(folder / part / file, part).shapes.items()}
-    if files:
-        check_part(folder, part, shapes, shown)
+    read = [match.string for match in found if match["kind"] == "safetensors" and _is_read(match, found)]
+    return [folder / part / name for name in read]
 
 
 def _is_read(match: re.Match[str], others: list[re.Match[str]]) -> bool:
