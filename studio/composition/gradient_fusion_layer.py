@@ -21,36 +21,49 @@ def gradient_fusion_delta(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     times the mean diagonal entry of the Gram matrices' sum. Source: Gu et al., 2023, "Mix-of-Show", Eq. 4, which uses
     L-BFGS and no X₀. A single concept is unchanged, and concepts without inputs at the layer are summed.
     """
-    return _least_squares(site, ridge)
+    return _fused(site, ridge, "gradient_fusion")
 
 
 def gradient_fusion_preserving(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     """Gradient fusion in which the outputs for prompts that name no concept should not change: with X₀ of
     `gradient_fusion_delta`, which the whole model's merge then gives; not in the source.
     """
-    return _least_squares(site, ridge)
+    return _fused(site, ridge, "gradient_fusion_preserving")
 
 
-def _least_squares(site: MergeSite, ridge: float) -> Tensor:
+def _fused(site: MergeSite, ridge: float, method: str) -> Tensor:
     if len(site.adapters) == 1:
         return weighted_sum(site)
+    grams = grams_of(site, method)
+    return least_squares(site, grams, grams, ridge)
+
+
+def grams_of(site: MergeSite, method: str) -> Sequence[Tensor]:
+    """The concepts' Gram matrices (in, in). Raises StudioError where they were not recorded."""
     if site.grams is None:
         raise StudioError(
-            "gradient_fusion needs the Gram matrices of the layers' inputs. Use merged_deltas or MergeCache, "
+            f"{method} needs the Gram matrices of the layers' inputs. Use merged_deltas or MergeCache, "
             "which record them, or merge with fedavg."
         )
-    gram = torch.stack(list(site.grams)).sum(0)
+    return site.grams
+
+
+def least_squares(site: MergeSite, grams: Sequence[Tensor], wanted: Sequence[Tensor], ridge: float) -> Tensor:
+    """D (out, in) with D (Σᵢ Gᵢ + G₀ + ρ I) = Σᵢ λᵢ Δᵢ Hᵢ, for the concepts' Gram matrices Gᵢ and the matrices Hᵢ, all
+    (in, in), of `wanted`; the sum of the concepts without inputs at the layer.
+    """
+    gram = torch.stack(list(grams)).sum(0)
     if not gram.any():
         return weighted_sum(site)
     if site.preserved is not None:
         gram = gram + site.preserved
-    target = wanted_products(site, site.grams)
+    target = wanted_products(site, wanted)
     rho = ridge * gram.diagonal().mean()
     return ridge_solution(gram + rho * torch.eye(len(gram), device=gram.device), target)
 
 
 def wanted_products(site: MergeSite, grams: Sequence[Tensor]) -> Tensor:
-    """Σᵢ λᵢ Δᵢ Gᵢ (out, in) of the concepts' Gram matrices (in, in)."""
+    """Σᵢ λᵢ Δᵢ Gᵢ (out, in) for a matrix Gᵢ (in, in) of each concept."""
     target = torch.zeros(site.weight.shape, device=grams[0].device)
     for low_rank, strength, adapter, own in zip(site.factors(), site.strengths, site.adapters, grams, strict=True):
         if low_rank is None:

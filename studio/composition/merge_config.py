@@ -9,9 +9,15 @@ from studio.adapters.concept_file import TrainedConcept
 from studio.composition import MERGES
 from studio.models.layer_strengths import Strength, scaled_strength
 
-OF_ACTIVATIONS = {"gradient_fusion": False, "gradient_fusion_preserving": True, "custom_diffusion": True}
+OF_ACTIVATIONS = {
+    "gradient_fusion": False,
+    "gradient_fusion_preserving": True,
+    "contrast": False,
+    "automatic_strengths": False,
+    "custom_diffusion": True,
+}
 """The methods that read layers' inputs, and whether outputs without a concept should be preserved."""
-PARAMETERS = ("density", "ridge", "rank")
+PARAMETERS = ("density", "ridge", "rank", "contrast")
 """The parameters of merge methods, each by the name of its argument."""
 
 
@@ -25,7 +31,8 @@ class MergeConfig:
     """The configuration of a merge: the method, by `default_method` if None; a strength for each concept, 1 by
     default; and whether all strengths are divided by the number of concepts, as in the spectral adapters' code.
 
-    `density` (ties and dare), `ridge` (gradient fusion) and `rank` (svd) are the method's own defaults if None.
+    `density` (ties and dare), `ridge` (gradient fusion), `rank` (svd) and `contrast` are the method's own defaults if
+    None.
     """
 
     method: str | None = None
@@ -34,6 +41,7 @@ class MergeConfig:
     density: float | None = None
     ridge: float | None = None
     rank: int | None = None
+    contrast: float | None = None
 
     def method_for(self, concepts: Mapping[str, TrainedConcept]) -> str:
         """The method's name; StudioError if it does not exist, and for parameters that it does not have."""

@@ -95,7 +95,7 @@ def read_part(folder: Path, known: Iterable[str] = KNOWN) -> tuple[dict[str, Any
     Raises StudioError for a PEFT type that is not `known`, for pickles, and for files that cannot be read.
     """
     config = read_json(folder / CONFIG_FILE)
-    if config.get("peft_type") not in known:
+    if str(config.get("peft_type")) not in known:
         raise StudioError(
             f"The PEFT type {printable(config.get('peft_type'))} of {folder} is not supported here. Supported are "
             f"{', '.join(known)}."

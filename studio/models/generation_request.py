@@ -69,6 +69,9 @@ class GenerationRequest(SamplingSettings):
     rank: int | None = Field(
         default=None, ge=1, description="For svd: the rank of the merged change; the concepts' highest rank if unset."
     )
+    contrast: float | None = Field(
+        default=None, ge=0, description="For contrast: how far outputs are pushed from other concepts'; 0.25 if unset."
+    )
     regions: Mapping[str, Box | str] = Field(
         default={},
         description="Where each concept is generated: a box, auto to find it, or a mask's file, white where it is.",

@@ -14,6 +14,7 @@ from ui.cli.options import (
     DEFAULT_LIBRARY,
     AverageOption,
     BaseOption,
+    ContrastOption,
     DensityOption,
     JsonOption,
     LibraryOption,
@@ -61,6 +62,7 @@ def generate(
     density: DensityOption = None,
     ridge: RidgeOption = None,
     rank: MergeRankOption = None,
+    contrast: ContrastOption = None,
     average: AverageOption = False,
     strength: StrengthOption = [],  # noqa: B006
     num_images: Annotated[int, typer.Option(help="Number of images per prompt.")] = 4,
@@ -150,9 +152,9 @@ def generate(
     regions, auto_regions = regions_from(region)
     settings: dict[str, Any] = {
         "concepts": tuple(concept), "method": method, "density": density, "ridge": ridge, "rank": rank,
-        "average": average, "strengths": strengths_from(strength), "num_images": num_images, "seed": seed,
-        "scheduler": scheduler, "negative_prompt": negative_prompt, "prompt_syntax": prompt_syntax,
-        "size": size_from(size), "regions": regions, "auto_regions": auto_regions,
+        "contrast": contrast, "average": average, "strengths": strengths_from(strength),
+        "num_images": num_images, "seed": seed, "scheduler": scheduler, "negative_prompt": negative_prompt,
+        "prompt_syntax": prompt_syntax, "size": size_from(size), "regions": regions, "auto_regions": auto_regions,
         "control": control_inputs(control, control_model, conditioning_scale),
         "image": image and str(image), "mask": mask and str(mask), "denoising_strength": denoising_strength,
         "mask_blur": mask_blur,

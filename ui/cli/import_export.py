@@ -10,6 +10,7 @@ from ui.cli.options import (
     DEFAULT_LIBRARY,
     AverageOption,
     BaseOption,
+    ContrastOption,
     DensityOption,
     JsonOption,
     LibraryOption,
@@ -44,6 +45,7 @@ def export(
     strength: StrengthOption = [],  # noqa: B006
     density: DensityOption = None,
     ridge: RidgeOption = None,
+    contrast: ContrastOption = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     base: BaseOption = "toybox",
     as_json: JsonOption = False,
@@ -52,7 +54,7 @@ def export(
     from studio.composition.merge_config import MergeConfig
     from ui.services.import_export import export_concepts
 
-    config = MergeConfig(method, strengths_from(strength), average, density, ridge)
+    config = MergeConfig(method, strengths_from(strength), average, density, ridge, contrast=contrast)
     made, notes = export_concepts(workflow_of(library, base), names, layout, output, config, rank, dtype)
     for text in notes:
         notify(text)

@@ -25,31 +25,24 @@ from ui.cli import (
     import_export,
     jobs,
     lora,
+    merge,
     study,
     train,
     ui,
 )
 from ui.cli.options import (
     DEFAULT_LIBRARY,
-    AverageOption,
     BaseOption,
     DatabaseOption,
-    DensityOption,
     JsonOption,
     LibraryOption,
-    MergeRankOption,
-    MethodOption,
-    RidgeOption,
-    StrengthOption,
     errors,
-    notify,
     pictures_in,
     report,
     workflow_of,
     writable,
 )
 from ui.cli.surroundings import check_surroundings
-from ui.services.parsing import strengths_from
 
 app = typer.Typer(
     help="Train concepts for a diffusion model from a few pictures each, and generate several of them in one image.",
@@ -68,6 +61,7 @@ app.command()(adapters.adapters)
 app.command()(analyse.analyse)
 app.command()(ui.ui)
 app.command()(generate.generate)
+app.command()(merge.merge)
 app.command()(train.train)
 app.command()(train.recipe)
 app.command()(import_export.export)
@@ -125,33 +119,6 @@ def demo(
 
     document = run_demo(output, library or str(output / "library"), base)
     report(document, as_json, lambda: typer.echo(f"Done. Open {document['report']}"))
-
-
-@app.command()
-def merge(
-    names: Annotated[list[str], typer.Argument(help="The concepts to merge.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", callback=writable, help="The file to write, NAME.safetensors.")
-    ],
-    method: MethodOption = None,
-    average: AverageOption = False,
-    strength: StrengthOption = [],  # noqa: B006 (Typer wants a plain list)
-    density: DensityOption = None,
-    ridge: RidgeOption = None,
-    rank: MergeRankOption = None,
-    library: LibraryOption = DEFAULT_LIBRARY,
-    base: BaseOption = "toybox",
-    as_json: JsonOption = False,
-) -> None:
-    """Merge several concepts into one file, for `studio generate --concept FILE`."""
-    from studio.composition.merge_config import MergeConfig
-
-    if output.suffix != ".safetensors":
-        raise StudioError(f"--output {output} does not end in .safetensors. Give a .safetensors file.")
-    config = MergeConfig(method, strengths_from(strength), average, density, ridge, rank)
-    merged = workflow_of(library, base).merge(names, output, config, notify)
-    document = {"file": str(output), **merged.metadata, "rank": merged.config.get("rank")}
-    report(document, as_json, lambda: typer.echo(f"Merged {', '.join(names)} into {output}"))
 
 
 @app.command()

@@ -65,6 +65,10 @@ DensityOption = Annotated[
 RidgeOption = Annotated[
     float | None, typer.Option(help="For gradient fusion: the weight of the ridge penalty; 0.0001 if unset.")
 ]
+ContrastOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="For contrast: how far outputs are pushed from other concepts'; 0.25 if unset."),
+]
 MergeRankOption = Annotated[
     int | None,
     typer.Option("--rank", min=1, help="For svd: the rank of the merged change; the concepts' highest rank if unset."),

@@ -154,7 +154,7 @@ class ImageGenerator:
         concepts = self._concepts_of(request)
         config = MergeConfig(
             request.method, known_strengths(request.strengths, concepts, self.base), request.average,
-            request.density, request.ridge, request.rank,
+            request.density, request.ridge, request.rank, request.contrast,
         )  # fmt: skip
         size = request.pixels(self.base)
         regions = regions_of(request, size, located)

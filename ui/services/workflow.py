@@ -15,6 +15,7 @@ from concepts.storage import StoragePath
 from studio.adapters.concept_file import TrainedConcept, config_of, to_bytes
 from studio.adapters.cost import Cost
 from studio.composition import sharing_notes
+from studio.composition.interference import Interference, interference
 from studio.composition.merge import merged_concept
 from studio.composition.merge_config import MergeConfig
 from studio.metrics.clip import Scorer, load_scorer, scorer_of
@@ -119,15 +120,18 @@ class Workflow(ImageGenerator):
         output: Path,
         config: MergeConfig | None = None,
         on_note: Callable[[str], None] = lambda _: None,
+        on_interference: Callable[[Sequence[Interference]], None] = lambda _: None,
     ) -> TrainedConcept:
         """Writes several concepts as one file, which `generate` takes in place of a name.
 
-        `on_note` is told what a person should know about the merge, such as columns that two concepts share.
+        `on_note` is told what a person should know about the merge, such as columns that two concepts share, and
+        `on_interference` how far the concepts interfere, before they are merged.
         """
         if len(set(names)) < len(names):
             raise StudioError("One of these concepts is named twice. Merge each concept once.")
         trained, config = {name: self.loaded(name) for name in names}, config or MergeConfig()
         config = replace(config, strengths=known_strengths(config.strengths, trained, self.base))
+        on_interference(interference(trained))
         merged = merged_concept(self.base, trained, config)
         if not output.parent.is_dir():
             raise StudioError(f"The folder {output.parent} does not exist. Create it, or choose another.")

@@ -13,9 +13,12 @@ from studio.adapters.orthogonal import Orthogonal
 from studio.adapters.singular_columns import with_sampled_columns
 from studio.adapters.spectral_additive import SpectralAdditive
 from studio.composition import MERGES, MergeSite, merge_concepts, shared_blocks, sharing_notes
+from studio.composition.automatic_strengths import automatic_strengths
+from studio.composition.contrast import contrast
 from studio.composition.custom_diffusion import custom_diffusion
 from studio.composition.dare import dare
 from studio.composition.gradient_fusion_layer import gradient_fusion_delta, ridge_solution
+from studio.composition.magnitude import magnitude
 from studio.composition.shared_columns import expected_overlap
 from studio.composition.svd import svd
 from studio.composition.ties import ties, trim
@@ -224,6 +227,76 @@ def test_gradient_fusion_is_the_minimum_of_its_objective(ridge: float):
     (slope,) = torch.autograd.grad(objective, merged)
     scale = 2 * sum(((delta @ x.double().T) @ x.double()).norm() for delta, x in zip(wanted, xs, strict=True))
     assert slope.norm() < 1e-5 * scale
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_contrast_is_the_minimum_of_its_objective(weight: float):
+    adapters = [lora_adapter(3), full_adapter(4), lora_adapter(5)]
+    xs = [inputs(seed) for seed in range(3)]
+    site = MergeSite(WEIGHT, adapters, [1.0, 0.5, 1.5], [x.T @ x for x in xs])
+    rho = 1e-3 * torch.cat(xs).square().sum().item() / 24
+    own = dense(site).double()
+    wanted = [each + weight * (each - (own.sum(0) - each) / 2) for each in own]
+    merged = contrast(site, weight, 1e-3).double().requires_grad_()
+    objective = rho * merged.square().sum() + sum(
+        ((delta - merged) @ x.double().T).square().sum() for delta, x in zip(wanted, xs, strict=True)
+    )
+    (slope,) = torch.autograd.grad(objective, merged)
+    scale = 2 * sum(((delta @ x.double().T) @ x.double()).norm() for delta, x in zip(wanted, xs, strict=True))
+    assert slope.norm() < 1e-5 * scale
+    if not weight:
+        torch.testing.assert_close(merged.float(), gradient_fusion_delta(site, 1e-3))
+
+
+def test_contrast_leaves_a_concepts_outputs_further_from_the_others_than_fusion_does():
+    adapters = [lora_adapter(3), lora_adapter(4)]
+    xs = [inputs(seed) for seed in range(2)]
+    site = MergeSite(WEIGHT, adapters, [1.0, 1.0], [x.T @ x for x in xs])
+
+    def distance(merged: torch.Tensor) -> float:
+        return sum(
+            (x @ (merged - other.delta(WEIGHT)).T).norm().item() for x, other in zip(xs, adapters[::-1], strict=True)
+        )
+
+    assert distance(contrast(site, 0.5)) > distance(gradient_fusion_delta(site))
+
+
+def test_automatic_strengths_are_the_minimum_in_the_span_of_the_changes():
+    adapters = [lora_adapter(3), full_adapter(4), lora_adapter(5)]
+    xs = [inputs(seed) for seed in range(3)]
+    site = MergeSite(WEIGHT, adapters, [1.0, 0.5, 1.5], [x.T @ x for x in xs])
+    raw = torch.stack([adapter.delta(WEIGHT) for adapter in adapters]).double()
+    merged = automatic_strengths(site, 1e-9).double()
+    chosen = torch.linalg.lstsq(raw.flatten(1).T, merged.flatten()[:, None]).solution[:, 0]
+    torch.testing.assert_close((chosen[:, None, None] * raw).sum(0), merged, rtol=1e-4, atol=1e-4)
+    chosen = chosen.requires_grad_()
+    objective = sum(
+        ((delta.double() - (chosen[:, None, None] * raw).sum(0)) @ x.double().T).square().sum()
+        for delta, x in zip(dense(site), xs, strict=True)
+    )
+    assert isinstance(objective, torch.Tensor)
+    (slope,) = torch.autograd.grad(objective, chosen)
+    assert slope.norm() < 1e-3 * objective
+
+
+def test_automatic_strengths_of_concepts_that_read_different_inputs_are_those_given():
+    adapters = [lora_adapter(3), lora_adapter(4)]
+    with torch.no_grad():
+        for adapter, left_out in zip(adapters, (slice(0, 12), slice(12, 24)), strict=True):
+            adapter.down[:, left_out] = 0
+    xs = [inputs(0), inputs(1)]
+    xs[0][:, :12], xs[1][:, 12:] = 0, 0
+    site = MergeSite(WEIGHT, adapters, [0.7, 1.3], [x.T @ x for x in xs])
+    torch.testing.assert_close(automatic_strengths(site), MERGES["fedavg"](site), rtol=1e-4, atol=1e-5)
+
+
+def test_magnitude_brings_all_changes_to_one_norm():
+    adapters = [lora_adapter(3), full_adapter(4), Lora(WEIGHT, Lora.Config(rank=2))]
+    deltas = [adapter.delta(WEIGHT) for adapter in adapters]
+    assert not deltas[2].any()
+    mean = (deltas[0].norm() * deltas[1].norm()).sqrt()
+    expected = sum(s * mean * d / d.norm() for s, d in zip((1.0, 0.5), deltas[:2], strict=True))
+    torch.testing.assert_close(magnitude(MergeSite(WEIGHT, adapters, [1.0, 0.5, 2.0])), expected)
 
 
 def test_gradient_fusion_keeps_each_concept_on_its_own_inputs():

@@ -28,14 +28,15 @@ MAX_SLIDERS = 6
 MAX_CONTROL = 2
 """Control images of one request."""
 SETTINGS = (
-    "num_images", "seed", "method", "density", "ridge", "rank", "average", "scheduler", "num_inference_steps",
+    "num_images", "seed", "method", "density", "ridge", "rank", "contrast", "average", "scheduler",
+    "num_inference_steps",
     "guidance_scale", "guidance_rescale", "negative_prompt", "prompt_syntax", "batch_size", "concepts", "auto_regions",
     *START_SETTINGS,
 )  # fmt: skip
 """The settings whose controls hold their values as they are."""
 _PLAIN = 9
 """Fields of `Given` that one control holds each, which come first."""
-_OPTIONAL = ("density", "ridge", "rank", "method", "scheduler")
+_OPTIONAL = ("density", "ridge", "rank", "contrast", "method", "scheduler")
 _METHODS = [("automatic", ""), *((name, name) for name in (*MERGES, UNMERGED))]
 _SCHEDULERS = [("the base's own", ""), *((name, name) for name in SCHEDULERS)]
 _KINDS = list(dict.fromkeys(kind for known in KNOWN_MODELS.values() for kind in known))
@@ -112,7 +113,7 @@ def _merge_controls(names: list[str]) -> dict[str, Any]:
         "method": control(GenerationRequest, "method", "generate", choices=_METHODS, value="", label="Merge method")
     }
     with gr.Row():
-        for name in ("density", "ridge", "rank"):
+        for name in ("density", "ridge", "rank", "contrast"):
             form[name] = control(GenerationRequest, name, "generate", value="", min_width=100)
     form["average"] = control(GenerationRequest, "average", "generate")
     form["part_strengths"] = gr.Textbox(
