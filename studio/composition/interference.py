@@ -7,9 +7,8 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from studio.adapters.base import Adapter
 from studio.composition.loaded_concept import LoadedConcept
-from studio.layers.target_modules import Site
+from studio.layers.low_rank import LowRank
 
 _RANK_TOLERANCE = 1e-5
 
@@ -34,29 +33,39 @@ class Interference:
 def interference(concepts: Mapping[str, LoadedConcept]) -> list[Interference]:
     """The interference of every two concepts at every site that both change, the strongest overlap first."""
     found = []
+    changes = {name: _changes(concept) for name, concept in concepts.items()}
     for concept, other in permutations(concepts, 2):
-        own, others = concepts[concept], concepts[other]
-        for name in own.weight_adapters.keys() & others.weight_adapters.keys():
-            pair = _measured(own.weight_adapters[name], others.weight_adapters[name], own.kind_sites[name])
-            if pair is not None:
-                found.append(Interference(name, concept, other, *pair))
+        own, others = changes[concept], changes[other]
+        for site in own.keys() & others.keys():
+            first, second = own[site], others[site]
+            squares = _product(first, first), _product(second, second)
+            if min(squares) > 0:
+                read = LowRank(second.up, second.down @ _row_space(first.down))
+                overlap = min(1.0, _product(read, read) / squares[1])
+                cosine = _product(first, second) / (squares[0] * squares[1]) ** 0.5
+                found.append(Interference(site, concept, other, overlap, cosine))
     return sorted(found, key=lambda each: each.overlap, reverse=True)
 
 
-def _measured(own: Adapter, other: Adapter, site: Site) -> tuple[float, float] | None:
-    """Overlap and cosine; None where one of the changes is zero."""
-    first, second = own.delta(site.weight).float(), other.delta(site.weight).float()
-    norms = first.norm() * second.norm()
-    if not norms:
-        return None
-    overlap = (second @ _row_space(own, first, site)).square().sum() / second.square().sum()
-    return min(1.0, overlap.item()), ((first * second).sum() / norms).item()
+def _changes(concept: LoadedConcept) -> dict[str, LowRank]:
+    """The concept's changes of weights by site, as products: that of a change of any rank has the identity as up."""
+    found = {}
+    for name, adapter in concept.weight_adapters.items():
+        weight = concept.kind_sites[name].weight
+        factors = adapter.factors(weight)
+        if factors is None:
+            factors = LowRank(torch.eye(len(weight), device=weight.device), adapter.delta(weight))
+        found[name] = LowRank(factors.up.float(), factors.down.float())
+    return found
 
 
-def _row_space(adapter: Adapter, delta: Tensor, site: Site) -> Tensor:
-    """An orthonormal basis (in, r) of the inputs that a change (out, in) reads."""
-    factors = adapter.factors(site.weight)
-    rows = delta if factors is None else factors.down.float()
+def _product(first: LowRank, second: LowRank) -> float:
+    """The inner product of two changes, from their factors."""
+    return float(((first.up.mT @ second.up) * (first.down @ second.down.mT)).sum())
+
+
+def _row_space(rows: Tensor) -> Tensor:
+    """An orthonormal basis (in, r) of the inputs that the rows (n, in) of a change read."""
     _, values, basis = torch.linalg.svd(rows, full_matrices=False)
     return basis[values > _RANK_TOLERANCE * values[0]].mT
 

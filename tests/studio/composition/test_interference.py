@@ -24,9 +24,10 @@ def test_a_concept_overlaps_with_itself_wholly(base: Base, make_concept):
         assert each.cosine == pytest.approx(1, abs=1e-3)
 
 
-def test_the_overlap_is_the_share_of_the_change_that_reads_the_same_inputs(base: Base, make_concept):
+@pytest.mark.parametrize("adapter", ["lora", "oft"])  # of low rank, and of any
+def test_the_overlap_is_the_share_of_the_change_that_reads_the_same_inputs(base: Base, make_concept, adapter: str):
     concepts = load_concepts(
-        base, {"rex": make_concept(base, "rex", "lora", 1, rank=2), "tom": make_concept(base, "tom", "lora", 2, rank=3)}
+        base, {"rex": make_concept(base, "rex", "lora", 1, rank=2), "tom": make_concept(base, "tom", adapter, 2)}
     )
     found = interference(concepts)
     assert [each.overlap for each in found] == sorted((each.overlap for each in found), reverse=True)

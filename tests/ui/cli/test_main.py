@@ -73,6 +73,8 @@ def test_a_merged_file_generates_what_its_concepts_generate(studio, library: Lib
     document = studio("merge", "rex", "milo", "-o", file, "--strength", "REX=0.5", "--json", *at).document
     assert document["file"] == str(file)
     assert document["rank"] == 16
+    assert {(each["concept"], each["other"]) for each in document["interference"]} == {("rex", "milo"), ("milo", "rex")}
+    assert all(0 <= each["overlap"] <= 1 for each in document["interference"])
     merged = from_bytes(file.read_bytes(), "both")
     assert set(merged.tokens) == {"<rex>", "<Milo>"}
     quick = ["--num-inference-steps", 2, "--num-images", 1, "-o", tmp_path / "out", "--json"]
