@@ -22,7 +22,7 @@ def automatic_strengths(site: MergeSite, ridge: float = RIDGE) -> Tensor:
     wanted, flat = torch.tensor(strengths, dtype=torch.float64), torch.stack([delta.flatten() for delta in deltas])
     total = torch.stack(list(grams)).sum(0)
     on_all = torch.stack([(delta @ total).flatten() for delta in deltas])
-    on_own = sum(s * delta @ gram for s, delta, gram in zip(strengths, deltas, grams, strict=True))
+    on_own = torch.stack([s * delta @ gram for s, delta, gram in zip(strengths, deltas, grams, strict=True)]).sum(0)
     normal, target = (flat @ on_all.mT).double().cpu(), (flat @ on_own.flatten()).double().cpu()
     rho = ridge * normal.diagonal().mean()
     if not rho:
