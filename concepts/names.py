@@ -105,5 +105,7 @@ def _hint(session: Session, name: str) -> str:
     if near:
         return "Did you mean " + " or ".join(f'"{names[key]}"' for key in near) + "?"
     return (
-        "List the concepts to see their names." if names else "The library has no concepts: add one with its pictures."
+        "Run studio concept list to see their names."
+        if names
+        else "The library has no concepts: add one with its pictures."
     )

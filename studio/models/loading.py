@@ -19,6 +19,7 @@ from studio.bundled import TOYBOX
 from studio.layers.target_modules import CHOICES
 from studio.models.checkpoints.folder import check_folder, is_xl
 from studio.models.checkpoints.links import as_diffusers_reads
+from studio.models.hub_access import hub_access
 
 DEFAULTS = "studio.json"
 """An optional file in a base's folder: {"sites": […]}, the layers that concepts of this base adapt by default."""
@@ -106,6 +107,11 @@ def _pretrained(source: str) -> Any:
     if place.is_dir():
         with as_diffusers_reads(place) as folder:
             return _from_pretrained(str(folder), check_folder(folder, place), f"{source} could not be loaded")
+    return _from_hub(source)
+
+
+@hub_access()
+def _from_hub(source: str) -> Any:
     try:
         config: Any = DiffusionPipeline.load_config(source)
         xl = is_xl(config["_class_name"])

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from concepts.errors import StudioError
 from studio.adapters.concept_file import TrainedConcept
 from studio.models.base_model import Base
+from studio.models.generation_request import GenerationRequest
 from studio.models.layer_strengths import Strength, check_strength
+from studio.models.prompt_notes import notes_of
 from studio.models.token_embeddings import token_of
 
 NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
@@ -16,6 +18,17 @@ NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
 def names_written(prompt: str) -> list[str]:
     """The names in a prompt, <NAME>, each once, whether there are such concepts or not."""
     return list(dict.fromkeys(NAMED.findall(prompt)))
+
+
+def prompt_notes(request: GenerationRequest) -> list[str]:
+    """What of a request's prompts is read as it stands, although it looks like more."""
+    option = "--prompt-syntax a1111, on the page the prompt syntax a1111"
+    texts = {"The prompt": request.prompt, "The negative prompt": request.negative_prompt}
+    return [
+        note
+        for what, text in texts.items()
+        for note in notes_of(text, request.prompt_syntax, names_written(text), what, "has", option)
+    ]
 
 
 def alone(prompt: str, name: str) -> str:
