@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from concepts.errors import StudioError
-from studio.models.hub_access import hub_access
+from studio.hub_access import hub_access
 from studio.models.loading import libraries_silent
 
 MAX_NEW_TOKENS = 64

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from concepts.environment import BACKBONE_VARIABLE
 from concepts.errors import StudioError
 from studio.bundled import TOYBOX_CLIP
+from studio.hub_access import hub_access
 from studio.metrics.identity import Identifier, ImageFeatures, Recognition, load_identifier
 from studio.models.families import Family
-from studio.models.hub_access import hub_access
 
 
 class Scorer:

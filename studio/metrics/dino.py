@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from transformers import AutoModel
 
 from concepts.errors import StudioError
-from studio.models.hub_access import hub_access
+from studio.hub_access import hub_access
 from studio.models.loading import libraries_silent
 
 NAMED = {"dino": "facebook/dino-vits16", "dinov2": "facebook/dinov2-small"}

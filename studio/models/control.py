@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from concepts.errors import StudioError
+from studio.hub_access import hub_access
 from studio.models.base_model import Base
 from studio.models.families import SDXL, family_of
-from studio.models.hub_access import hub_access
 from studio.models.loading import libraries_silent
 
 _CLASSES: dict[str, Any] = {"T2IAdapter": T2IAdapter, "ControlNetModel": ControlNetModel}

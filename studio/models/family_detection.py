@@ -6,10 +6,10 @@ from typing import Any
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 
 from concepts.errors import StudioError
+from studio.hub_access import hub_access
 from studio.models.checkpoints.folder import is_xl, pipeline_of
 from studio.models.checkpoints.json_files import read_json
 from studio.models.families import OTHER, Family, family_of_sizes
-from studio.models.hub_access import hub_access
 from studio.models.loading import libraries_silent
 
 _TO_KEY = ".attn2.to_k.weight"

@@ -16,10 +16,10 @@ from transformers.utils import logging as transformers_logging
 
 from concepts.errors import StudioError
 from studio.bundled import TOYBOX
+from studio.hub_access import hub_access
 from studio.layers.target_modules import CHOICES
 from studio.models.checkpoints.folder import check_folder, is_xl
 from studio.models.checkpoints.links import as_diffusers_reads
-from studio.models.hub_access import hub_access
 
 DEFAULTS = "studio.json"
 """An optional file in a base's folder: {"sites": […]}, the layers that concepts of this base adapt by default."""

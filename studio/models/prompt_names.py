@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from concepts.errors import StudioError
-from concepts.names import NAME
+from concepts.patterns import NAME
 
 _WRITTEN = re.compile(r"<([^<>]*)>")
 _TOOLS = re.compile(r"\s*(?:lora|lyco|lycoris|hypernet)\s*:(?!\s*[\d.+-])", re.IGNORECASE)

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from concepts.environment import DATABASE_VARIABLE
 from concepts.storage import cache_folder, check_writable, nearest_existing, storage_path
-from studio.models.hub_access import PROXY_VARIABLES, proxy_value, unusable_proxies
+from studio.hub_access import PROXY_VARIABLES, proxy_value, unusable_proxies
 from training.reporting.cpu_name import cpu_name
 from ui.services.error_messages import sentence
 

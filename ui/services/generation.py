@@ -24,10 +24,17 @@ from studio.models.prompt_names import read_names
 from studio.models.regions.region import AnyRegion
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Request, Serving
-from ui.services.concept_files import is_concept_file, read_concept_file, refuse_other_paths
 from ui.services.control import control_applied
 from ui.services.init_image import init_image_of
-from ui.services.named_concepts import NAMED, known_strengths, names_written, prompt_notes
+from ui.services.named_concepts import (
+    NAMED,
+    is_concept_file,
+    known_strengths,
+    names_written,
+    prompt_notes,
+    read_concept_file,
+    refuse_other_paths,
+)
 from ui.services.open_library import library_at
 from ui.services.regions import OnMasks, as_pictures, regions_of
 
@@ -70,7 +77,7 @@ class ImageGenerator:
         return MergeCache(self.base)
 
     def trained(self, name: str) -> TrainedConcept:
-        """A concept as training left it: by its name, or from a file, as `concept_file.read_concept_file` reads it."""
+        """A concept as training left it: by its name, or from a file, as `read_concept_file` reads it."""
         if is_concept_file(name):
             return read_concept_file(name)
         refuse_other_paths(name)

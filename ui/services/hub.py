@@ -14,8 +14,8 @@ from concepts.names import check_words
 from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.composition.loaded_concept import load_concept
 from studio.formats.exporting import export
+from studio.hub_access import hub_access
 from studio.models.generation_request import GenerationRequest
-from studio.models.hub_access import hub_access
 from studio.models.token_embeddings import token_of
 from ui.services.image_files import grid, png_bytes
 from ui.services.model_card import model_card

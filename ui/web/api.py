@@ -13,7 +13,7 @@ from gradio.utils import get_upload_folder
 from concepts import Concept, Job, LibraryError, read_picture
 from concepts.errors import StudioError
 from concepts.images.near_duplicates import inspect_pictures
-from concepts.names import NAME
+from concepts.patterns import NAME
 from studio.models.generation_request import AUTO, GenerationRequest
 from training.config.recipe import Recipe
 from ui.services.comparison import Axis, compare

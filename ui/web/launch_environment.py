@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from concepts.errors import StudioError
-from studio.models.hub_access import PROXY_VARIABLES
+from studio.hub_access import PROXY_VARIABLES
 from ui.web.request_filter import LOOPBACK
 
 FIRST_PORT, LAST_PORT = 7860, 7959

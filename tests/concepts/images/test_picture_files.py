@@ -59,7 +59,10 @@ def test_what_a_folder_holds_and_is_not_taken_is_told_with_the_reason(folder: Pa
         (folder / f"{number}.zip").touch()
     note = list_pictures([folder]).note()
     assert note
-    assert note.endswith(", and 7 more.")
+    assert note.endswith(
+        ", and 7 more (no picture by its ending, a caption without a picture of its name, "
+        "a link to a missing file, a folder)."
+    )
     assert list_pictures([folder / "1.jfif"]).note() is None
 
 

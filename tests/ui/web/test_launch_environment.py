@@ -61,10 +61,10 @@ def test_gradio_takes_the_private_folder_which_is_removed_at_the_end():
 
 
 def test_the_page_starts_whatever_the_proxies_are(monkeypatch):
-    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "[::1")
     with without_proxies():
-        assert not {"all_proxy", "NO_PROXY"} & {*os.environ}
-    assert (os.environ["all_proxy"], os.environ["NO_PROXY"]) == ("socks5://127.0.0.1:9", "[::1")
+        assert not {"ALL_PROXY", "NO_PROXY"} & {*os.environ}
+    assert (os.environ["ALL_PROXY"], os.environ["NO_PROXY"]) == ("socks5://127.0.0.1:9", "[::1")
     code = "from ui.web.launch_environment import without_proxies\nwith without_proxies():\n    import gradio"
     subprocess.run([sys.executable, "-c", code], check=True)
