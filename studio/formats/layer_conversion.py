@@ -62,8 +62,8 @@ def lokr(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
 
 def output_oft(held: Mapping[str, Tensor], key: str) -> Terms:
     """LyCORIS' diagonal OFT and kohya's OFT: `blocks` (n, s, s) whose skew-symmetric parts rotate the output, with
-    their norm limited by `alpha`, or the `rotations` (n, s, s) themselves, and `rescale` (out, …). `key` names the layer in
-    errors.
+    their norm limited by `alpha`, or the `rotations` (n, s, s) themselves, and `rescale` (out, …). `key` names the
+    layer in errors.
     """
     if "rotations" in held:
         rotation = held["rotations"].double()

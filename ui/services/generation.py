@@ -175,7 +175,9 @@ class ImageGenerator:
         """Every concept that takes part, built on the base: files by their path, others by their name."""
         files = {name: self.loaded(name) for name in request.concepts if is_concept_file(name)}
         held = {token.lower() for concept in files.values() for token in concept.tokens}
-        others = (name for name in request.concepts if name not in files)
+        others = [name for name in request.concepts if name not in files]
+        for name in others:
+            refuse_other_paths(name)
         asked = [*names_written(f"{request.prompt} {request.negative_prompt}"), *others, *request.regions]
         names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name).lower() not in held)
         return {**files, **{name: self.loaded(name) for name in names}}

@@ -231,4 +231,4 @@ def test_a_concept_of_the_negative_prompt_takes_part(workflow: Workflow):
         generate(workflow, "a dog", **QUICK, negative_prompt="a <nobody>")
     with pytest.raises(StudioError, match=r"The negative prompt has .* tokens"):
         generate(workflow, "a dog", **QUICK, negative_prompt="dog " * 700)
-    assert workflow.plain("a < rex > and <rex:0.8>") == "a a dog and a a dog"
+    assert workflow.plain("a < rex > and <rex:0.8>") == "a a dog and a dog"
