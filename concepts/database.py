@@ -1,5 +1,6 @@
 """The library's database, SQLite or PostgreSQL: transactions, and the migrations to the newest schema."""
 
+import errno
 import shutil
 import sqlite3
 import weakref
@@ -125,10 +126,26 @@ def translate_database_errors(root: StoragePath) -> Iterator[None]:
 
 
 def _unusable(root: StoragePath, reason: BaseException | None) -> UnavailableError:
+    if isinstance(reason, OSError) and reason.errno in _NO_FOLDER:
+        return UnavailableError(
+            f"The library at {root} cannot be opened, since {_NO_FOLDER[reason.errno]}. Give another place with "
+            "--library, or set STUDIO_LIBRARY."
+        )
     return UnavailableError(
         f"The library at {root} cannot be used ({reason}). Check that the folder is a library's and can "
         "be written to, that the disk has free space, and that no other program locks the database."
     )
+
+
+_NO_FOLDER = {
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+    errno.EROFS: "its disk is read-only",
+    errno.ENOTDIR: "a file is in the place of a folder",
+    errno.EEXIST: "a file is in its place",
+    errno.ENOENT: "its folder cannot be made",
+}
+"""Why there can be no library in a folder."""
 
 
 def _located(root: StoragePath, url: str | None) -> URL:

@@ -1,7 +1,6 @@
 """Names and class words: which are allowed, and the concept behind a name."""
 
 import difflib
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,12 +9,11 @@ from sqlalchemy.orm import Session
 
 from concepts.database import advisory_lock
 from concepts.errors import LibraryError
+from concepts.patterns import CLASS_WORD, NAME
 from concepts.tables import ConceptRecord
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _CANDIDATES = 2000
 _CHUNK = 500  # below the maximum number of values in a statement
-CLASS_WORD = re.compile(r"[^\W\d_][\w '-]{0,39}")
 
 
 def check_words(name: str, class_word: str) -> None:
@@ -105,5 +103,7 @@ def _hint(session: Session, name: str) -> str:
     if near:
         return "Did you mean " + " or ".join(f'"{names[key]}"' for key in near) + "?"
     return (
-        "List the concepts to see their names." if names else "The library has no concepts: add one with its pictures."
+        "Run studio concept list to see their names."
+        if names
+        else "The library has no concepts: add one with its pictures."
     )

@@ -1,5 +1,6 @@
 """The library's files, in a folder or at an fsspec URL: written atomically, removed without raising."""
 
+import errno
 import hashlib
 import os
 import re
@@ -31,7 +32,7 @@ def storage_path(where: StoragePath | str) -> StoragePath:
     if isinstance(where, UPath):
         return where
     if "://" not in str(where):
-        return Path(where).expanduser().resolve()
+        return expanded(where).resolve()
     try:
         # Other machines write there too, so listings are not cached
         place = UPath(str(where), use_listings_cache=False)
@@ -49,7 +50,15 @@ def local_folder(root: StoragePath) -> Path:
 
 def cache_folder() -> Path:
     """The studio's part of the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "concept-studio"
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "concept-studio"
+
+
+def expanded(path: Path | str) -> Path:
+    """The path with the user's home folder for ~. Raises LibraryError where it is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise LibraryError(f"The home folder in {path} is not known. Set HOME, or give a whole path.") from error
 
 
 @contextmanager
@@ -115,14 +124,24 @@ def nearest_existing(folder: Path) -> Path:
 def check_writable(folder: Path) -> None:
     """Tries to write below a folder of this machine, or where it will be made, and leaves nothing there.
 
-    Raises OSError (read-only, no permission, disk full, a file in its place).
+    Raises OSError (no permission, disk full, a file in its place), and NotWritableError where the folder, or the
+    nearest one above it that exists, takes no files of this user.
     """
+    existing = nearest_existing(folder)
     try:
-        with tempfile.TemporaryFile(dir=nearest_existing(folder)) as tried:
+        with tempfile.TemporaryFile(dir=existing) as tried:
             tried.write(bytes(4096))
             tried.flush()
     except OSError as error:
+        if error.errno in NotWritableError.CODES:
+            raise NotWritableError(error.errno, error.strerror, str(existing)) from error
         raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+class NotWritableError(OSError):
+    """A folder, `filename`, takes no files of this user."""
+
+    CODES = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def entries(folder: StoragePath) -> list[StoragePath]:

@@ -14,6 +14,9 @@ CAPTION_SUFFIXES = (".txt", ".caption")
 MASK_ENDINGS = ("-mask", "-masklabel")
 """Endings of the names of mask files; the second is OneTrainer's."""
 _SHOWN = 10
+"""Files that a note names."""
+_BLANK = 100
+"""Bytes of a file that may be blank."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,10 @@ class Listing:
         if not self.skipped:
             return None
         told = [f"{path.name} ({reason})" for path, reason in self.skipped.items()]
-        more = f", and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
-        return f"Not taken: {', '.join(told[:_SHOWN])}{more}."
+        if (hidden := len(told) - _SHOWN) <= 1:  # one more takes no more room than its number
+            return f"Not taken: {', '.join(told)}."
+        others = dict.fromkeys([*self.skipped.values()][_SHOWN:])
+        return f"Not taken: {', '.join(told[:_SHOWN])}, and {hidden} more ({', '.join(others)})."
 
 
 def picture_files(sources: Iterable[Path | str]) -> list[Path]:
@@ -81,11 +86,19 @@ def _of_folder(folder: Path) -> Listing:
     stems = {entry.stem for entry in candidates}
     masks = [entry for entry in candidates if _partner(entry.stem) in stems]
     pictures = [entry for entry in candidates if entry not in masks]
-    taken = {*masks, *(file for picture in pictures for file in captions_beside(picture))}
-    skipped = {entry: reason for entry, reason in reasons.items() if reason is not None and entry not in taken}
+    beside = [[file for file in captions_beside(picture) if file in reasons] for picture in pictures]
+    used = [files[0] for files in beside if files]
+    spare = {file: f"{files[0].name} is the caption" for files in beside for file in files[1:]}
+    empty = {file: "an empty caption" for file in used if _is_blank(file)}
+    left = {entry: reason for entry, reason in reasons.items() if reason and entry not in {*masks, *used}}
+    skipped = {**left, **spare, **empty}
     if not pictures:
         raise LibraryError(f"The folder {folder} has no pictures. {_advice(entries)}")
     return Listing(pictures, skipped)
+
+
+def _is_blank(file: Path) -> bool:
+    return file.stat().st_size <= _BLANK and not file.read_bytes().strip()
 
 
 def _partner(stem: str) -> str | None:

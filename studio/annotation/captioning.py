@@ -7,6 +7,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from concepts.errors import StudioError
+from studio.hub_access import hub_access
 from studio.models.loading import libraries_silent
 
 MAX_NEW_TOKENS = 64
@@ -44,6 +45,7 @@ class ImageToText:
 _TASKS = {"blip": "", "florence2": "<DETAILED_CAPTION>"}
 
 
+@hub_access()
 def load_captioner(source: str) -> ImageToText:
     """BLIP or Florence-2, from a folder or the hub; StudioError for anything else."""
     try:

@@ -41,7 +41,7 @@ _READERS: dict[str, Reader] = {
     "lora": lambda held, layer, site: layer_conversion.lora(held, layer.scale),
     "loha": lambda held, layer, site: layer_conversion.loha(held, layer.scale),
     "lokr": lambda held, layer, site: layer_conversion.lokr(held, layer.scale),
-    "output_oft": lambda held, layer, site: _output_rotation(held, site),
+    "output_oft": lambda held, layer, site: _output_rotation(held, layer, site),
     "input_oft": lambda held, layer, site: layer_conversion.input_oft(held, layer.series),
     "glora": lambda held, layer, site: weight_dependent.glora(held, layer.scale, site),
     "ia3": lambda held, layer, site: weight_dependent.ia3(held, site),
@@ -52,10 +52,10 @@ _READERS: dict[str, Reader] = {
 }
 
 
-def _output_rotation(held: Mapping[str, Tensor], site: Site) -> Terms:
+def _output_rotation(held: Mapping[str, Tensor], layer: "Layer", site: Site) -> Terms:
     """BOFT and the diagonal OFT have the same keys, and BOFT's blocks one dimension more."""
     stages = "blocks" in held and held["blocks"].ndim == 4
-    return weight_dependent.boft(held, site) if stages else layer_conversion.output_oft(held)
+    return weight_dependent.boft(held, site) if stages else layer_conversion.output_oft(held, layer.key)
 
 
 @dataclass

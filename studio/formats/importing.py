@@ -10,16 +10,21 @@ from torch import Tensor
 from concepts.errors import StudioError
 from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.imported import Imported
+from studio.adapters.token_only import TextualInversion
 from studio.formats.adapter_file import AdapterFile, read_layers
 from studio.formats.exporting import EVERY_MATRIX, METADATA
 from studio.formats.kohya import check_family, description
 from studio.formats.layer_conversion import Terms
+from studio.formats.other_families import is_embedding
 from studio.formats.peft import check_folder, peft_layers, refuse_part_of_folder
 from studio.formats.safe_reading import json_object, printable, read_tensors
 from studio.models.base_model import Base
 from studio.models.families import family_of
 from studio.models.prompt_windows import longest_prompt
 
+EMBEDDING = "embedding"
+"""The layout of a textual inversion."""
+_NO_LAYERS = ("textual_inversion", TextualInversion.Config())
 _KOHYA = ("lora_unet_", "lora_te", "lycoris_", "oft_unet_")
 
 
@@ -33,6 +38,11 @@ class ImportedFile:
     embeddings: dict[str, dict[str, Tensor]]
     notes: tuple[str, ...]
 
+    @property
+    def is_embedding(self) -> bool:
+        """Whether the file is a textual inversion alone."""
+        return not self.concept.adapters
+
 
 def import_concept(base: Base, source: Path, metadata: Mapping[str, Any]) -> TrainedConcept:
     """`read_adapter`'s concept, without a token of its own."""
@@ -40,7 +50,8 @@ def import_concept(base: Base, source: Path, metadata: Mapping[str, Any]) -> Tra
 
 
 def read_adapter(base: Base, source: Path, metadata: Mapping[str, Any]) -> ImportedFile:
-    """A file of LoRA, LoHa, LoKr, OFT, BOFT, GLoRA, (IA)³, DoRA or differences as a concept of this base.
+    """A file of LoRA, LoHa, LoKr, OFT, BOFT, GLoRA, (IA)³, DoRA or differences as a concept of this base; a textual
+    inversion as one that adapts no layer, and as the only one of its embeddings.
 
     `source` is a .safetensors file in the layout of kohya, LyCORIS, OneTrainer, ComfyUI, the original code or
     diffusers, or a folder that PEFT wrote; `metadata` becomes the concept's, together with the file's own. Raises
@@ -49,14 +60,15 @@ def read_adapter(base: Base, source: Path, metadata: Mapping[str, Any]) -> Impor
     """
     sites = base.sites_of(EVERY_MATRIX)
     file, layout, file_metadata = _read(base, source)
-    if not file.layers:
+    if not file.layers and layout != EMBEDDING:
         raise StudioError(f"{source} has no adapted layers. Give a file of an adapter.")
     terms = {name: layer.terms(sites[name]) for name, layer in file.layers.items()}
     origin = {"file": source.name, "layout": layout, "layers": len(terms), **file_metadata}
+    adapter, config = ("imported", Imported.of(_kinds(base, terms), terms)) if terms else _NO_LAYERS
     concept = TrainedConcept(
         base=base.decomposition.fingerprint,
-        adapter="imported",
-        config=asdict(Imported.of(_kinds(base, terms), terms)),
+        adapter=adapter,
+        config=asdict(config),
         adapters=terms,
         metadata={**metadata, "imported": origin},
     )
@@ -70,6 +82,8 @@ def _read(base: Base, source: Path) -> tuple[AdapterFile, str, dict[str, Any]]:
         check_folder(source)
         return AdapterFile(peft_layers(source, sites, family)), "peft", {}
     tensors, metadata = read_tensors(source)
+    if is_embedding(tensors):
+        return AdapterFile({}, {source.stem: tensors}), EMBEDDING, description(metadata)
     _check_base(base, metadata)
     check_family(metadata, family)
     refuse_part_of_folder(source.name, tensors)

@@ -60,14 +60,15 @@ def lokr(held: Mapping[str, Tensor], scale: float | None = None) -> Terms:
     return {"left": left * scale, "right": right.flatten(1)}
 
 
-def output_oft(held: Mapping[str, Tensor]) -> Terms:
+def output_oft(held: Mapping[str, Tensor], key: str) -> Terms:
     """LyCORIS' diagonal OFT and kohya's OFT: `blocks` (n, s, s) whose skew-symmetric parts rotate the output, with
-    their norm limited by `alpha`, or the `rotations` (n, s, s) themselves, and `rescale` (out, …).
+    their norm limited by `alpha`, or the `rotations` (n, s, s) themselves, and `rescale` (out, …). `key` names the
+    layer in errors.
     """
     if "rotations" in held:
         rotation = held["rotations"].double()
         if not torch.allclose(rotation @ rotation.mT, _identity(rotation).expand_as(rotation), atol=0.01):
-            raise StudioError("The file is invalid: the oft_diag of a layer are no rotations. Get another copy.")
+            raise StudioError(f"The file is invalid: the oft_diag of {key} is no rotation. Get another copy.")
     else:
         blocks = held["blocks"].double()
         rotation = rotations(limited(blocks - blocks.mT, held, blocks.shape[0] * blocks.shape[-1]))

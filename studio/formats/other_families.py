@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor
 
 from concepts.errors import StudioError
 from studio.formats.adapter_keys import SUPPORTED, is_adapter_key, split_key
 from studio.formats.safe_reading import shortened
+from studio.models.checkpoints.header import other_format
 from studio.models.families import FAMILIES, SDXL, Family, family_of_width
 
 _BLOCKS = r"^(lora_unet_|lycoris_|(lora_)?transformer_|diffusion_model_)?transformer_blocks_\d+_"
@@ -37,6 +38,14 @@ _UNET_OR_CLIP = re.compile(
     r"|middle_block_\d+_|conv_in$|conv_out$|time_embed|encoder_layers_\d+_|text_projection"
 )
 _CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders.")
+_LONGEST_TOKEN = 80
+_BASE_PARTS = (
+    ("a ControlNet", r"controlnet_cond_embedding\.|controlnet_down_blocks\."),
+    ("a UNet", r"(down_blocks|mid_block|up_blocks)\.|time_embedding\."),
+    ("an autoencoder (VAE)", r"(encoder|decoder)\.(conv_in|down_blocks|mid_block|up_blocks|down|up|mid)\."),
+    ("a text encoder", r"(text_model\.)?(encoder\.layers|embeddings)\."),
+)
+"""The parts of a base in diffusers' layout, by the beginning of a key; the first that is found counts."""
 _EMBEDDING = re.compile(
     r"emb_params|emb_params_out|string_to_param(\.\*)?|clip_[lgh]|text_encoders_[01]|t5(xxl)?|<[^<>]*>"
 )
@@ -48,26 +57,48 @@ def refuse_other_kinds(name: str, tensors: Mapping[str, Tensor]) -> None:
         raise StudioError(f"{name} has no adapted layers. Give a file of an adapter.")
     if is_embedding(tensors):
         raise StudioError(
-            f"{name} is a textual inversion, an embedding of a token. Give the file of its LoRA, and this one with "
-            "--tokens."
+            f"{name} is a textual inversion, an embedding of a token. Give its file alone, or with --tokens beside the "
+            "file of its LoRA."
         )
+    if part := part_of_base(tensors):
+        raise StudioError(f"{name} is {part}, a part of a base. Give the base's folder with --base.")
     if any(key.startswith(_CHECKPOINT) for key in tensors) and not any(map(is_adapter_key, tensors)):
         raise StudioError(f"{name} is a checkpoint, not a file of an adapter. Give it with --base.")
 
 
 def is_embedding(tensors: Iterable[str]) -> bool:
-    """Whether the keys are those of a textual inversion."""
+    """Whether the keys are those of a textual inversion; diffusers' only key is the token, which may be any word."""
     keys = list(tensors)
-    return not any(map(is_adapter_key, keys)) and any(_EMBEDDING.fullmatch(key) for key in keys)
+    if any(map(is_adapter_key, keys)):
+        return False
+    return any(_EMBEDDING.fullmatch(key) for key in keys) or (
+        len(keys) == 1 and 0 < len(keys[0]) <= _LONGEST_TOKEN and "." not in keys[0]
+    )
 
 
-def kind_of(data: bytes) -> str | None:
-    """ "a LoRA" or "a textual inversion" where these are the keys of a safetensors file's bytes; None for all else."""
+def part_of_base(tensors: Collection[str]) -> str | None:
+    """Which part of a base in diffusers' layout has these keys, such as "a UNet"; None where they are of no part."""
+    if any(map(is_adapter_key, tensors)):
+        return None
+    keys = [key for key in tensors if key.endswith((".weight", ".bias"))]
+    return next((part for part, sign in _BASE_PARTS if any(re.match(sign, key) for key in keys)), None)
+
+
+def not_a_concept(name: str, data: bytes) -> str | None:
+    """What a file's bytes are instead of a concept's, and what to do with it; None where they are of no known kind."""
+    if said := other_format(data[:64]):
+        return f"{name} {said}."
     try:
         keys = [key for key in json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]) if key != "__metadata__"]
     except (ValueError, TypeError, RecursionError):
         return None
-    return "a LoRA" if any(map(is_adapter_key, keys)) else "a textual inversion" if is_embedding(keys) else None
+    if any(map(is_adapter_key, keys)) or is_embedding(keys):
+        what = "a LoRA" if any(map(is_adapter_key, keys)) else "a textual inversion"
+        return f"{name} is {what} of another tool. Add it to the library first: studio import {name} --name NAME."
+    if any(key.startswith(_CHECKPOINT) for key in keys):
+        return f"{name} is a checkpoint, not the file of a concept. Give it with --base."
+    part = part_of_base(keys)
+    return part and f"{name} is {part}, a part of a base, not a concept. Give the base's folder with --base."
 
 
 def refuse_family(layers: Mapping[str, Tensor], unknown: Iterable[str], family: Family) -> None:

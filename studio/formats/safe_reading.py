@@ -8,9 +8,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from concepts.errors import StudioError
+from studio.models.checkpoints.header import other_format
 
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(dp0", b"(lp0")
 
 _LONGEST = 1000
 """Characters of a text that is kept from a file."""
@@ -24,7 +24,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(64)
+    except IsADirectoryError as error:
+        raise StudioError(f"{path} is a folder. Give a .safetensors file.") from error
     except (OSError, ValueError) as error:
         raise StudioError(f"{path} cannot be opened. Check the path and its permissions.") from error
     try:
@@ -32,12 +34,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dict)
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError, AttributeError, RuntimeError) as error:
-        # Only now, since a header's length may begin as a pickle does
-        if path.suffix.lower() in _PICKLES or start.startswith(_PICKLE_STARTS):
+        if path.suffix.lower() in _PICKLES:
             raise StudioError(
                 f"{path.name} is a pickle file, which can run any code when it is opened. Convert it to safetensors "
                 "first."
             ) from error
+        if said := other_format(start):
+            raise StudioError(f"{path.name} {said}.") from error
         raise StudioError(
             f"{path.name} is truncated, or not a safetensors file ({error}). Get another copy."
         ) from error

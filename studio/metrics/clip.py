@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from concepts.environment import BACKBONE_VARIABLE
 from concepts.errors import StudioError
 from studio.bundled import TOYBOX_CLIP
+from studio.hub_access import hub_access
 from studio.metrics.identity import Identifier, ImageFeatures, Recognition, load_identifier
 from studio.models.families import Family
 
@@ -87,6 +88,7 @@ def scorer_of(family: Family) -> str:
     return os.environ.get(BACKBONE_VARIABLE) or family.scorer
 
 
+@hub_access()
 def load_scorer(source: str = "toybox-clip") -> Scorer:
     """The bundled scorer, a folder in open_clip's format, or an open_clip model as "ViT-B-32/laion2b_s34b_b79k".
 

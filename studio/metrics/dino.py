@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from transformers import AutoModel
 
 from concepts.errors import StudioError
+from studio.hub_access import hub_access
 from studio.models.loading import libraries_silent
 
 NAMED = {"dino": "facebook/dino-vits16", "dinov2": "facebook/dinov2-small"}
@@ -47,6 +48,7 @@ class Backbone:
         return output if isinstance(output, Tensor) else output.last_hidden_state[:, 0]
 
 
+@hub_access()
 def load_backbone(source: str) -> Backbone:
     """ "dino", "dinov2", a transformers folder or hub model, or "timm/NAME", as in timm/vit_small_patch16_224.dino.
 

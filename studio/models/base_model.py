@@ -106,11 +106,11 @@ class Base:
         """bfloat16 autocast where the device supports it natively, float32 elsewhere."""
         return autocast(self.device)
 
-    def token_ids(self, prompts: Sequence[str]) -> Tensor:
+    def token_ids(self, prompts: Sequence[str], syntax: PromptSyntax = "plain") -> Tensor:
         """Prompts as padded token ids (n, tokens), in as many windows of the tokenizer's length as the longest one
         needs.
         """
-        return token_ids(self.text_encoders["text_encoder"], prompts)
+        return token_ids(self.text_encoders["text_encoder"], prompts, syntax=syntax)
 
     def encode(self, prompts: Sequence[str], syntax: PromptSyntax = "plain") -> PromptEmbeds:
         """The prompt embeddings; `syntax` says how weights and BREAK are read."""
@@ -123,7 +123,9 @@ class Base:
     def encode_negative_prompts(self, prompts: Sequence[str], syntax: PromptSyntax = "plain") -> PromptEmbeds:
         """The negative prompt embeddings; zeros for empty prompts where the pipeline's configuration has them."""
         zeros = not any(prompts) and self.pipeline.config.get("force_zeros_for_empty_prompt", False)
-        return self.encode(prompts).zeros() if zeros else self.encode(prompts, syntax)
+        if zeros:
+            return self.encode(prompts).zeros()
+        return encode(self.text_encoders, prompts, syntax, "The negative prompt")
 
     def predict(self, noisy: Tensor, timesteps: Tensor, prompts: PromptEmbeds) -> Tensor:
         """The UNet's prediction for noisy latents (n, channels, h, w) at timesteps (n,): noise or velocity, by its

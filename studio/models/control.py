@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from concepts.errors import StudioError
+from studio.hub_access import hub_access
 from studio.models.base_model import Base
 from studio.models.families import SDXL, family_of
 from studio.models.loading import libraries_silent
@@ -30,6 +31,7 @@ class ControlCondition:
     strength: float = 1.0
 
 
+@hub_access()
 def load_control_model(base: Base, source: str) -> ModelMixin:
     """A T2IAdapter or ControlNet for this base, from a folder or the hub.
 

@@ -6,6 +6,7 @@ from typing import Any
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 
 from concepts.errors import StudioError
+from studio.hub_access import hub_access
 from studio.models.checkpoints.folder import is_xl, pipeline_of
 from studio.models.checkpoints.json_files import read_json
 from studio.models.families import OTHER, Family, family_of_sizes
@@ -35,6 +36,7 @@ def _of_file(path: Path) -> Family:
     return family_of_sizes(architecture == "sdxl", next(widths, None))
 
 
+@hub_access()
 def _on_hub(source: str) -> Family:
     """By the configurations alone, which are downloaded."""
     try:

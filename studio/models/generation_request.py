@@ -15,7 +15,7 @@ from studio.models.img2img.denoising_strength import (
     denoising_steps,
     strength_or_default,
 )
-from studio.models.prompt_names import read_names
+from studio.models.prompt_names import read_names, read_negative_names
 from studio.models.sampling_settings import SEEDS, SamplingSettings, check_seeds
 
 RENAMED = {"number": "num_images", "steps": "num_inference_steps", "guidance": "guidance_scale"}
@@ -112,9 +112,13 @@ class GenerationRequest(SamplingSettings):
     @model_validator(mode="before")
     @classmethod
     def _names_are_read(cls, values: Any) -> Any:
-        """The prompt with names as <NAME>, and the strengths that it gives; StudioError for two of one concept."""
+        """Both prompts with names as <NAME>, and the strengths that the prompt gives; StudioError for two of one
+        concept.
+        """
         if not isinstance(values, Mapping) or not isinstance(values.get("prompt"), str):
             return values
+        if isinstance(negative := values.get("negative_prompt"), str):
+            values = {**values, "negative_prompt": read_negative_names(negative)}
         prompt, found = read_names(values["prompt"])
         given = {name.lower(): strength for name, strength in (values.get("strengths") or {}).items()}
         if twice := next((name for name, s in found.items() if given.get(name.lower(), s) != s), None):

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from concepts.errors import StudioError
 from studio.bundled import TOYBOX
+from studio.hub_access import hub_access
 from studio.layers.target_modules import CHOICES
 from studio.models.checkpoints.folder import check_folder, is_xl
 from studio.models.checkpoints.links import as_diffusers_reads
@@ -106,6 +107,11 @@ def _pretrained(source: str) -> Any:
     if place.is_dir():
         with as_diffusers_reads(place) as folder:
             return _from_pretrained(str(folder), check_folder(folder, place), f"{source} could not be loaded")
+    return _from_hub(source)
+
+
+@hub_access()
+def _from_hub(source: str) -> Any:
     try:
         config: Any = DiffusionPipeline.load_config(source)
         xl = is_xl(config["_class_name"])

@@ -77,12 +77,16 @@ def token_ids(
 
 
 def _ids_and_weights(
-    tokenizer_and_encoder: tuple[Any, Any], prompts: Sequence[str], layer: int, syntax: PromptSyntax
+    tokenizer_and_encoder: tuple[Any, Any],
+    prompts: Sequence[str],
+    layer: int,
+    syntax: PromptSyntax,
+    what: str = "The prompt",
 ) -> tuple[Tensor, Tensor]:
     """`token_ids`, and the weight of each token, of the same shape."""
     tokenizer, encoder = tokenizer_and_encoder
     written = partial(expand_tokens, encoder, layer=layer)
-    windows = [windows_of(tokenizer, sections_of(prompt, syntax), written) for prompt in prompts]
+    windows = [windows_of(tokenizer, sections_of(prompt, syntax), written, what) for prompt in prompts]
     count = max(map(len, windows))
     rows = [framed(tokenizer, own, count) for own in windows]
     ids, weights = (torch.tensor([row[index] for row in rows], device=encoder.device) for index in (0, 1))
@@ -95,11 +99,15 @@ def positions_of(encoder: tuple[Any, Any], ids: Tensor, tokens: Sequence[str]) -
     return torch.isin(ids, torch.tensor([*own], device=ids.device))
 
 
-def encode(text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSyntax = "plain") -> PromptEmbeds:
+def encode(
+    text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSyntax = "plain", what: str = "The prompt"
+) -> PromptEmbeds:
     """One text encoder's last hidden states; for SDXL's two, both's penultimate hidden states concatenated, and the
     second's pooled, projected embeddings (Podell et al., 2023, section 2.1), those of the first window. The windows of
     a long prompt are encoded by themselves, and follow one another in the context. Weights scale the difference of
     their tokens' hidden states from those of the empty prompt, as in ComfyUI.
+
+    StudioError, which names the prompts by `what`, for one that is too long.
 
     Where a token has vectors by layer, the context is by layer too (`studio.models.layerwise_context`), and the pooled
     embeddings are the layers' mean.
@@ -108,7 +116,7 @@ def encode(text_encoders: TextEncoders, prompts: Sequence[str], syntax: PromptSy
     encoded = layers if layers > 1 and _differ_by_layer(text_encoders, prompts, syntax) else 1
     contexts, pooled = [], None
     for index, (tokenizer, encoder) in enumerate(text_encoders.values(), 1):
-        parts = [_ids_and_weights((tokenizer, encoder), prompts, layer, syntax) for layer in range(encoded)]
+        parts = [_ids_and_weights((tokenizer, encoder), prompts, layer, syntax, what) for layer in range(encoded)]
         ids, weights = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         windows = ids.shape[1] // tokenizer.model_max_length
         output = encoder(_by_window(ids, windows), output_hidden_states=len(text_encoders) > 1)

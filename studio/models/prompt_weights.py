@@ -11,7 +11,7 @@ UP, DOWN = 1.1, 1 / 1.1
 """The weights of (…) and of […]."""
 _TOKEN = re.compile(r"\\[\\()\[\]]|\(|\[|:\s*([+-]?\d*\.?\d+)\s*\)|\)|\]|[^\\()\[\]:]+|:|\\")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
-_USED = re.compile(r"\([^()]*:\s*[+-]?\d*\.?\d+\s*\)|\bBREAK\b|\\[()\[\]]")
+_USED = re.compile(r"\([^()]*:\s*[+-]?\d*\.?\d+\s*\)|\(\([^()]+\)\)|\[[^\[\]]+\]|\bBREAK\b|\\[()\[\]]")
 
 
 def sections_of(prompt: str, syntax: PromptSyntax) -> list[Section]:
@@ -49,7 +49,8 @@ def sections_of(prompt: str, syntax: PromptSyntax) -> list[Section]:
 
 
 def uses_syntax(prompt: str) -> bool:
-    """Whether a prompt looks as if it were written in A1111's syntax: it has a weight, BREAK or an escape."""
+    """Whether a prompt looks as if it were written in A1111's syntax: it has a weight, ((…)), […], BREAK or an
+    escape."""
     return bool(_USED.search(prompt))
 
 

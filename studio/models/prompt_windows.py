@@ -18,11 +18,14 @@ def longest_prompt(tokenizer: Any) -> int:
     return MAX_WINDOWS * (tokenizer.model_max_length - 2)
 
 
-def windows_of(tokenizer: Any, sections: Sequence[Section], written: Callable[[str], str]) -> list[Window]:
+def windows_of(
+    tokenizer: Any, sections: Sequence[Section], written: Callable[[str], str], what: str = "The prompt"
+) -> list[Window]:
     """A prompt's windows; one empty window for an empty prompt.
 
     A window ends between words, so that no name is cut, and where a section ends; `written` gives a text as the
-    tokenizer reads it, with all pieces of a concept's token. Raises StudioError for more than MAX_WINDOWS windows.
+    tokenizer reads it, with all pieces of a concept's token. Raises StudioError, which names the prompt by `what`, for
+    more than MAX_WINDOWS windows.
     """
     room, windows = tokenizer.model_max_length - 2, list[Window]()
     for section in sections:
@@ -30,7 +33,7 @@ def windows_of(tokenizer: Any, sections: Sequence[Section], written: Callable[[s
     if len(windows) > MAX_WINDOWS:
         count = sum(map(len, windows))
         begin = "".join(text for section in sections for text, _ in section)[:60]
-        raise StudioError(f"The prompt has {count} tokens, more than {longest_prompt(tokenizer)}. Shorten it: {begin}…")
+        raise StudioError(f"{what} has {count} tokens, more than {longest_prompt(tokenizer)}. Shorten it: {begin}…")
     return windows
 
 

@@ -120,6 +120,11 @@ class Pictures(Group):
         description="Caption templates; {} stands for the token. For the class word style the default is 'a painting "
         "in the style of {}' and the like.",
     )
+    prompt_syntax: Literal["plain", "a1111"] = Field(
+        default="plain",
+        description="How captions are read: plain, or a1111: (a cat:1.3) weighs words, BREAK begins another window, "
+        "\\( is a bracket.",
+    )
     shuffle_caption: bool = Field(
         default=False, description="Shuffle the comma-separated parts of a caption at every step."
     )

@@ -8,6 +8,7 @@ from torch import nn
 
 from studio.models.base_model import Base
 from studio.models.prompt_encoding import PromptEmbeds, joined
+from studio.models.prompt_weights import PromptSyntax
 from training.data.random_token import RANDOM_TOKEN
 from training.engine.train_state import TrainState
 
@@ -19,8 +20,16 @@ class PromptCache:
     encoder is offloaded to the CPU.
     """
 
-    def __init__(self, base: Base, train_state: TrainState, adapts_text: bool, low_memory: bool):
+    def __init__(
+        self,
+        base: Base,
+        train_state: TrainState,
+        adapts_text: bool,
+        low_memory: bool,
+        syntax: PromptSyntax = "plain",
+    ):
         self._base, self._state, self._adapts_text, self._low_memory = base, train_state, adapts_text, low_memory
+        self._syntax: PromptSyntax = syntax
         self._kept: dict[str, PromptEmbeds] = {}
 
     @property
@@ -35,12 +44,12 @@ class PromptCache:
     def __call__(self, prompts: Sequence[str]) -> PromptEmbeds:
         """The prompts' embeddings, with gradients unless they are cached."""
         if not self._fixed:
-            return self._base.encode(prompts)
+            return self._base.encode(prompts, self._syntax)
         known = self._kept
         if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
             with encoders_on_device(self._base, self._low_memory), torch.no_grad():
                 # One by one, so that an embedding does not depend on the other prompts of a batch
-                known = known | {prompt: self._base.encode([prompt]) for prompt in missing}
+                known = known | {prompt: self._base.encode([prompt], self._syntax) for prompt in missing}
                 known = known | {"": known.get("") or self._base.encode([""])}
         self._kept = {
             prompt: embeds for prompt, embeds in known.items() if RANDOM_TOKEN not in prompt

@@ -27,7 +27,8 @@ class LossComputer:
         self._scheduler: Any = DDPMScheduler.from_config(task.base.pipeline.scheduler.config)
         self._cast = cast_to(task.recipe.mixed_precision, task.base)
         adapts_text = any(site.part != "unet" for site in task.sites.values())
-        self.prompt_cache = PromptCache(task.base, state, adapts_text, task.recipe.low_memory)
+        recipe = task.recipe
+        self.prompt_cache = PromptCache(task.base, state, adapts_text, recipe.low_memory, recipe.prompt_syntax)
 
     def losses(self) -> Iterator[Tensor]:
         """The next step's losses, one per batch of one shape, computed lazily; their sum is the step's mean loss."""

@@ -204,7 +204,7 @@ def _preview(task: Task, train_state: TrainState, callbacks: Callbacks, offload_
             base,
             validation_prompt_of(recipe, task.class_word).replace("{}", task.token),
             range(recipe.num_validation_images),
-            PREVIEW_SETTINGS,
+            PREVIEW_SETTINGS.model_copy(update={"prompt_syntax": recipe.prompt_syntax}),
         )
     alignment = None if callbacks.score is None else callbacks.score(pictures)
     if alignment is not None:

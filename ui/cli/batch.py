@@ -14,6 +14,7 @@ from ui.cli.options import (
     JsonOption,
     LibraryOption,
     errors,
+    notify,
     pictures_in,
     progress_bar,
     report,
@@ -54,6 +55,7 @@ def batch(
     from training.jobs.batch import outcomes, rows_of
     from training.jobs.batch_report import write_batch
     from training.jobs.manifest import read_manifest, runs_of
+    from training.jobs.training_notes import training_notes
 
     read = read_manifest(manifest)
     runs = runs_of(read, manifest.resolve().parent)
@@ -63,6 +65,8 @@ def batch(
     opened = library_at(library)
     label = hashlib.sha256(str(manifest.resolve()).encode()).hexdigest()[:16]
     _submit(opened, read, runs, label)
+    for note in training_notes(opened, [(run.name, run.recipe) for run in runs]):
+        notify(note)
     with Live(console=errors, refresh_per_second=2) as live:
         work(opened, lambda: live.update(_table(opened, runs)))
     found = outcomes(opened, runs, details=True)

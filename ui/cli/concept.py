@@ -145,7 +145,7 @@ def described(concept: "Concept") -> dict[str, Any]:
         "preview": result.preview and str(result.preview),
         "base": result.base,
         "adapter": result.adapter,
-        "rank": result.rank,
+        "rank": result.rank or None,
         "parameters": result.parameters,
         "scores": result.scores,
     }

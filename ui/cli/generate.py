@@ -167,7 +167,7 @@ def generate(
     if like is not None:
         settings = settings_like(like, {key: settings[key] for key in given_fields(context) if key in settings})
     refuse_lost(context, settings)
-    texts = prompts_from(prompts) if prompts else [prompt or settings["prompt"]]
+    texts = prompts_from(prompts) if prompts else [settings["prompt"] if prompt is None else prompt]
     image_generator = image_generator_of(library, base)
     requests = [GenerationRequest(**{**settings, "prompt": text}) for text in texts]
     requests = [request.with_defaults(image_generator.family) for request in requests]

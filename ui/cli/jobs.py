@@ -41,7 +41,10 @@ def add(
 ) -> None:
     """Queue concepts for studio worker to train."""
     recipe = recipe_from(given_options(adapter, rank, max_parameters, steps, seed), settings or [])
-    jobs = workflow_of(library, base).queue(names, recipe, column, priority)
+    workflow = workflow_of(library, base)
+    jobs = workflow.queue(names, recipe, column, priority)
+    for note in workflow.training_notes(names, recipe):
+        notify(note)
     report([described(job) for job in jobs], as_json, lambda: _show_all(jobs))
 
 

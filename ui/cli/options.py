@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from concepts.environment import BACKBONE_VARIABLE, DATABASE_VARIABLE
+from concepts.errors import StudioError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -76,15 +77,20 @@ MergeRankOption = Annotated[
 DEFAULT_LIBRARY = "~/.concept-studio"
 
 
-def writable(path: Path | None) -> Path | None:
+def writable(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
     """The callback of an output option: an output that cannot be written is refused before any work begins.
 
-    A path with a suffix is a file. Raises OSError.
+    A path with a suffix is a file. Raises OSError, and StudioError, with the option, for a folder that this user
+    cannot write to.
     """
-    from concepts.storage import check_writable
+    from concepts.storage import NotWritableError, check_writable
+    from ui.services.error_messages import sentence
 
-    if path is not None:
-        check_writable(path.parent if path.suffix else path)
+    try:
+        if path is not None:
+            check_writable(path.parent if path.suffix else path)
+    except NotWritableError as error:
+        raise StudioError(f"{sentence(error)} Give another place with {parameter.opts[0]}.") from error
     return path
 
 
@@ -132,14 +138,11 @@ def pictures_in(paths: Sequence[Path]) -> list[Path]:
     return listing.pictures
 
 
-@contextmanager
-def progress_bar() -> "Iterator[Progress]":
-    """A progress bar with the time that is left, on stderr."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress_bar() -> "AbstractContextManager[Progress]":
+    """The progress of a command, on stderr."""
+    from ui.cli.progress import progress_on
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=errors) as bar:
-        yield bar
+    return progress_on(errors)
 
 
 def workflow_of(library: str, base: str, **options: Any) -> "Workflow":

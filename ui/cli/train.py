@@ -82,7 +82,10 @@ def train(
     workflow = workflow_of(library, base, backbone=backbone)
     earlier = go_on_from or name
     start = workflow.trained(earlier) if go_on or go_on_from else None
-    trained = _trained(workflow, name, recipe_from(given, settings or [], start), start, column)
+    recipe = recipe_from(given, settings or [], start)
+    for note in workflow.training_notes([name], recipe):
+        notify(note)
+    trained = _trained(workflow, name, recipe, start, column)
     concept = workflow.library.concept(name)
     document = {**described(concept), "losses": trained.losses}
     report(document, as_json, lambda: _show_trained(concept))

@@ -42,13 +42,15 @@ def ui(
 ) -> None:
     """Start the web UI and print its address."""
     login = login_from(host, auth)
-    from ui.web.launch_environment import free_port, private_folder
+    from ui.web.launch_environment import free_port, private_folder, without_proxies
 
     port = free_port(host, port)
     private_folder()  # before Gradio is imported
     errors.print("Loading …")
     from ui.services.workflow import Workflow
-    from ui.web.server import Address, serve
+
+    with without_proxies():
+        from ui.web.server import Address, serve
 
     folder = str(Path(base).resolve()) if Path(base).exists() else base
     page = serve(Workflow(library, folder), Address(host, port, login, allowed_host, root_path), api)

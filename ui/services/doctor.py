@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -11,13 +12,13 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 from packaging.requirements import Requirement
 
 from concepts.environment import DATABASE_VARIABLE
 from concepts.storage import cache_folder, check_writable, nearest_existing, storage_path
+from studio.hub_access import PROXY_VARIABLES, proxy_value, unusable_proxies
 from training.reporting.cpu_name import cpu_name
 from ui.services.error_messages import sentence
 
@@ -27,7 +28,6 @@ LEAST_DISK, LEAST_MEMORY = 2 * 2**30, 3 * 2**30
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "safetensors", "gradio")
 EXTRAS = {"heic": "pillow_heif", "masks": "rembg", "postgresql": "psycopg", "ray": "ray"}
 """The module that each extra installs."""
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _FROM_HUB = ("HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _DOWNLOADS = "needed only for models of the Hugging Face Hub"
 State = Literal["ok", "note", "problem"]
@@ -130,9 +130,12 @@ def _folders(library: str) -> Iterator[Finding]:
 
 def _variables(environment: Mapping[str, str]) -> Iterator[Finding]:
     """Proxies, and what decides where models and the database are; without passwords."""
-    for name in _PROXIES:
-        value = environment.get(name) or environment.get(name.upper())
-        if value:
+    faults = unusable_proxies(environment)
+    for name in PROXY_VARIABLES:
+        if fault := faults.get(name):
+            value = _without_password(proxy_value(environment, name))
+            yield Finding(name, value, "problem", f"{name} {fault} The proxy is {_DOWNLOADS}.")
+        elif value := proxy_value(environment, name):
             yield Finding(name, _without_password(value), "note", f"The proxy is {_DOWNLOADS}.")
     for name in _FROM_HUB:
         if value := environment.get(name):
@@ -166,11 +169,8 @@ def _size(count: int) -> str:
 def _short(path: Path) -> str:
     """A path with ~ for the home folder, whose name need not be told."""
     home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+    return re.sub(r"(?<=//)[^/]*@|^[^/]*@(?=[^/]*$)", "***@", url)

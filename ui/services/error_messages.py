@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic_core import ValidationError
 
 from concepts.errors import StudioError, shown
-from concepts.storage import TEMPORARY
+from concepts.storage import TEMPORARY, NotWritableError
 
 USER_ERRORS = (StudioError, ValidationError, OSError)
 """What the verbs raise for bad input, for options that cannot be, and for a machine that fails."""
@@ -20,8 +20,8 @@ _OF_SYSTEM = {
     errno.ENOSPC: "No room is left on the disk of {place}. Free some, or choose another folder.",
     errno.EDQUOT: "The quota of the disk of {place} is used up. Free some room, or choose another folder.",
     errno.EROFS: "{place} is on a read-only disk. Choose another folder.",
-    errno.EACCES: "{place} may not be opened by this user. Change its permissions, or choose another.",
-    errno.EPERM: "{place} may not be opened by this user. Change its permissions, or choose another.",
+    errno.EACCES: "{place} may not be read or written by this user. Change its permissions, or choose another.",
+    errno.EPERM: "{place} may not be read or written by this user. Change its permissions, or choose another.",
     errno.ENOENT: "{place} does not exist. Check the path.",
     errno.ENOTDIR: "{place} is, or is below, a file where a folder is needed. Choose another path.",
     errno.EEXIST: "{place} exists already, as a file. Choose another path.",
@@ -30,6 +30,7 @@ _OF_SYSTEM = {
     errno.EMFILE: "Too many files are open. Close other programs, or raise the limit (ulimit -n).",
     errno.EIO: "The disk of {place} fails (input/output error). Check the disk.",
 }
+_NOT_WRITABLE = "The folder {place} cannot be written by this user. Change its permissions, or choose another folder."
 
 
 def sentence(error: Exception) -> str:
@@ -57,7 +58,7 @@ def _said(error: Exception) -> str:
 
 def _of_system(error: OSError) -> str:
     """An error of the operating system, with what to do; a temporary file is told by its folder."""
-    message = _OF_SYSTEM.get(error.errno or 0)
+    message = _NOT_WRITABLE if isinstance(error, NotWritableError) else _OF_SYSTEM.get(error.errno or 0)
     if message is None:
         return str(error)
     path = Path(str(error.filename)) if error.filename is not None else None

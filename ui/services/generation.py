@@ -7,10 +7,9 @@ from threading import Lock
 
 from PIL import Image
 
-from concepts import UnavailableError
 from concepts.errors import StudioError
-from concepts.storage import StoragePath, read_file, storage_path
-from studio.adapters.concept_file import TrainedConcept, from_bytes
+from concepts.storage import StoragePath
+from studio.adapters.concept_file import TrainedConcept
 from studio.adapters.from_library import read_concept
 from studio.composition import sharing_notes
 from studio.composition.loaded_concept import LoadedConcept, load_concept
@@ -21,13 +20,21 @@ from studio.models.families import Family
 from studio.models.family_detection import family_of_source
 from studio.models.generation_request import GenerationRequest
 from studio.models.img2img.init_image import InitImage, placed
-from studio.models.prompt_weights import uses_syntax
+from studio.models.prompt_names import read_names
 from studio.models.regions.region import AnyRegion
 from studio.models.token_embeddings import token_of
 from studio.serving.serving import Request, Serving
 from ui.services.control import control_applied
 from ui.services.init_image import init_image_of
-from ui.services.named_concepts import NAMED, known_strengths, names_written
+from ui.services.named_concepts import (
+    NAMED,
+    is_concept_file,
+    known_strengths,
+    names_written,
+    prompt_notes,
+    read_concept_file,
+    refuse_other_paths,
+)
 from ui.services.open_library import library_at
 from ui.services.regions import OnMasks, as_pictures, regions_of
 
@@ -35,10 +42,6 @@ UNMERGED = "unmerged"
 """In place of a merge method: concepts act on their own as an image is sampled, one with a region inside it alone."""
 Sampler = Callable[[Sequence[int], Callable[[], None]], list[Image.Image]]
 """From seeds, and what is to be called after every denoising step of a batch, to one image a seed."""
-LITERAL = (
-    "The prompt has weights, BREAK or escapes as in A1111, which are read as they stand. Use --prompt-syntax a1111, on "
-    "the page the prompt syntax a1111, to apply them."
-)
 _KEPT = 16
 
 
@@ -74,9 +77,10 @@ class ImageGenerator:
         return MergeCache(self.base)
 
     def trained(self, name: str) -> TrainedConcept:
-        """A concept as training left it: by its name, or from a file that `merge` wrote."""
-        if name.endswith(".safetensors"):
-            return _read_file(name)
+        """A concept as training left it: by its name, or from a file, as `read_concept_file` reads it."""
+        if is_concept_file(name):
+            return read_concept_file(name)
+        refuse_other_paths(name)
         concept = self.library.concept(name)
         # A result's file never changes: another result is another file
         key = (concept.result and concept.result.path, concept.name)
@@ -165,16 +169,18 @@ class ImageGenerator:
         ):
             for note in () if request.method == UNMERGED else sharing_notes(concepts):
                 on_note(note)
-            if request.prompt_syntax == "plain" and uses_syntax(f"{request.prompt} {request.negative_prompt}"):
-                on_note(LITERAL)
+            for note in prompt_notes(request):
+                on_note(note)
             yield sample
 
     def _concepts_of(self, request: GenerationRequest) -> dict[str, LoadedConcept]:
         """Every concept that takes part, built on the base: files by their path, others by their name."""
-        files = {name: self.loaded(name) for name in request.concepts if name.endswith(".safetensors")}
+        files = {name: self.loaded(name) for name in request.concepts if is_concept_file(name)}
         held = {token.lower() for concept in files.values() for token in concept.tokens}
-        others = (name for name in request.concepts if name not in files)
-        asked = [*NAMED.findall(request.prompt), *others, *request.regions]
+        others = [name for name in request.concepts if name not in files]
+        for name in others:
+            refuse_other_paths(name)
+        asked = [*names_written(f"{request.prompt} {request.negative_prompt}"), *others, *request.regions]
         names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name).lower() not in held)
         return {**files, **{name: self.loaded(name) for name in names}}
 
@@ -220,22 +226,8 @@ class ImageGenerator:
             )  # fmt: skip
 
     def plain(self, prompt: str) -> str:
-        """The prompt with every concept's class word in its place, as the scorer can read it."""
-        return NAMED.sub(lambda match: f"a {self.library.concept(match[1]).class_word}", prompt)
-
-
-def _read_file(name: str) -> TrainedConcept:
-    try:
-        data = read_file(storage_path(name))
-    except UnavailableError as error:
-        raise StudioError(f"{name} cannot be read. Give a file that studio merge wrote.") from error
-    try:
-        return from_bytes(data, name)
-    except StudioError as error:
-        from studio.formats.other_families import kind_of  # here, since generating otherwise needs no formats
-
-        if kind := kind_of(data):
-            raise StudioError(
-                f"{name} is {kind} of another tool. Add it to the library first: studio import."
-            ) from error
-        raise
+        """The prompt with every concept's class word in its place, as the scorer can read it; names are read as in
+        `GenerationRequest`.
+        """
+        read, _ = read_names(prompt)
+        return NAMED.sub(lambda match: f"a {self.library.concept(match[1]).class_word}", read)

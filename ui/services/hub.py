@@ -14,6 +14,7 @@ from concepts.names import check_words
 from studio.adapters.concept_file import TrainedConcept, from_bytes, to_bytes
 from studio.composition.loaded_concept import load_concept
 from studio.formats.exporting import export
+from studio.hub_access import hub_access
 from studio.models.generation_request import GenerationRequest
 from studio.models.token_embeddings import token_of
 from ui.services.image_files import grid, png_bytes
@@ -29,6 +30,7 @@ PICTURES = "pictures.png"
 _IMAGES = 4
 
 
+@hub_access()
 def push(
     workflow: Workflow,
     name: str,
@@ -75,6 +77,7 @@ def _fill(
     (folder / "README.md").write_text(card)
 
 
+@hub_access()
 def pull(workflow: Workflow, repository: str, name: str | None = None, endpoint: str | None = None) -> Concept:
     """Downloads a concept that `push` uploaded into the library, under another name if one is given.
 

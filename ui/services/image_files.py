@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from concepts.errors import StudioError
+from concepts.storage import NotWritableError, nearest_existing
 from training.reporting.image_grid import grid as grid
 from training.reporting.image_grid import labelled_grid as labelled_grid
 from training.reporting.image_grid import png_bytes as png_bytes
@@ -46,7 +47,10 @@ class OutputFolder:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 return save_new(self._folder, stem, data)
             except OSError as error:
-                self._error = OSError(error.errno, error.strerror, str(self._folder))
+                if error.errno in NotWritableError.CODES:
+                    self._error = NotWritableError(error.errno, error.strerror, str(nearest_existing(self._folder)))
+                else:
+                    self._error = OSError(error.errno, error.strerror, str(self._folder))
         self._spare.mkdir(parents=True, exist_ok=True)
         self._spared.append(save_new(self._spare, stem, data))
         return self._spared[-1]

@@ -77,7 +77,8 @@ def import_file(
 ) -> tuple[Concept, list[str]]:
     """Adds another tool's file to the library as a concept, without pictures; also what a person should know of it.
 
-    <NAME> then means the token in `tokens`, a textual inversion, by default the one beside the file or bundled with it;
+    A textual inversion becomes a concept of that method, whose token has the file's vectors. For all other files
+    <NAME> means the token in `tokens`, a textual inversion, by default the one beside the file or bundled with it;
     without one, the words of `trigger`, of the file's own trigger phrase, or the class word. Nothing is kept when
     anything is wrong.
     """
@@ -98,6 +99,12 @@ def _vectors(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """What the concept's name stands for, by text encoder, and notes."""
     beside = source.with_name(f"{source.name.removesuffix('.safetensors')}.tokens.safetensors")
+    if file.is_embedding:
+        if tokens is not None or trigger is not None:
+            raise StudioError(
+                f"{source.name} is a textual inversion, which is the token itself. Leave --tokens and --trigger out."
+            )
+        return _bundled(base, file, source)
     inversion = tokens or (beside if trigger is None and beside.exists() else None)
     unused = [f"The embedding {name} that is bundled with the file is not used." for name in file.embeddings]
     if inversion is not None:
@@ -110,6 +117,11 @@ def _vectors(
             f"{source.name} bundles the embeddings {', '.join(file.embeddings)}, and a concept has one token. Give its "
             "words with --trigger, or one embedding with --tokens."
         )
+    return _bundled(base, file, source)
+
+
+def _bundled(base: Base, file: ImportedFile, source: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The vectors of the only embedding in a file."""
     ((name, tensors),) = file.embeddings.items()
     bundled = token_vectors(f"{name} in {source.name}", tensors, base.text_encoders)
     return bundled.vectors, list(bundled.notes)

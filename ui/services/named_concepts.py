@@ -1,12 +1,18 @@
-"""The concepts that a prompt and its strengths name."""
+"""The concepts that a prompt and its strengths name, and those that are given by a file instead of a name."""
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
+from concepts import UnavailableError
 from concepts.errors import StudioError
-from studio.adapters.concept_file import TrainedConcept
+from concepts.patterns import NAME
+from concepts.storage import read_file, storage_path
+from studio.adapters.concept_file import TrainedConcept, from_bytes
 from studio.models.base_model import Base
+from studio.models.generation_request import GenerationRequest
 from studio.models.layer_strengths import Strength, check_strength
+from studio.models.prompt_notes import notes_of
 from studio.models.token_embeddings import token_of
 
 NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
@@ -16,6 +22,17 @@ NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
 def names_written(prompt: str) -> list[str]:
     """The names in a prompt, <NAME>, each once, whether there are such concepts or not."""
     return list(dict.fromkeys(NAMED.findall(prompt)))
+
+
+def prompt_notes(request: GenerationRequest) -> list[str]:
+    """What of a request's prompts is read as it stands, although it looks like more."""
+    option = "--prompt-syntax a1111, on the page the prompt syntax a1111"
+    texts = {"The prompt": request.prompt, "The negative prompt": request.negative_prompt}
+    return [
+        note
+        for what, text in texts.items()
+        for note in notes_of(text, request.prompt_syntax, names_written(text), what, "has", option)
+    ]
 
 
 def alone(prompt: str, name: str) -> str:
@@ -44,3 +61,42 @@ def known_strengths(
             )
         check_strength(base.parts, strength)
     return {keys[name.lower()]: value for name, value in (strengths or {}).items()}
+
+
+def is_concept_file(name: str) -> bool:
+    """Whether this is the path of a concept's file rather than a name."""
+    return name.lower().endswith(".safetensors")
+
+
+def read_concept_file(name: str) -> TrainedConcept:
+    """A concept's file. Raises StudioError, with what the file is instead, where it is none."""
+    try:
+        data = read_file(storage_path(name))
+    except UnavailableError as error:
+        raise StudioError(
+            f"{name} cannot be read. Check the path: a concept's file is a result in the library,"
+            " or what studio merge wrote."
+        ) from error
+    try:
+        return from_bytes(data, name)
+    except StudioError as error:
+        from studio.formats.other_families import not_a_concept  # here, since generating otherwise needs no formats
+
+        if said := not_a_concept(name, data):
+            raise StudioError(said) from error
+        raise
+
+
+def refuse_other_paths(name: str) -> None:
+    """Raises StudioError for a folder, and for a file of another kind than a concept's, where a concept is needed."""
+    path = Path(name)
+    if NAME.fullmatch(name) or not path.exists():
+        return
+    if path.is_dir():
+        raise StudioError(
+            f"{name} is a folder, not a concept. If PEFT wrote it, add it to the library first: studio import {name} "
+            "--name NAME."
+        )
+    raise StudioError(
+        f"{name} is not a .safetensors file. Give the name of a concept of the library, or a concept's file."
+    )

@@ -34,6 +34,7 @@ from training.jobs.library_training import (
 )
 from training.jobs.library_training import summary as summary
 from training.jobs.train_with_columns import cost, train
+from training.jobs.training_notes import training_notes
 from training.jobs.variants import Training, add_variant, refuse_other_pictures
 from ui.services.generation import ImageGenerator
 from ui.services.named_concepts import known_strengths
@@ -71,6 +72,10 @@ class Workflow(ImageGenerator):
         return train(
             self.library, self.base, name, recipe, lambda: self.scorer, on_progress, start, column, stop
         )  # fmt: skip
+
+    def training_notes(self, names: Sequence[str], recipe: Recipe) -> list[str]:
+        """What a person should know before these concepts are trained; each is told once."""
+        return training_notes(self.library, [(name, recipe) for name in names])
 
     def cost(self, recipe: Recipe) -> Cost:
         """What a recipe trains on this base, and the size of its file. Raises StudioError for what does not fit."""

@@ -13,6 +13,7 @@ from gradio.utils import get_upload_folder
 from concepts import Concept, Job, LibraryError, read_picture
 from concepts.errors import StudioError
 from concepts.images.near_duplicates import inspect_pictures
+from concepts.patterns import NAME
 from studio.models.generation_request import AUTO, GenerationRequest
 from training.config.recipe import Recipe
 from ui.services.control import refuse_local_models
@@ -147,7 +148,7 @@ def _uploaded(files: Sequence[Any]) -> list[Path]:
 
 def _requested(prompt: str, settings: dict[str, Any]) -> GenerationRequest:
     """The request. Raises StudioError where it names files of this machine that were not uploaded."""
-    if any(str(name).endswith(".safetensors") for name in settings.get("concepts") or ()):
+    if any(not NAME.fullmatch(str(name)) for name in settings.get("concepts") or ()):
         raise StudioError("The API accepts names of concepts in the library, not files.")
     control = [dict(each) for each in settings.get("control") or ()]
     images = _uploaded([each.get("image") for each in control])

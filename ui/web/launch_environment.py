@@ -6,10 +6,13 @@ import os
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from concepts.errors import StudioError
+from studio.hub_access import PROXY_VARIABLES
 from ui.web.request_filter import LOOPBACK
 
 FIRST_PORT, LAST_PORT = 7860, 7959
@@ -35,6 +38,20 @@ def private_folder() -> Path:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     tempfile.tempdir = str(folder)
     return folder
+
+
+@contextmanager
+def without_proxies() -> Iterator[None]:
+    """While open, the environment names no proxies: importing and starting Gradio makes clients for all of them, also
+    for those that cannot be used, and asks this machine alone.
+    """
+    kept = {name: value for name, value in os.environ.items() if name.lower() in PROXY_VARIABLES}
+    for name in kept:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def bypass_proxies(host: str) -> None:

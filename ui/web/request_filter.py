@@ -65,22 +65,27 @@ class RequestFilter:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._any_host and _name_of(f"//{host}") not in {*LOOPBACK, *self._allowed}:
-            return self._unknown("Requests for other hosts", f"//{host}", 400)
+            name = _name_of(f"//{host}")
+            advice = (
+                f"start studio ui with --allowed-host {name or 'NAME'}; where visitors open it elsewhere, also with "
+                "--root-path and the whole address"
+            )
+            return self._unknown("Requests for other hosts", name or f"//{host}", advice, 400)
         if origin and origin.partition("//")[2] != host and _name_of(origin) not in self._allowed:
-            return self._unknown("Requests from other sites", origin, 403)
+            advice = (
+                f"start studio ui with --root-path {_site_of(origin) or 'URL'}, the address at which visitors open it, "
+                "with its path if it has one"
+            )
+            return self._unknown("Requests from other sites", _name_of(origin) or origin, advice, 403)
         if not _OPEN.fullmatch(scope["path"]):
             return PlainTextResponse("There is nothing here.", 404)
         if scope["method"] == "POST" and scope["path"].startswith("/login") and self._too_often(scope):
             return PlainTextResponse("Wait a minute, then log in again.", 429)
         return None
 
-    def _unknown(self, what: str, address: str, status: int) -> PlainTextResponse:
+    def _unknown(self, what: str, name: str, advice: str, status: int) -> PlainTextResponse:
         """The refusal, which is also logged once a name: a browser shows none of it."""
-        name = _name_of(address)
-        reason = (
-            f"{what} are refused, such as {name or address}. If a proxy serves the page there, start studio ui with "
-            f"--allowed-host {name or 'NAME'}."
-        )
+        reason = f"{what} are refused, such as {name}. If a proxy serves the page there, {advice}."
         if name not in self._told and len(self._told) < _TOLD:
             self._told.add(name)
             _log.warning("%s", reason)
@@ -99,6 +104,18 @@ def _name_of(address: str) -> str:
         return urlsplit(address).hostname or ""
     except ValueError:
         return ""
+
+
+def _site_of(origin: str) -> str:
+    """A page's origin in lower case, https://studio.example; empty where it is none."""
+    name = _name_of(origin)
+    try:
+        parts = urlsplit(origin)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return ""
+    host = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{host}{port}" if name and parts.scheme in ("http", "https") else ""
 
 
 async def _body(receive: Receive) -> bytes:

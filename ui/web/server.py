@@ -12,7 +12,7 @@ from ui.services.gallery import FOLDER, adopt_former
 from ui.services.workflow import Workflow
 from ui.web.api import open_api
 from ui.web.assets import asset
-from ui.web.launch_environment import bypass_proxies, free_port, private_folder
+from ui.web.launch_environment import bypass_proxies, free_port, private_folder, without_proxies
 from ui.web.remembering import remember, remember_tab
 from ui.web.request_filter import filter_requests
 from ui.web.tabs.compare import compare_tab
@@ -90,11 +90,12 @@ def serve(workflow: Workflow, address: Address, api: bool = False) -> gr.Blocks:
     outside = urlsplit(address.root_path).hostname
     filters = filter_requests(address.host, [*address.allowed_hosts, *([outside] if outside else [])])
     options: dict[str, Any] = {"app_kwargs": {"middleware": filters, "docs_url": None, "redoc_url": None}}
-    page.launch(
-        server_name=address.host, server_port=free_port(address.host, address.port), auth=address.login,
-        root_path=address.root_path, prevent_thread_lock=True, quiet=True, share=False,
-        inbrowser=False, show_error=False, footer_links=[], run_history=False, enable_monitoring=False,
-        max_file_size=MOST_UPLOAD, allowed_paths=[str(root / FOLDER)], ssr_mode=False, mcp_server=False, pwa=False,
-        theme=theme(), css=asset("page.css"), state_session_capacity=200, **options,
-    )  # fmt: skip
+    with without_proxies():
+        page.launch(
+            server_name=address.host, server_port=free_port(address.host, address.port), auth=address.login,
+            root_path=address.root_path, prevent_thread_lock=True, quiet=True, share=False,
+            inbrowser=False, show_error=False, footer_links=[], run_history=False, enable_monitoring=False,
+            max_file_size=MOST_UPLOAD, allowed_paths=[str(root / FOLDER)], ssr_mode=False, mcp_server=False, pwa=False,
+            theme=theme(), css=asset("page.css"), state_session_capacity=200, **options,
+        )  # fmt: skip
     return page

@@ -17,8 +17,10 @@ _BEGINNINGS = {
     "itself",
     b"<": "is a web page, not weights. Download the file itself",
     b"GGUF": "is a GGUF file, which is not supported. Give the model as safetensors",
-    b"PK\x03\x04": f"is a pickled checkpoint under another name, which {_RUNS_CODE}",
-    b"\x80\x02": f"is a pickled checkpoint under another name, which {_RUNS_CODE}",
+    **dict.fromkeys(
+        (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(dp0", b"(lp0"),
+        f"is a pickle file, which {_RUNS_CODE}",
+    ),
 }
 
 
@@ -37,7 +39,7 @@ def read_header(path: Path) -> Header:
     try:
         with path.open("rb") as file:
             start = file.read(64)
-        if said := next((said for mark, said in _BEGINNINGS.items() if start.startswith(mark)), None):
+        if said := other_format(start):
             raise StudioError(f"{path.name} {said}.")
         if missing := _missing_bytes(path, start):
             raise StudioError(f"{path.name} is truncated: the last {missing:,} bytes are missing. Download it again.")
@@ -48,6 +50,16 @@ def read_header(path: Path) -> Header:
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise StudioError(f"{path.name} is truncated, or not a safetensors file. Get another copy.") from error
+
+
+def other_format(start: bytes) -> str | None:
+    """What a file is that begins with these bytes, and what to do, as in "is a web page, …"; None for safetensors, and
+    for what is not known. A safetensors header's length may begin as a pickle does.
+    """
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start[8:9] == b"{":
+        return None
+    return next((said for mark, said in _BEGINNINGS.items() if text.startswith(mark)), None)
 
 
 def _missing_bytes(path: Path, start: bytes) -> int:

@@ -18,7 +18,7 @@ _FORMULATIONS = ((r"^edm_(mean|std)$|^edm_vpred\.", "was trained in the EDM form
 _OTHERS = (
     *_FORMULATIONS,
     (r"lora_(up|down|A|B|unet|te)|hada_w1|lokr_w1|oft_(diag|blocks)",
-     "is a LoRA, not a base. Add it with studio import."),
+     "is a LoRA, not a base. Add it with studio import FILE --name NAME."),
     (r"(^|\.)double_blocks\.", "is a FLUX model, which is not supported."),
     (r"(^|\.)joint_blocks\.", "is a Stable Diffusion 3 model, which is not supported."),
     (r"(^|\.)double_layers\.", "is an AuraFlow model, which is not supported."),
@@ -32,7 +32,8 @@ _OTHERS = (
      "is a ControlNet, not a base. Give it with --control-model."),
     (r"^(down_blocks|up_blocks|mid_block|text_model)\.|^(encoder|decoder)\.(down_blocks|up_blocks|mid_block)\.",
      "is one part of a diffusers folder. Give the whole folder."),
-    (r"^(emb_params|string_to_param|clip_[lg])", "is an embedding, not a base. Add it with studio import."),
+    (r"^(emb_params|string_to_param|clip_[lg])",
+     "is an embedding, not a base. Add it with studio import FILE --name NAME."),
 )  # fmt: skip
 """Patterns of keys of files that are no base, with what they are."""
 

@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("1.jfif", "2.JPE", "3.avif", "4.heic", "5.tiff", "6-mask.jpg", "5-mask.png", "7.jpg"):
         (folder / name).touch()
     for name in ("1.txt", "2.caption", "3.avif.txt", "5.TXT", "8.txt", "Thumbs.db", ".DS_Store", "._7.jpg", "7.mp4"):
-        (folder / name).touch()
+        (folder / name).write_text("a dog")
     (folder / "9.png").symlink_to(tmp_path / "missing.png")
     return folder
 
@@ -59,7 +59,10 @@ def test_what_a_folder_holds_and_is_not_taken_is_told_with_the_reason(folder: Pa
         (folder / f"{number}.zip").touch()
     note = list_pictures([folder]).note()
     assert note
-    assert note.endswith(", and 7 more.")
+    assert note.endswith(
+        ", and 7 more (no picture by its ending, a caption without a picture of its name, "
+        "a link to a missing file, a folder)."
+    )
     assert list_pictures([folder / "1.jfif"]).note() is None
 
 
@@ -112,3 +115,27 @@ def test_an_empty_mask_and_a_picture_without_anything_to_see_are_refused(tmp_pat
         import_picture(tmp_path / "2.png", "2.png")
     Image.new("L", (64, 64), 255).save(tmp_path / "2-mask.png")
     assert import_picture(tmp_path / "2.png", "2.png").mask is not None
+
+
+def test_captions_that_are_not_used_are_told(tmp_path: Path):
+    for name in ("1.png", "2.png", "3.png"):
+        (tmp_path / name).touch()
+    for name, text in {"1.txt": "a dog", "1.caption": "a cat", "2.txt": " \n"}.items():
+        (tmp_path / name).write_text(text)
+    listing = list_pictures([tmp_path])
+    assert {file.name: reason for file, reason in listing.skipped.items()} == {
+        "1.caption": "1.txt is the caption", "2.txt": "an empty caption",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "end"), [(10, "9.zip (no picture by its ending)."), (11, "9.zip (no picture by its ending)."),
+                       (12, ", and 2 more (no picture by its ending).")],
+)  # fmt: skip
+def test_a_note_tells_the_reasons_of_all(tmp_path: Path, count: int, end: str):
+    (tmp_path / "1.png").touch()
+    for number in range(count):
+        (tmp_path / f"{number}.zip").touch()
+    note = list_pictures([tmp_path]).note()
+    assert note
+    assert note.endswith(end)

@@ -114,7 +114,7 @@ VALUES = {
     ),
     "two types": (tensors({**kohya(QUERY), f"{FLAT}.diff": random(32, 32)}), "tensors of two adapter types"),
     "a whole weight": (tensors({f"{FLAT}.weight": random(32, 32)}), "has a whole weight"),
-    "oft_diag": (tensors({f"{FLAT}.oft_diag": random(4, 8, 8)}), "are no rotations"),
+    "oft_diag": (tensors({f"{FLAT}.oft_diag": random(4, 8, 8)}), f"the oft_diag of {FLAT} is no rotation"),
     "OFT of other dimensions": (tensors({f"{FLAT}.oft_R.weight": random(4, 28, 1, 1)}), "inconsistent shapes"),
     "too large": (with_value(1e20, "lora_up.weight"), "not finite, or too large for a weight"),
     "OFT of another size": (tensors({f"{FLAT}.oft_blocks": random(4, 7, 7)}), "does not fit this base"),

@@ -80,16 +80,20 @@ FAMILIES = {
 KINDS = {
     "empty": (data(b""), "truncated, or not a safetensors file"),
     "truncated": (truncated, "truncated, or not a safetensors file"),
-    "a web page": (data(b"<!DOCTYPE html><html><body>Please sign in</body></html>\n"), "not a safetensors file"),
+    "a web page": (data(b"<!DOCTYPE html><html><body>Please sign in</body></html>\n"), "is a web page, not weights"),
     "a pickle": (data(b"PK\x03\x04" + bytes(80)), "is a pickle file"),
     "a pickle of protocol 0": (data(b"(dp0\nVa\np1\nI1\ns."), "is a pickle file"),
     "no tensors": (tensors({}), "has no adapted layers"),
-    "an embedding": (tensors({"emb_params": random(2, 32)}), "is a textual inversion.*--tokens"),
-    "an embedding of two encoders": (
-        tensors({"clip_l": random(2, 32), "clip_g": random(2, 48)}),
-        "is a textual inversion",
+    "a UNet": (
+        tensors({"conv_in.weight": random(4, 4), "down_blocks.0.x.weight": random(4, 4)}),
+        "is a UNet, a part of a base. Give the base's folder with --base",
     ),
-    "tokens": (tensors({"<s0>": random(32), "<s1>": random(32)}), "is a textual inversion"),
+    "an autoencoder": (tensors({"encoder.conv_in.bias": random(4)}), "is an autoencoder .VAE., a part of a base"),
+    "a text encoder": (tensors({"text_model.embeddings.x.weight": random(4, 4)}), "is a text encoder, a part of a ba"),
+    "a ControlNet": (
+        tensors({"controlnet_down_blocks.0.bias": random(4), "down_blocks.0.x.weight": random(4)}),
+        "is a ControlNet, a part of a base",
+    ),
     "a checkpoint": (layer("model.diffusion_model.input_blocks.0.0.weight"), "is a checkpoint.*--base"),
     "PEFT with a pickle": (beside_a_pickle, "its adapter_model.bin is a pickle"),
     "PEFT's whole weights": (

@@ -55,7 +55,7 @@ def test_a_pickle(base: Base, tmp_path: Path, name: str):
 def test_a_header_whose_length_begins_as_a_pickle(base: Base, files: dict[str, Path]):
     content = files["kohya"].read_bytes()
     header = int.from_bytes(content[:8], "little")
-    for start in (0x480, 0x580):  # "\x80\x04" and "\x80\x05"
+    for start in (0x280, 0x480, 0x580):  # "\x80\x02", "\x80\x04" and "\x80\x05"
         length = start + 0x10000 * (1 + header // 0x10000)
         padded = length.to_bytes(8, "little") + content[8 : 8 + header].ljust(length) + content[8 + header :]
         files["kohya"].write_bytes(padded)

@@ -31,6 +31,7 @@ BY_RATES = "unset means the adapter's rate, or the token's, for the base's famil
 OFF = "off, as in diffusers and sd-scripts"
 INDEPENDENT = {
     "seed": "any number will do",
+    "prompt_syntax": "of the user",
     "prior_seed": "any number will do",
     "threads": "of the machine",
     "mixed_precision": "auto: bfloat16 where the device has it, which diffusers' examples set by hand",

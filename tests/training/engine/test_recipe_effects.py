@@ -296,3 +296,16 @@ def test_pictures_of_several_aspect_ratios_are_trained_together(base: Base, cach
     training = train_concept(base, "rex", "dog", pictures, recipe, cache=cache)
     assert len(training.losses) == 3
     assert all(math.isfinite(loss) for loss in training.losses)
+
+
+def test_weights_in_captions_are_applied_where_the_recipe_says_so(base: Base, cache: Path):
+    def trained(caption: str, **options: Any) -> torch.Tensor:
+        picture = Example(Image.new("RGB", (20, 20), "navy"), caption)
+        recipe = Recipe(rank=4, steps=2, batch_size=4, num_class_images=4, mixed_precision="float32", **options)
+        return numbers(train_concept(base, "rex", "dog", [picture], recipe, cache=cache).concept)
+
+    plain, weighed = "a <rex> here", "a <rex> (here:1.5)"
+    assert torch.equal(trained(plain), trained(plain, prompt_syntax="a1111"))
+    assert not torch.equal(trained(plain, prompt_syntax="a1111"), trained(weighed, prompt_syntax="a1111"))
+    assert torch.equal(trained(plain), trained("a <rex> (here:1)", prompt_syntax="a1111"))
+    assert not torch.equal(trained(weighed), trained(weighed, prompt_syntax="a1111"))

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from concepts import Library
 
@@ -131,6 +133,31 @@ def test_a_picture_that_cannot_be_generated_is_refused(refused, tmp_path, argume
     out = tmp_path / "out"
     assert said in refused("generate", "a <rex>", "-o", out, *arguments)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("peft", None, "is a folder, not a concept. If PEFT wrote it, add it to the library first: studio import"),
+        ("page.safetensors", b"\n<!DOCTYPE html><html>", "is a web page, not weights"),
+        ("pickle.safetensors", b"PK\x03\x04" + bytes(80), "is a pickle file, which can run any code"),
+        ("unet.safetensors", save({"down_blocks.0.x.weight": torch.ones(1)}), "is a UNet, a part of a base, not a co"),
+        ("all.safetensors", save({"model.diffusion_model.x": torch.ones(1)}), "is a checkpoint, not the file of a co"),
+        ("rex.SAFETENSORS", save({"x.lora_up.weight": torch.ones(1)}), "is a LoRA of another tool"),
+        ("rex.pt", b"PK\x03\x04", "is not a .safetensors file. Give the name of a concept"),
+        ("nowhere.safetensors", None, "cannot be read. Check the path: a concept's file is a result in the library"),
+    ],
+)
+def test_a_path_that_is_no_concepts_file_is_told_as_what_it_is(
+    refused, tmp_path, name: str, content: bytes | None, said: str
+):
+    place = tmp_path / name
+    if content is not None:
+        place.write_bytes(content)
+    elif not place.suffix:
+        place.mkdir()
+    assert said in refused("generate", "a dog", "--concept", place, "-o", tmp_path / "out")
+    assert said in refused("train", "idle", "--continue-from", place)
 
 
 @pytest.mark.parametrize(

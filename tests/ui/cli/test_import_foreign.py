@@ -87,11 +87,12 @@ def test_a_file_given_for_another(studio: Callable, library: Library, options: l
     (tmp_path / "token").mkdir()
     token = write(tmp_path / "token", {"emb_params": VECTORS})
     for arguments, said in (
-        (["import", token, "--name", "a"], "is a textual inversion"),
+        (["import", token, "--name", "a", "--tokens", token], "is a textual inversion, which is the token itself"),
+        (["import", token, "--name", "a", "--trigger", "sks"], "Leave --tokens and --trigger out"),
         (["import", lora, "--name", "a", "--tokens", lora], "is a LoRA, not a textual inversion"),
         (
             ["generate", "a dog", "--concept", lora],
-            "is a LoRA of another tool. Add it to the library first",
+            f"is a LoRA of another tool. Add it to the library first: studio import {lora} --name NAME.",
         ),
         (["generate", "a dog", "--concept", token], "is a textual inversion of another tool"),
         (["merge", lora, "rex", "-o", tmp_path / "both.safetensors"], "is a LoRA of another tool"),
@@ -118,3 +119,26 @@ def test_control_characters_of_the_metadata_stay_out(
     kept = concept_of(library, "a").metadata["imported"]
     assert kept["ss_output_name"] == "été  [31mred"
     assert kept["modelspec.trigger_phrase"] == ""
+
+
+@pytest.mark.parametrize("key", [*KEYS, "<dragon>", "dragon"])
+def test_a_textual_inversion_alone_is_a_concept(
+    studio: Callable, library: Library, options: list[str], tmp_path: Path, key: str
+):
+    file = write(tmp_path, {key: VECTORS})
+    write(tmp_path, {key: VECTORS + 1}).rename(tmp_path / "rex.tokens.safetensors")
+    file = write(tmp_path, {key: VECTORS})
+    done = studio("import", file, "--name", "dragon", *options)
+    assert (done.status, done.err) == (0, "")
+    assert torch.equal(token_of(library, "dragon"), VECTORS)
+    assert concept_of(library, "dragon").adapter == "textual_inversion"
+    quick = ["--num-images", "1", "--num-inference-steps", "1", "-o", tmp_path / "out"]
+    assert studio("generate", "a <dragon> and <rex>", *quick, *options).status == 0
+    assert studio("export", "dragon", "-o", tmp_path / "again.safetensors", *options).status == 0
+    assert studio("import", tmp_path / "again.safetensors", "--name", "again", *options).status == 0
+    assert torch.equal(token_of(library, "again"), VECTORS)
+
+
+def test_several_tokens_in_a_file_are_refused(studio: Callable, options: list[str], tmp_path: Path):
+    done = studio("import", write(tmp_path, {"<s0>": VECTORS, "<s1>": VECTORS}), "--name", "a", *options)
+    assert (done.status, "has 2 tensors. Give a textual inversion file with one token" in done.err) == (2, True)

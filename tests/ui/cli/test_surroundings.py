@@ -119,9 +119,63 @@ def test_a_picture_like_another(studio, library: Library, tiny_folder, tmp_path)
 
 @pytest.mark.parametrize(
     ("number", "name", "expected"),
-    [(errno.EACCES, "/a/b.png", "/a/b.png may not be opened"), (errno.ENOSPC, None, "the files that are written"),
+    [(errno.EACCES, "/a/b.png", "/a/b.png may not be read"), (errno.ENOSPC, None, "the files that are written"),
      (errno.EROFS, "/a/.5a5c.tmp", "/a is on a read-only disk"), (errno.ENAMETOOLONG, "x", "Choose a shorter one"),
      (errno.ECONNRESET, None, "[Errno")],
 )  # fmt: skip
 def test_errors_of_the_system_are_sentences(number, name, expected):
     assert expected in sentence(OSError(number, os.strerror(number), name))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "a cat"],
+        ["generate", "a cat", "-o", "out/below"],
+        ["export", "rex", "-o", "below/rex.safetensors"],
+        ["merge", "rex", "-o", "rex.safetensors"],
+        ["concept", "show", "rex", "-o", "plots.png"],
+        ["demo"],
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_named_with_the_option(
+    studio, monkeypatch, tmp_path, code: int, arguments: list[str]
+):
+    def refuse(**_: object) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("concepts.storage.tempfile.TemporaryFile", refuse)
+    done = studio(*arguments)
+    assert done.status == 2
+    assert f"The folder {tmp_path} cannot be written by this user." in done.err
+    assert done.err.endswith("Give another place with -o.\n")
+
+
+@pytest.mark.parametrize("home", ["a file", "below a file"])
+def test_a_home_that_can_hold_no_library_is_told_with_the_option(studio, monkeypatch, tmp_path, home: str):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / ("below" if home == "below a file" else "")))
+    monkeypatch.delenv("STUDIO_LIBRARY", raising=False)
+    done = studio("concept", "list")
+    assert done.status == 2
+    assert "cannot be opened, since a file is in the place of a folder. Give another place with --library" in done.err
+
+
+def test_a_home_that_is_not_known_is_told(studio, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.expanduser", _unknown)
+    done = studio("concept", "list", "--library", "~/library")
+    assert (done.status, "The home folder in ~/library is not known. Set HOME" in done.err) == (2, True)
+
+
+def _unknown(_: object) -> None:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_the_empty_prompt_is_a_prompt(studio, tmp_path, tiny_folder):
+    quick = ["--num-images", 1, "--num-inference-steps", 1, "--base", tiny_folder, "--library", tmp_path / "library"]
+    done = studio("generate", "", *quick, "-o", tmp_path / "out")
+    assert (done.status, len([*(tmp_path / "out").iterdir()])) == (0, 1), done.err
+    (written,) = (tmp_path / "out").iterdir()
+    assert studio("generate", "", "--like", written, *quick, "-o", tmp_path / "again").status == 0

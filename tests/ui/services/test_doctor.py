@@ -69,3 +69,27 @@ def test_torch_that_cannot_be_imported_is_a_problem(found, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     problem = [each for each in findings("library") if each.topic == "torch" and each.state == "problem"]
     assert problem[0].advice == "Install it again: uv sync --reinstall"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown", "said"),
+    [
+        ("all_proxy", "socks5://ada:secret@127.0.0.1:9", "socks5://***@127.0.0.1:9", "uv pip install socksio"),
+        ("HTTP_PROXY", "ftp://127.0.0.1:9", "ftp://127.0.0.1:9", "names no proxy that can be used"),
+        ("https_proxy", "http://ada:secret@[::1", "http://***@[::1", "names no proxy that can be used"),
+        ("no_proxy", "[::1", "[::1", "has an entry that is no host"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_a_problem(found, monkeypatch, name: str, value: str, shown: str, said: str):
+    for each in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(each, raising=False)
+        monkeypatch.delenv(each.upper(), raising=False)
+    monkeypatch.setenv(name, value)
+    fact = found()[name.lower()]
+    assert (fact.state, fact.value, said in fact.advice) == ("problem", shown, True)
+
+
+def test_the_home_folder_is_a_tilde(found, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert found()["working folder"].value.startswith("~, ")

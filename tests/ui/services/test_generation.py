@@ -205,3 +205,30 @@ def test_pictures_come_one_after_the_other(workflow: Workflow):
     assert [seed for seed, _ in each] == [4]
     (alone,) = workflow.generate(request.model_copy(update={"num_images": 1}))
     assert np.array_equal(np.asarray(picture), np.asarray(alone))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "notes"),
+    [
+        ("a <rex>", {"negative_prompt": "a < rex >"}, []),
+        ("a <rex", {}, ["The prompt has <rex, which is no name here"]),
+        ("a dog", {"negative_prompt": "rex> a"}, ["The negative prompt has rex>"]),
+        ("a dog", {"negative_prompt": "(a:2)"}, ["The negative prompt has weights"]),
+    ],
+)  # fmt: skip
+def test_what_is_read_as_it_stands_is_told(workflow: Workflow, prompt: str, settings: dict[str, Any], notes: list[str]):
+    told: list[str] = []
+    generate(workflow, prompt, told.append, **QUICK, **settings)
+    assert len(told) == len(notes)
+    assert all(said.startswith(note) for said, note in zip(told, notes, strict=True))
+
+
+def test_a_concept_of_the_negative_prompt_takes_part(workflow: Workflow):
+    (plain,) = generate(workflow, "a dog", **QUICK, negative_prompt="a cat")
+    (named,) = generate(workflow, "a dog", **QUICK, negative_prompt="a <lora:rex>")
+    assert np.array(plain).tolist() != np.array(named).tolist()
+    with pytest.raises(LibraryError, match='no concept "nobody"'):
+        generate(workflow, "a dog", **QUICK, negative_prompt="a <nobody>")
+    with pytest.raises(StudioError, match=r"The negative prompt has .* tokens"):
+        generate(workflow, "a dog", **QUICK, negative_prompt="dog " * 700)
+    assert workflow.plain("a < rex > and <rex:0.8>") == "a a dog and a dog"

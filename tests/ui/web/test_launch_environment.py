@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from concepts.errors import StudioError
-from ui.web.launch_environment import bypass_proxies, free_port
+from ui.web.launch_environment import bypass_proxies, free_port, without_proxies
 
 _TEMPORARY = """
 from ui.web.launch_environment import private_folder
@@ -58,3 +58,13 @@ def test_gradio_takes_the_private_folder_which_is_removed_at_the_end():
     assert Path(folder).parent == Path(tempfile.gettempdir())
     assert Path(uploads).parent == Path(temporary) == Path(folder)
     assert not Path(folder).exists()
+
+
+def test_the_page_starts_whatever_the_proxies_are(monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "[::1")
+    with without_proxies():
+        assert not {"ALL_PROXY", "NO_PROXY"} & {*os.environ}
+    assert (os.environ["ALL_PROXY"], os.environ["NO_PROXY"]) == ("socks5://127.0.0.1:9", "[::1")
+    code = "from ui.web.launch_environment import without_proxies\nwith without_proxies():\n    import gradio"
+    subprocess.run([sys.executable, "-c", code], check=True)

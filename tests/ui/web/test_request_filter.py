@@ -48,14 +48,28 @@ def test_other_sites_and_other_names_are_refused():
 
 def test_names_of_a_proxy_are_allowed_and_refusals_tell_how(caplog):
     page, proxied = client(), client("127.0.0.1", "Studio.example")
-    for headers in ({"origin": "https://studio.example"}, {"host": "studio.example:8080"}):
+    ways = ("--root-path https://studio.example,", "--allowed-host studio.example;")
+    for headers, way in zip(({"origin": "https://studio.example"}, {"host": "studio.example:8080"}), ways, strict=True):
         assert proxied.post("/gradio_api/upload", headers=headers).text == "in"
         for _ in range(2):
-            assert "start studio ui with --allowed-host studio.example" in page.post("/login", headers=headers).text
+            assert f"start studio ui with {way}" in page.post("/login", headers=headers).text
         assert proxied.get("/", headers=dict.fromkeys(headers, "https://evil.example")).status_code in (400, 403)
-    assert caplog.text.count("--allowed-host studio.example") == 1
-    for odd in ("http://[", "null", "//"):
-        assert page.post("/login", headers={"origin": odd}).status_code == 403
+    assert caplog.text.count("studio.example. If a proxy serves the page there") == 1
+    for odd in ("http://[", "null", "//", "https://a:b"):
+        refusal = page.post("/login", headers={"origin": odd})
+        assert (refusal.status_code, "--root-path URL, the address" in refusal.text) == (403, True)
+
+
+@pytest.mark.parametrize(
+    ("origin", "site"),
+    [
+        ("https://Studio.example", "https://studio.example"),
+        ("http://studio.example:8443", "http://studio.example:8443"),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+    ],
+)
+def test_a_proxy_that_passes_on_no_host_is_told_what_works(origin: str, site: str):
+    assert f"--root-path {site}, the address" in client().post("/login", headers={"origin": origin}).text
 
 
 @pytest.mark.parametrize(

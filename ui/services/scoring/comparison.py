@@ -116,9 +116,14 @@ def _with_training(variants: Variants, request: GenerationRequest, wanted: Mappi
     if not wanted:
         return request
     names = {name: _trained(variants, name, wanted) for name in names_written(request.prompt)}
-    prompt = re.sub("|".join(f"<{name}>" for name in names), lambda match: f"<{names[match[0][1:-1]]}>", request.prompt)
+    prompt, negative = (
+        re.sub("|".join(f"<{name}>" for name in names), lambda match: f"<{names[match[0][1:-1]]}>", text)
+        for text in (request.prompt, request.negative_prompt)
+    )
     strengths = {names.get(name, name): value for name, value in request.strengths.items()}
-    return GenerationRequest(**{**request.model_dump(), "prompt": prompt, "strengths": strengths})
+    return GenerationRequest(
+        **{**request.model_dump(), "prompt": prompt, "negative_prompt": negative, "strengths": strengths}
+    )
 
 
 def _trained(variants: Variants, name: str, wanted: Mapping[str, Any]) -> str:

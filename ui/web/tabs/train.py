@@ -212,7 +212,8 @@ def _queue_events(
             )
         hands.ensure_running()
         told = f"{', '.join(job.concept for job in jobs)}: in the queue. You may close the page meanwhile."
-        return [], html.note(told, "good")
+        notes = workflow.training_notes(chosen, recipe)
+        return [], html.note(told, "good") + "".join(map(html.note, notes))
 
     for trigger in (page.load, tab.select):
         listen(trigger, names, [], [form["names"]])

@@ -137,7 +137,7 @@ def test_what_is_refused(name: str, whole_file: Path, tmp_path: Path):
 BYTES = {
     "model.ckpt": (b"PK\x03\x04", "can run any code when it is opened. Convert it to safetensors first"),
     "model.pt": (b"", "can run any code when it is opened. Convert it to safetensors first"),
-    "renamed.safetensors": (b"PK\x03\x04..", "is a pickled checkpoint under another name"),
+    "renamed.safetensors": (b"PK\x03\x04..", "is a pickle file, which can run any code"),
     "model.gguf": (b"GGUF" + bytes(99), "is a GGUF file, which is not supported"),
     "notes.txt": (b"x", "is no checkpoint. Give a .safetensors file"),
     "lfs.safetensors": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4265146304\n", "Git LFS"),
