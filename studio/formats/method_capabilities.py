@@ -9,7 +9,10 @@ from studio.adapters.prefix_tuning import PrefixTuning
 from studio.adapters.registry import method_named
 from studio.adapters.t_lora import TLora
 
-WEIGHT_MERGES = ("fedavg", "gradient_fusion", "gradient_fusion_preserving", "custom_diffusion", "ties", "dare", "svd")
+WEIGHT_MERGES = (
+    "fedavg", "gradient_fusion", "gradient_fusion_preserving", "contrast", "automatic_strengths", "custom_diffusion",
+    "ties", "dare", "svd", "magnitude",
+)  # fmt: skip
 """The merge methods of any change of a weight matrix; `spectral` and `orthogonal` have adapters of their own."""
 _OWN_MERGE = {"spectral_additive": "spectral", "orthogonal": "orthogonal"}
 _LAYOUTS = ("kohya", "diffusers", "peft", "lycoris", "full")
@@ -42,7 +45,7 @@ def _merges(adapter: str, method: type[Adapter], config: Any) -> list[str]:
     if getattr(config, "activation", "none") != "none":
         return ["sum, in generation"]
     if {"norm", "bias", "vocabulary", "text_output", "latent_input"} & set(kinds):
-        return ["fedavg", "ties", "dare", "svd"]
+        return ["fedavg", "ties", "dare", "svd", "magnitude"]
     own = [_OWN_MERGE[adapter]] if adapter in _OWN_MERGE else []
     return [*own, *WEIGHT_MERGES]
 
