@@ -74,8 +74,7 @@ def read_concept_file(name: str) -> TrainedConcept:
         data = read_file(storage_path(name))
     except UnavailableError as error:
         raise StudioError(
-            f"{name} cannot be read. Check the path: a concept's file is a result in the library,"
-            " or what studio merge wrote."
+            f"{name} cannot be read. Give a file that is there: a result in the library, or what studio merge wrote."
         ) from error
     try:
         return from_bytes(data, name)

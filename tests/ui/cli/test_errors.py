@@ -145,7 +145,11 @@ def test_a_picture_that_cannot_be_generated_is_refused(refused, tmp_path, argume
         ("all.safetensors", save({"model.diffusion_model.x": torch.ones(1)}), "is a checkpoint, not the file of a co"),
         ("rex.SAFETENSORS", save({"x.lora_up.weight": torch.ones(1)}), "is a LoRA of another tool"),
         ("rex.pt", b"PK\x03\x04", "is not a .safetensors file. Give the name of a concept"),
-        ("nowhere.safetensors", None, "cannot be read. Check the path: a concept's file is a result in the library"),
+        (
+            "nowhere.safetensors",
+            None,
+            "cannot be read. Give a file that is there: a result in the library, or what studio m",
+        ),
     ],
 )
 def test_a_path_that_is_no_concepts_file_is_told_as_what_it_is(
