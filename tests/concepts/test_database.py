@@ -170,5 +170,5 @@ def test_a_file_that_is_no_database(name, tmp_path):
 
 def test_a_root_that_is_a_file(tmp_path):
     (tmp_path / "root").write_text("text")
-    with pytest.raises(LibraryError, match="Check that the folder is a library's"):
+    with pytest.raises(LibraryError, match="a file is in the place of a folder"):
         Library(tmp_path / "root")

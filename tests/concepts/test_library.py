@@ -124,7 +124,7 @@ def test_unknown_names_come_with_the_nearest(library, pictures, details):
         library.add_concept(name, "dog", [pictures])
     with pytest.raises(LibraryError, match=r'no concept "rexx"\. Did you mean "Rex"\?'):
         library.concept("rexx")
-    with pytest.raises(LibraryError, match=r'no concept "wolf"\. List the concepts'):
+    with pytest.raises(LibraryError, match=r'no concept "wolf"\. Run studio concept list'):
         library.concept("wolf")
     for call in (
         lambda: library.remove_concept("mylo"),

@@ -66,5 +66,5 @@ def test_without_a_database_there_is_no_library(tmp_path: Path, monkeypatch):
     (tmp_path / "library" / "results").mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(read_only.os, "access", lambda path, _: False)
-    with pytest.raises(UnavailableError, match="cannot be used"):
+    with pytest.raises(UnavailableError, match="its folder cannot be made"):
         Library(tmp_path / "library")

@@ -176,8 +176,8 @@ def test_a_concept_is_read_and_built_once(workflow: Workflow, sampled, monkeypat
 def test_a_merged_file_is_read_once_a_request(workflow: Workflow, sampled, monkeypatch, tmp_path):
     workflow.merge(["rex", "Milo"], tmp_path / "both.safetensors")
     reads: list[str] = []
-    real = generation._read_file
-    monkeypatch.setattr(generation, "_read_file", lambda name: reads.append(name) or real(name))
+    real = generation.read_concept_file
+    monkeypatch.setattr(generation, "read_concept_file", lambda name: reads.append(name) or real(name))
     both = str(tmp_path / "both.safetensors")
     workflow.generate(GenerationRequest(prompt=PROMPT, concepts=(both,), **QUICK))
     assert (reads, len(sampled)) == ([both], 3)

@@ -9,6 +9,7 @@ from concepts.errors import StudioError
 from studio.models.base_model import Base
 from studio.models.prompt_names import with_own_name
 from studio.models.prompt_notes import notes_of
+from studio.models.prompt_weights import PromptSyntax
 from training.config.caption_templates import CAPTIONS, PHOTO_CAPTIONS, STYLE_CAPTIONS, is_style
 from training.config.recipe import Recipe
 from training.data.augmentation import Example
@@ -36,7 +37,7 @@ def caption_of(
     """The picture's own caption where the recipe uses caption files and it has one, else the template."""
     own = sample.caption if recipe.captions == "files" else None
     text = template.replace("{}", token) if own is None else named(own, token, class_word)
-    return _shuffled(text, generator) if recipe.shuffle_caption else text
+    return _shuffled(text, recipe.prompt_syntax, generator) if recipe.shuffle_caption else text
 
 
 def named(caption: str, token: str, class_word: str) -> str:
@@ -75,6 +76,7 @@ def check_lengths(base: Base, examples: Sequence[Example], recipe: Recipe) -> No
             raise StudioError(f"The caption of picture {number} is too long. {error}") from error
 
 
-def _shuffled(caption: str, generator: torch.Generator) -> str:
-    parts = [part.strip() for part in _COMMA.split(caption)]
+def _shuffled(caption: str, syntax: PromptSyntax, generator: torch.Generator) -> str:
+    pieces = caption.split(",") if syntax == "plain" else _COMMA.split(caption)
+    parts = [piece.strip() for piece in pieces]
     return ", ".join(parts[i] for i in torch.randperm(len(parts), generator=generator).tolist())

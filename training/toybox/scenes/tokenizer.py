@@ -53,11 +53,15 @@ def _train_merges() -> list[tuple[str, str]]:
     clip = CLIPTokenizer().backend_tokenizer
     tokenizer = Tokenizer(BPE(end_of_word_suffix=_END))
     tokenizer.normalizer, tokenizer.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * 256 + MAX_MERGES,
+        vocab_size=3 * 256 + MAX_MERGES,
         min_frequency=1,
         end_of_word_suffix=_END,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=alphabet,
+        # The trainer numbers what it meets first by the order of a hash map, which differs from run to run, and breaks
+        # ties between pairs by these numbers: given here, word-final letters have the same ones in every run.
+        special_tokens=[letter + _END for letter in alphabet],
         show_progress=False,
     )
     tokenizer.train_from_iterator(world_words(), trainer)

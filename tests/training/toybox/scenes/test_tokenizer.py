@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +35,17 @@ def test_the_end_of_text_has_the_highest_id(tokenizer: CLIPTokenizer):
     ids = tokenizer("a cat").input_ids
     assert ids[0] == tokenizer.bos_token_id
     assert ids[-1] == tokenizer.eos_token_id == max(ids)
+
+
+def test_another_process_builds_the_same_tokenizer(tokenizer: CLIPTokenizer):
+    """A training that is resumed must read the same ids; the trainer's own hash maps differ from run to run."""
+    code = (
+        "import json; from training.toybox.scenes.tokenizer import build_tokenizer; "
+        "print(json.dumps(build_tokenizer().get_vocab()))"
+    )
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+        assert json.loads(done.stdout.splitlines()[-1]) == tokenizer.get_vocab()
 
 
 def test_each_word_of_the_world_is_one_token(tokenizer: CLIPTokenizer):
