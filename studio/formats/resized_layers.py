@@ -17,6 +17,8 @@ from studio.formats.safe_reading import shortened
 from studio.layers.low_rank import LowRank, balanced, product_svd
 from studio.layers.rank_choice import RankChoice
 
+_KEPT = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""The types in which new factors are written as the old ones were; others are too coarse for them."""
 _OTHER_METHODS = {
     "loha": "LoHa", "lokr": "LoKr", "output_oft": "OFT", "input_oft": "OFT", "glora": "GLoRA", "peft_glora": "GLoRA",
     "peft_ia3": "(IA)³",
@@ -73,8 +75,9 @@ class ResizedLayers:
         self._keys.setdefault(module, {})[known[1]] = key
 
     def resize(self, ranks: RankChoice, dtype: torch.dtype | None, on_layer: Callable[[int, int], None]) -> None:
-        """Gives every layer its rank; factors are in `dtype`, their own if None. Raises StudioError for shapes that do
-        not go together, and for values that the dtype cannot store.
+        """Gives every layer its rank; factors are in `dtype`, if None in their own, or float32 for types of 8 bits.
+
+        Raises StudioError for shapes that do not go together, and for values that the dtype cannot store.
         """
         for index, (module, layer) in enumerate(self._layers.items()):
             self._resize(module, layer, ranks, dtype)
@@ -110,7 +113,7 @@ class ResizedLayers:
         down = new.down.unflatten(1, (-1, *kernel)) if kernel else new.down
         for role, tensor in (("up", up), ("down", down)):
             own = self.tensors[keys[role]].dtype
-            wanted = dtype or (own if own.is_floating_point else torch.float32)
+            wanted = dtype or (own if own in _KEPT else torch.float32)
             self.tensors[keys[role]] = tensor.to(wanted)
             if not self.tensors[keys[role]].float().isfinite().all():
                 raise StudioError(

@@ -35,6 +35,7 @@ def test_a_caption_is_kept_when_another_picture_or_concept_is_opened(
     opened(page, "azura")
     page.get_by_role("button", name="Caption and mask").click()
     caption, pictures = page.locator("#caption textarea"), page.locator("#pictures button")
+    expect(pictures.nth(1)).to_be_visible()  # then the form shows this concept, and no later answer changes it
     caption.fill("a vase on a table")
     pictures.nth(1).click()
     expect(page.locator("#annotate").get_by_text("Saved for picture 1.")).to_be_visible()
