@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,6 +15,7 @@ from studio.metrics.dino import load_backbone
 from studio.metrics.multi_subject import PICTURES, listed, templates
 from studio.models.families import OTHER
 from studio.models.generation_request import GenerationRequest
+from studio.models.regions.region import crop
 from studio.models.token_embeddings import token_of
 from ui.services.gallery import save_masks, with_settings
 from ui.services.image_files import save_new
@@ -71,11 +73,11 @@ class _Judged:
         concepts = [comparable(workflow, name) for name in dict.fromkeys(names)]
         self.workflow, self.names = workflow, [concept.name for concept in concepts]
         self._judges: dict[str, Embed] = {workflow.scorer.backbone: workflow.scorer.embed_pictures}
-        self._thresholds: dict[str, tuple[float | None, ...]] = {workflow.scorer.backbone: (None,)}
+        self._thresholds: dict[str, tuple[float, ...]] = {}
         if dino:
             vision = load_backbone(dino)
             self._judges[vision.name] = vision.embed_pictures
-            self._thresholds[vision.name] = (None, *DINOV2_THRESHOLDS)
+            self._thresholds[vision.name] = DINOV2_THRESHOLDS
         real = [workflow.pictures(concept) for concept in concepts]
         self._references = {judge: [embed(own) for own in real] for judge, embed in self._judges.items()}
         self._found: dict[str, list[Tensor]] = {judge: [] for judge in self._judges}
@@ -102,12 +104,9 @@ class _Judged:
         self, image: Image.Image, masks: Mapping[str, Image.Image] | None, request: GenerationRequest
     ) -> list[Image.Image]:
         if masks:
-            grey = [torch.frombuffer(bytearray(masks[name].tobytes()), dtype=torch.uint8) for name in self.names]
-            return subject_crops(image, torch.stack(grey).view(-1, image.height, image.width) / 255)
-        boxes = torch.zeros(len(self.names), image.height, image.width)
-        for index, (_, left, _, right) in enumerate(request.regions.values()):
-            boxes[index, :, round(float(left) * image.width) : round(float(right) * image.width)] = 1
-        return subject_crops(image, boxes)
+            levels = np.stack([np.asarray(masks[name], np.float32) for name in self.names])
+            return subject_crops(image, torch.from_numpy(levels) / 255)
+        return [crop(image, box) for box in request.regions.values() if not isinstance(box, str)]
 
     def summary(self) -> dict[str, Any]:
         """Of all prompts so far: for each judge the collapse rate, by threshold where it has some, and the confusion
@@ -119,8 +118,7 @@ class _Judged:
             whole = collapse(self.names, together)
             rates = {
                 f"SCR@{threshold:g}": collapse(self.names, together, threshold).rate
-                for threshold in self._thresholds[judge]
-                if threshold is not None
+                for threshold in self._thresholds.get(judge, ())
             }
             judges[judge] = {
                 "collapse_rate": whole.rate, **rates,
