@@ -1,15 +1,28 @@
-"""What the benchmarks share: a table with a plot as the result."""
+"""What the benchmarks share: a table with a plot as the result, and results that a later run goes on from."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from concepts.errors import StudioError
 from concepts.storage import atomic_write
 from training.reporting.timing import Timing
 
 RESULTS = Path(__file__).parent / "results"
 TIMING_COLUMNS = ("median seconds", "median ratio", "interquartile range of the ratios")
+
+
+def started(file: Path, settings: Mapping[str, Any], rows: str) -> dict[str, Any]:
+    """The results so far: the settings, and the measured ones under the key `rows`. StudioError where they are of other
+    settings.
+    """
+    document = json.loads(file.read_text()) if file.exists() else {"settings": settings, rows: {}}
+    if document["settings"] != settings:
+        raise StudioError(f"Remove {file} or give its settings again: it holds {document['settings']}.")
+    return document
 
 
 def plot_ratios(path: Path, groups: Mapping[str, Sequence[Timing]], reference: str) -> None:

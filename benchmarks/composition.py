@@ -1,19 +1,30 @@
-"""Every merge at Stable Diffusion 1.5's sizes, gradient fusion beside L-BFGS, and switching and mixing on toybox.
+"""Every merge at the sizes of Stable Diffusion 1.5 and XL, gradient fusion beside L-BFGS, and switching and mixing on
+toybox.
 
-`uv run python -m benchmarks.composition`
+`uv run python -m benchmarks.composition`; what is in the results already is not measured again.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import RESULTS
-from benchmarks.composition_toybox import ADAPTER_OF, CONCEPTS, RANK, serving_row, timed, toybox_merges
+from benchmarks.common import RESULTS, started
+from benchmarks.composition_toybox import (
+    ADAPTER_OF,
+    CONCEPTS,
+    RANK,
+    TOYBOX_COLUMNS,
+    serving_row,
+    timed,
+    toybox_merges,
+)
 from concepts.storage import atomic_write
 from studio.adapters import ADAPTERS, Adapter, SiteContext
 from studio.composition import MERGES, MergeSite
@@ -55,23 +66,23 @@ def inputs(seed: int, width: int, count: int = TOKENS) -> Tensor:
 def merge_all(method: str, threads: int, architecture: str = "sd15") -> tuple[float, float]:
     """Seconds to merge every site, and the megabytes that it adds at its peak to a process that has base and concepts.
 
-    The merged deltas are all kept. Gram matrices are random here; gathering them belongs to sampling.
+    The merged deltas are all kept. Gram matrices are of random inputs; gathering them belongs to sampling.
     """
     torch.set_num_threads(threads)
     sites, seconds = [], 0.0
     for name, site in architecture_sites(architecture).items():
         weight = torch.randn(*site.weight.shape)
         sites.append((name, weight, adapters_for(method, weight, name)))
-    grams = {}
+    grams: dict[int, list[Tensor]] = {}
     if method in OF_ACTIVATIONS:
         for width in {weight.shape[1] for _, weight, _ in sites}:
-            grams[width] = [x.mT @ x for x in (inputs(seed, width, 2 * width) for seed in range(CONCEPTS))]
+            grams[width] = [x.mT @ x for x in (inputs(seed, width, 2 * width) for seed in range(CONCEPTS + 1))]
     merged: list[Tensor] = []
 
     def merge() -> None:
         nonlocal seconds
         for name, weight, adapters in sites:
-            site = MergeSite(weight, adapters, [1.0] * CONCEPTS, grams.get(weight.shape[1]), name)
+            site = merge_site(name, weight, adapters, grams.get(weight.shape[1]))
             taken, delta = timed(lambda site=site: MERGES[method](site))
             merged.append(delta)
             seconds += taken
@@ -80,14 +91,17 @@ def merge_all(method: str, threads: int, architecture: str = "sd15") -> tuple[fl
     return seconds, peak
 
 
-def merge_table(threads: int, methods: Sequence[str]) -> str:
-    """Every merge at Stable Diffusion 1.5's size, each in a process of its own."""
-    rows = []
-    for method in methods:
-        with subprocess_pool() as pool:
-            seconds, megabytes = pool.apply(merge_all, (method, threads))
-        rows.append([method, ADAPTER_OF.get(method, "lora"), f"{seconds:.2f}", f"{megabytes:,.0f}"])
-    return table(("merge", "adapter", "seconds", "peak MB beyond base and concepts"), rows)
+def merge_site(name: str, weight: Tensor, adapters: list[Adapter], grams: list[Tensor] | None) -> MergeSite:
+    """The site, with the last Gram matrix as that of the preserved inputs."""
+    site = MergeSite(weight, adapters, [1.0] * CONCEPTS, name=name)
+    return replace(site, grams=grams[:-1], preserved=grams[-1]) if grams else site
+
+
+def merge_row(method: str, architecture: str, threads: int) -> list[str]:
+    """One merge at an architecture's size, in a process of its own."""
+    with subprocess_pool() as pool:
+        seconds, megabytes = pool.apply(merge_all, (method, threads, architecture))
+    return [method, ADAPTER_OF.get(method, "lora"), f"{seconds:.2f}", f"{megabytes:,.0f}"]
 
 
 def by_lbfgs(xs: Tensor, wanted: Tensor, rho: float, iterations: int) -> Tensor:
@@ -136,17 +150,7 @@ def fusion_row(part: str, shape: tuple[int, int], iterations: int) -> list[str]:
     ]  # fmt: skip
 
 
-def fusion_table(iterations: int, few: int) -> str:
-    """Layers of the text encoder and of cross-attention's keys and values with many iterations, one other with few."""
-    layers = (
-        ("text encoder", (768, 768), iterations), ("keys and values", (320, 768), iterations),
-        ("keys and values", (1280, 768), iterations), ("other attention", (640, 640), few),
-    )  # fmt: skip
-    columns = ("part", "layer", "closed form, s", "objective", "L-BFGS steps", "L-BFGS, s", "its objective", "speed-up")
-    return table(columns, [fusion_row(*layer) for layer in layers])
-
-
-def ridge_table(shape: tuple[int, int] = (320, 768)) -> str:
+def ridge_rows(shape: tuple[int, int] = (320, 768)) -> list[list[str]]:
     """The squared error and the norm of the delta for several ridges."""
     weight = torch.randn(*shape)
     adapters, xs = (
@@ -160,7 +164,54 @@ def ridge_table(shape: tuple[int, int] = (320, 768)) -> str:
         parts = zip(adapters, xs, strict=True)
         fit = sum(float(((a.delta(weight) - delta) @ x.mT).double().square().sum()) for a, x in parts)
         rows.append([f"{ridge:g}", f"{fit:.6g}", f"{delta.norm():.4g}"])
-    return table(("ridge", "squared error", "norm of the delta"), rows)
+    return rows
+
+
+def measurements(threads: int, rounds: int, iterations: int, few: int) -> dict[str, Callable[[], list[list[str]]]]:
+    """What is measured, by section and row; each gives rows of that section's table."""
+    base = load_base("toybox", device="cpu")
+    layers = (
+        ("text encoder", (768, 768), iterations), ("keys and values", (320, 768), iterations),
+        ("keys and values", (1280, 768), iterations), ("other attention", (640, 640), few),
+    )  # fmt: skip
+    return {
+        **{f"serving/{adapter}": lambda adapter=adapter: [serving_row(base, adapter, rounds)]
+           for adapter in ("spectral_additive", "lora")},
+        "toybox/all": lambda: toybox_merges(base, rounds),
+        **{f"fusion/{part} {shape}": lambda part=part, shape=shape, steps=steps: [fusion_row(part, shape, steps)]
+           for part, shape, steps in layers},
+        "ridge/all": ridge_rows,
+        **{f"{size}/{method}": lambda size=size, method=method: [merge_row(method, size, threads)]
+           for size in ("sd15", "sdxl") for method in MERGES},
+    }  # fmt: skip
+
+
+MERGE_COLUMNS = ("merge", "adapter", "seconds", "peak MB beyond base and concepts")
+SECTIONS = {
+    "sd15": ("Merges at Stable Diffusion 1.5's size", MERGE_COLUMNS),
+    "sdxl": ("Merges at Stable Diffusion XL's size", MERGE_COLUMNS),
+    "toybox": ("Merges on toybox", TOYBOX_COLUMNS),
+    "fusion": (
+        "Gradient fusion in closed form and by L-BFGS\n\nOn the same activations, with the same ridge; the closed "
+        "form's time includes its Gram matrices.",
+        ("part", "layer", "closed form, s", "objective", "L-BFGS steps", "L-BFGS, s", "its objective", "speed-up"),
+    ),
+    "ridge": ("The ridge, as a share of the mean diagonal", ("ridge", "squared error", "norm of the delta")),
+    "serving": (
+        "Serving without merging, toybox\n\nThe ratio is that of four pictures of four concepts to four of one.",
+        ("adapter", "load, ms", "switch, ms", "mixed batch, ratio"),
+    ),
+}
+
+
+def as_markdown(document: Mapping[str, Any]) -> str:
+    """The results as Markdown."""
+    parts = [f"# Composition\n\n{document['machine']} {CONCEPTS} concepts of rank {RANK} with random values."]
+    for section, (title, columns) in SECTIONS.items():
+        rows = [row for key, some in document["rows"].items() if key.startswith(f"{section}/") for row in some]
+        if rows:
+            parts.append(f"## {title}\n\n{table(columns, rows)}")
+    return "\n\n".join(parts) + "\n"
 
 
 def main(
@@ -170,24 +221,17 @@ def main(
     few: Annotated[int, typer.Option(min=1, help="L-BFGS steps for other layers.")] = 50,
     results: Annotated[Path, typer.Option(help="Where the tables go.")] = RESULTS,
 ) -> None:
-    """Measure, and write composition.md."""
+    """Measure, and write composition.json and composition.md after every row."""
     torch.set_num_threads(threads)
-    base = load_base("toybox", device="cpu")
-    serving = [serving_row(base, adapter, rounds) for adapter in ("spectral_additive", "lora")]
-    parts = [
-        f"# Composition\n\n{machine()} {CONCEPTS} concepts of rank {RANK} with random values.",
-        f"## Merges at Stable Diffusion 1.5's size\n\n{merge_table(threads, list(MERGES))}",
-        f"## Merges on toybox\n\n{toybox_merges(base, rounds)}",
-        "## Gradient fusion in closed form and by L-BFGS\n\nOn the same activations, with the same ridge; the closed "
-        f"form's time includes its Gram matrices.\n\n{fusion_table(iterations, few)}",
-        f"## The ridge, as a share of the mean diagonal\n\n{ridge_table()}",
-        "## Serving without merging, toybox\n\nThe ratio is that of four pictures of four concepts to four of one.\n\n"
-        + table(("adapter", "load, ms", "switch, ms", "mixed batch, ratio"), serving),
-    ]
     results.mkdir(parents=True, exist_ok=True)
-    document = "\n\n".join(parts) + "\n"
-    atomic_write(results / "composition.md", document.encode())
-    print(document)
+    document = started(results / "composition.json", {"threads": threads, "steps": [iterations, few]}, "rows")
+    document.setdefault("machine", machine())
+    for key, measure in measurements(threads, rounds, iterations, few).items():
+        if key not in document["rows"]:
+            document["rows"][key] = measure()
+            atomic_write(results / "composition.json", (json.dumps(document, indent=2) + "\n").encode())
+            atomic_write(results / "composition.md", as_markdown(document).encode())
+    print(as_markdown(document))
 
 
 if __name__ == "__main__":

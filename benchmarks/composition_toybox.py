@@ -18,11 +18,13 @@ from studio.composition.merge_config import OF_ACTIVATIONS
 from studio.models.base_model import Base
 from studio.models.sampling_settings import SamplingSettings
 from studio.serving.serving import Request, Serving
-from training.reporting.html_report import table
 
 CONCEPTS, RANK = 3, 8
 ADAPTER_OF = {"spectral": "spectral_additive", "orthogonal": "orthogonal"}
 """What each merge is measured on; LoRA where nothing is said."""
+
+
+TOYBOX_COLUMNS = ("merge", "adapter", "milliseconds")
 
 
 def concepts_of(base: Base, adapter: str, count: int) -> dict[str, TrainedConcept]:
@@ -61,7 +63,7 @@ def serving_row(base: Base, adapter: str, rounds: int) -> list[str]:
     return [adapter, f"{1000 * loading:.1f}", f"{1000 * median(switching[4:]):.1f}", f"{median(ratios[1:]):.3f}"]
 
 
-def toybox_merges(base: Base, rounds: int) -> str:
+def toybox_merges(base: Base, rounds: int) -> list[list[str]]:
     """Milliseconds of every merge of three concepts that needs no activations, from files read to changed weights."""
     rows = []
     for method in (name for name in MERGES if name not in OF_ACTIVATIONS):
@@ -69,7 +71,7 @@ def toybox_merges(base: Base, rounds: int) -> str:
         merged_deltas(base, concepts, method)
         seconds = median(timed(lambda m=method, c=concepts: merged_deltas(base, c, m))[0] for _ in range(rounds))
         rows.append([method, ADAPTER_OF.get(method, "lora"), f"{1000 * seconds:.1f}"])
-    return table(("merge", "adapter", "milliseconds"), rows)
+    return rows
 
 
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, started
 from concepts import atomic_write
 from concepts.errors import StudioError
 from concepts.samples import SAMPLES
@@ -31,15 +31,6 @@ COLUMNS = (
     "method", "trained parameters", "loss at start", "loss at end", "image alignment", "image alignment of the base",
     "seconds", "smoke test",
 )  # fmt: skip
-
-
-def started(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The results so far; StudioError where they are of other settings."""
-    file = results / "smoke.json"
-    document = json.loads(file.read_text()) if file.exists() else {"settings": settings, "methods": {}}
-    if document["settings"] != settings:
-        raise StudioError(f"Remove {file} or give its settings again: it holds {document['settings']}.")
-    return document
 
 
 def base_alignment(workflow: Workflow, name: str) -> float:
@@ -125,7 +116,7 @@ def main(
         settings = {
             "concept": concept, "base": base, "fingerprint": fingerprint, "steps": steps, "control": "description"
         }  # fmt: skip
-        document = started(results, settings)
+        document = started(results / "smoke.json", settings, "methods")
         if "base_image_alignment" not in document:
             alignment = base_alignment(workflow, concept)
             document |= {"base_image_alignment": alignment, "backbone": workflow.scorer.backbone, "machine": machine()}

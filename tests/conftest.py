@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +105,21 @@ def _make_concept(
         tokens={f"<{name}>": {"text_encoder": vectors}},
         metadata={"name": name},
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests leave outside `tmp_path` (servers' caches, clients' downloads) lies in one folder, and goes with it.
+
+    pytest's own folders, which show what a failed test made, stay where they are.
+    """
+    if hasattr(config, "workerinput"):
+        return  # a worker of pytest-xdist inherits the folder
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    held = tempfile.TemporaryDirectory(prefix="concept-studio-tests-", ignore_cleanup_errors=True)
+    # After multiprocessing's own, which removes its folder in it with priority -100
+    Finalize(None, held.cleanup, exitpriority=-200)
+    os.environ["TMPDIR"], tempfile.tempdir = held.name, None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -55,6 +55,12 @@ class Loss(Group):
         description="Weight of the output preservation loss, which keeps layer outputs on prompts without the concept. "
         "It replaces DreamBooth's prior preservation loss; 0 uses the latter.",
     )
+    preservation_interval: int = Field(
+        default=1,
+        ge=1,
+        description="The output preservation loss is computed in every n-th batch, with n times the weight. The other "
+        "batches have only the samples that name the concept, so that a step takes less time on average.",
+    )
     random_token_ratio: float = Field(
         default=0.5,
         ge=0,

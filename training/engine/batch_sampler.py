@@ -41,7 +41,8 @@ def draw_batches(
     """This process's part of the `number`th batch, by shape. `timesteps` is the noise schedule's length.
 
     Prompts without the concept are those of class images; with the preservation loss all but the first of these
-    samples are random pictures, also of the concept, with random prompts.
+    samples are random pictures, also of the concept, with random prompts. Only every `preservation_interval`-th batch
+    has them then.
     """
     recipe = task.recipe
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
@@ -51,6 +52,8 @@ def draw_batches(
 
     prior = recipe.num_prior_in_batch
     instance = [data.concept[i] for i in draw(recipe.batch_size - prior, len(data.concept))]
+    if task.preserves_outputs and number % recipe.preservation_interval:
+        prior = 0
     every_template = templates_of(recipe, task.class_word)
     templates = [every_template[i] for i in draw(len(instance), len(every_template))]
     prompts = [

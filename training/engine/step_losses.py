@@ -65,7 +65,8 @@ class LossComputer:
             return loss
         share = (len(batch.prompts) - batch.num_instance) / batch.total_prior
         preservation = preservation_loss(changes, predictions[0][batch.num_instance :], before)
-        return loss + task.recipe.output_preservation_weight * share * preservation
+        weight = task.recipe.output_preservation_weight * task.recipe.preservation_interval
+        return loss + weight * share * preservation
 
     def _errors(self, batch: Batch, predict: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The per-sample denoising loss (n,)."""

@@ -118,7 +118,7 @@ class AblationStudy:
     def _measured(self, name: str, group: str, variant: str, concept: str, seed: int) -> Row:
         recipe = resolve_recipe(self.base, self.recipe(group, variant, seed))
         training = train_concept(
-            self.base, concept, SAMPLES[concept].class_word, self.concept_scorer.references[concept], recipe,
+            self.base, concept, SAMPLES[concept].class_word, self.concept_scorer.judge.references[concept], recipe,
             cache=self.folder / "priors",
         )  # fmt: skip
         sampling = SamplingSettings(num_inference_steps=self.settings.num_inference_steps, batch_size=8)

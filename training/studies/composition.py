@@ -124,7 +124,7 @@ class CompositionStudy:
             "num_class_images": own.num_class_images, **VARIANTS[variant],
         }  # fmt: skip
         recipe = Recipe(**options)
-        pictures = self.concept_scorer.references[name]
+        pictures = self.concept_scorer.judge.references[name]
         place, capacity = ORDER.index(name), self.base.decomposition.capacity
         first = first_column(variant, place, own.rank, capacity, seed) if method_named(adapter).owns_block else 0
         trained = train_concept(
@@ -179,9 +179,7 @@ class CompositionStudy:
         strip.save(grid)
         identity, image = zip(
             *(
-                self.concept_scorer.scores_of(
-                    name, self.scorer.embed_pictures([crop(picture, box) for picture in pictures])
-                )
+                self.concept_scorer.scores_of(name, [crop(picture, box) for picture in pictures])
                 for name, box in places.items()
             ),
             strict=True,

@@ -148,7 +148,7 @@ class EfficiencyStudy:
         })  # fmt: skip
         try:
             trained = train_concept(
-                self.base, concept, SAMPLES[concept].class_word, self.concept_scorer.references[concept], recipe,
+                self.base, concept, SAMPLES[concept].class_word, self.concept_scorer.judge.references[concept], recipe,
                 cache=self.folder / "priors",
             )  # fmt: skip
         except DivergenceError:

@@ -18,6 +18,7 @@ from studio.models.token_embeddings import token_of
 from training.config.recipe import Recipe
 from training.engine.trainer import Progress
 from training.reporting.html_report import Section, loss_curves, write_report
+from training.toybox.evaluation.sample_identity import PROMPTS, SampleJudge
 from ui.cli.options import progress_bar
 from ui.services.generation import UNMERGED
 from ui.services.image_files import labelled_grid
@@ -25,12 +26,6 @@ from ui.services.workflow import Scores, Trained, Workflow, summary
 
 NAMES = ("saffron", "azura")
 RECIPE = Recipe(adapter="spectral_additive", rank=8)
-PROMPTS = (
-    "a photo of {}",
-    "a photo of {} on the beach",
-    "a photo of {} in the snow",
-    "a photo of {} on a wooden table",
-)
 TOGETHER = "a photo of {} and {} on the beach"
 EACH, BOTH = 4, 16
 """Pictures of each prompt for one concept, and of the prompt for both."""
@@ -62,10 +57,12 @@ def run_demo(out: Path, library: StoragePath | str, base: str) -> dict[str, Any]
             trained[name] = _train(workflow, name, bar)
         alone = {name: _generate_alone(workflow, name, bar) for name in NAMES}
         whole, whole_base, crop = _generate_together(workflow, bar)
+    judge = SampleJudge(workflow.scorer)
     document = {
         "backbone": workflow.scorer.backbone,
-        "concepts": {n: {**_scores(workflow, n, alone[n]), "seconds": trained[n][1]} for n in NAMES},
-        "together": {n: {**_scores(workflow, n, crop[n]), "seconds": trained[n][1]} for n in NAMES},
+        "identity_accuracy": judge.meaning,
+        "concepts": {n: {**_scores(judge, n, alone[n]), "seconds": trained[n][1]} for n in NAMES},
+        "together": {n: {**_scores(judge, n, crop[n]), "seconds": trained[n][1]} for n in NAMES},
     }
     grids = {f"{name}.png": _grid(alone[name]) for name in NAMES}
     grids["together.png"] = labelled_grid([
@@ -136,23 +133,21 @@ def _cut(pictures: Sequence[Image.Image], box: tuple[float, float, float, float]
     return [crop(picture, box) for picture in pictures]
 
 
-def _scores(workflow: Workflow, name: str, shown: Shown) -> dict[str, float]:
-    references = {sample.name: [read_picture(p, p.name) for p in sample.pictures] for sample in SAMPLES.values()}
-    own = references[name]
+def _scores(judge: SampleJudge, name: str, shown: Shown) -> dict[str, float]:
+    scorer = judge.scorer
 
     def aligned(pictures: Sequence[Image.Image]) -> dict[str, Any]:
-        image = workflow.scorer.image_alignment(pictures, own).tolist()
-        text = [workflow.scorer.text_alignment([p], t)[0].item() for p, t in zip(pictures, shown.prompts, strict=True)]
-        return summary(Scores(workflow.scorer.backbone, image, text))
+        image = scorer.image_alignment(pictures, judge.references[name]).tolist()
+        text = [scorer.text_alignment([p], t)[0].item() for p, t in zip(pictures, shown.prompts, strict=True)]
+        return summary(Scores(scorer.backbone, image, text))
 
     with_concept, without = aligned(shown.pictures), aligned(shown.base_pictures)
-    nearest = workflow.scorer.nearest(shown.pictures, references)
     return {
         "image_alignment": with_concept["image_alignment"],
         "text_alignment": with_concept["text_alignment"],
         "base_image_alignment": without["image_alignment"],
         "base_text_alignment": without["text_alignment"],
-        "identity_accuracy": nearest.count(name) / len(nearest),
+        "identity_accuracy": judge.identity_accuracy(name, shown.pictures),
     }
 
 
@@ -184,8 +179,8 @@ def _write(out: Path, document: dict[str, Any], grids: dict[str, Image.Image], l
         for part in ("concepts", "together") for name in NAMES
     ]  # fmt: skip
     text = (
-        f"Alignment is the mean cosine in the embedding of {document['backbone']}; identity accuracy is the share "
-        "of pictures whose nearest reference set, among all twelve sample concepts, is the concept's own."
+        f"Alignment is the mean cosine in the embedding of {document['backbone']}; identity accuracy is "
+        f"{document['identity_accuracy']}."
     )
     sections.append(Section("Scores", text, [], rows))
     return write_report(out / "report.html", "Concept Studio: the demo", sections)

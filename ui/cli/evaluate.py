@@ -96,7 +96,7 @@ def _show_together(document: dict[str, Any]) -> None:
     console = Console()
     for judge, found in document["judges"].items():
         table = Table(
-            "concept", *(f"taken for {name}" for name in document["concepts"]), "similarity",
+            "concept", *(f"taken for {name}" for name in next(iter(found["confusion"].values()))), "similarity",
             title=f"{' and '.join(document['concepts'])}, regions: {document['regions']}, by {judge}",
         )  # fmt: skip
         for name, row in found["confusion"].items():

@@ -98,6 +98,14 @@ def test_with_preservation_loss_a_batch_ends_with_random_pictures_and_prompts(ba
     assert plain.prompts[4:] == ["a photo of a dog"] * 2 + ["a photo of a cat"] * 2
 
 
+def test_only_every_nth_batch_has_the_samples_of_the_preservation_loss(base: Base, data: TrainingSet):
+    every, third = (task(base, prior_ratio=0.5, preservation_interval=count) for count in (1, 3))
+    for number in range(6):
+        whole, batch = sampled(data, every, number), sampled(data, third, number)
+        assert batch.prompts == (whole.prompts[:4] if number % 3 else whole.prompts)
+        assert torch.equal(batch.latents, whole.latents[: len(batch.prompts)])
+
+
 def test_prompts_of_other_things_are_good_english():
     generator = torch.Generator().manual_seed(0)
     prompts = [any_prompt("eagle", generator) for _ in range(2000)]

@@ -39,14 +39,16 @@ def test_several_concepts_together(studio: Callable, library: Library, tiny_fold
     assert done.status == 0, done.err
     found = done.document
     assert (found["concepts"], len(found["prompts"])) == (["rex", "Milo"], 5)
-    (judged,) = found["judges"].values()
-    for name, row in judged["confusion"].items():
-        assert sum(row.values()) == pytest.approx(1), name
-    assert judged["collapse_rate"] == pytest.approx(
-        1 - (judged["confusion"]["rex"]["rex"] + judged["confusion"]["Milo"]["Milo"]) / 2
-    )
-    rates = [rate for row in found["prompts"] for rate in row["collapse_rate"].values()]
-    assert judged["collapse_rate"] == pytest.approx(sum(rates) / len(rates))
+    assert list(found["judges"]) == ["toybox-clip", "toybox-clip, identity"]
+    for judge, judged in found["judges"].items():
+        for name, row in judged["confusion"].items():
+            assert list(row) == ["rex", "Milo", "nobody"]
+            assert sum(row.values()) == pytest.approx(1), name
+        assert judged["collapse_rate"] == pytest.approx(
+            1 - (judged["confusion"]["rex"]["rex"] + judged["confusion"]["Milo"]["Milo"]) / 2
+        )
+        rates = [row["collapse_rate"][judge] for row in found["prompts"]]
+        assert judged["collapse_rate"] == pytest.approx(sum(rates) / len(rates))
     assert len(list(pictures.glob("*.png"))) == 20
     assert len(list(pictures.glob("masks/*.png"))) == (0 if regions == "boxes" else 40)
 

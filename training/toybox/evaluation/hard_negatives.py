@@ -27,11 +27,6 @@ SCALE = 4
 """Pixels per unit at which a hard negative is rendered; a sample's own pictures are rendered larger."""
 DARKEST, LIGHTEST, NEAR = 0.55, 1.3, 45
 """The range of shades of a colour in a figure, as factors, and the maximum distance in levels."""
-MEANING = (
-    "are nearer to the concept's own pictures than to those of eleven others, four of them hard negatives, near "
-    "enough to them, and intact"
-)
-"""The conditions for pictures that count as a sample concept's, for a sentence in a report."""
 Draw = Callable[[Pose], Image.Image]
 
 

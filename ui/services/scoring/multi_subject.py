@@ -36,7 +36,8 @@ def evaluate_together(
     folder: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The measures as far as they are generated, after each prompt: the Subject Collapse Rate and who was taken for
-    whom, by the workflow's scorer and a DINO backbone if one is named, and text alignment.
+    whom, by the workflow's scorer, by its identity network with the calibrated threshold if it has one, and by a DINO
+    backbone if one is named; and text alignment.
 
     Each subject is judged in its region: the one that was found, its box (equal columns), or with "none" where the
     attention was. Images are kept in `folder`. Raises LibraryError for a concept that is not trained or has no images
@@ -74,6 +75,12 @@ class _Judged:
         self.workflow, self.names = workflow, [concept.name for concept in concepts]
         self._judges: dict[str, Embed] = {workflow.scorer.backbone: workflow.scorer.embed_pictures}
         self._thresholds: dict[str, tuple[float, ...]] = {}
+        self._minimum: dict[str, float] = {}
+        identifier = workflow.scorer.identifier
+        if identifier and identifier.thresholds:
+            judge = f"{workflow.scorer.backbone}, identity"
+            self._judges[judge] = lambda pictures: workflow.scorer.extract_features(pictures).vectors
+            self._minimum[judge] = identifier.thresholds.similarity
         if dino:
             vision = load_backbone(dino)
             self._judges[vision.name] = vision.embed_pictures
@@ -95,7 +102,7 @@ class _Judged:
         for judge, embed in self._judges.items():
             by_subject = [embed([own[index] for own in crops]) for index in range(len(self.names))]
             self._found[judge].append(similarities(by_subject, self._references[judge]))
-            rates[judge] = collapse(self.names, self._found[judge][-1]).rate
+            rates[judge] = collapse(self.names, self._found[judge][-1], self._minimum.get(judge)).rate
         plain = self.workflow.plain(request.prompt)
         alignment = self.workflow.scorer.text_alignment([*images.values()], plain).mean().item()
         return {"collapse_rate": rates, "text_alignment": alignment}
@@ -115,7 +122,7 @@ class _Judged:
         judges = {}
         for judge, found in self._found.items():
             together = torch.cat(found)
-            whole = collapse(self.names, together)
+            whole = collapse(self.names, together, self._minimum.get(judge))
             rates = {
                 f"SCR@{threshold:g}": collapse(self.names, together, threshold).rate
                 for threshold in self._thresholds.get(judge, ())
@@ -123,7 +130,7 @@ class _Judged:
             judges[judge] = {
                 "collapse_rate": whole.rate, **rates,
                 "confusion": {
-                    name: dict(zip(whole.columns[:-1], row[:-1], strict=True))
+                    name: dict(zip(whole.columns, row, strict=True))
                     for name, row in zip(self.names, whole.confusion.tolist(), strict=True)
                 },
                 "similarity": dict(zip(self.names, whole.similarity.tolist(), strict=True)),
