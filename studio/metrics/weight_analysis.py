@@ -28,7 +28,7 @@ class WeightAnalysis:
     `similarity` is Hydra's subspace similarity φ of Δ and W by number of directions, that of each branch of a method
     with several in `branches`. `shares` are the parts of |Δ|² in the top, middle and bottom third of U's columns, which
     miss a part if out > in. `rank` is the attained rank of Δ, `size` is |Δ| / |W|, and `spectrum` the largest change of
-    a singular value, relative to the largest one.
+    a singular value, relative to the largest one. `magnitude` and `direction` are DoRA's (`magnitude_and_direction`).
     """
 
     similarity: tuple[float | None, ...]
@@ -37,6 +37,8 @@ class WeightAnalysis:
     rank: int
     size: float
     spectrum: float
+    magnitude: float
+    direction: float
 
 
 @torch.no_grad()
@@ -48,6 +50,7 @@ def analyse_weight(weight: Tensor, adapter: Adapter) -> WeightAnalysis | None:
     u, s, _ = torch.linalg.svd(frozen, full_matrices=False)
     change = truncated(delta, min(weight.shape))
     after, own = torch.linalg.svdvals(frozen + delta), torch.linalg.svdvals(delta)
+    magnitude, direction = magnitude_and_direction(frozen, delta)
     return WeightAnalysis(
         similarity=_similarities(u, change),
         branches={name: _similarities(u, branch) for name, branch in branches_of(adapter, weight).items()},
@@ -55,7 +58,21 @@ def analyse_weight(weight: Tensor, adapter: Adapter) -> WeightAnalysis | None:
         rank=int((own > _ZERO * own[0]).sum()),
         size=float(delta.norm() / frozen.norm()),
         spectrum=float((after - s).abs().max() / s[0]),
+        magnitude=magnitude,
+        direction=direction,
     )
+
+
+@torch.no_grad()
+def magnitude_and_direction(weight: Tensor, delta: Tensor) -> tuple[float, float]:
+    """How a change Δ (out, in) changes the rows w of a weight: the mean of | ‖w'‖ − ‖w‖ |, and that of 1 − cos(w', w).
+
+    Source: Liu et al., 2024, "DoRA", Eq. 3 and 4, of output rows as in PEFT. Of a matrix with one row the magnitude is
+    its singular value and the direction its singular vector.
+    """
+    after = weight + delta
+    cosines = torch.nn.functional.cosine_similarity(after, weight, dim=1)
+    return float((after.norm(dim=1) - weight.norm(dim=1)).abs().mean()), float((1 - cosines).mean())
 
 
 def _similarities(u: Tensor, change: LowRank) -> tuple[float | None, ...]:

@@ -43,8 +43,9 @@ def analyse(
 
     For each layer: Hydra's subspace similarity of change and weight, the share of the change in the top, middle and
     bottom singular directions (LoRA-XS), the attained rank, and how far singular values moved; the alignment of the
-    top singular vectors (Spectral Adapter, Figure 3); and the leakage: how much the concept changes images of prompts
-    that do not name it. For several concepts: how far a chain of their rotations drifts from orthonormal columns.
+    top singular vectors (Spectral Adapter, Figure 3); the change of magnitude and direction (DoRA); and the leakage:
+    how much the concept changes images of prompts that do not name it. For several concepts: how far a chain of their
+    rotations drifts from orthonormal columns.
     """
     from ui.services.scoring.adapter_analysis import rotation_chain
 

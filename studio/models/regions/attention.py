@@ -27,7 +27,8 @@ APPENDED: WeakKeyDictionary[nn.Module, list[Appended]] = WeakKeyDictionary()
 
 
 class RegionProcessor(AttnProcessor2_0):
-    """Attention in which each position attends to the tokens of its regions, or to the prompt's outside all of them.
+    """Attention in which each position attends to the tokens of its regions, or outside all of them to the prompt's
+    without the names of concepts whose regions were found.
 
     The context holds the prompt's tokens, then each region's, the same number each: (batch, t × (1 + regions), d). The
     weight of a prompt's tokens at a position is multiplied by how far its region covers the position. What a concept
@@ -43,7 +44,10 @@ class RegionProcessor(AttnProcessor2_0):
         to a token; (n or 1, positions, tokens + m) for m appended ones.
         """
         reading = self.layout.reading(positions).permute(1, 2, 0)
-        weights = reading.repeat_interleave(tokens // reading.shape[-1], -1)
+        each = tokens // reading.shape[-1]
+        whole = reading[..., :1] * self.layout.read_outside(each)[:, None]
+        inside = reading[..., 1:].repeat_interleave(each, -1).expand(len(whole), -1, -1)
+        weights = torch.cat([whole, inside], -1)
         for rows in appended:
             prompts = [region.prompt.lower() for region in self.layout.regions]
             own = [i for i, prompt in enumerate(prompts, 1) if any(t.lower() in prompt for t in rows.tokens)]

@@ -78,6 +78,14 @@ class RegionLayout:
         inside = self.inside(positions)
         return torch.cat([(1 - inside.sum(0, keepdim=True)).clamp(min=0), inside])
 
+    def read_outside(self, tokens: int) -> Tensor:
+        """How far positions outside all regions read each of an image's prompt's tokens, (n or 1, tokens): the names of
+        concepts that have found regions are not read there, since each would show its concept once more.
+        """
+        if self._named is None or not self._applied or self.gathering:
+            return torch.ones(1, tokens)
+        return 1 - self._named.amax(1).repeat(1, tokens // self._named.shape[-1])
+
     def reads_maps(self, positions: int) -> bool:
         """Whether the attention maps of a layer with so many positions are wanted now."""
         return self.gathering and self._coarsest <= min(grid(positions, self.aspect)) <= FINEST

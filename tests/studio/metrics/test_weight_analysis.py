@@ -14,6 +14,7 @@ from studio.metrics.weight_analysis import (
     alignment,
     analyse_weight,
     branches_of,
+    magnitude_and_direction,
     rotation_drift,
     shares_of,
 )
@@ -75,6 +76,46 @@ def test_the_drift_is_seen_where_columns_are_not_rotated():
     ((drift, spectrum),) = rotation_drift([Stretched(WEIGHT, SpectralRotational.Config(rank=4))], WEIGHT)
     assert drift == pytest.approx(0.21, rel=1e-3)
     assert spectrum > 0.1
+
+
+def test_magnitude_and_direction_are_told_apart():
+    """Liu et al., 2024, Eq. 3 and 4."""
+    magnitude, direction = magnitude_and_direction(WEIGHT, 0.5 * WEIGHT)
+    assert magnitude == pytest.approx(0.5 * float(WEIGHT.norm(dim=1).mean()), rel=1e-5)
+    assert direction == pytest.approx(0, abs=1e-6)
+    turned = WEIGHT.flip(0)[:, torch.randperm(48, generator=torch.Generator().manual_seed(0))]
+    turned = turned * (WEIGHT.norm(dim=1) / turned.norm(dim=1))[:, None]
+    magnitude, direction = magnitude_and_direction(WEIGHT, turned - WEIGHT)
+    assert magnitude == pytest.approx(0, abs=1e-5)
+    assert direction == pytest.approx(1, abs=0.1)
+
+
+def test_of_one_row_doras_magnitude_and_direction_are_the_singular_value_and_vector():
+    """There DoRA and the spectral additive form with a trained scale reach the same weights: W' = m v with |v| = 1."""
+    row = torch.randn(1, 16, generator=torch.Generator().manual_seed(1))
+    dora = ADAPTERS["dora"](row, ADAPTERS["dora"].Config(rank=1), SiteContext(name="unet.x"))
+    generator = torch.Generator().manual_seed(2)
+    for parameter in dora.parameters():
+        nn.init.normal_(parameter, std=0.5, generator=generator)
+    wanted = row + dora.delta(row).detach()
+    u, s, vt = torch.linalg.svd(wanted, full_matrices=False)
+    before = torch.linalg.svd(row, full_matrices=False)
+    magnitude, direction = magnitude_and_direction(row, wanted - row)
+    assert magnitude == pytest.approx(abs(float(s[0] - before.S[0])), rel=1e-4)
+    assert direction == pytest.approx(1 - float(u[0, 0] * vt[0] @ (before.U[0, 0] * before.Vh[0])), rel=1e-4)
+    method = ADAPTERS["spectral_additive"]
+    spectral = method(row, method.Config(rank=1, train_scale=True), SiteContext(name="unet.x"))
+    names = dict(spectral.named_parameters())
+    optimizer = torch.optim.LBFGS(list(names.values()), max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-14)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (row + spectral.delta(row) - wanted).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    torch.testing.assert_close(row + spectral.delta(row), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_the_shares_say_in_which_singular_directions_a_change_lies():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -40,16 +41,26 @@ def analysis_of(
         "pe_score": None if score is None else pe_score(score, trained, size),
         "rank": max((layer["rank"] for layer in layers.values()), default=0),
         "spectrum": max((layer["spectrum"] for layer in layers.values()), default=0.0),
+        "magnitude_direction_correlation": _correlation(layers),
         "directions": list(DIRECTIONS),
         "layers": layers,
     }
 
 
+def _correlation(layers: Mapping[str, Any]) -> float | None:
+    """The correlation over layers of DoRA's changes of magnitude and direction; None for fewer than three layers."""
+    pairs = np.array([(layer["magnitude"], layer["direction"]) for layer in layers.values()])
+    if len(pairs) < 3 or not pairs.std(0).all():
+        return None
+    return float(np.corrcoef(pairs.T)[0, 1])
+
+
 def plots_of(
     base: Base, concept: TrainedConcept, analysis: Mapping[str, Any], title: str, layer: str | None = None
 ) -> Image.Image:
-    """Three plots: the similarity of every layer by number of directions, where the change lies among the singular
-    directions, and the alignment of the top singular vectors of `layer`, by default that of the largest change.
+    """Four plots: the similarity of every layer by number of directions, where the change lies among the singular
+    directions, the alignment of the top singular vectors of `layer`, by default that of the largest change, and each
+    layer's change of magnitude and direction.
 
     Raises StudioError for a layer that the concept does not change.
     """
@@ -59,13 +70,14 @@ def plots_of(
         raise StudioError(
             f"{title} does not change the matrix {chosen}. Choose one of {', '.join(list(layers)[:3])}, …"
         )
-    figure = Figure(figsize=(19, 2.4 + 0.17 * len(layers)), layout="constrained")
-    first, second, third = figure.subplots(1, 3)
+    figure = Figure(figsize=(24, 2.8 + 0.17 * len(layers)), layout="constrained")
+    first, second, third, fourth = figure.subplots(1, 4)
     figure.suptitle(title)
     _similarity(figure, first, layers)
     _shares(second, layers)
     loaded = load_concept(base, concept)
     _alignment(figure, third, alignment(loaded.sites[chosen].weight, loaded.modules[chosen]).cpu(), chosen)
+    _magnitudes(fourth, layers)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
     return Image.open(buffer).convert("RGB")
@@ -89,7 +101,19 @@ def _shares(axes: Axes, layers: Mapping[str, Any]) -> None:
     axes.set_yticks([])
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.set(title="where the change lies", xlabel="share of the squared change", xlim=(0, 1))
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
+
+
+def _magnitudes(axes: Axes, layers: Mapping[str, Any]) -> None:
+    """DoRA's plot of directional and magnitude updates, a point for each layer."""
+    for part in dict.fromkeys(name.split(".")[0] for name in layers):
+        own = [layer for name, layer in layers.items() if name.startswith(f"{part}.")]
+        axes.scatter([one["direction"] for one in own], [one["magnitude"] for one in own], s=14, label=part)
+    axes.set(
+        title="magnitude and direction (DoRA)", xlabel="mean of 1 − cosine of rows before and after",
+        ylabel="mean change of the rows' norms",
+    )  # fmt: skip
+    axes.legend()
 
 
 def _alignment(figure: Figure, axes: Axes, values: Any, layer: str) -> None:

@@ -9,7 +9,7 @@ from concepts.errors import StudioError
 from studio.models.base_model import Base, generate, load_base
 from studio.models.regions.attention import RegionProcessor, in_regions
 from studio.models.regions.layout import RegionLayout
-from studio.models.regions.region import AnyRegion, Region, grid
+from studio.models.regions.region import AnyRegion, AutoRegion, Region, grid
 from studio.models.sampling_settings import SamplingSettings
 
 LEFT, RIGHT = Region("a dog", 0, 0, 1, 0.5), Region("a cat", 0, 0.5, 1, 1)
@@ -96,6 +96,21 @@ def test_inside_a_region_attention_is_to_the_regions_prompt(attention: Attention
     both = attention(cells, context(1, 2, 3)).unflatten(1, (4, 4))
     torch.testing.assert_close(both[:, :, :2], left[:, :, :2])
     torch.testing.assert_close(both[:, :, 2:], right[:, :, 2:])
+
+
+def test_outside_found_regions_the_names_of_their_concepts_are_not_read():
+    named = torch.tensor([[[0.0, 1, 0]], [[0.0, 0, 1]]])  # one concept in two images' prompts of three tokens
+    layout = RegionLayout([AutoRegion("a photo of <rex>", ("<rex>",))], named=named, steps=4, coarsest=4)
+    bias = RegionProcessor(layout).bias(16, 2 * TOKENS)
+    assert torch.equal(bias[..., :TOKENS], torch.zeros(1, 16, TOKENS)), "while it is sought, all of the prompt is read"
+    attention = torch.full((2, 16, TOKENS), 0.1)
+    attention[0, :8, 1], attention[1, 8:, 2] = 0.9, 0.9
+    layout.add(attention)
+    assert layout.end_step()
+    read, found = RegionProcessor(layout).bias(16, 2 * TOKENS).exp(), layout.inside(16)[0]
+    assert found.amax(1).min() > 0.5
+    torch.testing.assert_close(read[..., :TOKENS], (1 - found)[..., None] * (1 - named.amax(1))[:, None])
+    torch.testing.assert_close(read[..., TOKENS:], found[..., None].expand(-1, -1, TOKENS))
 
 
 def test_self_attention_is_left_as_it_is(cells: torch.Tensor):
