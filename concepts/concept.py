@@ -17,6 +17,11 @@ CONCEPT_FILE = "concept.safetensors"
 PREVIEW_FILE = "preview.png"
 
 
+def snapshot_file(step: int) -> str:
+    """The name of a snapshot's file; its preview is beside it, a PNG file."""
+    return f"step-{step:08d}.safetensors"
+
+
 @dataclass(frozen=True)
 class Result:
     """The result of training a concept.
@@ -38,6 +43,15 @@ class Result:
         """A PNG of what the trained concept looks like, when one was stored."""
         preview = self.path.with_name(PREVIEW_FILE)
         return preview if preview.exists() else None
+
+    @property
+    def snapshots(self) -> list[dict[str, Any]]:
+        """The snapshots of the training, each with its "step" and its "image_alignment"; needs `details`."""
+        return self.details.get("snapshots", [])
+
+    def snapshot(self, step: int) -> StoragePath:
+        """The file of the concept after this step; whether there is one is not checked."""
+        return self.path.with_name(snapshot_file(step))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from concepts.job_leases import Lease, concept_of_job
 from concepts.job_queue import Jobs, cancel_unfinished
 from concepts.names import check_words, chosen_by_name, find, find_or_removed, find_removed, refuse_taken
 from concepts.orphans import adding, keep, sweep, sweep_temporary
-from concepts.result_changes import delete_concept, replace_result, write_result
+from concepts.result_changes import Snapshot, delete_concept, replace_result, write_result
 from concepts.storage import StoragePath, local_folder, make_folder, remove, storage_path
 from concepts.tables import ConceptRecord, new_id
 from concepts.variants import ConceptVariants, refuse_with_variants
@@ -213,8 +213,9 @@ class Library:
         details: Mapping[str, Any],
         preview: bytes | None = None,
         lease: Lease | None = None,
+        snapshots: Sequence[Snapshot] = (),
     ) -> Result:
-        """Stores a trained concept's file and a PNG preview; they replace the earlier result.
+        """Stores a trained concept's file, a PNG preview and snapshots; they replace the earlier result.
 
         `details` is plain JSON with at least base (its fingerprint), adapter, rank and parameters (the number
         trained), and may have scores; the rest is returned as `Result.details`. With `lease` the result ends that job;
@@ -222,7 +223,7 @@ class Library:
         """
         result = result_record(details)
         with adding(self._database, result_folder(self.root, result)) as folder:
-            write_result(folder, data, preview)
+            write_result(folder, data, preview, snapshots)
             with self._database.writing() as session:
                 record = concept_of_job(session, lease.job) if lease else find(session, name, lock=True)
                 replaced = replace_result(session, record, result, self.root)

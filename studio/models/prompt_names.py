@@ -11,12 +11,14 @@ _WRITTEN = re.compile(r"<([^<>]*)>")
 _TOOLS = re.compile(r"\s*(?:lora|lyco|lycoris|hypernet)\s*:(?!\s*[\d.+-])", re.IGNORECASE)
 _HALF = re.compile(r"<[A-Za-z][\w-]*|(?<![\w-])[A-Za-z][\w-]*>")
 
+STEP = re.compile(r"@\d{1,9}$")
+"""The step of a snapshot, after a name."""
 Strength = float | dict[str, float]
 
 
 def read_names(prompt: str) -> tuple[str, dict[str, Strength]]:
-    """The prompt with every name as <rex>, and the strengths that it gives: <rex:0.8>, <lora:rex:0.8>, and A1111's
-    <lora:rex:0.8:0.5>, the strength of the text encoder, then that of the UNet.
+    """The prompt with every name as <rex>, or <rex@80> for a snapshot, and the strengths that it gives: <rex:0.8>,
+    <lora:rex:0.8>, and A1111's <lora:rex:0.8:0.5>, the strength of the text encoder, then that of the UNet.
 
     Blanks inside are dropped, as in < rex >. Several words with a blank beside a bracket, as in "a < b and c > d", are
     no name and stay. Raises StudioError for anything else between < and >, with what to write.
@@ -24,7 +26,8 @@ def read_names(prompt: str) -> tuple[str, dict[str, Strength]]:
     strengths: dict[str, Strength] = {}
 
     def named(match: re.Match[str]) -> str:
-        name, *numbers = _parts(match)
+        written, *numbers = _parts(match)
+        name = STEP.sub("", written)
         if not NAME.fullmatch(name):
             if match[1] != match[1].strip() and len(match[1].split()) > 1:
                 return match[0]
@@ -34,7 +37,7 @@ def read_names(prompt: str) -> tuple[str, dict[str, Strength]]:
             known = next((known for known in strengths if known.lower() == name.lower()), name)
             if strengths.setdefault(known, given) != given:
                 raise StudioError(f"{name} has two strengths in the prompt. Give one.")
-        return f"<{name}>"
+        return f"<{written}>"
 
     return _WRITTEN.sub(named, prompt), strengths
 

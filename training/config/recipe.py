@@ -22,6 +22,8 @@ class Recipe(Validation, Tokens, Pictures, Loss, Optimization, AdapterOptions):
                 "early_stopping_patience and keep_best need the scores of validation images, so validation_steps "
                 "must be set"
             )
+        if self.num_validation_pictures and not (self.validation_steps or self.save_every_n_steps):
+            raise ValueError("num_validation_pictures needs validation_steps or save_every_n_steps, which say when")
         if self.noise_offset and self.multires_noise_iterations:
             raise ValueError("noise_offset and multires_noise_iterations exclude each other; set one of them")
         if not self.train_token and (self.layerwise_token or self.freeze_token_after or self.token_lr):

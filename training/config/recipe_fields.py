@@ -148,7 +148,7 @@ class Tokens(Group):
 
 
 class Validation(Group):
-    """Validation images, early stopping and the best result."""
+    """Validation images, early stopping, snapshots and the best result."""
 
     validation_steps: int | None = Field(
         default=None,
@@ -163,6 +163,19 @@ class Validation(Group):
     num_validation_images: int = Field(default=4, ge=1, le=64, description="Number of validation images.")
     early_stopping_patience: int | None = Field(
         default=None, ge=1, description="Stop after this many validations in a row without a better image alignment."
+    )
+    save_every_n_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Keep the concept as it is every this many steps, with validation images and their score: a "
+        "prompt takes such a snapshot as <rex@80>; off if unset.",
+    )
+    num_validation_pictures: int = Field(
+        default=0,
+        ge=0,
+        le=50,
+        description="The last pictures of the concept, so many, are not trained on: the loss on them is measured with "
+        "the validation images. It increases when a training goes on too long.",
     )
     keep_best: bool = Field(
         default=False, description="Keep the parameters of the best image alignment instead of the last."

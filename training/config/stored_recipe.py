@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from studio.adapters.concept_file import TrainedConcept
 from training.config.recipe import Recipe
 
 RENAMED = {
@@ -40,3 +41,9 @@ RENAMED = {
 def stored_recipe(values: Mapping[str, Any]) -> Recipe:
     """A stored recipe of any version. Raises pydantic's ValidationError for anything else."""
     return Recipe(**{RENAMED.get(name, name): value for name, value in values.items()})
+
+
+def total_steps(concept: TrainedConcept) -> int:
+    """The steps of all trainings, each continued by the next, that made a concept."""
+    recipe = stored_recipe(concept.metadata["recipe"])
+    return int(concept.metadata.get("total_steps", recipe.steps))

@@ -31,11 +31,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A concept's pictures in all their variants, and class images of its class and of other things."""
+    """A concept's pictures in all their variants, class images of its class and of other things, and pictures of the
+    concept that are not trained on.
+    """
 
     concept: list[Sample]
     class_prior: list[Sample]
     other_prior: list[Sample]
+    validation: Sequence[Sample] = ()
 
 
 def build_training_set(
@@ -46,18 +49,26 @@ def build_training_set(
     cache: Path | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> TrainingSet:
-    """Encodes the pictures, and generates the class images or loads them from `cache`, or those of the class from the
-    recipe's `class_data_dir`. A picture with repeats is in the set so many times.
+    """Encodes the pictures, the last ones for validation if the recipe says so, and generates the class images or loads
+    them from `cache`, or those of the class from the recipe's `class_data_dir`. A picture with repeats is in the set so
+    many times.
 
     `on_step` is called for every denoising step while class images are generated. Raises StudioError for a folder of
-    class images that cannot be used.
+    class images that cannot be used, and where no picture is left to train on.
     """
+    kept = len(examples) - recipe.num_validation_pictures
+    if kept < 1:
+        raise StudioError(
+            f"num_validation_pictures is {recipe.num_validation_pictures}, and there are {len(examples)} pictures, so "
+            "none is left to train on. Choose fewer."
+        )
     given = recipe.class_data_dir and class_examples(Path(recipe.class_data_dir), class_word)
     of_class, others = prior_prompts(recipe, class_word)
     return TrainingSet(
-        _encoded(base, examples, recipe),
+        _encoded(base, examples[:kept], recipe),
         _encoded(base, given, recipe) if given else _prior(base, of_class, recipe.prior_seed, cache, on_step),
         _prior(base, others, recipe.prior_seed, cache, on_step),
+        _encoded(base, examples[kept:], recipe) if examples[kept:] else (),
     )
 
 

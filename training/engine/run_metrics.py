@@ -18,13 +18,15 @@ class RunMetrics:
     """Metrics of a training run, by step and in total.
 
     `rates` are each part's learning rates by step, 0 while it is frozen; `alignments` are (step, image alignment of the
-    validation images); `peak_bytes` is the peak memory, of the GPU where there is one, else of the process; `trained`
-    is the number of trained parameters, and `changed` the number of the base's weights that they change.
+    validation images), and `validation_losses` (step, loss on the pictures that are not trained on); `peak_bytes` is
+    the peak memory, of the GPU where there is one, else of the process; `trained` is the number of trained parameters,
+    and `changed` the number of the base's weights that they change.
     """
 
     losses: list[float]
     rates: dict[str, list[float]]
     alignments: list[tuple[int, float]]
+    validation_losses: list[tuple[int, float]]
     seconds: float
     pictures_per_second: float
     peak_bytes: int
@@ -45,6 +47,7 @@ def run_metrics_of(state: TrainState, sites: Mapping[str, Site]) -> RunMetrics:
         losses=state.losses,
         rates=state.rates,
         alignments=state.alignments,
+        validation_losses=state.validation_losses,
         seconds=state.seconds,
         pictures_per_second=pictures / max(state.seconds, 1e-9),
         peak_bytes=peak_bytes(state.device),

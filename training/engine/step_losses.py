@@ -1,12 +1,17 @@
 """The losses of a training step."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from statistics import fmean
 from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from studio.models.base_model import Base
+from studio.models.prompt_encoding import PromptEmbeds
+from training.data.captions import caption_of, templates_of
 from training.data.dataset import TrainingSet
 from training.data.random_token import randomize_random_token
 from training.engine.batch_sampler import Batch, draw_batches
@@ -17,6 +22,9 @@ from training.engine.preservation_loss import adapters_disabled, preservation_lo
 from training.engine.prompt_cache import PromptCache
 from training.engine.train_state import TrainState
 from training.engine.training_task import Task
+
+VALIDATION_TIMESTEPS = 8
+"""The timesteps at which the loss on each validation picture is measured, evenly spaced."""
 
 
 class LossComputer:
@@ -29,6 +37,28 @@ class LossComputer:
         adapts_text = any(site.part != "unet" for site in task.sites.values())
         recipe = task.recipe
         self.prompt_cache = PromptCache(task.base, state, adapts_text, recipe.low_memory, recipe.prompt_syntax)
+
+    @torch.no_grad()
+    def validation_loss(self) -> float | None:
+        """The mean denoising loss on the pictures that are not trained on, at fixed timesteps and with fixed noise.
+
+        None where there are no such pictures.
+        """
+        samples, task, device = self._data.validation, self._task, self._task.base.device
+        if not samples:
+            return None
+        generator, losses = torch.Generator().manual_seed(0), []
+        timesteps = torch.linspace(0, len(self._scheduler) - 1, VALIDATION_TIMESTEPS + 2)[1:-1].long().to(device)
+        for sample in samples:
+            template = templates_of(task.recipe, task.class_word)[0]
+            text = caption_of(sample, template, task.token, task.class_word, task.recipe, generator)
+            latents = sample.latents.expand(len(timesteps), -1, -1, -1)
+            noise = torch.randn(latents.shape, generator=generator).to(device)
+            with self._cast():
+                prompts = self.prompt_cache([text] * len(timesteps))
+                predict = partial(_predict, task.base, prompts)
+                losses.append(denoising_loss(self._scheduler, predict, latents, noise, timesteps).mean().item())
+        return fmean(losses)
 
     def losses(self) -> Iterator[Tensor]:
         """The next step's losses, one per batch of one shape, computed lazily; their sum is the step's mean loss."""
@@ -86,3 +116,7 @@ class LossComputer:
         with adapters_disabled(self._task.sites):
             prompts = self.prompt_cache(batch.prompts[others])
             return self._task.base.predict(noisy, batch.timesteps[others], prompts).float()
+
+
+def _predict(base: Base, prompts: PromptEmbeds, noisy: Tensor, timesteps: Tensor) -> Tensor:
+    return base.predict(noisy, timesteps, prompts)

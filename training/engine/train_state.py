@@ -30,7 +30,8 @@ class TrainState:
     """Adapters and a token, (n, d) by text encoder, with the recipe's optimizer and learning rate scheduler.
 
     `losses` has the total loss of every step, `rates` each part's learning rates, `alignments` the image alignment of
-    validation images by step, and `seconds` the duration of the steps.
+    validation images by step, `validation_losses` the loss on pictures that are not trained on, and `seconds` the
+    duration of the steps.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class TrainState:
         self.losses: list[float] = []
         self.rates: dict[str, list[float]] = {group["part"]: [] for group in groups}
         self.alignments: list[tuple[int, float]] = []
+        self.validation_losses: list[tuple[int, float]] = []
         self.seconds = 0.0
         self._process_group = process_group or ProcessGroup()
         self._best: dict[str, Any] | None = None
@@ -136,6 +138,7 @@ class TrainState:
             "losses": self.losses,
             "rates": self.rates,
             "alignments": self.alignments,
+            "validation_losses": self.validation_losses,
             "seconds": self.seconds,
             "threads": self.threads,
         }
@@ -151,6 +154,7 @@ class TrainState:
             self._average.to(self.device)
         self._best, self.seconds = state["best"], state["seconds"]
         self.losses, self.rates, self.alignments = state["losses"], state["rates"], state["alignments"]
+        self.validation_losses = state["validation_losses"]
 
     def _backward(self, losses: Iterable[Tensor]) -> Tensor:
         """Accumulates the gradients of the losses and of the method's penalties; returns the losses' sum."""

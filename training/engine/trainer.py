@@ -8,25 +8,24 @@ from PIL import Image
 
 from concepts.storage import StoragePath, atomic_write
 from studio.adapters.concept_file import TrainedConcept, config_of, to_bytes
-from studio.models.base_model import Base, generate
-from studio.models.sampling_settings import SamplingSettings
+from studio.models.base_model import Base
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import new_config, parameter_groups, resolve_recipe
 from training.data.augmentation import Example
-from training.data.captions import check_lengths, validation_prompt_of
+from training.data.captions import check_lengths
 from training.data.class_images import prior_steps
 from training.data.dataset import TrainingSet, build_training_set, prior_prompts
 from training.engine.checkpoints import Checkpoints
 from training.engine.distributed import ProcessGroup
 from training.engine.optimizers import check_optimizer
 from training.engine.precision import cast_to
-from training.engine.prompt_cache import encoders_on_device, on_device
+from training.engine.prompt_cache import on_device
 from training.engine.run_metrics import RunMetrics, run_metrics_of
 from training.engine.step_losses import LossComputer
 from training.engine.train_state import DivergenceError, TrainState
 from training.engine.training_task import Task, on_threads
+from training.engine.validation import Preview, ScoreImages, Snapshot, Snapshots, snapshot_of, validate
 
-PREVIEW_SETTINGS = SamplingSettings()
 LAST_GOOD = "last-good.safetensors"
 """The file, beside the checkpoints, of the last good concept of a diverged training."""
 
@@ -44,20 +43,12 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Preview:
-    """Validation images after a step, and their image alignment if they were scored."""
-
-    step: int
-    pictures: list[Image.Image]
-    alignment: float | None
-
-
-@dataclass(frozen=True)
 class Training:
-    """The result of a training: the concept, and the metrics of the run."""
+    """The result of a training: the concept, the metrics of the run, and snapshots of the concept on the way."""
 
     concept: TrainedConcept
     record: RunMetrics
+    snapshots: tuple[Snapshot, ...] = ()
 
     @property
     def losses(self) -> list[float]:
@@ -80,7 +71,7 @@ class Callbacks:
     on_progress: Callable[[Progress], None] = lambda _: None
     on_preview: Callable[[Preview], None] = lambda _: None
     stop: Callable[[], bool] = lambda: False
-    score: Callable[[Sequence[Image.Image]], float] | None = None
+    score: ScoreImages | None = None
 
 
 def never_stop() -> bool:
@@ -102,7 +93,7 @@ def train_concept(
     every: int = 50,
     stop: Callable[[], bool] = never_stop,
     on_preview: Callable[[Preview], None] = lambda _: None,
-    score: Callable[[Sequence[Image.Image]], float] | None = None,
+    score: ScoreImages | None = None,
 ) -> Training:
     """Trains adapters and a token on the pictures, and restores the base.
 
@@ -136,11 +127,12 @@ def train_concept(
                 train_state.resume(found)
             try:
                 saved_to = kept if process_group.is_main_process else None
-                _train_loop(task, data, train_state, saved_to, every, callbacks, process_group)
+                snapshots = Snapshots(None if kept is None else kept.folder)
+                _train_loop(task, data, train_state, saved_to, every, callbacks, process_group, snapshots)
             except DivergenceError as diverged:
                 raise _with_last_good(diverged, task, train_state, kept) from diverged
             train_state.finish()
-            return Training(task.concept(adapters), run_metrics_of(train_state, task.sites))
+            return Training(task.concept(adapters), run_metrics_of(train_state, task.sites), tuple(snapshots.all()))
 
 
 def _prepared(task: Task, cache: Path | None, callbacks: Callbacks) -> TrainingSet:
@@ -166,8 +158,9 @@ def _train_loop(
     every: int,
     callbacks: Callbacks,
     process_group: ProcessGroup,
+    snapshots: Snapshots,
 ) -> None:
-    """Runs the remaining steps, and saves checkpoints."""
+    """Runs the remaining steps, and saves checkpoints and snapshots."""
     recipe, saved = task.recipe, train_state.step
 
     def save() -> None:
@@ -182,34 +175,40 @@ def _train_loop(
             save()
             raise TrainingStopped(train_state.step, recipe.steps)
         train_state.optimizer_step(loss_computer.losses())
-        if recipe.validation_steps and (
-            train_state.step % recipe.validation_steps == 0 or train_state.step == recipe.steps
-        ):
-            callbacks.on_preview(_preview(task, train_state, callbacks, loss_computer.prompt_cache.offloads))
+        _validate(task, train_state, callbacks, loss_computer, snapshots, process_group)
         if train_state.step % every == 0 or train_state.ended:
             save()
         rates = {part: rates[-1] for part, rates in train_state.rates.items()}
         callbacks.on_progress(Progress(train_state.step, recipe.steps, train_state.losses[-1], rates))
 
 
-def _preview(task: Task, train_state: TrainState, callbacks: Callbacks, offload_text: bool) -> Preview:
-    """Generates and scores validation images of the current result."""
-    recipe, base = task.recipe, task.base
-    with (
-        train_state.result(),
-        on_device(base, base.pipeline.vae, recipe.low_memory),
-        encoders_on_device(base, offload_text),
-    ):
-        pictures = generate(
-            base,
-            validation_prompt_of(recipe, task.class_word).replace("{}", task.token),
-            range(recipe.num_validation_images),
-            PREVIEW_SETTINGS.model_copy(update={"prompt_syntax": recipe.prompt_syntax}),
-        )
-    alignment = None if callbacks.score is None else callbacks.score(pictures)
-    if alignment is not None:
-        train_state.record_score(alignment)
-    return Preview(train_state.step, pictures, alignment)
+def _validate(
+    task: Task,
+    train_state: TrainState,
+    callbacks: Callbacks,
+    loss_computer: LossComputer,
+    snapshots: Snapshots,
+    process_group: ProcessGroup,
+) -> None:
+    """Generates validation images after the steps that have them, measures the loss on validation pictures, and keeps
+    snapshots.
+    """
+    recipe, step = task.recipe, train_state.step
+    shown = bool(recipe.validation_steps) and (step % (recipe.validation_steps or 1) == 0 or step == recipe.steps)
+    kept = bool(recipe.save_every_n_steps) and step % (recipe.save_every_n_steps or 1) == 0 and not train_state.ended
+    if not (shown or kept):
+        return
+    with train_state.result():
+        loss = loss_computer.validation_loss()
+    if loss is not None:
+        train_state.validation_losses.append((step, loss))
+    preview = validate(task, train_state, callbacks.score, loss_computer.prompt_cache.offloads)
+    if shown:
+        if preview.alignment is not None:
+            train_state.record_score(preview.alignment)
+        callbacks.on_preview(preview)
+    if kept and process_group.is_main_process:
+        snapshots.add(snapshot_of(task, train_state, preview))
 
 
 def _with_last_good(

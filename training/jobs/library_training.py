@@ -21,12 +21,13 @@ from studio.models.token_embeddings import token_of
 from training.config.caption_templates import STYLE_CAPTIONS, is_style
 from training.config.recipe import Recipe
 from training.config.recipe_resolution import adapter_config, kinds_of_recipe, resolve_recipe
-from training.config.stored_recipe import stored_recipe
+from training.config.stored_recipe import total_steps
 from training.data.augmentation import Example
 from training.data.class_images import plain_prompt
 from training.engine.distributed import ProcessGroup
-from training.engine.trainer import Preview, Progress, Training, never_stop, train_concept
+from training.engine.trainer import Progress, Training, never_stop, train_concept
 from training.engine.training_task import on_threads
+from training.engine.validation import Preview
 from training.jobs.tensorboard import TensorBoardLog
 from training.reporting.image_grid import grid, png_bytes
 
@@ -155,16 +156,14 @@ def _store(
         "scores": trained.metadata["scores"],
         "recipe": recipe.model_dump(),
         "total_steps": total,
+        "snapshots": [{"step": kept.step, "image_alignment": kept.alignment} for kept in training.snapshots],
         **training.record.plain(),
     }
-    result = library.store_result(concept.name, to_bytes(trained), details, png_bytes(grid(previews)), lease)
+    result = library.store_result(
+        concept.name, to_bytes(trained), details, png_bytes(grid(previews)), lease,
+        [(kept.step, kept.data, kept.preview) for kept in training.snapshots],
+    )  # fmt: skip
     return Trained(result, training.losses, previews, trained)
-
-
-def total_steps(concept: TrainedConcept) -> int:
-    """The steps of all trainings, each continued by the next, that made a concept."""
-    recipe = stored_recipe(concept.metadata["recipe"])
-    return int(concept.metadata.get("total_steps", recipe.steps))
 
 
 def order_of(base: Base, name: str, recipe: Recipe, column: int | None = None, **options: Any) -> Order:

@@ -7,7 +7,8 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from concepts.storage import remove
-from training.engine.trainer import Preview, Progress
+from training.engine.trainer import Progress
+from training.engine.validation import Preview
 from training.jobs.previews import store_preview
 
 

@@ -56,7 +56,9 @@ def loss_curves(losses: Mapping[str, Sequence[float]], window: int = 20) -> Imag
 
 
 def training_curves(details: Mapping[str, Any], name: str) -> Image.Image:
-    """Plots of a result's training: loss, learning rates, and image alignment if it was measured."""
+    """Plots of a result's training: loss, with that on validation pictures, learning rates, and image alignment if it
+    was measured.
+    """
     panels = 3 if details["alignments"] else 2
     figure = Figure(figsize=(4.5 * panels, 3.2), layout="constrained")
     axes = figure.subplots(1, panels)
@@ -64,6 +66,9 @@ def training_curves(details: Mapping[str, Any], name: str) -> Image.Image:
     width = min(20, len(losses))
     axes[0].plot(range(1, len(losses) + 1), losses, color="#cccccc", linewidth=0.8)
     axes[0].plot(range(width, len(losses) + 1), np.convolve(losses, np.ones(width) / width, mode="valid"))
+    if held_out := details.get("validation_losses"):
+        axes[0].plot(*zip(*held_out, strict=True), marker="o", label="on validation pictures")
+        axes[0].legend()
     axes[0].set(title=name, xlabel="step", ylabel=f"loss, and its mean over {width} steps")
     for part, rates in details["rates"].items():
         axes[1].plot(range(1, len(rates) + 1), rates, label=part)

@@ -85,11 +85,12 @@ def show_concept(
 
 def _training_summary(details: dict[str, Any], name: str, plots: Path | None) -> dict[str, Any]:
     """Statistics of the concept's training; plots of the steps are written to a file if one is given."""
-    keys = ("seconds", "pictures_per_second", "peak_bytes", "trained", "changed", "alignments")
+    keys = ("seconds", "pictures_per_second", "peak_bytes", "trained", "changed", "alignments", "validation_losses")
     steps = len(details["losses"])
     statistics = {
-        "steps": steps, "total_steps": details.get("total_steps", steps), "loss": details["losses"][-1],
-        **{key: details[key] for key in keys},
+        "snapshots": details.get("snapshots", []), "steps": steps,
+        "total_steps": details.get("total_steps", steps), "loss": details["losses"][-1],
+        **{key: details.get(key, []) for key in keys},
     }  # fmt: skip
     if plots is None:
         return statistics
@@ -97,6 +98,25 @@ def _training_summary(details: dict[str, Any], name: str, plots: Path | None) ->
 
     training_curves(details, name).save(plots, format="PNG")
     return {**statistics, "plots": str(plots)}
+
+
+@app.command()
+def keep(
+    snapshot: Annotated[str, typer.Argument(help="NAME@STEP, a snapshot that studio concept show lists.")],
+    library: LibraryOption = DEFAULT_LIBRARY,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a snapshot as the concept's result. The result until now becomes a snapshot, so this can be undone."""
+    from ui.services.named_concepts import name_and_step
+    from ui.services.snapshots import keep_snapshot
+
+    name, step = name_and_step(snapshot)
+    if step is None:
+        raise typer.BadParameter("Give a name and a step, such as rex@80.")
+    opened = library_at(library)
+    keep_snapshot(opened, name, step)
+    concept = opened.concept(name)
+    report(described(concept), as_json, lambda: typer.echo(f"{concept.name} is the one after step {step} now."))
 
 
 @app.command()

@@ -60,6 +60,10 @@ def train(
         Path | None,
         typer.Option("--recipe", help="A TOML file of training options; studio recipe prints one."),
     ] = None,
+    save_every_n_steps: Annotated[
+        int | None,
+        typer.Option(help="Keep a snapshot every this many steps; prompts take it as <NAME@STEP>."),
+    ] = None,
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="For GPUs with 8 GB: less memory, more time.")
     ] = False,
@@ -77,6 +81,8 @@ def train(
     What is not set comes from the preset of the base's family; studio recipe --base BASE prints it.
     """
     given = {**read_recipe(file), **given_options(adapter, rank, max_parameters, steps, seed)}
+    if save_every_n_steps is not None:
+        given["save_every_n_steps"] = save_every_n_steps
     if low_memory:
         given["low_memory"] = True
     workflow = workflow_of(library, base, backbone=backbone)

@@ -30,13 +30,16 @@ from ui.services.named_concepts import (
     NAMED,
     is_concept_file,
     known_strengths,
+    name_and_step,
     names_written,
     prompt_notes,
     read_concept_file,
     refuse_other_paths,
+    with_steps,
 )
 from ui.services.open_library import library_at
 from ui.services.regions import OnMasks, as_pictures, regions_of
+from ui.services.snapshots import at_step
 
 UNMERGED = "unmerged"
 """In place of a merge method: concepts act on their own as an image is sampled, one with a region inside it alone."""
@@ -77,11 +80,14 @@ class ImageGenerator:
         return MergeCache(self.base)
 
     def trained(self, name: str) -> TrainedConcept:
-        """A concept as training left it: by its name, or from a file, as `read_concept_file` reads it."""
+        """A concept as training left it: by its name, from a file, as `read_concept_file` reads it, or a snapshot,
+        NAME@STEP.
+        """
         if is_concept_file(name):
             return read_concept_file(name)
         refuse_other_paths(name)
-        concept = self.library.concept(name)
+        name, step = name_and_step(name)
+        concept = self.library.concept(name) if step is None else at_step(self.library, name, step)
         # A result's file never changes: another result is another file
         key = (concept.result and concept.result.path, concept.name)
         if key not in self._read:
@@ -155,7 +161,8 @@ class ImageGenerator:
     ) -> Iterator[Sampler]:
         """While open, the base has the concepts and control images of the request; gives what samples seeds of it."""
         request, init_image = placed(init_image_of(request), request, self.base)
-        concepts = self._concepts_of(request)
+        request, steps = with_steps(request)
+        concepts = self._concepts_of(request, steps)
         config = MergeConfig(
             request.method, known_strengths(request.strengths, concepts, self.base), request.average,
             request.density, request.ridge, request.rank, request.contrast,
@@ -173,8 +180,10 @@ class ImageGenerator:
                 on_note(note)
             yield sample
 
-    def _concepts_of(self, request: GenerationRequest) -> dict[str, LoadedConcept]:
-        """Every concept that takes part, built on the base: files by their path, others by their name."""
+    def _concepts_of(self, request: GenerationRequest, steps: Mapping[str, int]) -> dict[str, LoadedConcept]:
+        """Every concept that takes part, built on the base: files by their path, others by their name, at these steps
+        of their trainings where some are given.
+        """
         files = {name: self.loaded(name) for name in request.concepts if is_concept_file(name)}
         held = {token.lower() for concept in files.values() for token in concept.tokens}
         others = [name for name in request.concepts if name not in files]
@@ -182,7 +191,8 @@ class ImageGenerator:
             refuse_other_paths(name)
         asked = [*names_written(f"{request.prompt} {request.negative_prompt}"), *others, *request.regions]
         names = dict.fromkeys(self.library.concept(name).name for name in asked if token_of(name).lower() not in held)
-        return {**files, **{name: self.loaded(name) for name in names}}
+        at = {name: f"{name}@{steps[name.lower()]}" if name.lower() in steps else name for name in names}
+        return {**files, **{name: self.loaded(wanted) for name, wanted in at.items()}}
 
     @contextmanager
     def _merged(

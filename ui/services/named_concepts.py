@@ -15,13 +15,44 @@ from studio.models.layer_strengths import Strength, check_strength
 from studio.models.prompt_notes import notes_of
 from studio.models.token_embeddings import token_of
 
-NAMED = re.compile(r"<([A-Za-z][\w-]*)>")
-"""A name in a prompt, as `studio.models.prompt_names` writes it."""
+NAMED = re.compile(r"<([A-Za-z][\w-]*)(?:@(\d+))?>")
+"""A name in a prompt, with the step of a snapshot if it has one, as `studio.models.prompt_names` writes it."""
+_AT = re.compile(r"(.+)@(\d+)")
 
 
 def names_written(prompt: str) -> list[str]:
-    """The names in a prompt, <NAME>, each once, whether there are such concepts or not."""
-    return list(dict.fromkeys(NAMED.findall(prompt)))
+    """The names in a prompt, <NAME> or <NAME@STEP>, each once, whether there are such concepts or not."""
+    return list(dict.fromkeys(match[1] for match in NAMED.finditer(prompt)))
+
+
+def name_and_step(name: str) -> tuple[str, int | None]:
+    """The parts of NAME@STEP; the step is None where there is none."""
+    match = None if is_concept_file(name) else _AT.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, None)
+
+
+def with_steps(request: GenerationRequest) -> tuple[GenerationRequest, dict[str, int]]:
+    """The request without the steps of snapshots, and these steps by the name in lower case.
+
+    Raises StudioError for a name with two steps, or once with and once without.
+    """
+    found: dict[str, set[int | None]] = {}
+    for match in NAMED.finditer(f"{request.prompt} {request.negative_prompt}"):
+        found.setdefault(match[1].lower(), set()).add(int(match[2]) if match[2] else None)
+    for name, step in map(name_and_step, request.concepts):
+        if step is not None:
+            found.setdefault(name.lower(), set()).add(step)
+    if name := next((name for name, steps in found.items() if len(steps) > 1), None):
+        raise StudioError(
+            f"{name} is named at two steps of its training. An image has one of them: write the same one everywhere."
+        )
+    steps = {name: step for name, (step,) in found.items() if step is not None}
+    plain = {
+        key: NAMED.sub(r"<\1>", text)
+        for key, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt))
+    }
+    names = tuple(name_and_step(name)[0] for name in request.concepts)
+    return request.model_copy(update={**plain, "concepts": names}), steps
 
 
 def prompt_notes(request: GenerationRequest) -> list[str]:

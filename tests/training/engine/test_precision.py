@@ -10,10 +10,12 @@ from torch import nn
 
 from studio.adapters.concept_file import to_bytes
 from studio.models.base_model import Base
+from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
-from training.engine import trainer, training_task
+from training.engine import training_task, validation
 from training.engine.precision import cast_once
-from training.engine.trainer import Preview, train_concept
+from training.engine.trainer import train_concept
+from training.engine.validation import Preview
 
 RECIPE = Recipe(
     adapter="lora", rank=4, steps=2, batch_size=4, num_class_images=4, validation_steps=2, num_validation_images=1
@@ -32,7 +34,7 @@ def test_casting_once_changes_no_bit_of_a_training(base: Base, monkeypatch, tmp_
 
     def trained() -> bytes:
         pictures = [Image.new("RGB", (20, 20), colour) for colour in ("navy", "orange")]
-        monkeypatch.setattr(trainer, "PREVIEW_SETTINGS", trainer.SamplingSettings(num_inference_steps=2))
+        monkeypatch.setattr(validation, "PREVIEW_SETTINGS", SamplingSettings(num_inference_steps=2))
         return to_bytes(
             train_concept(base, "rex", "dog", pictures, RECIPE, cache=tmp_path, on_preview=shown.append).concept
         )

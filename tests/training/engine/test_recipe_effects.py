@@ -16,9 +16,10 @@ from studio.models.base_model import Base
 from studio.models.sampling_settings import SamplingSettings
 from training.config.recipe import Recipe
 from training.data.augmentation import Example
-from training.engine import trainer
+from training.engine import validation
 from training.engine.optimizers import LR_SCHEDULES
-from training.engine.trainer import Preview, Training, TrainingStopped, train_concept
+from training.engine.trainer import Training, TrainingStopped, train_concept
+from training.engine.validation import Preview
 
 STEPS = 4
 
@@ -32,7 +33,7 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def quick_previews(monkeypatch):
     """Previews are generated in two steps."""
-    monkeypatch.setattr(trainer, "PREVIEW_SETTINGS", SamplingSettings(num_inference_steps=2))
+    monkeypatch.setattr(validation, "PREVIEW_SETTINGS", SamplingSettings(num_inference_steps=2))
 
 
 @pytest.fixture

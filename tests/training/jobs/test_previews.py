@@ -1,6 +1,7 @@
 from PIL import Image
 
-from training.engine.trainer import Preview, Progress
+from training.engine.trainer import Progress
+from training.engine.validation import Preview
 from training.jobs.previews import store_preview, stored_previews
 from training.jobs.tensorboard import TensorBoardLog
 

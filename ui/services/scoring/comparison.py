@@ -11,19 +11,19 @@ from concepts.errors import StudioError
 from studio.adapters.registry import method_named
 from studio.models.generation_request import GenerationRequest
 from training.jobs.variants import Training, Variants
-from ui.services.named_concepts import names_written
+from ui.services.named_concepts import NAMED, names_written
 from ui.services.workflow import Workflow, summary
 
 Axis = Literal[
-    "none", "prompt", "concept", "adapter", "rank", "merge method", "strength", "seed", "num_inference_steps",
+    "none", "prompt", "concept", "step", "adapter", "rank", "merge method", "strength", "seed", "num_inference_steps",
     "guidance_scale", "scheduler",
 ]  # fmt: skip
 MOST_CELLS = 64
-_FIRST = ("prompt", "concept")
+_FIRST = ("prompt", "concept", "step")
 OF_TRAININGS = ("adapter", "rank")
 """What tells trainings of the same pictures apart."""
 _NUMBERS: dict[str, type] = {
-    "rank": int, "strength": float, "seed": int, "num_inference_steps": int, "guidance_scale": float,
+    "rank": int, "step": int, "strength": float, "seed": int, "num_inference_steps": int, "guidance_scale": float,
 }  # fmt: skip
 
 
@@ -55,7 +55,8 @@ def compare(
     """Generates one picture for each pair of values, and yields the grid after each.
 
     An axis is what varies, and its values, as `values_of` reads them. "concept" takes the place of {} in the prompt;
-    "adapter" and "rank" put another training of the same pictures in the place of every concept that the prompt names.
+    "step" takes snapshots of what the prompt names; "adapter" and "rank" put another training of the same pictures in
+    the place of every concept that it names.
 
     Raises StudioError for an axis that does not fit, and for a training that there is not, before anything is
     generated.
@@ -172,6 +173,9 @@ def varied(request: GenerationRequest, axis: Axis, value: str) -> GenerationRequ
         change: Mapping[str, Any] = {"prompt": request.prompt.replace("{}", f"<{value.strip('<>')}>")}
     elif axis == "prompt":
         change = {"prompt": value}
+    elif axis == "step":
+        step = _number(axis, value)
+        change = {key: NAMED.sub(rf"<\1@{step}>", getattr(request, key)) for key in ("prompt", "negative_prompt")}
     elif axis == "merge method":
         change = {"method": value}
     elif axis == "scheduler":

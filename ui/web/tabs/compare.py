@@ -14,6 +14,7 @@ from training.jobs.variants import Training, Variants
 from ui.services.named_concepts import names_written
 from ui.services.scoring.comparison import OF_TRAININGS, Axis, Grid, both_values, caption, compare, missing, values_of
 from ui.services.scoring.comparison_files import as_html, as_picture
+from ui.services.snapshots import steps_of
 from ui.services.workflow import Workflow
 from ui.web import html
 from ui.web.form_fields import control
@@ -30,6 +31,7 @@ _EXAMPLES: dict[Axis, str] = {
     "none": "",
     "prompt": "a photo of {}; {} in the snow",
     "concept": "rex, milo",
+    "step": "40, 80, 120",
     "adapter": "spectral_additive, lora",
     "rank": "4, 8, 16",
     "merge method": ", ".join([*MERGES][:2]),
@@ -136,7 +138,7 @@ def _axis(workflow: Workflow, prompt: gr.Textbox, label: str, axis: Axis) -> tup
 
     def chosen(axis: Axis, text: str) -> Any:
         info = _SEMICOLONS if axis == "prompt" else _COMMAS
-        there_are = _trained_with(workflow, axis, text) if axis in OF_TRAININGS else ""
+        there_are = _trained_with(workflow, axis, text) if axis in (*OF_TRAININGS, "step") else ""
         return gr.Textbox(there_are, info=info, placeholder=_EXAMPLES[axis], interactive=axis != "none")
 
     listen(kind.select, chosen, [kind, prompt], [values])
@@ -144,9 +146,12 @@ def _axis(workflow: Workflow, prompt: gr.Textbox, label: str, axis: Axis) -> tup
 
 
 def _trained_with(workflow: Workflow, axis: Axis, prompt: str) -> str:
-    """The adapters or ranks with which the pictures of what a prompt names were trained."""
+    """The adapters or ranks with which the pictures of what a prompt names were trained, or its snapshots' steps."""
+    found = workflow.library.find_concepts(names_written(prompt), details=True)
+    if axis == "step":
+        return ", ".join(map(str, sorted({step for each in found if each.result for step in steps_of(each)})))
     variants = Variants(workflow.library, workflow.family)
-    known = [concept.name for concept in workflow.library.find_concepts(names_written(prompt))]
+    known = [concept.name for concept in found]
     results = [each.result for name in known for each in variants.of(name) if each.result]
     return ", ".join(map(str, sorted({getattr(result, axis) for result in results})))
 
