@@ -101,6 +101,8 @@ def hard_negative(individual: Individual, change: str, rng: Rng) -> Individual:
         other = CHANGES[change](individual, rng)
         if not is_held_out(other):
             return other
+        if change == "exchanged":  # which is the same each time
+            change = "palette"
 
 
 def hard_negatives(individual: Individual, rng: Rng) -> list[Individual]:

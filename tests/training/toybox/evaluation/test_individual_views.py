@@ -5,7 +5,14 @@ import pytest
 
 from training.toybox.evaluation.corruptions import TRAINING_CORRUPTIONS, Shown, corrupted
 from training.toybox.evaluation.individual_views import CHANGES, hard_negative, hard_negatives, individual_view
-from training.toybox.scenes.individuals.traits import HELD_OUT, KINDS, UNCOLOURED, sample_individual
+from training.toybox.scenes.individuals.traits import (
+    HELD_OUT,
+    KINDS,
+    SAMPLE_TRAITS,
+    UNCOLOURED,
+    is_held_out,
+    sample_individual,
+)
 from training.toybox.scenes.render import draw_with_placements
 
 
@@ -73,3 +80,15 @@ def test_a_corrupted_picture_differs(corruption: str):
         assert result.dtype == np.uint8
         assert np.abs(result.astype(int) - one.levels).mean() > 1
         assert np.array_equal(before, one.levels), "the picture itself stays as it is"
+
+
+def test_an_individual_whose_exchanged_colours_are_a_samples_gets_another_palette():
+    rng = np.random.default_rng(0)
+    samples = [traits for traits in SAMPLE_TRAITS.values() if traits.second_colour]
+    assert samples
+    for traits in samples:
+        mirrored = replace(traits, colour=traits.second_colour, second_colour=traits.colour)
+        assert not is_held_out(mirrored)
+        other = hard_negative(mirrored, "exchanged", rng)
+        assert not is_held_out(other)
+        assert (other.kind, other.pattern) == (traits.kind, traits.pattern)
