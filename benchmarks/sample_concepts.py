@@ -45,23 +45,40 @@ def pictures_of(workflow: Workflow, subject: str) -> list[Image.Image]:
 
 
 def measured(
-    workflow: Workflow, judge: SampleJudge, name: str, seeds: int
+    workflow: Workflow, judge: SampleJudge, name: str, seeds: int, kept: Path
 ) -> tuple[dict[str, Any], list[list[Image.Image]]]:
-    """The sample's row, and its own pictures, the first seed's generated ones, and the control's."""
-    sample = SAMPLES[name]
-    workflow.library.add_concept(name, sample.class_word, sample.pictures)
-    control, generated, seconds = pictures_of(workflow, sample.description), [], []
-    for seed in range(seeds):
-        began = perf_counter()
-        workflow.train(name, Recipe(seed=seed))
-        seconds.append(perf_counter() - began)
-        generated.append(pictures_of(workflow, token_of(name)))
+    """The sample's row, and its own pictures, the first seed's generated ones, and the control's.
+
+    Generated pictures are in the folder `kept`; what is there already is judged only.
+    """
+    sample, file = SAMPLES[name], kept / name / "seconds.json"
+    if not file.exists():
+        workflow.library.add_concept(name, sample.class_word, sample.pictures)
+        _save(kept / name / "control", pictures_of(workflow, sample.description))
+        seconds = []
+        for seed in range(seeds):
+            began = perf_counter()
+            workflow.train(name, Recipe(seed=seed))
+            seconds.append(perf_counter() - began)
+            _save(kept / name / f"seed-{seed}", pictures_of(workflow, token_of(name)))
+        atomic_write(file, json.dumps(seconds).encode())
+    control, generated = _read(kept / name / "control"), [_read(kept / name / f"seed-{seed}") for seed in range(seeds)]
     row = {
         "identity": [judge.identity_accuracy(name, pictures) for pictures in generated],
         "control": judge.identity_accuracy(name, control),
-        "seconds": seconds,
+        "seconds": json.loads(file.read_text()),
     }
     return row, [judge.references[name], generated[0][::EACH], control[::EACH]]
+
+
+def _save(folder: Path, pictures: Sequence[Image.Image]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, picture in enumerate(pictures):
+        picture.save(folder / f"{index:02d}.png")
+
+
+def _read(folder: Path) -> list[Image.Image]:
+    return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]
 
 
 def with_row(sheet: Image.Image | None, name: str, groups: Sequence[Sequence[Image.Image]]) -> Image.Image:
@@ -104,6 +121,9 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 1,
     base: Annotated[str, typer.Option(help="toybox, or a folder of a base like it.")] = "toybox",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    pictures: Annotated[
+        Path | None, typer.Option(help="A folder to keep the generated pictures in; those there are judged again only.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where table and sheet go.")] = RESULTS,
 ) -> None:
     """Train, and write sample_concepts.json, .md and .png after every concept."""
@@ -120,7 +140,9 @@ def main(
             if name in document["concepts"]:
                 continue
             print(f"training {name}")
-            document["concepts"][name], groups = measured(workflow, judge, name, seeds)
+            document["concepts"][name], groups = measured(
+                workflow, judge, name, seeds, pictures or Path(folder) / "pictures"
+            )
             sheet = with_row(Image.open(picture).convert("RGB") if picture.exists() else None, name, groups)
             atomic_write(picture, png_bytes(sheet))
             atomic_write(file, (json.dumps(document, indent=2) + "\n").encode())

@@ -47,6 +47,8 @@ def with_steps(request: GenerationRequest) -> tuple[GenerationRequest, dict[str,
             f"{name} is named at two steps of its training. An image has one of them: write the same one everywhere."
         )
     steps = {name: step for name, (step,) in found.items() if step is not None}
+    if not steps:
+        return request, {}
     plain = {
         key: NAMED.sub(r"<\1>", text)
         for key, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt))

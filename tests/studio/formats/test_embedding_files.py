@@ -42,7 +42,7 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
     "no vectors": ({"emb_params": torch.zeros(0, 32)}, "is empty"),
     "a number": ({"emb_params": torch.ones(())}, "has vectors of shape"),
     "by layer": ({"emb_params": torch.ones(2, 2, 32)}, "has vectors of shape"),
-    "more than a prompt holds": ({"emb_params": random(241, 32)}, "has 241 vectors, more than a prompt's 240"),
+    "more than a prompt holds": ({"emb_params": random(601, 32)}, "has 601 vectors, more than a prompt's 600"),
     "nothing": ({}, "has 0 tensors"),
 }
 

@@ -18,7 +18,7 @@ COUNT = 120
 """The number of individuals for calibration, and for testing."""
 REFERENCES, OWN = 5, 2
 """The number of reference pictures of an individual, and of further pictures of it."""
-FALSE_ACCEPT_RATE, FALSE_REJECT_RATE = 0.05, 0.02
+FALSE_ACCEPT_RATE, FALSE_REJECT_RATE = 0.05, 0.005
 """The rates, at the thresholds, of other individuals whose similarity passes, and of own pictures not intact."""
 Pictures = list[Image.Image]
 

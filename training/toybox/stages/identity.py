@@ -36,7 +36,7 @@ INDIVIDUALS = 24
 """Individuals per step, each with two pictures, a hard negative and a corrupted picture."""
 PARTS = 4
 """Parts of a batch with the same crop and blur."""
-STEPS = 2000
+STEPS = 3800
 PEAK_RATE = 2e-3
 NAMING = 0.5
 """The weight of the trait classification loss."""
@@ -46,7 +46,7 @@ TRAITS: dict[str, tuple[str, ...]] = {
     "accessory": ACCESSORIES, "accessory_colour": tuple(COLOURS),
 }  # fmt: skip
 """The named traits of an individual, with their classes."""
-CHANGE_SHARES = {"kind": 0.25, "palette": 0.15, "exchanged": 0.2, "pattern": 0.2, "build": 0.1, "accessory": 0.1}
+CHANGE_SHARES = {"kind": 0.2, "palette": 0.1, "exchanged": 0.4, "pattern": 0.15, "build": 0.05, "accessory": 0.1}
 
 
 class Verifier(nn.Module):
