@@ -12,7 +12,7 @@ from training.config.recipe import Recipe
 from training.engine import validation
 from ui.services.named_concepts import name_and_step, with_steps
 from ui.services.scoring.comparison import compare
-from ui.services.snapshots import keep_snapshot, steps_of
+from ui.services.snapshots import keep_snapshot, steps_of, trained_result
 from ui.services.workflow import Workflow
 
 
@@ -78,13 +78,13 @@ def test_a_snapshot_is_kept_as_the_result_and_the_result_as_a_snapshot(trained: 
     library = trained.library
     files = [to_bytes(trained.trained(f"idle@{step}")) for step in (1, 2, 3)]
     pictures = [trained.generate(request(f"a <idle@{step}>"))[0].tobytes() for step in (1, 2, 3)]
-    scores = {kept["step"]: kept["image_alignment"] for kept in library.concept("idle").result.snapshots}
+    scores = {kept["step"]: kept["image_alignment"] for kept in trained_result(library.concept("idle")).snapshots}
     keep_snapshot(library, "idle", 1)
-    concept = library.concept("idle")
-    assert steps_of(concept) == [1, 2, 3]
-    assert concept.result.scores["image_alignment"] == scores[1]
-    assert concept.result.details["total_steps"] == 1
-    assert concept.result.preview.exists()
+    result = trained_result(library.concept("idle"))
+    assert steps_of(library.concept("idle")) == [1, 2, 3]
+    assert result.scores["image_alignment"] == scores[1]
+    assert result.details["total_steps"] == 1
+    assert result.preview
     assert to_bytes(trained.trained("idle")) == files[0]
     assert [to_bytes(trained.trained(f"idle@{step}")) for step in (1, 2, 3)] == files
     assert trained.generate(request("a <idle>"))[0].tobytes() == pictures[0]
