@@ -8,7 +8,6 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
@@ -32,7 +31,7 @@ EACH = 4
 """Pictures of each prompt, with seeds 0 to 3."""
 SIDE, LABEL = 96, 64
 """The side of a picture in the sheet, and the width of its first column, in pixels."""
-COLUMNS = ("concept", "identity accuracy, by seed", "control", "seconds to train, with previews", "above the control")
+COLUMNS = ("concept", "identity accuracy, by seed", "control", "above the control")
 
 
 def pictures_of(workflow: Workflow, subject: str) -> list[Image.Image]:
@@ -51,22 +50,17 @@ def measured(
 
     Generated pictures are in the folder `kept`; what is there already is judged only.
     """
-    sample, file = SAMPLES[name], kept / name / "seconds.json"
-    if not file.exists():
+    sample, last = SAMPLES[name], kept / name / f"seed-{seeds - 1}" / f"{EACH * len(PROMPTS) - 1:02d}.png"
+    if not last.exists():
         workflow.library.add_concept(name, sample.class_word, sample.pictures)
         _save(kept / name / "control", pictures_of(workflow, sample.description))
-        seconds = []
         for seed in range(seeds):
-            began = perf_counter()
             workflow.train(name, Recipe(seed=seed))
-            seconds.append(perf_counter() - began)
             _save(kept / name / f"seed-{seed}", pictures_of(workflow, token_of(name)))
-        atomic_write(file, json.dumps(seconds).encode())
     control, generated = _read(kept / name / "control"), [_read(kept / name / f"seed-{seed}") for seed in range(seeds)]
     row = {
         "identity": [judge.identity_accuracy(name, pictures) for pictures in generated],
         "control": judge.identity_accuracy(name, control),
-        "seconds": json.loads(file.read_text()),
     }
     return row, [judge.references[name], generated[0][::EACH], control[::EACH]]
 
@@ -102,7 +96,7 @@ def as_markdown(document: Mapping[str, Any], meaning: str) -> str:
         means[name] = float(np.mean(row["identity"]))
         own = ", ".join(f"{share:.2f}" for share in row["identity"])
         above = "yes" if means[name] > row["control"] else "no"
-        rows.append([name, own, f"{row['control']:.2f}", f"{np.mean(row['seconds']):.0f}", above])
+        rows.append([name, own, f"{row['control']:.2f}", above])
     above = sum(row[-1] == "yes" for row in rows)
     return (
         f"# The sample concepts by the default recipe\n\n{above} of {len(rows)} concepts are above the control; mean "
