@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from concepts import Library
 from concepts.errors import StudioError
+from concepts.job import UNFINISHED
 from concepts.job_leases import LEASE_SECONDS
 from training.jobs.worker import Trainer, Worker
 from training.jobs.worker_process import start_worker
@@ -29,17 +30,17 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """A number of worker processes; one that dies is replaced."""
+    """A number of worker processes; one that dies is replaced. It trains until `batch` is done, or the whole queue."""
 
-    def __init__(self, workers: int = 1, seconds: float = LEASE_SECONDS):
-        self._count, self._seconds = workers, seconds
+    def __init__(self, workers: int = 1, seconds: float = LEASE_SECONDS, batch: str | None = None):
+        self._count, self._seconds, self._batch = workers, seconds, batch
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def __call__(self, library: Library, on_poll: Callable[[], None]) -> None:
         """Raises StudioError when MAX_FAILURES workers in a row fail without progress."""
         died, before = 0, library.jobs.last_heartbeat()
         try:
-            while library.jobs.unfinished():
+            while self._unfinished(library):
                 ended = [worker for worker in self._workers if worker.poll() is not None]
                 self._workers = [worker for worker in self._workers if worker not in ended]
                 heartbeat = library.jobs.last_heartbeat()
@@ -47,13 +48,20 @@ class LocalExecutor:
                 before = heartbeat
                 if died >= MAX_FAILURES:
                     raise StudioError("The last worker processes failed without any progress. See their errors above.")
-                while len(self._workers) < library.jobs.unfinished(self._count):
+                while len(self._workers) < self._unfinished(library):
                     self._workers.append(start_worker(library, until_empty=True, seconds=self._seconds))
                 on_poll()
                 time.sleep(POLL_SECONDS)
         finally:
             self._stop()
         on_poll()
+
+    def _unfinished(self, library: Library) -> int:
+        """How many jobs are left, counted up to the number of workers."""
+        if self._batch is None:
+            return library.jobs.unfinished(self._count)
+        counts = library.jobs.counts(batch=self._batch)
+        return min(self._count, sum(counts[state] for state in UNFINISHED))
 
     def _stop(self) -> None:
         """Terminates running workers; their jobs return to the queue."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from PIL import Image
@@ -16,13 +15,13 @@ from studio.models.generation_request import GenerationRequest
 from studio.models.regions.region import crop
 from studio.models.token_embeddings import token_of
 from training.config.recipe import Recipe
-from training.engine.trainer import Progress
 from training.reporting.html_report import Section, loss_curves, write_report
 from training.toybox.evaluation.sample_identity import PROMPTS, SampleJudge
+from ui.cli.demo_training import train_side_by_side
 from ui.cli.options import progress_bar
 from ui.services.generation import UNMERGED
 from ui.services.image_files import labelled_grid
-from ui.services.workflow import Scores, Trained, Workflow, summary
+from ui.services.workflow import Scores, Workflow, summary
 
 NAMES = ("saffron", "azura")
 RECIPE = Recipe(adapter="spectral_additive", rank=8)
@@ -51,24 +50,22 @@ def run_demo(out: Path, library: StoragePath | str, base: str) -> dict[str, Any]
     workflow = Workflow(library, base)
     for name in NAMES:
         _add(workflow, name)
-    trained: dict[str, tuple[Trained, float]] = {}
     with progress_bar() as bar:
-        for name in NAMES:
-            trained[name] = _train(workflow, name, bar)
+        trained = train_side_by_side(workflow, NAMES, RECIPE, bar)
         alone = {name: _generate_alone(workflow, name, bar) for name in NAMES}
         whole, whole_base, crop = _generate_together(workflow, bar)
     judge = SampleJudge(workflow.scorer)
     document = {
         "backbone": workflow.scorer.backbone,
         "identity_accuracy": judge.meaning,
-        "concepts": {n: {**_scores(judge, n, alone[n]), "seconds": trained[n][1]} for n in NAMES},
-        "together": {n: {**_scores(judge, n, crop[n]), "seconds": trained[n][1]} for n in NAMES},
+        "concepts": {n: {**_scores(judge, n, alone[n]), "seconds": trained[n].seconds} for n in NAMES},
+        "together": {n: {**_scores(judge, n, crop[n]), "seconds": trained[n].seconds} for n in NAMES},
     }
     grids = {f"{name}.png": _grid(alone[name]) for name in NAMES}
     grids["together.png"] = labelled_grid([
         (" and ".join(NAMES), whole[:4]), ("the base alone, with the same prompts and seeds", whole_base[:4])
     ])  # fmt: skip
-    losses = {name: training.losses for name, (training, _) in trained.items()}
+    losses = {name: training.losses for name, training in trained.items()}
     return {**document, "report": str(_write(out, document, grids, losses))}
 
 
@@ -82,18 +79,6 @@ def _add(workflow: Workflow, name: str) -> None:
     pairs = zip(workflow.pictures(known[name]), sample.pictures, strict=False)
     if any(own.tobytes() != read_picture(path, path.name).tobytes() for own, path in pairs):
         raise LibraryError(f'The library already has another concept "{name}". Choose another --library.')
-
-
-def _train(workflow: Workflow, name: str, bar: Bar) -> tuple[Trained, float]:
-    """Trains the concept; also the seconds that it took."""
-    began = monotonic()
-    task = bar.add_task(f"training {name}", total=None, note="")
-
-    def advance(progress: Progress) -> None:
-        note = "generating class images" if progress.loss is None else f"loss {progress.loss:.4f}"
-        bar.update(task, completed=progress.step, total=progress.steps, note=note)
-
-    return workflow.train(name, RECIPE, advance), round(monotonic() - began, 1)
 
 
 def _generate_alone(workflow: Workflow, name: str, bar: Bar) -> Shown:

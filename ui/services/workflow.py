@@ -81,13 +81,24 @@ class Workflow(ImageGenerator):
         """What a recipe trains on this base, and the size of its file. Raises StudioError for what does not fit."""
         return cost(self.base, recipe)
 
-    def queue(self, names: Sequence[str], recipe: Recipe, column: int | None = None, priority: int = 0) -> list[Job]:
+    def queue(
+        self,
+        names: Sequence[str],
+        recipe: Recipe,
+        column: int | None = None,
+        priority: int = 0,
+        batch: str | None = None,
+    ) -> list[Job]:
         """Queues trainings for a worker, all or none; their columns are allocated now, in this order."""
-        return self.queue_trainings([Training(name, name, recipe) for name in names], column, priority)
+        return self.queue_trainings([Training(name, name, recipe) for name in names], column, priority, batch)
 
     def queue_trainings(
-        self, trainings: Sequence[Training], column: int | None = None, priority: int = 0
-    ) -> list[Job]:  # fmt: skip
+        self,
+        trainings: Sequence[Training],
+        column: int | None = None,
+        priority: int = 0,
+        batch: str | None = None,
+    ) -> list[Job]:
         """Queues trainings as `queue` does; variants that the library lacks are added to it as concepts."""
         for known in self.library.find_concepts([training.name for training in trainings]):
             self.library.jobs.refuse_waiting(known.name)
@@ -100,7 +111,7 @@ class Workflow(ImageGenerator):
         ]
         for training in trainings:
             add_variant(self.library, training.source, training.name)
-        return self.library.jobs.queue(orders)
+        return self.library.jobs.queue(orders, batch=batch)
 
     def _on_any_machine(self, recipe: Recipe) -> Recipe:
         """The recipe with its threads: what it becomes must not depend on who trains it."""

@@ -4,9 +4,11 @@ import pytest
 from PIL import Image
 
 from concepts import Library, LibraryError
+from concepts.errors import StudioError
 from concepts.samples import SAMPLES
 from training.config.recipe import Recipe
-from ui.cli import demo_run
+from ui.cli import demo_run, demo_training
+from ui.cli.options import progress_bar
 from ui.services.workflow import Workflow
 
 ALIGNMENTS = {"image_alignment", "text_alignment", "base_image_alignment", "base_text_alignment", "identity_accuracy"}
@@ -45,6 +47,44 @@ def test_the_demo_generates_scores_and_reports(small, studio, tiny_folder: Path,
     for name in demo_run.NAMES:
         demo_run._add(workflow, name)  # a second run finds them
     assert len(library.concepts()) == 2
+
+
+def test_a_demo_that_was_interrupted_is_resumed(small, tiny_folder: Path, tmp_path, monkeypatch):
+    workflow = Workflow(tmp_path / "library", str(tiny_folder))
+    for name in demo_run.NAMES:
+        demo_run._add(workflow, name)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with progress_bar() as bar:
+        with monkeypatch.context() as patch:
+            patch.setattr(demo_training.LocalExecutor, "__call__", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                demo_training.train_side_by_side(workflow, demo_run.NAMES, demo_run.RECIPE, bar)
+        waiting = {job.id for job in workflow.library.jobs.page(states=["queued"])}
+        trained = demo_training.train_side_by_side(workflow, demo_run.NAMES, demo_run.RECIPE, bar)
+    assert len(waiting) == 2
+    assert {job.id for job in workflow.library.jobs.page(states=["done"])} == waiting
+    assert all(len(training.losses) == 2 and training.seconds > 0 for training in trained.values())
+
+
+def test_other_jobs_of_the_library_are_left_in_its_queue(small, tiny_folder: Path, tmp_path):
+    workflow = Workflow(tmp_path / "library", str(tiny_folder))
+    for name in (*demo_run.NAMES, "rex"):
+        demo_run._add(workflow, name)
+    own = workflow.queue(["rex"], demo_run.RECIPE)[0]
+    with progress_bar() as bar:
+        demo_training.train_side_by_side(workflow, demo_run.NAMES, demo_run.RECIPE, bar)
+    assert workflow.library.jobs.job(own.id).state in ("queued", "running")
+
+
+def test_a_training_that_fails_ends_the_demo(small, tiny_folder: Path, tmp_path):
+    workflow = Workflow(tmp_path / "library", str(tiny_folder))
+    demo_run._add(workflow, demo_run.NAMES[0])
+    broken = demo_run.RECIPE.model_copy(update={"unet_lr": 1e30})
+    with progress_bar() as bar, pytest.raises(StudioError, match=f"The training of {demo_run.NAMES[0]} is failed"):
+        demo_training.train_side_by_side(workflow, demo_run.NAMES[:1], broken, bar)
 
 
 def test_the_demo_leaves_a_strangers_concept_alone(small, tiny_folder: Path, tmp_path, state):
