@@ -1,7 +1,6 @@
 """The demo, end to end: two sample concepts are trained, generated alone and together, and scored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ from studio.models.token_embeddings import token_of
 from training.config.recipe import Recipe
 from training.reporting.html_report import Section, loss_curves, write_report
 from training.toybox.evaluation.sample_identity import PROMPTS, SampleJudge
+from ui.cli.demo_pictures import Shown, overview, sheet, together
 from ui.cli.demo_training import train_side_by_side
 from ui.cli.options import progress_bar
 from ui.services.generation import UNMERGED
-from ui.services.image_files import labelled_grid
 from ui.services.workflow import Scores, Workflow, summary
 
 NAMES = ("saffron", "azura")
@@ -30,15 +29,6 @@ EACH, BOTH = 4, 16
 """Pictures of each prompt for one concept, and of the prompt for both."""
 BOXES = ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0))
 """Where each of the two is generated: top, left, bottom, right."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Pictures of one concept, the base's pictures of the same prompts and seeds, and those prompts."""
-
-    pictures: list[Image.Image]
-    base_pictures: list[Image.Image]
-    prompts: list[str]
 
 
 def run_demo(out: Path, library: StoragePath | str, base: str) -> dict[str, Any]:
@@ -61,10 +51,10 @@ def run_demo(out: Path, library: StoragePath | str, base: str) -> dict[str, Any]
         "concepts": {n: {**_scores(judge, n, alone[n]), "seconds": trained[n].seconds} for n in NAMES},
         "together": {n: {**_scores(judge, n, crop[n]), "seconds": trained[n].seconds} for n in NAMES},
     }
-    grids = {f"{name}.png": _grid(alone[name]) for name in NAMES}
-    grids["together.png"] = labelled_grid([
-        (" and ".join(NAMES), whole[:4]), ("the base alone, with the same prompts and seeds", whole_base[:4])
-    ])  # fmt: skip
+    both = " and ".join(NAMES)
+    grids = {f"{name}.png": sheet(name, judge.references[name], alone[name], PROMPTS) for name in NAMES}
+    grids["together.png"] = together(both, whole, whole_base)
+    grids["demo.png"] = overview({name: (judge.references[name], alone[name]) for name in NAMES}, EACH, both, whole)
     losses = {name: training.losses for name, training in trained.items()}
     return {**document, "report": str(_write(out, document, grids, losses))}
 
@@ -136,14 +126,6 @@ def _scores(judge: SampleJudge, name: str, shown: Shown) -> dict[str, float]:
     }
 
 
-def _grid(shown: Shown) -> Image.Image:
-    rows = []
-    for index, template in enumerate(PROMPTS):
-        chosen = slice(index * EACH, (index + 1) * EACH)
-        rows.append((template.format("…"), [*shown.pictures[chosen], *shown.base_pictures[chosen]]))
-    return labelled_grid(rows)
-
-
 def _write(out: Path, document: dict[str, Any], grids: dict[str, Image.Image], losses: dict[str, list[float]]) -> Path:
     for file, picture in grids.items():
         picture.save(out / file)
@@ -152,9 +134,10 @@ def _write(out: Path, document: dict[str, Any], grids: dict[str, Image.Image], l
         sample = SAMPLES[name]
         sections.append(Section(
             f"{name}, {sample.description}",
-            f"Trained on these five pictures in {document['concepts'][name]['seconds']:.0f} seconds. "
-            f"Below: {name} on the left, and on the right what the base generates for “a {sample.class_word}”.",
-            [labelled_grid([("", [read_picture(p, p.name) for p in sample.pictures])], side=128), grids[f"{name}.png"]],
+            f"Trained in {document['concepts'][name]['seconds']:.0f} seconds on its own pictures, the first row. "
+            "Compare colours, pattern and accessory of the images on the left with them; on the right is what the base "
+            f"generates for “a {sample.class_word}” with the same seeds.",
+            [grids[f"{name}.png"]],
         ))  # fmt: skip
     sections.append(Section("Both in one picture", "Not merged: each concept is applied in its own half only.",
                             [grids["together.png"]]))  # fmt: skip

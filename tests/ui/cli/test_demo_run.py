@@ -1,13 +1,16 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from concepts import Library, LibraryError
+from concepts import Library, LibraryError, read_picture
 from concepts.errors import StudioError
 from concepts.samples import SAMPLES
 from training.config.recipe import Recipe
+from training.reporting.image_grid import GAP
 from ui.cli import demo_run, demo_training
+from ui.cli.demo_pictures import SIDE
 from ui.cli.options import progress_bar
 from ui.services.workflow import Workflow
 
@@ -41,12 +44,24 @@ def test_the_demo_generates_scores_and_reports(small, studio, tiny_folder: Path,
         assert Image.open(out / f"{name}.png").width > 16
     assert document["backbone"] in html
     assert Image.open(out / "together.png").width > 16
+    assert has_own_pictures(Image.open(out / "demo.png"), demo_run.NAMES)
     library = Library(out / "library")
     assert [concept.name for concept in library.concepts()] == list(demo_run.NAMES)
     workflow = Workflow(library.root, str(tiny_folder))
     for name in demo_run.NAMES:
         demo_run._add(workflow, name)  # a second run finds them
     assert len(library.concepts()) == 2
+
+
+def has_own_pictures(sheet: Image.Image, names: Sequence[str]) -> bool:
+    """Whether four own pictures of each concept are found in the sheet, as they are."""
+    tiles = {
+        sheet.crop((x, y, x + SIDE, y + SIDE)).tobytes()
+        for x in range(GAP, sheet.width - SIDE, SIDE + GAP)
+        for y in range(sheet.height - SIDE)
+    }
+    own = [read_picture(path, path.name).resize((SIDE, SIDE)) for name in names for path in SAMPLES[name].pictures[:4]]
+    return all(picture.tobytes() in tiles for picture in own)
 
 
 def test_a_demo_that_was_interrupted_is_resumed(small, tiny_folder: Path, tmp_path, monkeypatch):
