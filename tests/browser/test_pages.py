@@ -81,7 +81,33 @@ def test_an_error_stands_beside_its_field(open_page: Callable[..., Page], addres
     )
 
 
-def test_two_concepts_are_generated_in_boxes(open_page: Callable[..., Page], address: str, trained: Library):
+def shown_at_full_size(page: Page, count: int, screenshots: Path) -> None:
+    """Opens the gallery's pictures in the viewer, walks to the next one by a button, zooms by the wheel and drags."""
+    page.get_by_role("button", name="View at full size").click()
+    viewer = page.get_by_role("dialog", name="Picture")
+    expect(viewer).to_contain_text(f"1 of {count}")
+    expect(viewer.get_by_role("button", name="Previous picture")).to_be_disabled()
+    viewer.get_by_role("button", name="Next picture").click()
+    expect(viewer).to_contain_text(f"2 of {count}")
+    picture = viewer.locator("img")
+    assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+    for kind, size in (("narrow", {"width": 390, "height": 844}), ("wide", {"width": 1280, "height": 900})):
+        page.set_viewport_size(size)
+        page.screenshot(path=screenshots / f"viewer-{kind}.png")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    picture.hover()
+    page.mouse.wheel(0, -300)
+    page.mouse.down()
+    page.mouse.move(700, 300)
+    page.mouse.up()
+    expect(picture).to_have_attribute("style", re.compile(r"translate\(-?[1-9].*scale\(1\.2"))
+    viewer.get_by_role("button", name="Close").click()
+    expect(viewer).to_have_count(0)
+
+
+def test_two_concepts_are_generated_in_boxes(
+    open_page: Callable[..., Page], address: str, trained: Library, screenshots: Path
+):
     page = open_page(address)
     tab(page, "Generate")
     prompt = page.locator("#prompt textarea")
@@ -115,6 +141,7 @@ def test_two_concepts_are_generated_in_boxes(open_page: Callable[..., Page], add
     expect(page.locator("#generated .grid-container button img")).to_have_count(len(before) + 2)
     files = {*(trained.local / "generated").glob("*.png")} - before
     assert len(files) == 2
+    shown_at_full_size(page, len(before) + 2, screenshots)
     kept = {request.seed: request for request, _ in map(settings_of, files)}
     assert set(kept) == {5, 6}
     assert kept[5].method == "unmerged"
@@ -163,6 +190,24 @@ def test_a_grid_is_compared_and_saved(open_page: Callable[..., Page], address: s
     expect(table.locator("img")).to_have_count(4)
     expect(table).to_contain_text("toybox-clip")
     expect(table.locator("td").last).to_contain_text("image ")
+    view = page.get_by_role("button", name="0.5 azura")
+    view.press("Enter")
+    viewer = page.get_by_role("dialog", name="Picture")
+    expect(viewer.locator("img")).to_have_attribute("alt", "0.5 azura")
+    expect(viewer).to_contain_text("2 of 4")
+    expect(viewer).to_contain_text("text ")  # the scores
+    page.keyboard.press("ArrowDown")
+    expect(viewer.locator("img")).to_have_attribute("alt", "1 azura")
+    page.keyboard.press("ArrowRight")  # there is none
+    page.keyboard.press("ArrowLeft")
+    expect(viewer.locator("img")).to_have_attribute("alt", "1 rex")
+    page.keyboard.press("+")
+    expect(viewer.locator("img")).to_have_class("zoomed")
+    page.keyboard.press("0")
+    expect(viewer.locator("img")).not_to_have_class("zoomed")
+    page.keyboard.press("Escape")
+    expect(viewer).to_have_count(0)
+    expect(view).to_be_focused()
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as an image").click()
     saved.value.save_as(tmp_path / "grid.png")

@@ -11,7 +11,7 @@ from concepts.images.near_duplicates import Inspected
 from concepts.samples import SAMPLES
 from studio.adapters.cost import Cost
 from training.jobs.previews import StoredPreview
-from ui.web.thumbnails import data_uri, first_preview, fitted, thumbnail, whole
+from ui.web.thumbnails import data_uri, first_preview, fitted, full, thumbnail, whole
 
 MOST_CARDS = 60
 _TOLD = count()
@@ -22,6 +22,7 @@ _TEMPLATES.filters["thumbnail"] = thumbnail
 _TEMPLATES.filters["first_preview"] = first_preview
 _TEMPLATES.filters["data_uri"] = data_uri
 _TEMPLATES.filters["fitted"] = fitted
+_TEMPLATES.filters["full"] = full
 _TEMPLATES.filters["whole"] = whole
 
 

@@ -36,7 +36,7 @@ _HEADER = """
 def build(workflow: Workflow, api: bool = False) -> gr.Blocks:
     """The page, with the verbs as endpoints if `api` says so."""
     with gr.Blocks(title="Concept Studio", analytics_enabled=False, delete_cache=(_HOUR, 24 * _HOUR)) as page:
-        gr.HTML(_HEADER, js_on_load=asset("theme.js") + asset("feedback.js"))
+        gr.HTML(_HEADER, js_on_load=asset("theme.js") + asset("feedback.js") + asset("viewer.js"))
         hands = WorkerSupervisor(workflow.library)
         if api:
             open_api(workflow, hands)  # first, so that no event of the page has the name of an endpoint
@@ -96,6 +96,6 @@ def serve(workflow: Workflow, address: Address, api: bool = False) -> gr.Blocks:
             root_path=address.root_path, prevent_thread_lock=True, quiet=True, share=False,
             inbrowser=False, show_error=False, footer_links=[], run_history=False, enable_monitoring=False,
             max_file_size=MOST_UPLOAD, allowed_paths=[str(root / FOLDER)], ssr_mode=False, mcp_server=False, pwa=False,
-            theme=theme(), css=asset("page.css"), state_session_capacity=200, **options,
+            theme=theme(), css=asset("page.css") + asset("viewer.css"), state_session_capacity=200, **options,
         )  # fmt: skip
     return page

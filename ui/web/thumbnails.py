@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from concepts.storage import StoragePath, read_file
 from training.reporting.image_grid import GAP
 
-SIDE = 224
+SIDE, FULL = 224, 1024
 
 
 @lru_cache(maxsize=1024)
@@ -32,6 +32,11 @@ def data_uri(picture: Image.Image, side: int = SIDE) -> str:
     buffer = io.BytesIO()
     ImageOps.fit(picture.convert("RGB"), (side, side)).save(buffer, "WEBP", quality=82)
     return _uri(buffer)
+
+
+def full(picture: Image.Image) -> str:
+    """All of a picture for the viewer, with its longer side 1,024 pixels at most, as a data URI."""
+    return shrunk(picture.copy(), FULL)
 
 
 def fitted(path: StoragePath, side: int = 640) -> str:

@@ -29,6 +29,8 @@ _EMPTY = (
     "concepts are shown below the prompt; train more in the tab Train."
 )
 
+_LARGE = '<button type="button" class="small-button" data-gallery="generated">View at full size</button>'
+
 
 def generate_tab(workflow: Workflow, tab: gr.Tab, page: gr.Blocks) -> list[Any]:
     """Fills the tab, and returns the controls whose values a reload keeps.
@@ -83,8 +85,9 @@ def _pictures() -> dict[str, Any]:
         "message": gr.HTML(elem_classes="spot"),
         "gallery": gr.Gallery(
             label="Generated pictures", show_label=False, height=460, object_fit="contain", interactive=False,
-            elem_id="generated", columns=4, buttons=["download", "fullscreen"],
+            elem_id="generated", columns=4, buttons=["download"],
         ),
+        "large": gr.HTML(_LARGE),
         "files": gr.State([]),
         "chosen": gr.State(""),
         "facts": gr.HTML(elem_classes="spot"),
