@@ -137,7 +137,7 @@ def test_two_concepts_are_generated_in_boxes(
     page.get_by_label("Random seed").uncheck()
     page.locator("#generate-seed input").fill("5")
     before = {*(trained.local / "generated").glob("*.png")}
-    page.get_by_role("button", name="Generate", exact=True).click()
+    prompt.press("Control+Enter")
     expect(page.locator("#generated .grid-container button img")).to_have_count(len(before) + 2)
     files = {*(trained.local / "generated").glob("*.png")} - before
     assert len(files) == 2

@@ -1,4 +1,5 @@
 // Completes <NAME> in the prompt: chips for the names that fit what is written, Tab takes the first. The value is a list of names.
+// Ctrl+Enter (Command+Enter) generates, wherever the focus is in the tab.
 const field = () => document.querySelector("#prompt textarea");
 let fitting = [];
 
@@ -43,5 +44,11 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   insert(fitting[0]);
 });
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !event.target.closest?.("#generation")) return;
+  event.preventDefault();
+  event.stopPropagation();  // Gradio's own handler would add a line
+  document.getElementById("generate-button").click();
+}, true);
 watch("value", draw);
 draw();

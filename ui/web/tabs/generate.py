@@ -56,14 +56,14 @@ def _prompt() -> dict[str, Any]:
     form: dict[str, Any] = {
         "prompt": gr.Textbox(
             label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <rex> on the beach",
-            info="Write a concept as <name>; Tab completes it.", autofocus=True,
+            info="Write a concept as <name>; Tab completes it, Ctrl+Enter generates.", autofocus=True,
         ),
         "names": gr.HTML(html_template='<div class="chips"></div>', js_on_load=asset("names.js"), value=[]),
         "highlighted": gr.HTML(elem_classes="spot"),
         "problem": problem_spot(),
     }  # fmt: skip
     with gr.Row():
-        form["generate"] = gr.Button("Generate", variant="primary", min_width=120, scale=3)
+        form["generate"] = gr.Button("Generate", variant="primary", min_width=120, scale=3, elem_id="generate-button")
         form["stop"] = gr.Button("Stop", min_width=80, scale=1)
     return form
 
