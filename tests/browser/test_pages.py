@@ -203,6 +203,8 @@ def test_a_grid_is_compared_and_saved(open_page: Callable[..., Page], address: s
     expect(viewer.locator("img")).to_have_attribute("alt", "1 rex")
     page.keyboard.press("+")
     expect(viewer.locator("img")).to_have_class("zoomed")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(viewer.locator("img")).to_have_attribute("style", re.compile(r"translate\(-60px, 0px\)"))
     page.keyboard.press("0")
     expect(viewer.locator("img")).not_to_have_class("zoomed")
     page.keyboard.press("Escape")

@@ -92,11 +92,22 @@ const KEYS = {
   "+": () => zoomed(1.5), "=": () => zoomed(1.5), "-": () => zoomed(1 / 1.5), 0: () => zoomed(1 / MOST_ZOOM),
 };
 
+const DIRECTIONS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
 function typed(event) {
-  const action = !event.ctrlKey && !event.metaKey && KEYS[event.key];
-  if (!action) return;
+  const along = event.shiftKey && DIRECTIONS[event.key];
+  const action = along ? () => dragged(60 * along[0], 60 * along[1]) : KEYS[event.key];
+  if (!action || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   action();
+}
+
+/** Moves a picture that is zoomed, in pixels of the screen. */
+function dragged(x, y) {
+  if (view.zoom === 1) return;
+  view.x += x;
+  view.y += y;
+  place();
 }
 
 function held(event) {
@@ -112,10 +123,7 @@ function moved(event) {
   const other = [...view.fingers].find(([id]) => id !== event.pointerId)?.[1];
   view.fingers.set(event.pointerId, now);
   if (other) return zoomed(distance(now, other) / Math.max(1, distance(before, other)));
-  if (view.zoom === 1) return;
-  view.x += now.x - before.x;
-  view.y += now.y - before.y;
-  place();
+  dragged(now.x - before.x, now.y - before.y);
 }
 
 function distance(one, other) {
